@@ -1,0 +1,105 @@
+/**
+ * The headers of `/codio/1.0.0`: one request from the opener of a stream, one response from the other side, whatever bytes follow.
+ *
+ * On the wire each header is `[uvarint length][length bytes of CBOR]`, at most {@link headerBytesMax} bytes of CBOR, which is a map with
+ * text keys. A request has `op`, a response has `ok`. Unknown keys are ignored, so that later versions may add some.
+ *
+ * | op | fields | response | then |
+ * |---|---|---|---|
+ * | `hello` | `agent` | `agent` | both sides close |
+ * | `keep` | none | `ok` | the stream stays open for as long as the opener keeps the peer, so that the other side does not idle it out |
+ * | `goodbye` | `reason` | `ok` | the sender closes the connection |
+ */
+import { decode as decodeCbor, encode as encodeCbor } from "cborg"
+import { Result, Schema, SchemaIssue } from "effect"
+import { varint } from "multiformats"
+import { MessageError } from "./NetworkError.ts"
+import { GoodbyeReason } from "./NetworkEvent.ts"
+import type { ProtocolId } from "./Peer.ts"
+
+/** The protocol's id. */
+export const protocol = "/codio/1.0.0" as ProtocolId
+
+/** Bytes of CBOR in a header, without the length before it. 16 KiB: a header names things, it does not carry them. */
+export const headerBytesMax = 16 * 1024
+
+/** What a stream's opener asks. */
+export const CodioRequest = Schema.Union([
+  Schema.Struct({ op: Schema.Literal("hello"), agent: Schema.String }),
+  Schema.Struct({ op: Schema.Literal("keep") }),
+  Schema.Struct({ op: Schema.Literal("goodbye"), reason: GoodbyeReason })
+])
+export type CodioRequest = typeof CodioRequest.Type
+
+/** What the other side answers. `code` is `unknown-op`, `malformed` or `too-large`. */
+export const CodioResponse = Schema.Union([
+  Schema.Struct({ ok: Schema.Literal(true), agent: Schema.optionalKey(Schema.String) }),
+  Schema.Struct({ ok: Schema.Literal(false), code: Schema.String, message: Schema.optionalKey(Schema.String) })
+])
+export type CodioResponse = typeof CodioResponse.Type
+
+/** The bytes of a request. */
+export const encodeRequest = (request: CodioRequest): Uint8Array => frame(request)
+
+/** The bytes of a response. */
+export const encodeResponse = (response: CodioResponse): Uint8Array => frame(response)
+
+/**
+ * A header at the start of some bytes, with what follows it; nothing while it is incomplete.
+ */
+export interface Decoded<A> {
+  readonly header: A
+  readonly rest: Uint8Array
+}
+
+/** Reads a request. Fails for a length over the limit, CBOR that does not decode, and an `op` or field that is not known. */
+export const decodeRequest = (bytes: Uint8Array): Result.Result<Decoded<CodioRequest> | undefined, MessageError> =>
+  unframe(bytes, requestOf)
+
+/** Reads a response; fails as {@link decodeRequest} does. */
+export const decodeResponse = (bytes: Uint8Array): Result.Result<Decoded<CodioResponse> | undefined, MessageError> =>
+  unframe(bytes, responseOf)
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+const requestOf = Schema.decodeUnknownResult(CodioRequest)
+const responseOf = Schema.decodeUnknownResult(CodioResponse)
+const formatIssue = SchemaIssue.makeFormatterDefault()
+
+const malformed = (detail: string) => Result.fail(new MessageError({ reason: { _tag: "Malformed", detail } }))
+
+function frame(header: CodioRequest | CodioResponse): Uint8Array {
+  const body = encodeCbor(header)
+  const prefix = varint.encodingLength(body.length)
+  const out = new Uint8Array(prefix + body.length)
+  varint.encodeTo(body.length, out)
+  out.set(body, prefix)
+  return out
+}
+
+// Three bytes hold every length up to 2 MiB, so a longer prefix is over the limit, or padding.
+const prefixBytesMax = 3
+
+function unframe<A>(
+  bytes: Uint8Array,
+  decodeHeader: (input: unknown) => Result.Result<A, Schema.SchemaError>
+): Result.Result<Decoded<A> | undefined, MessageError> {
+  const end = bytes.findIndex((byte) => byte < 0x80)
+  if (end === -1 || end >= prefixBytesMax) {
+    return bytes.length < prefixBytesMax ? Result.succeed(undefined) : malformed("the length does not end")
+  }
+  const [length, prefix] = varint.decode(bytes)
+  if (length > headerBytesMax) return Result.fail(new MessageError({ reason: { _tag: "TooLarge", bytes: length, limit: headerBytesMax } }))
+  if (bytes.length < prefix + length) return Result.succeed(undefined)
+  let value: unknown
+  try {
+    value = decodeCbor(bytes.subarray(prefix, prefix + length))
+  } catch (cause) {
+    return malformed((cause as Error).message)
+  }
+  const header = decodeHeader(value)
+  if (Result.isFailure(header)) return malformed(formatIssue(header.failure.issue))
+  return Result.succeed({ header: header.success, rest: bytes.subarray(prefix + length) })
+}

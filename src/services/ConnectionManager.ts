@@ -1,0 +1,31 @@
+/**
+ * Who should be connected: interest, dialling, reconnection, blocking. The only caller of `Transport.dial`.
+ */
+import type { Effect, Scope } from "effect"
+import { Context } from "effect"
+import type { ConnectError, DialError } from "../schema/NetworkError.ts"
+import type { GoodbyeReason } from "../schema/NetworkEvent.ts"
+import type { DialTarget, PeerId, PeerInfo } from "../schema/Peer.ts"
+
+export class ConnectionManager extends Context.Service<ConnectionManager, {
+  /**
+   * Connects to a peer and makes it `wanted` until `disconnect` or an idle close. Succeeds at once with the peer's info when it is
+   * connected. Ends a former `disconnect` of the peer. Interruption ends the wait; a dial nobody waits for is aborted.
+   */
+  readonly connect: (target: DialTarget) => Effect.Effect<PeerInfo, ConnectError>
+  /**
+   * Keeps a connection to the peer while the scope lives: dialled now and redialled without end, by `ReconnectPolicy`; never closed for
+   * idleness, never evicted. Returns at once and fails only for an `InvalidAddress` or for this node itself. An address without peer id is
+   * dialled by the same policy until its peer is known.
+   */
+  readonly keep: (target: DialTarget) => Effect.Effect<void, DialError, Scope.Scope>
+  /**
+   * Closes the connection, ends its reconnection and suspends a `keep` until somebody calls `connect` or `keep`. One-sided and not a ban: a
+   * remote that keeps this node dials back and is let in like any stranger.
+   */
+  readonly disconnect: (peer: PeerId) => Effect.Effect<void>
+  /** Closes the connection and refuses the peer, both ways, while the scope lives. Afterwards a keep goes on. */
+  readonly block: (peer: PeerId) => Effect.Effect<void, never, Scope.Scope>
+  /** The remote said goodbye: the loss that follows is its wish, so discovery leaves it alone for a while. */
+  readonly goodbye: (peer: PeerId, reason: GoodbyeReason) => Effect.Effect<void>
+}>()("codio-network/services/ConnectionManager") {}

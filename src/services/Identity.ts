@@ -1,0 +1,12 @@
+/**
+ * Who this node is.
+ */
+import type { Redacted } from "effect"
+import { Context } from "effect"
+import type { PeerId } from "../schema/Peer.ts"
+
+export class Identity extends Context.Service<Identity, {
+  readonly peerId: PeerId
+  /** The private key in libp2p's protobuf form, the same that rust-libp2p's `Keypair::from_protobuf_encoding` reads. */
+  readonly privateKey: Redacted.Redacted<Uint8Array>
+}>()("codio-network/services/Identity") {}

@@ -1,0 +1,19 @@
+/**
+ * Metrics of the library, as constants of the module: read them with `Metric.snapshot`, or export them with any of effect's exporters.
+ */
+import { Metric } from "effect"
+
+/** Peers in the tables of the process. */
+export const peers = Metric.gauge("codio_peers", { description: "Connected peers" })
+
+/** Dials, by `outcome`: `connected`, or the reason of the failure. */
+export const dials = Metric.counter("codio_dials_total", { description: "Dials", incremental: true })
+
+/** Connections refused by the gate, by `reason`: `full` or `blocked`. */
+export const refusals = Metric.counter("codio_refusals_total", { description: "Refused connections", incremental: true })
+
+/** Events that a slow subscriber lost. */
+export const eventsDropped = Metric.counter("codio_events_dropped", { description: "Events lost by slow subscribers", incremental: true })
+
+/** Connection events not yet taken from the transport. */
+export const transportQueue = Metric.gauge("codio_transport_queue", { description: "Connection events waiting" })

@@ -1,0 +1,21 @@
+/**
+ * Peers remembered across restarts: where they were reached last.
+ */
+import type { DateTime, Effect, Option } from "effect"
+import { Context } from "effect"
+import type { Multiaddr, PeerAddresses, PeerId } from "../schema/Peer.ts"
+
+/**
+ * A remembered peer. Its addresses are ordered by their last success, newest first.
+ */
+export interface RememberedPeer extends PeerAddresses {
+  readonly lastSeen: DateTime.Utc
+}
+
+export class PeerStore extends Context.Service<PeerStore, {
+  /** A connection to the address stood: it goes first, and at most 8 addresses of a peer are kept. Writing to disk happens later. */
+  readonly remember: (peer: PeerId, address: Multiaddr) => Effect.Effect<void>
+  readonly get: (peer: PeerId) => Effect.Effect<Option.Option<RememberedPeer>>
+  /** All of them, those seen last first; at most 4,096, the longest unseen go first. */
+  readonly peers: Effect.Effect<ReadonlyArray<RememberedPeer>>
+}>()("codio-network/services/PeerStore") {}

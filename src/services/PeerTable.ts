@@ -1,0 +1,60 @@
+/**
+ * Who is connected. The only writer of peer state.
+ *
+ * A connected peer is a `Scope`: the place under `maxPeers`, its connections and its idle timer live in it, and closing it is the only way a
+ * peer leaves the table.
+ *
+ * Gotchas
+ * - A peer may have several connections; it takes one place, and leaves with the last of them.
+ * - `release` and `admit` are idempotent for each connection: dial and queue may both report it.
+ */
+import type { Duration, Effect, Option, Scope } from "effect"
+import { Context } from "effect"
+import type { PeerLimitExceeded, PeerNotConnected } from "../schema/NetworkError.ts"
+import type { DisconnectReason, GoodbyeReason } from "../schema/NetworkEvent.ts"
+import type { Interest, PeerId, PeerInfo, RemoteIdentity } from "../schema/Peer.ts"
+import type { Connection } from "./Transport.ts"
+
+export class PeerTable extends Context.Service<PeerTable, {
+  /**
+   * The gate's last question: is there a place for the peer, or one to evict? A yes holds it until `admit`, 1 s at most. Refusing later,
+   * in `admit`, would come after identify was answered, and the dialler would count this node as a peer. Never suspends.
+   */
+  readonly reserve: (peer: PeerId) => Effect.Effect<boolean>
+  /**
+   * Adds a connection and, for a new peer, takes one of `maxPeers` places for as long as the peer's scope lives.
+   *
+   * The authority on `maxPeers`. Safe to call twice for one connection. Fails with `PeerLimitExceeded` when the table is full and nobody
+   * may be evicted, and with `PeerNotConnected` when the connection closed before it was admitted; closing it is the caller's task.
+   */
+  readonly admit: (connection: Connection) => Effect.Effect<PeerInfo, PeerLimitExceeded | PeerNotConnected>
+  /** The transport reports a connection gone. True when it was the peer's last one and the table still held the peer. */
+  readonly release: (connection: Connection) => Effect.Effect<boolean>
+  /** Keeps the peer from becoming idle, and from being evicted, while the scope is open. Gives its best connection. */
+  readonly hold: (peer: PeerId) => Effect.Effect<Connection, PeerNotConnected, Scope.Scope>
+  /** Keeps the peer from becoming idle while the scope is open, not from being evicted: for streams that the remote opened. */
+  readonly attend: (peer: PeerId) => Effect.Effect<void, PeerNotConnected, Scope.Scope>
+  /**
+   * Closes the peer's scope: says goodbye with the reason where the remote is a Codio node, and closes its connections. True when the
+   * table held the peer.
+   */
+  readonly remove: (peer: PeerId, reason: DisconnectReason) => Effect.Effect<boolean>
+  /** The reason to report should the peer be lost next: a goodbye was heard, or pings went unanswered. */
+  readonly expect: (peer: PeerId, reason: DisconnectReason, remoteReason?: GoodbyeReason) => Effect.Effect<void>
+  /**
+   * How much a peer is wanted, connected or not; one that is not ranked is transient. A full table evicts by rank in the step in which it
+   * admits.
+   */
+  readonly rank: (peer: PeerId, interest: Interest) => Effect.Effect<void>
+  /** Stores the round-trip time of an answered ping. */
+  readonly measured: (peer: PeerId, roundTripTime: Duration.Duration) => Effect.Effect<void>
+  /** Stores what identify told, and publishes `PeerIdentified`, once for each peer. */
+  readonly identified: (peer: PeerId, remote: RemoteIdentity) => Effect.Effect<void>
+  /** Runs the task in a fiber of each peer's scope, of those connected now and of those to come, while this scope lives. */
+  readonly eachPeer: (task: (peer: PeerId) => Effect.Effect<void>) => Effect.Effect<void, never, Scope.Scope>
+  /** The open connections of a peer, the best one first: direct before relayed, then the oldest. Empty when it is not connected. */
+  readonly connections: (peer: PeerId) => Effect.Effect<ReadonlyArray<Connection>>
+  readonly get: (peer: PeerId) => Effect.Effect<Option.Option<PeerInfo>>
+  readonly peers: Effect.Effect<ReadonlyArray<PeerInfo>>
+  readonly size: Effect.Effect<number>
+}>()("codio-network/services/PeerTable") {}

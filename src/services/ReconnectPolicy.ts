@@ -1,0 +1,32 @@
+/**
+ * When a lost peer is dialled again.
+ */
+import { Context, Schedule } from "effect"
+import type { ConnectError } from "../schema/NetworkError.ts"
+import type { Interest, PeerId } from "../schema/Peer.ts"
+
+/**
+ * What a policy may look at.
+ */
+export interface KnownPeer {
+  /** Absent for a kept address whose peer is not yet known. */
+  readonly id?: PeerId
+  readonly interest: Interest
+}
+
+const capped = Schedule.min([Schedule.exponential("1 second", 2), Schedule.spaced("1 minute")]).pipe(
+  Schedule.jittered,
+  Schedule.setInputType<ConnectError>()
+)
+
+/**
+ * The schedule between the dials of a lost peer: 1 s doubling to at most 1 min, each delay 80 to 120 % of that; without end for a kept
+ * peer, 8 times for a wanted one.
+ *
+ * The first dial after a loss is immediate when the connection had lasted 15 s; one lost earlier counts as a failed dial, so that a peer
+ * which flaps does not escape its backoff. The schedule's input is the error of the last dial. Replace it with `Layer.succeed`.
+ */
+export const ReconnectPolicy = Context.Reference<(peer: KnownPeer) => Schedule.Schedule<unknown, ConnectError>>(
+  "codio-network/services/ReconnectPolicy",
+  { defaultValue: () => (peer) => peer.interest === "kept" ? capped : capped.pipe(Schedule.upTo({ times: 8 })) }
+)

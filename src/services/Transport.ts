@@ -1,0 +1,110 @@
+/**
+ * The port to the wire: connections and byte streams between peers, in this library's own vocabulary.
+ *
+ * libp2p implements it for production (`layers/Libp2pTransport.ts`), the simulated network for tests (`testing/SimTransport.ts`). The
+ * contract suite in `test/contract` runs against both.
+ */
+import type { Duration, Effect, Option, Queue, Scope, Stream } from "effect"
+import { Context } from "effect"
+import type { DialError, PingError, ProtocolError, StreamError } from "../schema/NetworkError.ts"
+import type { DialTarget, Direction, Multiaddr, Path, PeerId, ProtocolId, RemoteIdentity } from "../schema/Peer.ts"
+
+/**
+ * What the gate's rule is asked: an inbound connection before its handshake (`stage: "address"`), then every connection, in or out, in
+ * the last step before it exists (`stage: "peer"`).
+ */
+export type GateRequest =
+  | { readonly stage: "address"; readonly direction: "inbound"; readonly remoteAddress: Multiaddr }
+  | { readonly stage: "peer"; readonly direction: Direction; readonly peer: PeerId; readonly remoteAddress: Multiaddr }
+
+/**
+ * Answers whether a connection may be. It is run synchronously, so it must not suspend.
+ */
+export type GateRule = (request: GateRequest) => Effect.Effect<boolean>
+
+/**
+ * One connection to a peer. The same object is given by `dial`, by `events` and by a handler's stream.
+ */
+export interface Connection {
+  /** Unique in the process, also among several nodes. */
+  readonly id: string
+  readonly peer: PeerId
+  readonly direction: Direction
+  /** Where the remote is, without `/p2p/<id>`; for a relayed connection the relay's address and `/p2p-circuit`. */
+  readonly remoteAddress: Multiaddr
+  /** Direct or relayed, with what the relay still allows. */
+  readonly path: Effect.Effect<Path>
+  readonly isOpen: Effect.Effect<boolean>
+  /** Application streams that are open now, whoever opened them: not those of ping, identify, kad, autonat and dcutr. */
+  readonly activeStreams: Effect.Effect<number>
+  /** What identify told, once it has. */
+  readonly remote: Effect.Effect<Option.Option<RemoteIdentity>>
+  /** Opens a stream that lives as long as the scope; see {@link ByteStream}. Interruption aborts the negotiation. */
+  readonly open: (protocol: ProtocolId) => Effect.Effect<ByteStream, StreamError, Scope.Scope>
+  /** Closes it: gracefully for 250 ms, then by force. Never fails, and is safe to call twice. */
+  readonly close: Effect.Effect<void>
+}
+
+/**
+ * A stream of bytes in both directions, with backpressure both ways. It has no message borders: chunks may be split and joined on the way.
+ *
+ * It ends with its scope. When the scope closes after a failure or an interruption the stream is reset. Otherwise the write half closes
+ * and the rest lingers for 10 s at most until the remote closes its own half, since a reset would take from a slow remote what it has yet
+ * to read; bytes that still arrive while it lingers cause the reset.
+ */
+export interface ByteStream {
+  readonly connection: Connection
+  readonly protocol: ProtocolId
+  /**
+   * What the remote sends, to be run once. Ends when the remote has closed its write half; fails when the stream is reset, or cut by a
+   * relay's limit. A reader that stops pulling stops the sender, after at most 8 MiB.
+   */
+  readonly read: Stream.Stream<Uint8Array, StreamError>
+  /** Sends a chunk of any size, and suspends while the remote is behind. The chunk must not be changed afterwards. */
+  readonly write: (chunk: Uint8Array) => Effect.Effect<void, StreamError>
+  /** Ends this side's half: the remote's `read` ends once it has read everything. Writes fail afterwards. Safe to call twice. */
+  readonly closeWrite: Effect.Effect<void, StreamError>
+}
+
+/**
+ * A connection came, was identified, or went. `Identified` comes at most once for each connection, between the other two.
+ */
+export type ConnectionEvent =
+  | { readonly _tag: "Opened"; readonly connection: Connection }
+  | { readonly _tag: "Identified"; readonly connection: Connection; readonly remote: RemoteIdentity }
+  | { readonly _tag: "Closed"; readonly connection: Connection }
+
+export class Transport extends Context.Service<Transport, {
+  readonly localPeer: PeerId
+  /** Where this node can be dialled now, each ending in `/p2p/<local peer>`. Empty before it listens. */
+  readonly addresses: Effect.Effect<ReadonlyArray<Multiaddr>>
+  /**
+   * Connects. Resolves after identify (2 s at most): a remote's gate refuses when the handshake is over, which is then `Refused`, not a
+   * peer. A peer that is already connected gives its open connection. Interruption aborts the dial. Retry, timeout and limits belong to
+   * the caller.
+   */
+  readonly dial: (target: DialTarget) => Effect.Effect<Connection, DialError>
+  /**
+   * Installs the one admission rule, in and out, while the scope lives. Nothing inbound is let in without a rule. A second rule while one
+   * stands is a defect.
+   */
+  readonly gate: (rule: GateRule) => Effect.Effect<void, never, Scope.Scope>
+  /**
+   * Every connection, dialled here or not, also one older than this layer: once `Opened` and once `Closed`. Lossless; one consumer.
+   * `Opened` arrives while an own dial still waits for identify.
+   */
+  readonly events: Queue.Dequeue<ConnectionEvent>
+  /**
+   * Answers a protocol while the scope lives. The stream lives as long as the handler runs; a handler that dies resets it and is logged.
+   * Streams open when the scope closes are reset. Fails when the id is taken.
+   */
+  readonly handle: (
+    protocol: ProtocolId,
+    handler: (stream: ByteStream) => Effect.Effect<void>
+  ) => Effect.Effect<void, ProtocolError, Scope.Scope>
+  /**
+   * The round-trip time to a connected peer. Fails with `StreamFailed` for one that is not connected: it never dials. The time limit is
+   * the caller's; interruption aborts the ping.
+   */
+  readonly ping: (peer: PeerId) => Effect.Effect<Duration.Duration, PingError>
+}>()("codio-network/services/Transport") {}

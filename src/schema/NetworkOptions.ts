@@ -2,8 +2,11 @@
  * The options of a node as text: in a JSON file, in the environment, on a command line.
  *
  * Every key may be absent; `services/NetworkConfig.ts` has the defaults. Durations are texts such as `"5 minutes"` or `"250 millis"`.
+ *
+ * All decoders fail with one problem for each wrong field, which says what was given and what is expected:
+ * `CODIO_LISTEN_PORT: expected a port number from 0 to 65535, got "abc"`.
  */
-import { Duration, Effect, Result, Schema, SchemaIssue } from "effect"
+import { Duration, Effect, Predicate, Result, Schema, SchemaIssue } from "effect"
 import { ConfigError } from "./NetworkError.ts"
 import { Multiaddr, PeerId, peerOf, ProtocolId } from "./Peer.ts"
 
@@ -52,69 +55,147 @@ export const names = Object.keys(NetworkOptions.fields) as ReadonlyArray<keyof N
 export const variable = (name: keyof NetworkOptions): string => `CODIO_${name.replace(/[A-Z]/g, (c) => `_${c}`).toUpperCase()}`
 
 /**
- * Decodes what a JSON file or any other structure holds. Fails with one problem for each wrong or unknown field, prefixed by `source`.
+ * Decodes what a JSON file or any other structure holds. Fails for wrong and for unknown fields; problems begin with `source`.
  */
 export const decode = (source: string, input: unknown): Effect.Effect<NetworkOptions, ConfigError> =>
-  Schema.decodeUnknownEffect(NetworkOptions, strict)(input).pipe(
-    Effect.mapError((error) => new ConfigError({ problems: problems(source, error.issue) }))
-  )
+  Predicate.isObject(input)
+    ? decodeNamed(NetworkOptions, input, (field) => `${source}: ${field}`)
+    : Effect.fail(new ConfigError({ problems: [`${source}: expected an object of options, got ${show(input)}`] }))
 
 /**
- * Decodes the text of a JSON file.
+ * Decodes the text of a JSON file, as {@link decode} does.
  */
 export const decodeText = (source: string, text: string): Effect.Effect<NetworkOptions, ConfigError> =>
   Effect.fromResult(Result.try(() => JSON.parse(text) as unknown)).pipe(
-    Effect.mapError((cause) => new ConfigError({ problems: [`${source}: not valid JSON: ${(cause as Error).message}`] })),
+    Effect.mapError((cause) => new ConfigError({ problems: [`${source}: not valid JSON: ${oneLine((cause as Error).message)}`] })),
     Effect.flatMap((input) => decode(source, input))
   )
 
 /**
- * Decodes the `CODIO_*` variables of an environment. An empty variable counts as absent; lists are separated by commas. Fails with one
- * problem for each wrong variable.
+ * Decodes the `CODIO_*` variables of an environment. An empty variable counts as absent; lists are separated by commas.
  */
 export const decodeEnvironment = (
   environment: Readonly<Record<string, string | undefined>>
 ): Effect.Effect<NetworkOptions, ConfigError> => {
-  const input: Record<string, unknown> = {}
+  const texts: Record<string, string> = {}
   for (const name of names) {
     const text = environment[variable(name)]?.trim()
-    if (text !== undefined && text !== "") input[name] = fromText(name, text)
+    if (text !== undefined && text !== "") texts[name] = text
   }
-  return Schema.decodeUnknownEffect(NetworkOptions, strict)(input).pipe(
-    Effect.mapError((error) =>
-      new ConfigError({
-        problems: SchemaIssue.makeFormatterStandardSchemaV1()(error.issue).issues.map(({ message, path }) =>
-          `${variable(String(path?.[0]) as keyof NetworkOptions)}: ${message}`
-        )
-      })
-    )
-  )
+  return decodeTexts(texts, variable)
+}
+
+/**
+ * Decodes options that are texts, as words of a command line are; a list is an array of texts, or one text with commas. `label` is how an
+ * option is called in problems.
+ */
+export const decodeTexts = (
+  texts: Readonly<Partial<Record<keyof NetworkOptions, string | ReadonlyArray<string>>>>,
+  label: (name: keyof NetworkOptions) => string
+): Effect.Effect<NetworkOptions, ConfigError> => {
+  const input: Record<string, unknown> = {}
+  for (const [name, text] of Object.entries(texts)) input[name] = typeof text === "string" ? fromText(name, text) : text
+  return decodeNamed(NetworkOptions, input, label, texts)
 }
 
 /**
  * Decodes values given in code: durations are `Duration`s, the rest is as in a file.
  */
-export const decodeValues = (input: unknown): Effect.Effect<NetworkOptions, ConfigError> =>
-  Schema.decodeUnknownEffect(Schema.toType(NetworkOptions), strict)(input).pipe(
-    Effect.mapError((error) => new ConfigError({ problems: problems(undefined, error.issue) }))
-  )
+export const decodeValues = (input: Readonly<Record<string, unknown>>): Effect.Effect<NetworkOptions, ConfigError> =>
+  decodeNamed(optionValues, input, (field) => field)
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-const strict = { errors: "all", onExcessProperty: "error" } as const
+const optionValues = Schema.toType(NetworkOptions)
 
-function problems(source: string | undefined, issue: SchemaIssue.Issue): ReadonlyArray<string> {
-  const prefix = source === undefined ? "" : `${source}: `
-  return SchemaIssue.makeFormatterStandardSchemaV1()(issue).issues.map(({ message, path }) => {
-    const field = (path ?? []).map(String).join(".")
-    return `${prefix}${field === "" ? "" : `${field}: `}${message}`
-  })
+const duration = "a duration above zero such as \"30 seconds\" or \"5 minutes\""
+const addresses = "a list of multiaddrs"
+
+const expectations: { readonly [Name in keyof NetworkOptions]-?: string } = {
+  listenPort: "a port number from 0 to 65535",
+  listenAddresses: addresses,
+  announceAddresses: addresses,
+  maxPeers: "a whole number from 1 to 10000",
+  minPeers: "a whole number from 0 to 10000",
+  maxPendingInbound: "a whole number from 1 to 10000",
+  maxParallelDials: "a whole number from 1 to 1000",
+  enableMdns: "true or false",
+  enableRelay: "true or false",
+  relayPeers: addresses,
+  kadProtocol: "a protocol id: a slash, then 1 to 255 characters without spaces",
+  kadReplicationFactor: "a whole number from 1 to 100",
+  connectionIdleTimeout: duration,
+  rediscoveryCooldown: duration,
+  dialTimeout: duration,
+  bootstrapPeers: addresses,
+  dataDirectory: "the path of a directory",
+  eventBuffer: "a whole number from 1 to 1000000"
+}
+
+const isName = (field: string): field is keyof NetworkOptions => Object.hasOwn(expectations, field)
+
+function decodeNamed<S extends Schema.Top & { readonly Type: NetworkOptions; readonly DecodingServices: never }>(
+  schema: S,
+  input: Readonly<Record<string, unknown>>,
+  label: (name: keyof NetworkOptions) => string,
+  given: Readonly<Record<string, unknown>> = input
+): Effect.Effect<NetworkOptions, ConfigError> {
+  return Schema.decodeUnknownEffect(schema, { errors: "all", onExcessProperty: "error" })(input).pipe(
+    Effect.mapError((error) => new ConfigError({ problems: problems(error.issue, given, label) }))
+  )
+}
+
+function problems(
+  issue: SchemaIssue.Issue,
+  given: Readonly<Record<string, unknown>>,
+  label: (name: keyof NetworkOptions) => string
+): ReadonlyArray<string> {
+  const out = new Map<string, string>()
+  for (const { message, path = [] } of SchemaIssue.makeFormatterStandardSchemaV1()(issue).issues) {
+    const key = path.map(String).join(".")
+    const field = String(path[0])
+    // Only the first problem of a value: "abc" is neither a number nor in a range.
+    if (out.has(key)) continue
+    if (!isName(field)) {
+      out.set(key, `${label(field as keyof NetworkOptions)}: unknown option${suggestion(field)}`)
+    } else if (path.length === 1) {
+      out.set(key, `${label(field)}: expected ${expectations[field]}, got ${show(given[field])}`)
+    } else {
+      const element = (given[field] as ReadonlyArray<unknown> | undefined)?.[Number(path[1])]
+      out.set(key, `${label(field)}: ${element === undefined || typeof element === "string" ? message : `expected a multiaddr, got ${show(element)}`}`)
+    }
+  }
+  return [...out.values()]
+}
+
+function show(value: unknown): string {
+  if (Duration.isDuration(value)) return Duration.format(value)
+  if (value === undefined) return "nothing"
+  let text: string | undefined
+  try {
+    text = JSON.stringify(value)
+  } catch {
+    // A cycle or a bigint has no JSON.
+  }
+  const shown = typeof value === "number" || text === undefined ? String(value) : text
+  return shown.length > 80 ? `${shown.slice(0, 77)}...` : shown
+}
+
+const oneLine = (text: string): string => text.replace(/\s+/g, " ")
+
+// The option that reads the same but for case and dashes, or begins alike.
+function suggestion(field: string): string {
+  const plain = (text: string) => text.toLowerCase().replace(/[^a-z]/g, "")
+  const wanted = plain(field)
+  const near = names.find((name) => plain(name) === wanted) ??
+    (wanted.length < 4 ? undefined : names.find((name) => plain(name).startsWith(wanted.slice(0, -1)) || wanted.startsWith(plain(name).slice(0, -1))))
+  return near === undefined ? "" : `; did you mean ${near}?`
 }
 
 const lists = new Set<string>(["listenAddresses", "announceAddresses", "relayPeers", "bootstrapPeers"])
-const texts = new Set<string>([
+const plainTexts = new Set<string>([
   "kadProtocol",
   "connectionIdleTimeout",
   "rediscoveryCooldown",
@@ -122,10 +203,10 @@ const texts = new Set<string>([
   "dataDirectory"
 ])
 
-// What does not read as the field's kind stays text, so that the schema names it in its message.
+// What does not read as the field's kind stays text, so that the problem shows it as it was given.
 function fromText(name: string, text: string): unknown {
   if (lists.has(name)) return text.split(",").map((part) => part.trim()).filter((part) => part !== "")
-  if (texts.has(name)) return text
+  if (plainTexts.has(name)) return text
   if (text === "true") return true
   if (text === "false") return false
   return /^-?\d+$/.test(text) ? Number(text) : text

@@ -1,13 +1,38 @@
 /**
  * One libp2p node as a scoped resource, to which every libp2p module is attached as a scoped resource of its own.
+ *
+ * libp2p takes all modules in its constructor and does four things to each: it calls the factory with the node's components, starts the
+ * module, registers its routing, and merges the peers that it discovers into the peer store. `attach` does the same later, and undoes it.
  */
-import type { Libp2p, Transport as Libp2pTransport } from "@libp2p/interface"
-import type { Effect, Scope } from "effect"
-import { Context } from "effect"
-import type { Libp2pOptions } from "libp2p"
-import type { HostError } from "../schema/NetworkError.ts"
-import type { Multiaddr } from "../schema/Peer.ts"
-import type { GateRule } from "../services/Transport.ts"
+import { noise } from "@chainsafe/libp2p-noise"
+import { yamux } from "@chainsafe/libp2p-yamux"
+import { privateKeyFromProtobuf } from "@libp2p/crypto/keys"
+import { identify, identifyPush } from "@libp2p/identify"
+import type {
+  Connection,
+  ConnectionGater,
+  IdentifyResult,
+  Libp2p,
+  MultiaddrConnection,
+  PeerId as Libp2pPeerId,
+  PeerInfo,
+  PeerRouting,
+  Transport as Libp2pTransport,
+  TypedEventTarget
+} from "@libp2p/interface"
+import { NotFoundError, peerDiscoverySymbol, peerRoutingSymbol, start, stop } from "@libp2p/interface"
+import { ping } from "@libp2p/ping"
+import { multiaddr } from "@multiformats/multiaddr"
+import { Context, Effect, Layer, Redacted, type Scope } from "effect"
+import { createLibp2p, type Libp2pOptions } from "libp2p"
+import { createRequire } from "node:module"
+import { HostError } from "../schema/NetworkError.ts"
+import { type Direction, type Multiaddr, type PeerId, withoutPeer } from "../schema/Peer.ts"
+import { Identity } from "../services/Identity.ts"
+import { NetworkConfig } from "../services/NetworkConfig.ts"
+import type { GateRequest, GateRule } from "../services/Transport.ts"
+import { guardNode, safeMuxer, toError, within } from "./Libp2pFaults.ts"
+import { Libp2pLogger } from "./Libp2pLogger.ts"
 
 /** What libp2p gives to the factory of a module: the running node's parts. libp2p declares the type and does not export it. */
 export type Components = Parameters<NonNullable<Libp2pOptions["transports"]>[number]>[0]
@@ -20,12 +45,289 @@ export class Libp2pHost extends Context.Service<Libp2pHost, {
   /** Behind `Transport.gate`; one rule at a time. */
   readonly gate: (rule: GateRule) => Effect.Effect<void, never, Scope.Scope>
   /**
-   * Attaches a transport module and listens on addresses it understands. Release only ends acceptance: closing a TCP listener destroys its
-   * inbound connections, before any goodbye, so the socket itself closes with the node.
+   * Attaches a transport module and listens on the addresses, none of which may be foreign to it. Release only ends acceptance: closing a
+   * TCP listener destroys its inbound connections, before any goodbye, so the socket itself closes with the node.
    */
   readonly listen: (
     module: string,
     factory: (components: Components) => Libp2pTransport,
     addresses: ReadonlyArray<Multiaddr>
   ) => Effect.Effect<void, HostError, Scope.Scope>
+  /**
+   * What identify told over the connection, as soon as it has; undefined as soon as it has failed. The host runs identify once on every
+   * connection. Never rejects.
+   */
+  readonly identified: (connection: Connection) => Promise<IdentifyResult | undefined>
 }>()("codio-network/layers/Libp2pHost") {}
+
+/**
+ * A running node without a transport: it neither dials nor listens before one is attached. Stops, within 4 s whatever the remotes do, when
+ * the scope closes.
+ */
+export const make = Effect.gen(function*() {
+  const identity = yield* Identity
+  const config = yield* NetworkConfig
+  const logger = yield* Libp2pLogger
+  const context = yield* Effect.context()
+
+  let rule: GateRule | undefined
+  // Transports whose acceptance has ended.
+  const ended = new Set<Libp2pTransport>()
+  const routers = new Set<PeerRouting>()
+  const identifying = new WeakMap<Connection, Promise<IdentifyResult | undefined>>()
+
+  const allows = (request: GateRequest): boolean => {
+    if (rule === undefined) return request.direction === "outbound"
+    try {
+      return Effect.runSyncWith(context)(rule(request))
+    } catch (cause) {
+      logger.forComponent("codio:gate").error("the gate's rule failed, refusing - %e", toError(cause))
+      return false
+    }
+  }
+  const allowsPeer = (direction: Direction, peer: Libp2pPeerId, connection: MultiaddrConnection) =>
+    allows({
+      stage: "peer",
+      direction,
+      peer: peer.toString() as PeerId,
+      remoteAddress: withoutPeer(connection.remoteAddr.toString() as Multiaddr)
+    })
+  const gater: ConnectionGater = {
+    // libp2p's default refuses private addresses in browsers.
+    denyDialMultiaddr: () => false,
+    denyInboundConnection: (connection) => {
+      const transport = components.transportManager.dialTransportForMultiaddr(connection.remoteAddr)
+      if (transport !== undefined && ended.has(transport)) return true
+      const remoteAddress = withoutPeer(connection.remoteAddr.toString() as Multiaddr)
+      return !allows({ stage: "address", direction: "inbound", remoteAddress })
+    },
+    denyInboundUpgradedConnection: (peer, connection) => !allowsPeer("inbound", peer, connection),
+    denyOutboundUpgradedConnection: (peer, connection) => !allowsPeer("outbound", peer, connection)
+  }
+
+  let components!: Components
+  const create = async () => {
+    const node = await createLibp2p({
+      start: false,
+      logger,
+      privateKey: privateKeyFromProtobuf(Redacted.value(identity.privateKey)),
+      nodeInfo: { name: packageJson.name, version: packageJson.version, userAgent: `${packageJson.name}/${packageJson.version}` },
+      addresses: { appendAnnounce: [...config.announceAddresses] },
+      connectionEncrypters: [noise()],
+      streamMuxers: [safeMuxer(yamux({
+        maxInboundStreams: streamsMax,
+        maxOutboundStreams: streamsMax,
+        // A window above the read buffer lets a sender put more into a paused stream than it may hold, which resets it.
+        streamOptions: { maxStreamWindowSize: readBufferBytes, maxReadBufferLength: readBufferBytes }
+      }))],
+      connectionGater: gater,
+      connectionManager: {
+        // Only PeerTable opens, keeps and closes; libp2p's limits stay above its. Twice, since two nodes may dial each other at once.
+        maxConnections: 2 * config.maxPeers + 64,
+        maxParallelDials: config.maxParallelDials,
+        maxDialQueueLength: 1024,
+        maxPeerAddrsToDial: 32,
+        addressDialTimeout: 3000,
+        maxIncomingPendingConnections: config.maxPendingInbound,
+        inboundConnectionThreshold: 10_000,
+        reconnectRetries: 0
+      },
+      connectionMonitor: { enabled: false },
+      peerRouters: [() => delegate(routers)],
+      services: {
+        identify: identify({ runOnConnectionOpen: false, maxInboundStreams: 8, maxOutboundStreams: 8 }),
+        identifyPush: identifyPush(),
+        ping: ping({ maxInboundStreams: 16, maxOutboundStreams: 16 }),
+        // Returning the components themselves would make start and stop recurse.
+        components: (given: Components) => {
+          components = given
+          return {}
+        }
+      }
+    })
+    for (const service of [node.services.identify, node.services.identifyPush]) {
+      // `host` is a public field of the class, and missing in its interface. There is no option for the version.
+      ;(service as unknown as { readonly host: { protocolVersion: string } }).host.protocolVersion = protocolVersion
+    }
+    return node
+  }
+  const node = yield* Effect.tryPromise({ try: create, catch: hostError("host") })
+  const guard = guardNode(node, components, { grace: 300, deadline: 3000 })
+
+  node.addEventListener("connection:open", ({ detail }) => {
+    identifying.set(
+      detail,
+      within(identifyTimeoutMillis, (signal) => node.services.identify.identify(detail, { signal })).catch(() => undefined)
+    )
+  })
+
+  yield* Effect.acquireRelease(
+    Effect.tryPromise({
+      try: async () => {
+        await node.start()
+        // kad and relay tag peers keep-alive, which makes this queue dial them; there is no option to turn it off. `reconnectQueue` is not
+        // in the interface of the connection manager.
+        ;(components.connectionManager as unknown as { readonly reconnectQueue: { stop: () => void } }).reconnectQueue.stop()
+      },
+      catch: hostError("host")
+    }),
+    () => Effect.promise(() => guard.stop())
+  )
+
+  const merge = (event: CustomEvent<PeerInfo>) => {
+    const { id, multiaddrs } = event.detail
+    if (id.equals(node.peerId)) return
+    components.peerStore.merge(id, { multiaddrs }).catch((cause) => {
+      logger.forComponent("codio:host").error("a discovered peer was not stored - %e", toError(cause))
+    })
+  }
+
+  const detach = async (instance: unknown): Promise<void> => {
+    if (hasRouting(instance)) routers.delete(instance[peerRoutingSymbol])
+    try {
+      await stopWithin(instance)
+    } finally {
+      if (hasDiscovery(instance)) instance[peerDiscoverySymbol].removeEventListener("peer", merge)
+    }
+  }
+
+  const attach = <A>(module: string, factory: (components: Components) => A) =>
+    Effect.acquireRelease(
+      Effect.tryPromise({
+        try: async () => {
+          const instance = factory(components)
+          try {
+            if (hasDiscovery(instance)) instance[peerDiscoverySymbol].addEventListener("peer", merge)
+            await start(instance)
+            if (hasRouting(instance)) routers.add(instance[peerRoutingSymbol])
+          } catch (cause) {
+            await detach(instance).catch(() => {})
+            throw cause
+          }
+          return instance
+        },
+        catch: hostError(module)
+      }),
+      (instance) => Effect.ignore(Effect.tryPromise(() => detach(instance)), { log: true })
+    )
+
+  return Libp2pHost.of({
+    node,
+    components,
+    attach,
+    gate: (next) =>
+      Effect.acquireRelease(
+        Effect.suspend(() => {
+          if (rule !== undefined) return Effect.die(new Error("a gate's rule is installed already; only one at a time"))
+          rule = next
+          return Effect.void
+        }),
+        () => Effect.sync(() => rule = undefined)
+      ),
+    listen: (module, factory, addresses) =>
+      Effect.gen(function*() {
+        const transport = yield* attach(module, factory)
+        const tag = transport[Symbol.toStringTag]
+        const wanted = addresses.map((address) => multiaddr(address))
+        const foreign = wanted.find((address) => transport.listenFilter([address]).length === 0)
+        if (foreign !== undefined) {
+          return yield* new HostError({ module, detail: `cannot listen on ${foreign}: this is no address of the ${module} transport` })
+        }
+        yield* Effect.acquireRelease(
+          Effect.tryPromise({
+            try: async () => {
+              components.transportManager.add(transport)
+              try {
+                await components.transportManager.listen(wanted)
+              } catch (cause) {
+                await components.transportManager.remove(tag ?? "")
+                throw cause
+              }
+            },
+            catch: (cause) => new HostError({ module, detail: listenProblem(addresses, toError(cause)), cause })
+          }),
+          () => Effect.sync(() => ended.add(transport))
+        )
+      }),
+    identified: (connection) => identifying.get(connection) ?? Promise.resolve(undefined)
+  })
+})
+
+export const layer: Layer.Layer<Libp2pHost, HostError, Identity | NetworkConfig> = Layer.effect(Libp2pHost, make)
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+const packageJson = createRequire(import.meta.url)("../../package.json") as { readonly name: string; readonly version: string }
+const protocolVersion = "/codio/1.0.0"
+const readBufferBytes = 4 * 1024 * 1024
+const streamsMax = 2048
+const identifyTimeoutMillis = 5000
+const moduleStopMillis = 2000
+
+interface HasRouting {
+  readonly [peerRoutingSymbol]: PeerRouting
+}
+
+interface HasDiscovery {
+  readonly [peerDiscoverySymbol]: TypedEventTarget<{ peer: CustomEvent<PeerInfo> }>
+}
+
+function hasRouting(instance: unknown): instance is HasRouting {
+  return (instance as Partial<HasRouting> | undefined)?.[peerRoutingSymbol] != null
+}
+
+function hasDiscovery(instance: unknown): instance is HasDiscovery {
+  return typeof (instance as Partial<HasDiscovery> | undefined)?.[peerDiscoverySymbol]?.addEventListener === "function"
+}
+
+function hostError(module: string) {
+  return (thrown: unknown) => {
+    const cause = toError(thrown)
+    return new HostError({ module, detail: cause.message, cause })
+  }
+}
+
+async function stopWithin(instance: unknown): Promise<void> {
+  await within(moduleStopMillis, (signal) =>
+    new Promise<void>((resolve, reject) => {
+      signal.addEventListener("abort", () => reject(signal.reason))
+      stop(instance).then(resolve, reject)
+    }))
+}
+
+// libp2p reads the list of routers once; what is in it asks those that are attached at the time.
+function delegate(routers: ReadonlySet<PeerRouting>): PeerRouting {
+  return {
+    async findPeer(id, options) {
+      for (const router of routers) {
+        try {
+          return await router.findPeer(id, options)
+        } catch (cause) {
+          if (options?.signal?.aborted === true) throw cause
+        }
+      }
+      throw new NotFoundError("no attached module knows the peer")
+    },
+    async *getClosestPeers(key, options) {
+      for (const router of routers) yield* router.getClosestPeers(key, options)
+    }
+  }
+}
+
+// libp2p joins the failures of all addresses into one text, each with its stack.
+function listenProblem(addresses: ReadonlyArray<Multiaddr>, error: Error): string {
+  const [address, part] = addresses
+    .map((address) => [address, error.message.split(`\n  ${address}: `)[1]?.split("\n\n")[0]] as const)
+    .find(([, part]) => part !== undefined) ?? [addresses.join(", "), error.message]
+  const code = /\bE[A-Z]{4,}\b/.exec(part ?? "")?.[0]
+  const known = code === undefined ? undefined : listenProblems[code]
+  return `cannot listen on ${address}: ${known ?? (part ?? error.message).split("\n")[0]}`
+}
+
+const listenProblems: Record<string, string | undefined> = {
+  EADDRINUSE: "the port is in use by another program; choose another one, or 0 for any free port",
+  EACCES: "this user may not listen on that port; choose one from 1024 up, or 0 for any free port",
+  EADDRNOTAVAIL: "this machine has no such address; listen on /ip4/0.0.0.0 for all of them"
+}

@@ -1,0 +1,202 @@
+/**
+ * Faults of libp2p 3.3 and what is done about each from outside, one function for each fault.
+ *
+ * `test/libp2p/Libp2pFaults.test.ts` shows each fault on plain libp2p, so that it fails once a fault is mended and the cure can go.
+ */
+import type { Connection, Libp2p, Listener, Stream, StreamMuxerFactory } from "@libp2p/interface"
+import type { Components } from "./Libp2pHost.ts"
+
+/**
+ * The error in what libp2p throws: some of its promises reject with an Event, whose `error` may hold the reason.
+ */
+export const toError = (thrown: unknown): Error => {
+  if (thrown instanceof Error) return thrown
+  const event = thrown as { readonly error?: unknown; readonly type?: unknown } | null | undefined
+  if (event?.error instanceof Error) return event.error
+  return new Error(typeof event?.type === "string" ? `stream ${event.type}` : String(thrown))
+}
+
+/**
+ * Runs an operation with a signal that is aborted after `millis`. Unlike with `AbortSignal.timeout`, the timer ends with the operation, and
+ * it keeps the process alive: libp2p itself waits on timers that do not.
+ */
+export const within = async <A>(millis: number, operation: (signal: AbortSignal) => Promise<A>): Promise<A> => {
+  const controller = new AbortController()
+  const timer = setTimeout(() => controller.abort(new Error(`not done within ${millis} ms`)), millis)
+  try {
+    return await operation(controller.signal)
+  } catch (cause) {
+    throw toError(cause)
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/**
+ * A muxer that does not throw from a microtask.
+ *
+ * Fault: yamux sends the first frame of a new stream from a bare `queueMicrotask`. When the connection is aborted in the same turn the
+ * write throws there, which is an uncaught exception. The same holds for the frame that `abort` sends on a closed connection.
+ */
+export const safeMuxer = <C>(factory: (components: C) => StreamMuxerFactory) => (components: C): StreamMuxerFactory => {
+  const muxers = factory(components)
+  const create = muxers.createStreamMuxer.bind(muxers)
+  muxers.createStreamMuxer = (connection) => {
+    // onCreateStream and sendWindowUpdate are yamux's own methods, not of the muxer interface.
+    const muxer = create(connection) as ReturnType<typeof create> & { onCreateStream: (options: unknown) => YamuxStream }
+    const open = muxer.onCreateStream.bind(muxer)
+    const abort = muxer.abort.bind(muxer)
+    muxer.onCreateStream = (options) => {
+      const stream = open(options)
+      const send = stream.sendWindowUpdate.bind(stream)
+      stream.sendWindowUpdate = () => {
+        stream.sendWindowUpdate = send
+        try {
+          send()
+        } catch (cause) {
+          stream.abort(toError(cause))
+        }
+      }
+      return stream
+    }
+    muxer.abort = (error) => {
+      try {
+        abort(error)
+      } catch {
+        // The connection is closed already; the streams were aborted before the frame that failed.
+      }
+    }
+    return muxer
+  }
+  return muxers
+}
+
+/**
+ * Closes the write half of a stream, or aborts the stream. Settles within `millis` and never rejects.
+ *
+ * Fault: `close` rejects with an Event when the remote goes away, and without a signal it waits for ever once `abort` was called.
+ */
+export const closeStream = async (stream: Stream, millis: number): Promise<void> => {
+  const controller = new AbortController()
+  const end = () => controller.abort(new Error("the stream closed"))
+  const timer = setTimeout(end, millis)
+  stream.addEventListener("close", end)
+  try {
+    if (stream.status === "open") await stream.close({ signal: controller.signal })
+  } catch (cause) {
+    stream.abort(toError(cause))
+  } finally {
+    clearTimeout(timer)
+    stream.removeEventListener("close", end)
+  }
+}
+
+/**
+ * Closes a connection gracefully, and aborts it after `millis`. Never rejects.
+ *
+ * Fault: a graceful close hangs when both ends close at once, or when the remote does not read.
+ */
+export const closeConnection = async (connection: Connection, millis: number): Promise<void> => {
+  if (connection.status === "closed") return
+  try {
+    await within(millis, (signal) => connection.close({ signal }))
+  } catch (cause) {
+    connection.abort(toError(cause))
+  }
+}
+
+/**
+ * Ends a node within `deadline` whatever the remotes do. Made before the node starts; `stop` may be called more than once.
+ *
+ * Faults: `stop` during `start` returns at once and the node starts all the same; closing a TCP listener destroys the inbound sockets
+ * while data is unsent, since all parts stop at the same time; and `stop` waits for ever for a socket whose remote has closed its half and
+ * reads no more. So streams are closed first, then connections, then the sockets that are left, then the node.
+ */
+export const guardNode = (node: Libp2p, components: Components, options: { readonly grace: number; readonly deadline: number }) => {
+  const connections = new Set<Connection>()
+  const sockets = new Set<Destroyable>()
+  let stopping: Promise<boolean> | undefined
+
+  const opened = (event: CustomEvent<Connection>) => {
+    const connection = event.detail
+    connections.add(connection)
+    // `maConn` and its `socket` are private fields: no public call destroys a socket that waits for its remote.
+    const socket = (connection as { readonly maConn?: { readonly socket?: Destroyable } }).maConn?.socket
+    if (socket !== undefined && !socket.destroyed) {
+      sockets.add(socket)
+      socket.once("close", () => sockets.delete(socket))
+    }
+    connection.addEventListener("close", () => connections.delete(connection), { once: true })
+    if (stopping !== undefined) queueMicrotask(() => connection.abort(new Error("the node is stopping")))
+  }
+  node.addEventListener("connection:open", opened)
+
+  const run = async (): Promise<boolean> => {
+    // stop() forgets them.
+    const listeners = components.transportManager.getListeners()
+    await Promise.all([...connections].flatMap((connection) =>
+      connection.streams.map(async (stream) => {
+        await closeStream(stream, options.grace)
+        if (stream.status === "open") await ended(stream, options.grace)
+        stream.abort(new Error("the node is stopping"))
+      })
+    ))
+    await Promise.all([...connections].map((connection) => closeConnection(connection, options.grace)))
+    const destroy = () => {
+      // `sockets` is private, see above.
+      for (const listener of listeners as ReadonlyArray<Listener & { readonly sockets?: Iterable<Destroyable> }>) {
+        for (const socket of listener.sockets ?? []) socket.destroy()
+      }
+      for (const socket of sockets) socket.destroy()
+    }
+    destroy()
+    const stopped = Promise.resolve(node.stop()).catch(() => {})
+    const again = setInterval(destroy, 100)
+    const inTime = await settled(stopped, options.deadline)
+    clearInterval(again)
+    destroy()
+    for (const connection of connections) connection.abort(new Error("the node has stopped"))
+    node.removeEventListener("connection:open", opened)
+    return inTime
+  }
+  return {
+    /** True when the node has stopped, false when the deadline passed first. */
+    stop: (): Promise<boolean> => stopping ??= run()
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+interface YamuxStream extends Stream {
+  sendWindowUpdate: () => void
+}
+
+interface Destroyable {
+  readonly destroyed: boolean
+  readonly destroy: () => void
+  readonly once: (event: "close", listener: () => void) => void
+}
+
+function settled(promise: Promise<unknown>, millis: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => resolve(false), millis)
+    void promise.then(() => {
+      clearTimeout(timer)
+      resolve(true)
+    })
+  })
+}
+
+function ended(stream: Stream, millis: number): Promise<void> {
+  return new Promise((resolve) => {
+    const end = () => {
+      clearTimeout(timer)
+      stream.removeEventListener("close", end)
+      resolve()
+    }
+    const timer = setTimeout(end, millis)
+    stream.addEventListener("close", end)
+  })
+}

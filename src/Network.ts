@@ -1,49 +1,233 @@
 /**
- * The roof: everything a program needs of its node, behind one service.
+ * The roof: a node, and everything a program needs of it, behind one service.
  */
-import type { Duration, Effect, Scope, Stream } from "effect"
-import { Context } from "effect"
+import { NodeFileSystem, NodePath } from "@effect/platform-node"
+import type { Duration, Scope, Stream } from "effect"
+import { Context, Effect, Layer, Option, Schema } from "effect"
+import * as BootstrapDiscovery from "./layers/BootstrapDiscovery.ts"
+import * as CodioProtocol from "./layers/CodioProtocol.ts"
+import * as DataDirectory from "./layers/DataDirectory.ts"
+import * as FileIdentity from "./layers/FileIdentity.ts"
+import * as KadDht from "./layers/KadDht.ts"
+import * as KeyValuePeerStore from "./layers/KeyValuePeerStore.ts"
+import * as Host from "./layers/Libp2pHost.ts"
+import * as Libp2pTransport from "./layers/Libp2pTransport.ts"
+import * as MdnsDiscovery from "./layers/MdnsDiscovery.ts"
+import * as PingHealth from "./layers/PingHealth.ts"
+import * as RelayClient from "./layers/RelayClient.ts"
+import * as RelayReservations from "./layers/RelayReservations.ts"
+import * as RememberedPeers from "./layers/RememberedPeers.ts"
+import * as ScopedPeerTable from "./layers/ScopedPeerTable.ts"
+import * as SupervisedConnectionManager from "./layers/SupervisedConnectionManager.ts"
+import * as TcpListener from "./layers/TcpListener.ts"
+import * as TransportProtocols from "./layers/TransportProtocols.ts"
 import type { ContentKey, Provider } from "./schema/Content.ts"
 import type {
   ConnectError,
   DhtError,
-  DialError,
-  PeerNotConnected,
   PingError,
-  ProtocolError,
   StreamError
 } from "./schema/NetworkError.ts"
+import {
+  DialError,
+  InvalidAddress,
+  NetworkStartError,
+  ProtocolError
+} from "./schema/NetworkError.ts"
 import type { NetworkEvent } from "./schema/NetworkEvent.ts"
-import type { DialTarget, Multiaddr, PeerAddresses, PeerId, PeerInfo } from "./schema/Peer.ts"
-import type { Option } from "effect"
+import type { DialTarget, PeerAddresses, PeerInfo } from "./schema/Peer.ts"
+import { isMultiaddr, Multiaddr, PeerId, peerOf, ProtocolId } from "./schema/Peer.ts"
+import { ConnectionManager } from "./services/ConnectionManager.ts"
+import { Dht } from "./services/Dht.ts"
+import { Discovery } from "./services/Discovery.ts"
+import { Health } from "./services/Health.ts"
+import { NetworkConfig, type NetworkConfigInput } from "./services/NetworkConfig.ts"
+import { NetworkEvents } from "./services/NetworkEvents.ts"
+import type { PeerStore } from "./services/PeerStore.ts"
+import { PeerTable } from "./services/PeerTable.ts"
+import { Protocols } from "./services/Protocols.ts"
 import type { ByteStream } from "./services/Transport.ts"
+import { Transport } from "./services/Transport.ts"
 
-/** A target as a program writes it: plain text is decoded once, here. */
-export type TargetInput = DialTarget | string
+/**
+ * What a program may dial: an address, a peer id, or a peer with addresses. Plain text is decoded here, once.
+ */
+export type Target = DialTarget | string
 
 export class Network extends Context.Service<Network, {
+  /** The id of this node. */
   readonly localPeer: PeerId
+  /** Where this node can be dialled now, each ending in `/p2p/<id>`. */
   readonly addresses: Effect.Effect<ReadonlyArray<Multiaddr>>
-  readonly connect: (target: TargetInput) => Effect.Effect<PeerInfo, ConnectError>
-  readonly keep: (target: TargetInput) => Effect.Effect<void, DialError, Scope.Scope>
-  readonly disconnect: (peer: PeerId | string) => Effect.Effect<void>
-  readonly block: (peer: PeerId | string) => Effect.Effect<void, never, Scope.Scope>
+  /**
+   * Connects to a peer and makes it wanted: redialled by `ReconnectPolicy` until `disconnect` or an idle close. Gives the peer's info at
+   * once when it is connected. Interruption aborts a dial that nobody else waits for.
+   */
+  readonly connect: (target: Target) => Effect.Effect<PeerInfo, ConnectError>
+  /**
+   * Keeps a connection to the peer while the scope lives: redialled without end, never idle, never evicted. Returns at once; fails only
+   * for an address that is none, and for this node itself.
+   */
+  readonly keep: (target: Target) => Effect.Effect<void, DialError, Scope.Scope>
+  /** Disconnects for good: no reconnection, until somebody calls `connect` or `keep`. The remote may still dial in; see `block`. */
+  readonly disconnect: (peer: PeerId) => Effect.Effect<void>
+  /** Disconnects the peer and refuses it, both ways, while the scope lives. */
+  readonly block: (peer: PeerId) => Effect.Effect<void, never, Scope.Scope>
+  /** The connected peers, oldest first. */
   readonly peers: Effect.Effect<ReadonlyArray<PeerInfo>>
+  /** How many peers are connected: never more than `maxPeers`. */
   readonly peerCount: Effect.Effect<number>
-  readonly peer: (id: PeerId | string) => Effect.Effect<Option.Option<PeerInfo>>
-  readonly ping: (peer: PeerId | string) => Effect.Effect<Duration.Duration, PingError>
+  /** A connected peer. */
+  readonly peer: (peer: PeerId) => Effect.Effect<Option.Option<PeerInfo>>
+  /** The round-trip time to a connected peer. */
+  readonly ping: (peer: PeerId) => Effect.Effect<Duration.Duration, PingError>
+  /** Announces in the DHT that this node has the content, now or once there is a peer, and again until `stopProviding`. */
   readonly startProviding: (key: ContentKey) => Effect.Effect<void, DhtError>
   readonly stopProviding: (key: ContentKey) => Effect.Effect<void, DhtError>
+  /** `startProviding` until the scope closes. */
   readonly provide: (key: ContentKey) => Effect.Effect<void, DhtError, Scope.Scope>
+  /** Others who have the content, the first as soon as it is known. Ending the stream cancels the query. */
   readonly findProviders: (key: ContentKey) => Stream.Stream<Provider, DhtError>
-  readonly findPeer: (peer: PeerId | string) => Effect.Effect<PeerAddresses, DhtError>
+  /** Where a peer is, from the DHT. */
+  readonly findPeer: (peer: PeerId) => Effect.Effect<PeerAddresses, DhtError>
+  /** Answers a protocol while the scope lives; the handler runs once for each stream. Fails when the id is taken, or is none. */
   readonly handle: <E, R>(
     protocol: string,
     handler: (stream: ByteStream) => Effect.Effect<void, E, R>
   ) => Effect.Effect<void, ProtocolError, Scope.Scope | Exclude<R, Scope.Scope>>
+  /** Opens a stream for as long as the scope lives, and connects first where need be. */
   readonly open: (
-    peer: PeerId | string,
+    peer: Target,
     protocol: string
-  ) => Effect.Effect<ByteStream, ConnectError | PeerNotConnected | StreamError, Scope.Scope>
+  ) => Effect.Effect<ByteStream, ConnectError | StreamError | ProtocolError, Scope.Scope>
+  /** What happens from now on, without end. A reader more than `eventBuffer` events behind loses the oldest. */
   readonly events: Stream.Stream<NetworkEvent>
-}>()("codio-network/Network") {}
+}>()("codio-network/Network") {
+  /** Everything above the ports. The simulator and production share this value. */
+  static readonly layerCore: Layer.Layer<Core, ProtocolError, Ports> = Layer.suspend(() =>
+    networkLayer.pipe(
+      Layer.provideMerge(CodioProtocol.layer),
+      Layer.provideMerge(PingHealth.layer),
+      Layer.provideMerge(TransportProtocols.layer),
+      Layer.provideMerge(SupervisedConnectionManager.layer),
+      Layer.provideMerge(ScopedPeerTable.layer),
+      Layer.provideMerge(NetworkEvents.layer)
+    )
+  )
+
+  /**
+   * A node on libp2p, with all its services. Each call is one node; using the returned value twice shares it.
+   *
+   * It listens when every handler stands, then looks for peers; its scope undoes that in the reverse order, peers told goodbye, and ends
+   * within 5 s whatever they do. Fails with `NetworkStartError` for options that are wrong, a data directory or identity that cannot be
+   * used, and a port that is taken.
+   */
+  static readonly layer = (
+    options?: NetworkConfigInput
+  ): Layer.Layer<Core | Dht | Transport | NetworkConfig | Host.Libp2pHost, NetworkStartError> => isolate(node(options))
+
+  /**
+   * A scoped node without a Layer, for several nodes in one program.
+   */
+  static readonly make = (
+    options?: NetworkConfigInput
+  ): Effect.Effect<Network["Service"], NetworkStartError, Scope.Scope> =>
+    Effect.map(Layer.build(Network.layer(options)), (context) => Context.get(context, Network))
+}
+
+/** The services above the ports. */
+export type Core = Network | ConnectionManager | PeerTable | Health | Protocols | NetworkEvents
+
+/** What the services above the ports stand on. */
+export type Ports = Transport | Discovery | Dht | PeerStore | NetworkConfig
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+const isPeerId = Schema.is(PeerId)
+const isAddress = Schema.is(Multiaddr)
+const isProtocolId = Schema.is(ProtocolId)
+
+function decodeTarget(target: Target): Effect.Effect<DialTarget, DialError> {
+  if (typeof target !== "string") return Effect.succeed(target)
+  if (isMultiaddr(target) ? isAddress(target) : isPeerId(target)) return Effect.succeed(target as DialTarget)
+  return Effect.fail(
+    new DialError({
+      target,
+      reason: new InvalidAddress({ detail: "expected a multiaddr such as /ip4/192.0.2.1/tcp/4001, or a peer id" })
+    })
+  )
+}
+
+function decodeProtocol(protocol: string): Effect.Effect<ProtocolId, ProtocolError> {
+  return isProtocolId(protocol)
+    ? Effect.succeed(protocol)
+    : Effect.fail(new ProtocolError({ protocol, detail: "expected a slash, then 1 to 255 characters without spaces" }))
+}
+
+// Read from the bottom: what stands first.
+const node = (options: NetworkConfigInput | undefined) =>
+  Layer.mergeAll(BootstrapDiscovery.layer, MdnsDiscovery.layer, RememberedPeers.layer, RelayReservations.layer).pipe( // speaks
+    Layer.provideMerge(TcpListener.layer), // accepts
+    Layer.provideMerge(Network.layerCore), // handlers and policies
+    Layer.provideMerge(KadDht.layer),
+    Layer.provideMerge(Layer.mergeAll(Libp2pTransport.layer, RelayClient.layer)),
+    Layer.provideMerge(Host.layer),
+    Layer.provide(Layer.mergeAll(FileIdentity.layer, KeyValuePeerStore.layer, Discovery.layer)),
+    Layer.provide(DataDirectory.layer), // the lock
+    Layer.provide(Layer.mergeAll(NodeFileSystem.layer, NodePath.layer)),
+    Layer.provideMerge(NetworkConfig.layer(options)),
+    Layer.catch((reason) => Layer.effectContext(Effect.fail(new NetworkStartError({ reason }))))
+  )
+
+/** Layers are memoised by reference, so two nodes built from the same constants would share their table and host. */
+const isolate = <A, E, R>(self: Layer.Layer<A, E, R>): Layer.Layer<A, E, R> => Layer.effectContext(Layer.build(Layer.fresh(self)))
+
+const networkLayer = Layer.effect(
+  Network,
+  Effect.gen(function*() {
+    const transport = yield* Transport
+    const connections = yield* ConnectionManager
+    const table = yield* PeerTable
+    const health = yield* Health
+    const dht = yield* Dht
+    const protocols = yield* Protocols
+    const events = yield* NetworkEvents
+
+    const open = Effect.fnUntraced(function*(target: Target, protocol: string) {
+      const decoded = yield* decodeTarget(target)
+      const id = yield* decodeProtocol(protocol)
+      const peer = peerOf(decoded)
+      if (peer !== undefined && Option.isSome(yield* table.get(peer))) return yield* protocols.open(peer, id)
+      const info = yield* connections.connect(decoded)
+      return yield* protocols.open(info.id, id)
+    })
+
+    return Network.of({
+      localPeer: transport.localPeer,
+      addresses: transport.addresses,
+      connect: (target) => Effect.flatMap(decodeTarget(target), connections.connect),
+      keep: (target) => Effect.flatMap(decodeTarget(target), connections.keep),
+      disconnect: connections.disconnect,
+      block: connections.block,
+      peers: table.peers,
+      peerCount: table.size,
+      peer: table.get,
+      ping: health.ping,
+      startProviding: dht.startProviding,
+      stopProviding: dht.stopProviding,
+      provide: (key) =>
+        Effect.asVoid(Effect.acquireRelease(
+          dht.startProviding(key),
+          // The record expires by itself where it cannot be withdrawn.
+          () => Effect.ignore(dht.stopProviding(key))
+        )),
+      findProviders: dht.findProviders,
+      findPeer: dht.findPeer,
+      handle: (protocol, handler) => Effect.flatMap(decodeProtocol(protocol), (id) => protocols.handle(id, handler)),
+      open,
+      events: events.stream
+    })
+  })
+)

@@ -167,7 +167,7 @@ export class StreamError extends Schema.TaggedError<StreamError>()("StreamError"
   }
 }
 
-/** A handler that cannot be registered: the id is not one, or it is taken. */
+/** A protocol that cannot be handled or opened: the id is not one, or another handler has it. */
 export class ProtocolError extends Schema.TaggedError<ProtocolError>()("ProtocolError", {
   protocol: Schema.String,
   detail: Schema.String,
@@ -175,7 +175,7 @@ export class ProtocolError extends Schema.TaggedError<ProtocolError>()("Protocol
 }) {
   readonly isRetryable = false
   override get message() {
-    return `handle ${this.protocol}: ${this.detail}`
+    return `protocol ${this.protocol}: ${this.detail}`
   }
 }
 

@@ -12,15 +12,16 @@ import type { Duration, Effect, Option, Scope } from "effect"
 import { Context } from "effect"
 import type { PeerLimitExceeded, PeerNotConnected } from "../schema/NetworkError.ts"
 import type { DisconnectReason, GoodbyeReason } from "../schema/NetworkEvent.ts"
-import type { Interest, PeerId, PeerInfo, RemoteIdentity } from "../schema/Peer.ts"
+import type { Direction, Interest, PeerId, PeerInfo, RemoteIdentity } from "../schema/Peer.ts"
 import type { Connection } from "./Transport.ts"
 
 export class PeerTable extends Context.Service<PeerTable, {
   /**
    * The gate's last question: is there a place for the peer, or one to evict? A yes holds it until `admit`, 1 s at most. Refusing later,
-   * in `admit`, would come after identify was answered, and the dialler would count this node as a peer. Never suspends.
+   * in `admit`, would come after identify was answered, and the dialler would count this node as a peer. Never suspends. An inbound
+   * stranger evicts nobody, a dial of the DHT's own only transient peers without streams.
    */
-  readonly reserve: (peer: PeerId) => Effect.Effect<boolean>
+  readonly reserve: (peer: PeerId, direction: Direction) => Effect.Effect<boolean>
   /**
    * Adds a connection and, for a new peer, takes one of `maxPeers` places for as long as the peer's scope lives.
    *

@@ -56,8 +56,8 @@ export interface ByteStream {
   readonly connection: Connection
   readonly protocol: ProtocolId
   /**
-   * What the remote sends, to be run once. Ends when the remote has closed its write half; fails when the stream is reset, or cut by a
-   * relay's limit. A reader that stops pulling stops the sender, after at most 8 MiB.
+   * What the remote sends. Ends when the remote has closed its write half; fails when the stream is reset, or cut by a relay's limit. A
+   * reader that stops pulling stops the sender, after at most 8 MiB. One reader at a time; run again, it goes on with what was not pulled.
    */
   readonly read: Stream.Stream<Uint8Array, StreamError>
   /** Sends a chunk of any size, and suspends while the remote is behind. The chunk must not be changed afterwards. */

@@ -1,0 +1,687 @@
+/**
+ * A `ConnectionManager` that supervises each kept or wanted peer with one fiber.
+ *
+ * The fiber lives as long as the interest and sleeps on a latch, which every change of the peer opens: started per loss, a loss that comes
+ * while the former fiber is ending would be dropped, and a kept peer never dialled again. The policy is stepped by hand and its step is
+ * kept in the peer's record: a retry per loss would begin anew each time, and a peer that flaps would escape its backoff.
+ */
+import {
+  Cause,
+  Clock,
+  Deferred,
+  Duration,
+  Effect,
+  Exit,
+  Fiber,
+  FiberSet,
+  Latch,
+  Layer,
+  Metric,
+  Pull,
+  Schedule,
+  Semaphore,
+  Stream
+} from "effect"
+import type { ConnectError } from "../schema/NetworkError.ts"
+import {
+  Denied,
+  DialedSelf,
+  DialError,
+  DialTimeout,
+  PeerLimitExceeded,
+  Refused
+} from "../schema/NetworkError.ts"
+import type { GoodbyeReason } from "../schema/NetworkEvent.ts"
+import { DialFailed, PeerDiscovered, ReconnectFailed, ReconnectScheduled } from "../schema/NetworkEvent.ts"
+import type { DialTarget, Interest, Multiaddr, PeerId, PeerInfo } from "../schema/Peer.ts"
+import { isMultiaddr, peerOf, showTarget, withoutPeer, withPeer } from "../schema/Peer.ts"
+import { ConnectionManager } from "../services/ConnectionManager.ts"
+import { Discovery, type Sighting } from "../services/Discovery.ts"
+import { NetworkConfig } from "../services/NetworkConfig.ts"
+import { NetworkEvents } from "../services/NetworkEvents.ts"
+import * as NetworkMetrics from "../services/NetworkMetrics.ts"
+import { PeerStore } from "../services/PeerStore.ts"
+import { PeerTable } from "../services/PeerTable.ts"
+import { type KnownPeer, ReconnectPolicy } from "../services/ReconnectPolicy.ts"
+import type { Connection, GateRequest } from "../services/Transport.ts"
+import { Transport } from "../services/Transport.ts"
+import * as CodioProtocol from "./CodioProtocol.ts"
+
+/** Known peers that are kept in memory; of more, those without interest and not connected go, the longest unseen first. */
+const knownPeersMax = 4_096
+
+/** Addresses of one peer; a new one displaces the oldest. */
+const addressesMax = 16
+
+/** A connection must last this long to earn an immediate dial and a fresh backoff. */
+const stableMillis = 15_000
+
+type Step = (now: number, error: ConnectError) => Pull.Pull<[unknown, Duration.Duration], never, unknown>
+
+/** What this node knows and wants of one peer. */
+interface Known {
+  readonly id: PeerId
+  /** Newest last. */
+  readonly addresses: Set<Multiaddr>
+  /** Opened by whatever may change what the supervisor does. */
+  readonly changed: Latch.Latch
+  keeps: number
+  wanted: boolean
+  discovered: boolean
+  /** `disconnect` was called and nobody has asked for the peer since. */
+  suspended: boolean
+  blocks: number
+  /** Discovery leaves the peer alone until then. */
+  restUntil: number
+  /** What counts as the last dial's error when a connection was lost early, or given up by the remote. */
+  loss: ConnectError | undefined
+  /** The remote said goodbye, so the loss that follows is its wish. */
+  farewell: boolean
+  connectedAt: number | undefined
+  /** Whether a supervisor runs. */
+  supervised: boolean
+  step: Step | undefined
+  attempts: number
+  /** A sighting or a call asks for a dial now instead of after the delay. */
+  hurried: boolean
+}
+
+/** A dial in flight, which all who want the peer wait for; one that nobody waits for any more is aborted. */
+interface Dial {
+  readonly result: Deferred.Deferred<PeerInfo, ConnectError>
+  readonly addresses: ReadonlySet<Multiaddr>
+  readonly fiber: Fiber.Fiber<unknown, unknown>
+  waiters: number
+}
+
+export const make = Effect.gen(function*() {
+  const config = yield* NetworkConfig
+  const transport = yield* Transport
+  const table = yield* PeerTable
+  const store = yield* PeerStore
+  const discovery = yield* Discovery
+  const events = yield* NetworkEvents
+  const policy = yield* ReconnectPolicy
+
+  const known = new Map<PeerId, Known>()
+  const dials = new Map<PeerId, Dial>()
+  /** Places of dials whose peer is not known yet, with the interest it will have: the gate ranks the peer when it learns who it is. */
+  const claims = new Map<Multiaddr, number>()
+  const refusals = new Map<PeerId, "full" | "blocked">()
+  const permits = yield* Semaphore.make(config.maxParallelDials)
+  const dialFibers = yield* FiberSet.make<unknown, unknown>()
+  const background = yield* FiberSet.make<unknown, unknown>()
+  const cooldownMillis = Duration.toMillis(config.rediscoveryCooldown)
+
+  const interestOf = (record: Known): Interest =>
+    record.suspended || record.blocks > 0
+      ? "transient"
+      : record.keeps > 0
+      ? "kept"
+      : record.wanted
+      ? "wanted"
+      : record.discovered
+      ? "discovered"
+      : "transient"
+
+  const isDesired = (record: Known) => interestOf(record) === "kept" || interestOf(record) === "wanted"
+
+  const record = (id: PeerId): Known => {
+    const found = known.get(id)
+    if (found !== undefined) {
+      // The map's order is that of the last mention, so that the first without interest is the longest unseen.
+      known.delete(id)
+      known.set(id, found)
+      return found
+    }
+    if (known.size >= knownPeersMax) {
+      for (const other of known.values()) {
+        if (other.keeps + other.blocks > 0 || other.wanted || other.connectedAt !== undefined) continue
+        known.delete(other.id)
+        break
+      }
+    }
+    const made: Known = {
+      id,
+      addresses: new Set(),
+      changed: Latch.makeUnsafe(false),
+      keeps: 0,
+      wanted: false,
+      discovered: false,
+      suspended: false,
+      blocks: 0,
+      restUntil: 0,
+      loss: undefined,
+      farewell: false,
+      connectedAt: undefined,
+      supervised: false,
+      step: undefined,
+      attempts: 0,
+      hurried: false
+    }
+    known.set(id, made)
+    return made
+  }
+
+  /** True when the address is new. */
+  const learn = (peer: Known, address: Multiaddr): boolean => {
+    const place = withPeer(address, peer.id)
+    const fresh = !peer.addresses.delete(place)
+    peer.addresses.add(place)
+    if (peer.addresses.size > addressesMax) {
+      for (const oldest of peer.addresses) {
+        peer.addresses.delete(oldest)
+        break
+      }
+    }
+    return fresh
+  }
+
+  /** Tells the table and the supervisor what has changed. A supervisor that is missing is started. */
+  const changed = (peer: Known): Effect.Effect<void> =>
+    Effect.gen(function*() {
+      yield* table.rank(peer.id, interestOf(peer))
+      yield* peer.changed.open
+      if (!isDesired(peer) || peer.supervised) return
+      peer.supervised = true
+      yield* FiberSet.run(
+        background,
+        Effect.onError(supervise(peer), () =>
+          Effect.sync(() => {
+            peer.supervised = false
+          }))
+      )
+    })
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // dialling
+  // -------------------------------------------------------------------------------------------------------------------
+
+  const denied = (target: string, detail: string) => new DialError({ target, reason: new Denied({ detail }) })
+
+  /** What our own gate's refusal means to the caller. */
+  const translate = (target: DialTarget) => (error: DialError): ConnectError => {
+    const peer = peerOf(target)
+    if (error.reason._tag !== "Denied" || peer === undefined) return error
+    switch (refusals.get(peer)) {
+      case "full":
+        return new PeerLimitExceeded({ peer, limit: config.maxPeers })
+      case "blocked":
+        return denied(error.target, "the peer is blocked by this node")
+      default:
+        return error
+    }
+  }
+
+  const count = (outcome: string) => Metric.update(Metric.withAttributes(NetworkMetrics.dials, { outcome }), 1)
+
+  const dialAndAdmit = Effect.fnUntraced(
+    function*(target: DialTarget): Effect.fn.Return<PeerInfo, ConnectError> {
+      const connection = yield* transport.dial(target).pipe(
+        Effect.timeoutOrElse({
+          duration: config.dialTimeout,
+          orElse: () =>
+            Effect.fail(new DialError({ target: showTarget(target), reason: new DialTimeout({ after: config.dialTimeout }) }))
+        }),
+        Effect.mapError(translate(target))
+      )
+      const info = yield* table.admit(connection).pipe(
+        Effect.tapError(() => connection.close),
+        // Here, then gone: the remote's gate said no, or its table did.
+        Effect.catchTag("PeerNotConnected", (cause) =>
+          Effect.fail(new DialError({ target: showTarget(target), reason: new Refused({ cause }) })))
+      )
+      if (connection.direction === "outbound") yield* store.remember(connection.peer, connection.remoteAddress)
+      yield* connected(connection)
+      return info
+    },
+    (effect) => permits.withPermit(effect),
+    (effect, target) =>
+      Effect.onExit(effect, (exit) => {
+        if (Exit.isSuccess(exit)) return count("connected")
+        const failure = Cause.findErrorOption(exit.cause)
+        if (failure._tag === "None") return count("interrupted")
+        const error = failure.value
+        const reason = error._tag === "DialError" ? error.reason._tag : error._tag
+        return Effect.andThen(
+          count(reason),
+          events.publish(new DialFailed({ target: showTarget(target), reason, message: error.message }))
+        )
+      })
+  )
+
+  /** One dial per peer at a time, shared by all who ask. */
+  const dialPeer = (peer: Known): Effect.Effect<PeerInfo, ConnectError> =>
+    Effect.acquireUseRelease(
+      Effect.suspend(() => {
+        const running = dials.get(peer.id)
+        if (running !== undefined) {
+          running.waiters++
+          return Effect.succeed(running)
+        }
+        return startDial(peer)
+      }),
+      (dial) => Deferred.await(dial.result),
+      (dial) => --dial.waiters > 0 ? Effect.void : Fiber.interrupt(dial.fiber)
+    )
+
+  const startDial = Effect.fnUntraced(function*(peer: Known) {
+    const result = Deferred.makeUnsafe<PeerInfo, ConnectError>()
+    // Newest first: what was heard or worked last is the likeliest to work now.
+    const addresses = [...peer.addresses].reverse()
+    const remembered = yield* store.get(peer.id)
+    if (remembered._tag === "Some") {
+      for (const address of remembered.value.addresses) {
+        const place = withPeer(address, peer.id)
+        if (!peer.addresses.has(place)) addresses.push(place)
+      }
+    }
+    const target: DialTarget = addresses.length === 0 ? peer.id : { id: peer.id, addresses }
+    const fiber = yield* FiberSet.run(
+      dialFibers,
+      dialAndAdmit(target).pipe(
+        Effect.onExit((exit) => {
+          dials.delete(peer.id)
+          return Deferred.done(
+            result,
+            Exit.hasInterrupts(exit) ? Exit.fail(denied(peer.id, "the dial was given up by this node")) : exit
+          )
+        })
+      ),
+      { startImmediately: false }
+    )
+    const dial: Dial = { result, addresses: new Set(addresses), fiber, waiters: 1 }
+    dials.set(peer.id, dial)
+    return dial
+  })
+
+  const abortDial = (peer: PeerId): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const dial = dials.get(peer)
+      return dial === undefined ? Effect.void : Fiber.interrupt(dial.fiber)
+    })
+
+  /** A dial to a place whose peer is not known. It ranks as wanted from the moment the gate learns who answers. */
+  const dialAddress = (address: Multiaddr, interest: "wanted" | "kept"): Effect.Effect<PeerInfo, ConnectError> =>
+    Effect.acquireUseRelease(
+      Effect.sync(() => {
+        claims.set(address, (claims.get(address) ?? 0) + 1)
+      }),
+      () =>
+        Effect.tap(dialAndAdmit(address), (info) => {
+          const peer = record(info.id)
+          if (interest === "wanted") peer.wanted = true
+          peer.suspended = false
+          learn(peer, address)
+          return changed(peer)
+        }),
+      () =>
+        Effect.sync(() => {
+          const left = (claims.get(address) ?? 1) - 1
+          if (left === 0) claims.delete(address)
+          else claims.set(address, left)
+        })
+    )
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // supervision
+  // -------------------------------------------------------------------------------------------------------------------
+
+  const connected = (connection: Connection): Effect.Effect<void> =>
+    Effect.gen(function*() {
+      const peer = known.get(connection.peer)
+      if (peer === undefined) return
+      if (connection.direction === "outbound" && !connection.remoteAddress.includes("/p2p-circuit")) {
+        learn(peer, connection.remoteAddress)
+      }
+      peer.connectedAt ??= yield* Clock.currentTimeMillis
+      yield* changed(peer)
+    })
+
+  /** The delay before the next dial; none when the policy has ended. */
+  const nextDelay = Effect.fnUntraced(function*(peer: Pick<Known, "step">, who: KnownPeer, error: ConnectError) {
+    peer.step ??= yield* Schedule.toStep(policy(who)) as Effect.Effect<Step>
+    const now = yield* Clock.currentTimeMillis
+    return yield* peer.step(now, error).pipe(
+      Effect.map(([, delay]) => delay),
+      Pull.catchDone(() => Effect.succeed(undefined))
+    )
+  })
+
+  const supervise = (peer: Known): Effect.Effect<void> =>
+    Effect.gen(function*() {
+      while (true) {
+        yield* peer.changed.close
+        if (!isDesired(peer)) {
+          // In one step with the question, so that whoever wants the peer next starts another.
+          peer.supervised = false
+          return
+        }
+        if ((yield* table.get(peer.id))._tag === "Some") {
+          yield* whileConnected(peer)
+          continue
+        }
+        const exit = yield* Effect.exit(
+          peer.loss === undefined ? dialPeer(peer) : Effect.fail(peer.loss)
+        )
+        peer.loss = undefined
+        if (Exit.isSuccess(exit)) continue
+        const failure = Cause.findErrorOption(exit.cause)
+        if (failure._tag === "None") return yield* Effect.failCause(exit.cause as Cause.Cause<never>)
+        yield* afterFailure(peer, failure.value)
+      }
+    })
+
+  const whileConnected = (peer: Known): Effect.Effect<void> =>
+    Effect.gen(function*() {
+      if (interestOf(peer) !== "kept") return yield* peer.changed.await
+      const [connection] = yield* table.connections(peer.id)
+      if (connection === undefined) return yield* peer.changed.await
+      yield* Effect.raceFirst(
+        peer.changed.await,
+        // A keep stream that broke while the connection lives is asked for again, not at once.
+        CodioProtocol.keepAlive(connection).pipe(Effect.andThen(Effect.sleep("30 seconds")), Effect.forever)
+      )
+    })
+
+  const afterFailure = Effect.fnUntraced(function*(peer: Known, error: ConnectError) {
+    if (error._tag === "DialError" && !error.isRetryable && peer.addresses.size === 1) peer.addresses.clear()
+    const interest = interestOf(peer)
+    // Somebody ended the interest while the dial was under way.
+    if (!isDesired(peer)) return
+    const delay = yield* nextDelay(peer, { id: peer.id, interest }, error)
+    if (delay === undefined) {
+      yield* events.publish(new ReconnectFailed({ peer: peer.id, attempts: peer.attempts }))
+      peer.wanted = false
+      peer.step = undefined
+      peer.attempts = 0
+      yield* table.rank(peer.id, interestOf(peer))
+      // A kept peer whose policy ends waits for a sighting.
+      if (isDesired(peer)) yield* peer.changed.await
+      return
+    }
+    peer.attempts++
+    peer.hurried = false
+    yield* events.publish(new ReconnectScheduled({ peer: peer.id, attempt: peer.attempts, delay }))
+    yield* Effect.raceFirst(Effect.sleep(delay), hurry(peer))
+  })
+
+  /** Ends when the peer is connected, no longer desired, or seen by discovery; other changes do not shorten the delay. */
+  const hurry = (peer: Known): Effect.Effect<void> =>
+    Effect.gen(function*() {
+      while (isDesired(peer) && !peer.hurried && (yield* table.get(peer.id))._tag === "None") {
+        yield* peer.changed.close
+        yield* peer.changed.await
+      }
+    })
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // what the transport tells
+  // -------------------------------------------------------------------------------------------------------------------
+
+  const opened = (connection: Connection) =>
+    table.admit(connection).pipe(
+      Effect.andThen(connected(connection)),
+      // Refused by the table after all, or already gone.
+      Effect.catch(() => connection.close)
+    )
+
+  const lost = Effect.fnUntraced(function*(connection: Connection) {
+    const wasLast = yield* table.release(connection)
+    const peer = known.get(connection.peer)
+    if (peer === undefined) return
+    if (!wasLast && (yield* table.get(peer.id))._tag === "Some") return
+    const now = yield* Clock.currentTimeMillis
+    const lasted = now - (peer.connectedAt ?? now)
+    peer.connectedAt = undefined
+    peer.discovered = false
+    const { farewell } = peer
+    peer.farewell = false
+    if (!wasLast) {
+      // The table let it go on purpose (idle, evicted, disconnect, blocked), so nobody wants it back.
+      peer.wanted = false
+      peer.restUntil = Math.max(peer.restUntil, now + cooldownMillis)
+    } else if (!farewell && lasted >= stableMillis) {
+      peer.step = undefined
+      peer.attempts = 0
+    } else {
+      peer.loss = new DialError({ target: peer.id, reason: new Refused({}) })
+    }
+    yield* changed(peer)
+  })
+
+  yield* Stream.fromQueue(transport.events).pipe(
+    Stream.runForEach((event) => {
+      switch (event._tag) {
+        case "Opened":
+          return opened(event.connection)
+        case "Identified":
+          return Effect.andThen(table.identified(event.connection.peer, event.remote), connected(event.connection))
+        case "Closed":
+          return lost(event.connection)
+      }
+    }),
+    Effect.forkScoped({ startImmediately: true })
+  )
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // discovery
+  // -------------------------------------------------------------------------------------------------------------------
+
+  let discovering = 0
+
+  const dialDiscovered = (peer: Known) =>
+    Effect.gen(function*() {
+      discovering++
+      peer.discovered = true
+      yield* table.rank(peer.id, interestOf(peer))
+      const exit = yield* Effect.exit(dialPeer(peer))
+      if (Exit.isSuccess(exit)) {
+        peer.step = undefined
+        peer.attempts = 0
+        return
+      }
+      peer.discovered = false
+      yield* table.rank(peer.id, interestOf(peer))
+      const failure = Cause.findErrorOption(exit.cause)
+      if (failure._tag === "None") return
+      const now = yield* Clock.currentTimeMillis
+      const error = failure.value
+      const refused = error._tag === "PeerLimitExceeded" || (error._tag === "DialError" && error.reason._tag === "Refused")
+      const delay = refused ? undefined : yield* nextDelay(peer, { id: peer.id, interest: "discovered" }, error)
+      if (delay === undefined) peer.step = undefined
+      peer.restUntil = now + (delay === undefined ? cooldownMillis : Duration.toMillis(delay))
+    }).pipe(Effect.ensuring(Effect.sync(() => discovering--)))
+
+  const sighted = Effect.fnUntraced(function*(sighting: Sighting) {
+    if (sighting.id === transport.localPeer) return
+    const isNew = !known.has(sighting.id)
+    const peer = record(sighting.id)
+    const fresh = sighting.addresses.filter((address) => learn(peer, address))
+    if (isNew || fresh.length > 0) {
+      yield* events.publish(
+        new PeerDiscovered({ peer: peer.id, addresses: sighting.addresses, source: sighting.source })
+      )
+    }
+    if (peer.blocks > 0 || (yield* table.get(peer.id))._tag === "Some") return
+    if (isDesired(peer)) {
+      // Seen, so the wait is over; a peer that flaps keeps its step, and its next delay.
+      peer.hurried = true
+      return yield* peer.changed.open
+    }
+    if (peer.suspended || dials.has(peer.id) || (yield* table.size) + discovering >= config.minPeers) return
+    const now = yield* Clock.currentTimeMillis
+    if (now < peer.restUntil && fresh.length === 0) return
+    yield* FiberSet.run(background, dialDiscovered(peer))
+  })
+
+  yield* Stream.fromQueue(discovery.peers).pipe(Stream.runForEach(sighted), Effect.forkScoped({ startImmediately: true }))
+
+  // -------------------------------------------------------------------------------------------------------------------
+  // the service
+  // -------------------------------------------------------------------------------------------------------------------
+
+  const self = (target: DialTarget) => new DialError({ target: showTarget(target), reason: new DialedSelf({}) })
+
+  const ask = (peer: Known, target: DialTarget) => {
+    peer.suspended = false
+    peer.hurried = true
+    const addresses = typeof target !== "string" ? target.addresses : isMultiaddr(target) ? [target] : []
+    for (const address of addresses) learn(peer, address)
+  }
+
+  const connect = Effect.fn("ConnectionManager.connect")(
+    function*(target: DialTarget): Effect.fn.Return<PeerInfo, ConnectError> {
+      const id = peerOf(target)
+      if (id === undefined) return yield* dialAddress(target as Multiaddr, "wanted")
+      if (id === transport.localPeer) return yield* self(target)
+      const peer = record(id)
+      if (peer.blocks > 0) return yield* denied(showTarget(target), "the peer is blocked by this node")
+      const claimed = peer.wanted
+      ask(peer, target)
+      const present = yield* table.get(id)
+      peer.wanted = true
+      if (present._tag === "Some") {
+        yield* changed(peer)
+        return yield* Effect.map(table.get(id), (info) => info._tag === "Some" ? info.value : present.value)
+      }
+      // Claimed before the dial, since gate and admission rank by it; no supervisor yet, since a failure is the caller's.
+      yield* table.rank(id, interestOf(peer))
+      const joined = dials.get(id)
+      return yield* dialPeer(peer).pipe(
+        // The dial that was joined may not have tried the caller's addresses.
+        Effect.catch((error) =>
+          joined !== undefined && [...peer.addresses].some((address) => !joined.addresses.has(address))
+            ? dialPeer(peer)
+            : Effect.fail(error)
+        ),
+        Effect.onExit((exit) => {
+          if (Exit.isSuccess(exit)) return Effect.void
+          peer.wanted = claimed
+          return changed(peer)
+        })
+      )
+    }
+  )
+
+  const keepPeer = Effect.fnUntraced(function*(id: PeerId, target: DialTarget) {
+    yield* Effect.acquireRelease(
+      Effect.suspend(() => {
+        const peer = record(id)
+        ask(peer, target)
+        peer.keeps++
+        return Effect.as(changed(peer), peer)
+      }),
+      (peer) =>
+        Effect.suspend(() => {
+          peer.keeps--
+          return changed(peer)
+        })
+    )
+  })
+
+  /** Dials the place by the policy until somebody answers, then keeps that peer. */
+  const keepAddress = Effect.fnUntraced(function*(address: Multiaddr) {
+    const attempt: { step: Step | undefined } = { step: undefined }
+    while (true) {
+      const exit = yield* Effect.exit(dialAddress(address, "kept"))
+      if (Exit.isSuccess(exit)) return yield* keepPeer(exit.value.id, withPeer(address, exit.value.id))
+      const failure = Cause.findErrorOption(exit.cause)
+      if (failure._tag === "None") return yield* Effect.failCause(exit.cause as Cause.Cause<never>)
+      const error = failure.value
+      if (error._tag === "DialError" && !error.isRetryable) {
+        return yield* Effect.logWarning(`${address} is not kept: ${error.message}`)
+      }
+      const delay = yield* nextDelay(attempt, { interest: "kept" }, error)
+      if (delay === undefined) return yield* Effect.logWarning(`${address} is given up: ${error.message}`)
+      yield* Effect.sleep(delay)
+    }
+  })
+
+  const keep = Effect.fn("ConnectionManager.keep")(function*(target: DialTarget) {
+    const id = peerOf(target)
+    if (id === transport.localPeer) return yield* self(target)
+    return yield* id !== undefined
+      ? keepPeer(id, target)
+      : keepAddress(target as Multiaddr).pipe(
+        Effect.annotateLogs({ component: "connections" }),
+        Effect.forkScoped,
+        Effect.asVoid
+      )
+  })
+
+  const disconnect = Effect.fn("ConnectionManager.disconnect")(function*(id: PeerId) {
+    const peer = record(id)
+    peer.wanted = false
+    peer.discovered = false
+    peer.suspended = true
+    yield* changed(peer)
+    yield* abortDial(id)
+    yield* table.remove(id, "disconnect")
+  })
+
+  const block = (id: PeerId) =>
+    Effect.acquireRelease(
+      Effect.gen(function*() {
+        const peer = record(id)
+        peer.blocks++
+        yield* changed(peer)
+        yield* abortDial(id)
+        yield* table.remove(id, "blocked")
+        return peer
+      }),
+      (peer) =>
+        Effect.suspend(() => {
+          peer.blocks--
+          return changed(peer)
+        })
+    ).pipe(Effect.asVoid, Effect.withSpan("ConnectionManager.block"))
+
+  const goodbye = Effect.fnUntraced(function*(id: PeerId, reason: GoodbyeReason) {
+    const now = yield* Clock.currentTimeMillis
+    const peer = record(id)
+    peer.restUntil = now + cooldownMillis
+    peer.farewell = true
+    // A remote that restarts or made room may be wanted back; one that let us go for good, or for idleness, is not.
+    if (reason === "idle" || reason === "disconnect" || reason === "blocked") peer.wanted = false
+    yield* table.expect(id, "remote", reason)
+    yield* changed(peer)
+  })
+
+  const refuse = (peer: PeerId, reason: "full" | "blocked") => {
+    refusals.delete(peer)
+    refusals.set(peer, reason)
+    if (refusals.size > knownPeersMax) {
+      for (const oldest of refusals.keys()) {
+        refusals.delete(oldest)
+        break
+      }
+    }
+    return Effect.as(Metric.update(Metric.withAttributes(NetworkMetrics.refusals, { reason }), 1), false)
+  }
+
+  // Installed last, when the pump runs.
+  yield* transport.gate(Effect.fnUntraced(function*(request: GateRequest) {
+    if (request.stage === "address") return true
+    const { direction, peer: id } = request
+    const peer = known.get(id)
+    if (peer !== undefined && peer.blocks > 0) return yield* refuse(id, "blocked")
+    if (direction === "outbound" && claims.has(withoutPeer(request.remoteAddress))) {
+      const found = record(id)
+      if (interestOf(found) !== "kept") yield* table.rank(id, "wanted")
+    }
+    if (yield* table.reserve(id, direction)) {
+      refusals.delete(id)
+      return true
+    }
+    return yield* refuse(id, "full")
+  }))
+
+  return ConnectionManager.of({ connect, keep, disconnect, block, goodbye })
+})
+
+export const layer: Layer.Layer<
+  ConnectionManager,
+  never,
+  NetworkConfig | Transport | PeerTable | PeerStore | Discovery | NetworkEvents
+> = Layer.effect(ConnectionManager, make)

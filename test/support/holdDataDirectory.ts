@@ -1,0 +1,15 @@
+/**
+ * A process that takes the data directory of its first argument, prints `taken` or the reason why not, and stays until it is killed.
+ */
+import { NodeFileSystem, NodePath } from "@effect/platform-node"
+import { Console, Effect } from "effect"
+import * as DataDirectory from "../../src/layers/DataDirectory.ts"
+
+DataDirectory.make(process.argv[2] ?? "").pipe(
+  Effect.matchEffect({ onFailure: (error) => Console.log(error.message), onSuccess: () => Console.log("taken") }),
+  Effect.andThen(Effect.never),
+  Effect.scoped,
+  Effect.provide([NodeFileSystem.layer, NodePath.layer]),
+  Effect.runFork
+)
+setInterval(() => {}, 1_000_000)

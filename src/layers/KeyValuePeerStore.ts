@@ -1,0 +1,103 @@
+/**
+ * The peer store in effect's `KeyValueStore`, under the key `peers`.
+ *
+ * Memory is the truth. A snapshot is written when something has changed: every 30 s, and when the scope closes. A process that is killed
+ * loses at most the last 30 s. A snapshot that does not decode is ignored with a warning, and replaced by the next one; one that cannot be
+ * read fails the start, since writing over it could lose a good one.
+ */
+import { DateTime, Effect, Layer, Option, Schedule, Schema } from "effect"
+import { KeyValueStore } from "effect/persistence"
+import { PeerStoreError } from "../schema/NetworkError.ts"
+import { Multiaddr, PeerId, withoutPeer } from "../schema/Peer.ts"
+import { PeerStore, type RememberedPeer } from "../services/PeerStore.ts"
+
+/** Peers remembered at most; the longest unseen go first. */
+export const peersMax = 4096
+
+/** Addresses remembered of each peer; the longest unused go first. */
+export const addressesMax = 8
+
+/** The time between two snapshots. */
+export const snapshotInterval = "30 seconds"
+
+/**
+ * Reads what is remembered, and keeps the store written while the scope lives.
+ */
+export const make = Effect.gen(function*() {
+  const store = yield* KeyValueStore.KeyValueStore
+  // In the order of insertion, and a peer that is seen again is inserted anew: the first is the longest unseen.
+  const peers = new Map((yield* load(store)).map((peer) => [peer.id, peer]))
+  let changed = false
+
+  const save = Effect.suspend(() => {
+    if (!changed) return Effect.void
+    changed = false
+    return encodeSnapshot({ version: 1, peers: [...peers.values()] }).pipe(
+      Effect.flatMap((text) => store.set(key, text)),
+      Effect.catch((error) => {
+        changed = true
+        return Effect.logWarning(`remembered peers not saved: ${error.message}`)
+      })
+    )
+  }).pipe(Effect.annotateLogs({ component }))
+
+  yield* Effect.addFinalizer(() => save)
+  yield* Effect.forkScoped(Effect.schedule(save, Schedule.spaced(snapshotInterval)))
+
+  return PeerStore.of({
+    remember: (peer, address) =>
+      Effect.map(DateTime.now, (lastSeen) => {
+        const place = withoutPeer(address)
+        const others = (peers.get(peer)?.addresses ?? []).filter((other) => other !== place)
+        peers.delete(peer)
+        peers.set(peer, { id: peer, addresses: [place, ...others].slice(0, addressesMax), lastSeen })
+        if (peers.size > peersMax) {
+          const [longestUnseen] = peers.keys()
+          if (longestUnseen !== undefined) peers.delete(longestUnseen)
+        }
+        changed = true
+      }),
+    get: (peer) => Effect.sync(() => Option.fromNullishOr(peers.get(peer))),
+    peers: Effect.sync(() => [...peers.values()].reverse())
+  })
+})
+
+/**
+ * The peer store in the `KeyValueStore` of `DataDirectory`.
+ */
+export const layer: Layer.Layer<PeerStore, PeerStoreError, KeyValueStore.KeyValueStore> = Layer.effect(PeerStore, make)
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+const key = "peers"
+const component = "peer-store"
+
+// The longest unseen first. A peer's addresses: the last one that worked first.
+const Snapshot = Schema.fromJsonString(Schema.Struct({
+  version: Schema.Literal(1),
+  peers: Schema.Array(Schema.Struct({
+    id: PeerId,
+    addresses: Schema.Array(Multiaddr),
+    lastSeen: Schema.DateTimeUtcFromMillis
+  }))
+}))
+const encodeSnapshot = Schema.encodeEffect(Snapshot)
+const decodeSnapshot = Schema.decodeEffect(Snapshot)
+
+const load = Effect.fnUntraced(function*(store: KeyValueStore.KeyValueStore) {
+  const text = yield* store.get(key).pipe(Effect.mapError((cause) => new PeerStoreError({ operation: "read", cause })))
+  if (text === undefined) return []
+  return yield* decodeSnapshot(text).pipe(
+    Effect.map(({ peers }): ReadonlyArray<RememberedPeer> =>
+      peers.slice(-peersMax).map((peer) => ({ ...peer, addresses: peer.addresses.slice(0, addressesMax) }))
+    ),
+    Effect.catch(() =>
+      Effect.as(
+        Effect.logWarning("remembered peers ignored: the file is damaged, or of another version").pipe(Effect.annotateLogs({ component })),
+        []
+      )
+    )
+  )
+})

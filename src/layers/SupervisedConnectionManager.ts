@@ -78,6 +78,8 @@ interface Known {
   /** The remote said goodbye, so the loss that follows is its wish. */
   farewell: boolean
   connectedAt: number | undefined
+  /** The last connection was lost early, or the remote let go. */
+  flapping: boolean
   /** Whether a supervisor runs. */
   supervised: boolean
   step: Step | undefined
@@ -154,6 +156,7 @@ export const make = Effect.gen(function*() {
       loss: undefined,
       farewell: false,
       connectedAt: undefined,
+      flapping: false,
       supervised: false,
       step: undefined,
       attempts: 0,
@@ -442,9 +445,11 @@ export const make = Effect.gen(function*() {
       peer.wanted = false
       peer.restUntil = Math.max(peer.restUntil, now + cooldownMillis)
     } else if (!farewell && lasted >= stableMillis) {
+      peer.flapping = false
       peer.step = undefined
       peer.attempts = 0
     } else {
+      peer.flapping = true
       peer.loss = new DialError({ target: peer.id, reason: new Refused({}) })
     }
     yield* changed(peer)
@@ -505,9 +510,11 @@ export const make = Effect.gen(function*() {
     }
     if (peer.blocks > 0 || (yield* table.get(peer.id))._tag === "Some") return
     if (isDesired(peer)) {
-      // Seen, so the wait is over; a peer that flaps keeps its step, and its next delay.
+      // Seen, so the wait is over; but one that flaps is seen all the time.
+      if (peer.flapping && fresh.length === 0) return
       peer.hurried = true
-      return yield* peer.changed.open
+      yield* peer.changed.open
+      return
     }
     if (peer.suspended || dials.has(peer.id) || (yield* table.size) + discovering >= config.minPeers) return
     const now = yield* Clock.currentTimeMillis

@@ -1,0 +1,539 @@
+/**
+ * The DHT on libp2p's Kademlia: who provides a key, and where a peer is. [libp2p]
+ *
+ * What kad-dht leaves to its user is done here: a node that starts alone does not hang but answers `NoPeers`; the intent to provide a key
+ * lives in the `KeyValueStore` rather than in libp2p's datastore, is announced as soon as somebody can take it, and again when the network
+ * grows, when this node's addresses change, and before the copies expire; queries end with their readers.
+ *
+ * Gotchas
+ * - Kademlia opens connections on its own: to the peers that a query passes, and to verify those it hears of.
+ * - A copy is a message that was sent. Kademlia has no answer to it, so a server that drops the record (an address list that is empty, a
+ *   key it cannot decode) goes unnoticed.
+ * - The routing table of kad-dht keeps peers that went away. They are taken out when a query fails to reach them.
+ */
+import type { PeerId as Libp2pPeerId, PeerInfo } from "@libp2p/interface"
+import { type KadDHT, kadDHT, type KadDHTComponents, passthroughMapper, type QueryEvent } from "@libp2p/kad-dht"
+import { peerIdFromString } from "@libp2p/peer-id"
+import { CODE_P2P } from "@multiformats/multiaddr"
+import type { Scope } from "effect"
+import {
+  Clock,
+  Context,
+  Deferred,
+  Duration,
+  Effect,
+  FiberMap,
+  FiberSet,
+  Latch,
+  Layer,
+  Pull,
+  Queue,
+  Schedule,
+  Schema,
+  Semaphore,
+  Stream
+} from "effect"
+import { KeyValueStore } from "effect/persistence"
+import { CID } from "multiformats/cid"
+import * as raw from "multiformats/codecs/raw"
+import * as Digest from "multiformats/hashes/digest"
+import { type ContentKey, ContentKey as ContentKeySchema, type Provider, toBytes } from "../schema/Content.ts"
+import { DhtError, type HostError, NoPeers, NotFound, QueryFailed, QueryTimeout } from "../schema/NetworkError.ts"
+import { type Multiaddr, type PeerAddresses, type PeerId, withoutPeer } from "../schema/Peer.ts"
+import { Dht } from "../services/Dht.ts"
+import { Discovery } from "../services/Discovery.ts"
+import { NetworkConfig } from "../services/NetworkConfig.ts"
+import { type Components, Libp2pHost } from "./Libp2pHost.ts"
+
+/**
+ * When records are announced, and how long a lookup may take.
+ */
+export interface KadDhtPolicyOptions {
+  /** The waits after an announcement that reached nobody. */
+  readonly retry: Schedule.Schedule<unknown>
+  /** The waits between announcements that reached somebody. Servers forget a record after 24 hours, those of Rust and JavaScript alike. */
+  readonly republish: Schedule.Schedule<unknown>
+  /** How long a lookup may take. Ends `findPeer` with `QueryTimeout`, and `findProviders` as well when it found nobody. */
+  readonly lookupTimeout: Duration.Input
+}
+
+/**
+ * Announces again 1 s after a failure, doubling to 1 minute, and otherwise every 11 hours; gives a lookup 10 s. Replace it with
+ * `Layer.succeed`.
+ */
+export const KadDhtPolicy = Context.Reference<KadDhtPolicyOptions>("codio-network/layers/KadDhtPolicy", {
+  defaultValue: () => ({
+    retry: Schedule.min([Schedule.exponential("1 second", 2), Schedule.spaced("1 minute")]).pipe(Schedule.jittered),
+    republish: Schedule.spaced("11 hours").pipe(Schedule.jittered),
+    lookupTimeout: "10 seconds"
+  })
+})
+
+export const make: Effect.Effect<
+  Dht["Service"],
+  HostError,
+  Libp2pHost | NetworkConfig | Discovery | KeyValueStore.KeyValueStore | Scope.Scope
+> = Effect.gen(function*() {
+  const host = yield* Libp2pHost
+  const { kadProtocol, kadReplicationFactor } = yield* NetworkConfig
+  const { announce: tell } = yield* Discovery
+  const policy = yield* KadDhtPolicy
+  const run = yield* FiberSet.makeRuntime()
+
+  const dht = yield* host.attach("kad-dht", (components) => {
+    const kad = kadDHT({
+      protocol: kadProtocol,
+      // Unset, it stays a client on private networks, and the default mapper leaves every routing table there empty.
+      clientMode: false,
+      peerInfoMapper: passthroughMapper,
+      kBucketSize: kadReplicationFactor,
+      initialQuerySelfInterval: 100,
+      // Without it every query waits for a peer that may never come, and for a first query of libp2p's own. `ready` waits instead.
+      allowQueryWithZeroPeers: true,
+      // Only what cleans up after others: own records are announced by the worker below.
+      reprovide: { interval: Duration.toMillis("1 hour"), threshold: 0, validity: Duration.toMillis("24 hours") }
+      // libp2p keeps its services among the components, which their type does not say; the class that is returned is not exported.
+    })(components as Components & KadDHTComponents) as AttachedKad
+    const sightings = recent(1024, Duration.toMillis("1 minute"))
+    kad.addEventListener("peer", ({ detail }) => {
+      const found = toAddresses(detail)
+      if (found.addresses.length === 0 || detail.id.equals(components.peerId)) return
+      if (sightings(found.id, found.addresses.join())) run(tell(found, "dht"))
+    })
+    return kad
+  })
+  // kad-dht leaves its handler registered when it stops, and would go on answering from an empty table.
+  yield* Effect.addFinalizer(() => Effect.promise(async () => host.components.registrar.unhandle(kadProtocol)))
+
+  const { addressManager, connectionManager, events, peerId, peerStore } = host.components
+  const table = dht.routingTable
+  const known = () => Array.from(table.kb.toIterable(), (peer) => peer.peerId.toString())
+  const ownAddresses = () => addressManager.getAddresses().map(String)
+
+  // ----- asking
+
+  const settled = yield* Latch.make()
+  const changed = yield* Latch.make()
+
+  /** The first peer introduces this node to those around it, so that a young node asks more than one. */
+  const introduce = Effect.tryPromise(async (signal) => {
+    for await (
+      const _ of dht.getClosestPeers(peerId.toMultihash().bytes, { signal })
+    ) { /* the peers met enter the table */ }
+  }).pipe(
+    Effect.timeoutOption("5 seconds"),
+    Effect.catch((error) => Effect.logDebug("the lookup of this node's own neighbours failed", error)),
+    Effect.andThen(settled.open),
+    Effect.andThen(changed.open)
+  )
+
+  /** Whether a connected peer speaks this DHT's protocol, or has not yet said what it speaks. */
+  const someoneSpeaks = Effect.promise(async () => {
+    for (const connection of connectionManager.getConnections()) {
+      const peer = await peerStore.get(connection.remotePeer).catch(() => undefined)
+      if (peer === undefined || !peer.metadata.has("AgentVersion") || peer.protocols.includes(kadProtocol)) return true
+    }
+    return false
+  })
+
+  /**
+   * Waits until there is somebody to ask: at once with a routing table, at most 2 s while a connected peer is still on its way into it.
+   * A connection enters the table after identify and a ping.
+   */
+  const ready = Effect.fnUntraced(function*(operation: DhtError["operation"], subject: string) {
+    const deadline = (yield* Clock.currentTimeMillis) + 2000
+    while (table.size === 0) {
+      if (!(yield* someoneSpeaks) || (yield* Clock.currentTimeMillis) >= deadline) {
+        return yield* new DhtError({ operation, subject, reason: new NoPeers({}) })
+      }
+      yield* Effect.raceFirst(settled.await, Effect.sleep("50 millis"))
+    }
+    yield* Effect.timeoutOption(settled.await, "1 second")
+  })
+
+  /** One lookup, with what the next needs to know of it. `take` returns true when it has seen enough. */
+  const ask = async (
+    progress: Progress,
+    events: AsyncIterable<QueryEvent>,
+    take: (event: QueryEvent) => boolean,
+    signal: AbortSignal
+  ) => {
+    for await (const event of events) {
+      if (event.name === "DIAL_PEER") {
+        progress.pending.add(event.peer.toString())
+        progress.asked.add(event.peer.toString())
+      }
+      if (event.name === "PEER_RESPONSE") {
+        progress.pending.delete(event.from.toString())
+        if (!event.from.equals(peerId)) progress.answers++
+        for (const { id } of event.closer) progress.heard.add(id.toString())
+      }
+      if (event.name === "QUERY_ERROR") {
+        progress.pending.delete(event.from.toString())
+        if (!signal.aborted) await forget(event.from, event.error)
+      }
+      if (take(event)) return
+      progress.onEvent?.()
+    }
+  }
+
+  const forget = async (peer: Libp2pPeerId, error: Error) => {
+    // A dial that this node's own gate refused says nothing of the peer.
+    if (error?.name === "DialDeniedError" || connectionManager.getConnections(peer).length > 0) return
+    await table.remove(peer)
+  }
+
+  /**
+   * Whether another round would ask somebody new. In a young network the peers that the first round heard of are dialled and pinged
+   * before they enter the table, so it waits for one of them.
+   */
+  const more = Effect.fnUntraced(function*(progress: Progress) {
+    const self = peerId.toString()
+    const isNew = () => known().some((id) => !progress.asked.has(id))
+    const isHeard = [...progress.heard].some((id) => id !== self && !progress.asked.has(id))
+    if (progress.asked.size >= kadReplicationFactor) return false
+    if (isHeard) {
+      const polls = Schedule.spaced("20 millis").pipe(Schedule.upTo({ duration: "300 millis" }))
+      yield* Effect.repeat(Effect.sync(isNew), { schedule: polls, until: (found) => found })
+    }
+    return isNew()
+  })
+
+  const failed = (operation: DhtError["operation"], subject: string) => (cause: unknown) =>
+    new DhtError({ operation, subject, reason: new QueryFailed({ detail: messageOf(cause), cause }) })
+
+  const addressesOf = (id: Libp2pPeerId) =>
+    Effect.promise(async () => {
+      const peer = await peerStore.get(id).catch(() => undefined)
+      const dialled = connectionManager.getConnections(id).filter((connection) => connection.direction === "outbound")
+      const all = [
+        ...dialled.map((connection) => connection.remoteAddr),
+        ...(peer?.addresses ?? []).map((address) => address.multiaddr)
+      ]
+      return toAddresses({ id, multiaddrs: all })
+    })
+
+  const findProviders = (key: ContentKey): Stream.Stream<Provider, DhtError> =>
+    Stream.callback<Provider, DhtError>(Effect.fnUntraced(function*(queue) {
+      const cid = toCid(key)
+      yield* ready("findProviders", key)
+      const seen = new Set([peerId.toString()])
+      const progress = makeProgress()
+      const round = Effect.tryPromise({
+        try: (signal) =>
+          ask(progress, dht.findProviders(cid, { signal }), (event) => {
+            for (const provider of event.name === "PROVIDER" ? event.providers : []) {
+              if (seen.has(provider.id.toString())) continue
+              seen.add(provider.id.toString())
+              const found = toAddresses(provider)
+              if (found.addresses.length > 0) Queue.offerUnsafe(queue, found)
+              else run(Effect.flatMap(addressesOf(provider.id), (known) => Queue.offer(queue, known)))
+            }
+            return false
+          }, signal),
+        catch: failed("findProviders", key)
+      })
+      const rounds = Effect.gen(function*() {
+        yield* round
+        for (let i = 0; i < 2 && (yield* more(progress)); i++) yield* round
+        if (progress.answers === 0 && seen.size === 1) {
+          return yield* new DhtError({ operation: "findProviders", subject: key, reason: new NoPeers({}) })
+        }
+      })
+      const after = Duration.fromInputUnsafe(policy.lookupTimeout)
+      yield* Effect.timeoutOrElse(rounds, {
+        duration: after,
+        orElse: () =>
+          seen.size > 1
+            ? Effect.void
+            : Effect.fail(
+              new DhtError({ operation: "findProviders", subject: key, reason: new QueryTimeout({ after }) })
+            )
+      })
+      yield* Queue.end(queue)
+    }))
+
+  const findPeer = Effect.fn("Dht.findPeer")(function*(peer: PeerId) {
+    const id = peerIdFromString(peer)
+    if (id.equals(peerId)) return toAddresses({ id, multiaddrs: addressManager.getAddresses() })
+    const local = yield* addressesOf(id)
+    if (local.addresses.length > 0) return local
+    yield* ready("findPeer", peer)
+    const progress = makeProgress()
+    const round = Effect.tryPromise({
+      try: async (signal) => {
+        let found: PeerAddresses | undefined
+        const done = new AbortController()
+        let timer: ReturnType<typeof setTimeout> | undefined
+        // The query asks the peer itself when somebody names it without an address, and that dial looks the peer up again: each then waits
+        // for the other until a timeout. Nobody else is left to answer.
+        progress.onEvent = () => {
+          clearTimeout(timer)
+          if (progress.pending.size === 1 && progress.pending.has(peer)) timer = setTimeout(() => done.abort(), 500)
+        }
+        try {
+          const either = AbortSignal.any([signal, done.signal])
+          await ask(progress, dht.findPeer(id, { signal: either, useCache: false }), (event) => {
+            if (event.name === "FINAL_PEER" && event.peer.multiaddrs.length > 0) found = toAddresses(event.peer)
+            return found !== undefined
+          }, either)
+        } catch (cause) {
+          if (!done.signal.aborted && nameOf(cause) !== "NotFoundError") throw cause
+        } finally {
+          clearTimeout(timer)
+        }
+        return found
+      },
+      catch: failed("findPeer", peer)
+    })
+    const after = Duration.fromInputUnsafe(policy.lookupTimeout)
+    return yield* Effect.gen(function*() {
+      let found = yield* round
+      for (let i = 0; i < 2 && found === undefined && (yield* more(progress)); i++) found = yield* round
+      if (found !== undefined) return found
+      const reason = progress.answers === 0 ? new NoPeers({}) : new NotFound({})
+      return yield* new DhtError({ operation: "findPeer", subject: peer, reason })
+    }).pipe(Effect.timeoutOrElse({
+      duration: after,
+      orElse: () =>
+        Effect.fail(new DhtError({ operation: "findPeer", subject: peer, reason: new QueryTimeout({ after }) }))
+    }))
+  })
+
+  // ----- providing
+
+  const store = yield* KeyValueStore.KeyValueStore
+  const intents = new Map<ContentKey, Intent>()
+  const announcing = yield* FiberMap.make<ContentKey>()
+  const announcements = yield* Semaphore.make(8)
+  const saving = yield* Semaphore.make(1)
+
+  const newIntent = Effect.gen(function*() {
+    const intent: Intent = {
+      copies: 0,
+      dueAt: 0,
+      addresses: "",
+      tried: new Set(),
+      retry: undefined,
+      republish: yield* Schedule.toStep(policy.republish),
+      announced: yield* Deferred.make<void>()
+    }
+    return intent
+  })
+
+  const saved = yield* store.get(providedKey).pipe(
+    Effect.flatMap((text) => text === undefined ? Effect.succeed([]) : decodeKeys(text)),
+    Effect.catch((cause) =>
+      Effect.as(Effect.logWarning("the saved list of provided keys cannot be read; it starts anew", cause), [])
+    )
+  )
+  for (const key of saved) intents.set(key, yield* newIntent)
+
+  /** Writes the list. Those who wait while another writes find theirs written as well. */
+  let version = 0
+  let written = 0
+  const save = Effect.suspend(() => {
+    const mine = ++version
+    return saving.withPermits(1)(Effect.suspend(() => {
+      if (written >= mine) return Effect.void
+      const writes = version
+      return Effect.tap(store.set(providedKey, JSON.stringify([...intents.keys()])), () =>
+        Effect.sync(() => {
+          written = writes
+        }))
+    }))
+  })
+
+  const announce = Effect.fnUntraced(function*(key: ContentKey, intent: Intent) {
+    const sent = new Set<string>()
+    intent.addresses = ownAddresses().join()
+    intent.tried = new Set(known())
+    yield* Effect.tryPromise(async (signal) => {
+      // Asked for the key, this node answers with itself, and leaves itself out while the peer store lacks its addresses: libp2p enters
+      // them a second after it has begun to listen.
+      await peerStore.patch(peerId, {
+        multiaddrs: addressManager.getAddresses().map((address) => address.decapsulateCode(CODE_P2P))
+      }, { signal })
+      for await (const event of dht.provide(toCid(key), { signal })) {
+        if (event.name === "PEER_RESPONSE" && event.messageName === "ADD_PROVIDER") sent.add(event.from.toString())
+        if (event.name === "QUERY_ERROR" && !signal.aborted) await forget(event.from, event.error)
+      }
+    }).pipe(
+      Effect.timeoutOption("1 minute"),
+      Effect.catch((error) => Effect.logDebug(`announcing ${key} failed`, error))
+    )
+    intent.copies = sent.size
+    intent.tried = new Set([...intent.tried, ...sent])
+    if (sent.size > 0) {
+      intent.retry = undefined
+      yield* Deferred.succeed(intent.announced, void 0)
+      yield* Effect.logDebug(`announced ${key} to ${sent.size} peers`)
+    } else if (intent.retry === undefined) {
+      intent.retry = yield* Schedule.toStep(policy.retry)
+    }
+    const now = yield* Clock.currentTimeMillis
+    intent.dueAt = yield* (intent.retry ?? intent.republish)(now, undefined).pipe(
+      Effect.map(([, delay]) => now + Duration.toMillis(delay)),
+      Pull.catchDone(() => Effect.succeed(Infinity))
+    )
+    yield* changed.open
+  })
+
+  const isDue = (intent: Intent, now: number) =>
+    now >= intent.dueAt || intent.addresses !== ownAddresses().join() ||
+    (intent.copies < kadReplicationFactor && known().some((id) => !intent.tried.has(id)))
+
+  yield* Effect.forkScoped(Effect.forever(Effect.gen(function*() {
+    yield* changed.close
+    const now = yield* Clock.currentTimeMillis
+    // Servers drop a record without addresses and do not say so.
+    const isReachable = table.size > 0 && ownAddresses().length > 0
+    let next = Infinity
+    for (const [key, intent] of isReachable ? intents : []) {
+      if (FiberMap.hasUnsafe(announcing, key)) continue
+      if (isDue(intent, now)) yield* FiberMap.run(announcing, key, announcements.withPermits(1)(announce(key, intent)))
+      else next = Math.min(next, intent.dueAt)
+    }
+    yield* next === Infinity ? changed.await : Effect.raceFirst(changed.await, Effect.sleep(Math.max(1, next - now)))
+  })))
+
+  // New peers come in groups; only the first is not made to wait.
+  const growth = yield* Queue.sliding<void>(1)
+  yield* Effect.forkScoped(Effect.forever(
+    Queue.take(growth).pipe(Effect.andThen(Effect.sleep("250 millis")), Effect.andThen(changed.open))
+  ))
+  const onPeerAdd = () => {
+    if (table.size === 1) {
+      settled.closeUnsafe()
+      run(introduce)
+      changed.openUnsafe()
+    } else {
+      Queue.offerUnsafe(growth, void 0)
+    }
+  }
+  const onSelfUpdate = () => {
+    changed.openUnsafe()
+  }
+  yield* Effect.acquireRelease(
+    Effect.sync(() => {
+      table.addEventListener("peer:add", onPeerAdd)
+      events.addEventListener("self:peer:update", onSelfUpdate)
+      events.addEventListener("transport:listening", onSelfUpdate)
+      // Peers may have come between the attachment and this line.
+      if (table.size > 0) run(introduce)
+    }),
+    () =>
+      Effect.sync(() => {
+        table.removeEventListener("peer:add", onPeerAdd)
+        events.removeEventListener("self:peer:update", onSelfUpdate)
+        events.removeEventListener("transport:listening", onSelfUpdate)
+      })
+  )
+
+  return Dht.of({
+    startProviding: Effect.fn("Dht.startProviding")(function*(key) {
+      if (intents.has(key)) return
+      const intent = yield* newIntent
+      intents.set(key, intent)
+      yield* save.pipe(
+        Effect.mapError(failed("startProviding", key)),
+        Effect.onError(() => Effect.sync(() => intents.delete(key)))
+      )
+      yield* changed.open
+      // Whoever is told of the key now should find it.
+      if (ownAddresses().length > 0 && (table.size > 0 || (yield* someoneSpeaks))) {
+        yield* Effect.timeoutOption(Deferred.await(intent.announced), "1 second")
+      }
+    }),
+    stopProviding: Effect.fn("Dht.stopProviding")(function*(key) {
+      if (!intents.delete(key)) return
+      yield* FiberMap.remove(announcing, key)
+      yield* Effect.tryPromise({ try: () => dht.cancelReprovide(toCid(key)), catch: failed("stopProviding", key) })
+      yield* Effect.mapError(save, failed("stopProviding", key))
+    }),
+    findProviders,
+    findPeer
+  })
+}).pipe(Effect.annotateLogs({ component: "dht" }))
+
+/**
+ * The DHT on the host's node. Provided keys outlive the process when the `KeyValueStore` does.
+ */
+export const layer: Layer.Layer<Dht, HostError, Libp2pHost | NetworkConfig | Discovery | KeyValueStore.KeyValueStore> =
+  Layer
+    .effect(Dht, make)
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** The parts of kad-dht's class that its interface leaves out. */
+interface AttachedKad extends KadDHT {
+  readonly addEventListener: (type: "peer", listener: (event: CustomEvent<PeerInfo>) => void) => void
+  readonly routingTable: {
+    readonly size: number
+    readonly kb: { readonly toIterable: () => Iterable<{ readonly peerId: Libp2pPeerId }> }
+    readonly remove: (peer: Libp2pPeerId) => Promise<void>
+    readonly addEventListener: (type: "peer:add", listener: () => void) => void
+    readonly removeEventListener: (type: "peer:add", listener: () => void) => void
+  }
+}
+
+/** The wish to provide a key, and how far it is fulfilled. */
+interface Intent {
+  /** How many peers the last announcement was sent to. */
+  copies: number
+  /** When it is announced again, in milliseconds since the epoch. */
+  dueAt: number
+  /** This node's addresses as announced last. */
+  addresses: string
+  /** The peers in reach of the last announcement. */
+  tried: ReadonlySet<string>
+  retry: Step | undefined
+  readonly republish: Step
+  /** Done with the first copy. */
+  readonly announced: Deferred.Deferred<void>
+}
+
+type Step = Effect.Success<ReturnType<typeof Schedule.toStep<unknown, unknown, never, never>>>
+
+interface Progress {
+  readonly asked: Set<string>
+  readonly heard: Set<string>
+  readonly pending: Set<string>
+  answers: number
+  onEvent?: () => void
+}
+
+const makeProgress = (): Progress => ({ asked: new Set(), heard: new Set(), pending: new Set(), answers: 0 })
+
+const providedKey = "provided"
+
+const decodeKeys = Schema.decodeEffect(Schema.fromJsonString(Schema.Array(ContentKeySchema)))
+
+const toCid = (key: ContentKey) => CID.createV1(raw.code, Digest.decode(toBytes(key)))
+
+const toAddresses = (peer: PeerInfo): PeerAddresses => ({
+  id: peer.id.toString() as PeerId,
+  addresses: [...new Set(peer.multiaddrs.map((address) => withoutPeer(String(address) as Multiaddr)))]
+})
+
+const nameOf = (cause: unknown) => cause instanceof Error ? cause.name : undefined
+
+const messageOf = (cause: unknown) => cause instanceof Error ? cause.message : String(cause)
+
+/** Tells whether a value is new for its key, or was last new longer ago than `ageMillis`. Remembers `limit` keys. */
+function recent(limit: number, ageMillis: number) {
+  const seen = new Map<string, { readonly value: string; readonly at: number }>()
+  return (key: string, value: string): boolean => {
+    const last = seen.get(key)
+    if (last !== undefined && last.value === value && Date.now() - last.at < ageMillis) return false
+    seen.delete(key)
+    seen.set(key, { value, at: Date.now() })
+    for (const oldest of seen.size > limit ? seen.keys() : []) {
+      seen.delete(oldest)
+      break
+    }
+    return true
+  }
+}

@@ -1,0 +1,379 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Queue, Schedule, Scope, Stream } from "effect"
+import { KeyValueStore } from "effect/persistence"
+import * as FileIdentity from "../../src/layers/FileIdentity.ts"
+import * as KadDht from "../../src/layers/KadDht.ts"
+import * as Libp2pHost from "../../src/layers/Libp2pHost.ts"
+import * as TcpListener from "../../src/layers/TcpListener.ts"
+import * as ContentKey from "../../src/schema/Content.ts"
+import type { PeerId } from "../../src/schema/Peer.ts"
+import { Dht } from "../../src/services/Dht.ts"
+import { Discovery } from "../../src/services/Discovery.ts"
+import { Identity } from "../../src/services/Identity.ts"
+import { NetworkConfig, type NetworkConfigInput } from "../../src/services/NetworkConfig.ts"
+
+interface Node {
+  readonly id: PeerId
+  readonly dht: Dht["Service"]
+  readonly discovery: Discovery["Service"]
+  readonly node: Libp2pHost.Libp2pHost["Service"]["node"]
+  readonly components: Libp2pHost.Components
+  readonly stop: Effect.Effect<void>
+}
+
+interface Options {
+  readonly config?: NetworkConfigInput
+  readonly policy?: Partial<KadDht.KadDhtPolicyOptions>
+  readonly store?: Layer.Layer<KeyValueStore.KeyValueStore>
+  readonly identity?: Layer.Layer<Identity>
+  readonly withoutDht?: boolean
+}
+
+const policy: KadDht.KadDhtPolicyOptions = {
+  retry: Schedule.spaced("100 millis"),
+  republish: Schedule.spaced("11 hours"),
+  lookupTimeout: "5 seconds"
+}
+
+const openGate = Layer.effectDiscard(
+  Effect.flatMap(Libp2pHost.Libp2pHost, (host) => host.gate(() => Effect.succeed(true)))
+)
+
+const makeNode = Effect.fnUntraced(function*(options: Options = {}) {
+  const scope = yield* Scope.make()
+  yield* Effect.addFinalizer((exit) => Scope.close(scope, exit))
+  const noDht = Layer.mock(Dht)({})
+  const layer = Layer.mergeAll(options.withoutDht === true ? noDht : KadDht.layer).pipe(
+    Layer.provideMerge(TcpListener.layer),
+    Layer.provideMerge(openGate),
+    Layer.provideMerge(Libp2pHost.layer),
+    Layer.provideMerge(options.identity ?? FileIdentity.layerEphemeral),
+    Layer.provideMerge(Discovery.layer),
+    Layer.provide(options.store ?? Layer.fresh(KeyValueStore.layerMemory)),
+    Layer.provide(Layer.succeed(KadDht.KadDhtPolicy)({ ...policy, ...options.policy })),
+    Layer.provide(NetworkConfig.layer({ listenAddresses: ["/ip4/127.0.0.1/tcp/0"], ...options.config }))
+  )
+  const context = yield* Layer.buildWithScope(Layer.fresh(layer), scope)
+  const host = Context.get(context, Libp2pHost.Libp2pHost)
+  const result: Node = {
+    id: host.node.peerId.toString() as PeerId,
+    dht: Context.get(context, Dht),
+    discovery: Context.get(context, Discovery),
+    node: host.node,
+    components: host.components,
+    stop: Scope.close(scope, Exit.void)
+  }
+  return result
+})
+
+/** Connects, and waits until both sides know. */
+const connect = Effect.fnUntraced(function*(from: Node, to: Node) {
+  yield* Effect.promise((signal) => from.node.dial(to.node.getMultiaddrs(), { signal }))
+  yield* until(
+    "the listener has it",
+    Effect.sync(() => to.node.getConnections(from.node.peerId).length),
+    (count) => count > 0
+  )
+})
+
+const line = Effect.fnUntraced(function*(size: number, options?: Options) {
+  const nodes: Array<Node> = []
+  for (let i = 0; i < size; i++) nodes.push(yield* makeNode(options))
+  for (let i = 1; i < size; i++) yield* connect(nodes[i - 1]!, nodes[i]!)
+  return nodes
+})
+
+const key = ContentKey.fromText("some content")
+
+const until = <A, E, R>(label: string, read: Effect.Effect<A, E, R>, holds: (a: A) => boolean) =>
+  Effect.repeat(read, { schedule: Schedule.spaced("10 millis"), until: holds }).pipe(
+    Effect.timeoutOrElse({ duration: "8 seconds", orElse: () => Effect.die(new Error(`never: ${label}`)) })
+  )
+
+const providers = (node: Node) => Stream.runCollect(node.dht.findProviders(key))
+
+describe("KadDht", () => {
+  it.live("fails with NoPeers at once when nobody is connected", () =>
+    Effect.gen(function*() {
+      const alone = yield* makeNode()
+      const other = yield* Effect.scoped(makeNode())
+      const [elapsed, errors] = yield* Effect.timed(Effect.all([
+        Effect.flip(providers(alone)),
+        Effect.flip(alone.dht.findPeer(other.id))
+      ]))
+      assert.deepStrictEqual(errors.map((error) => error.reason._tag), ["NoPeers", "NoPeers"])
+      assert.isBelow(Duration.toMillis(elapsed), 200)
+    }))
+
+  it.live("fails with NoPeers when the connected peer speaks no DHT", () =>
+    Effect.gen(function*() {
+      const a = yield* makeNode()
+      const b = yield* makeNode({ withoutDht: true })
+      yield* connect(a, b)
+      assert.strictEqual((yield* Effect.flip(providers(a))).reason._tag, "NoPeers")
+    }))
+
+  it.live("finds a provider right after the connection, without waiting for anything", () =>
+    Effect.gen(function*() {
+      const [a, b] = yield* line(2)
+      yield* b!.dht.startProviding(key)
+      const found = yield* providers(a!)
+      assert.deepStrictEqual(found.map((provider) => provider.id), [b!.id])
+      assert.deepStrictEqual(
+        found[0]!.addresses,
+        b!.node.getMultiaddrs().map((address) => String(address).replace(/\/p2p\/.*/, "")) as any
+      )
+    }))
+
+  it.live("announces a key that was provided before there was a peer", () =>
+    Effect.gen(function*() {
+      const a = yield* makeNode()
+      yield* a.dht.startProviding(key)
+      yield* a.dht.startProviding(key)
+      const b = yield* makeNode()
+      yield* connect(a, b)
+      const found = yield* until("b finds it", providers(b), (found) => found.length > 0)
+      assert.deepStrictEqual(found.map((provider) => provider.id), [a.id])
+    }))
+
+  it.live("finds a key that is provided two hops away, in a line of four", () =>
+    Effect.gen(function*() {
+      const [a, , , d] = yield* line(4)
+      yield* d!.dht.startProviding(key)
+      const found = yield* until("a finds it", providers(a!), (found) => found.length > 0)
+      assert.deepStrictEqual(found.map((provider) => provider.id), [d!.id])
+    }))
+
+  it.live("leaves itself out of the providers, and gives each other once", () =>
+    Effect.gen(function*() {
+      const [a, b, c] = yield* line(3)
+      yield* Effect.forEach([a!, b!, c!], (node) => node.dht.startProviding(key))
+      const found = yield* until("both others", providers(a!), (found) => found.length >= 2)
+      assert.deepStrictEqual(found.map((provider) => provider.id).sort(), [b!.id, c!.id].sort())
+    }))
+
+  it.live("gives the first provider while the query still waits for a peer that does not answer", () =>
+    Effect.gen(function*() {
+      const [a, b] = yield* line(2)
+      const mute = yield* makeNode()
+      yield* connect(a!, mute)
+      yield* b!.dht.startProviding(key)
+      yield* until("both known", tableSize(a!), (size) => size === 2)
+      yield* until("all is quiet", openKadStreams(a!), (count) => count === 0)
+      yield* Effect.promise(async () => {
+        await mute.components.registrar.unhandle(kadProtocol)
+        await mute.components.registrar.handle(kadProtocol, () => {})
+      })
+      const [elapsed, first] = yield* Effect.timed(Stream.runHead(a!.dht.findProviders(key)))
+      assert.strictEqual(first._tag === "Some" ? first.value.id : undefined, b!.id)
+      assert.isBelow(Duration.toMillis(elapsed), 1500)
+      // The reader has stopped, and with it the query that was open to the mute one.
+      yield* until("no stream is left", openKadStreams(a!), (count) => count === 0)
+    }))
+
+  it.live("ends empty when nobody provides the key", () =>
+    Effect.gen(function*() {
+      const [a] = yield* line(3)
+      assert.deepStrictEqual(yield* providers(a!), [])
+    }))
+
+  it.live("stops providing: the key is no longer found, nor announced again", () =>
+    Effect.gen(function*() {
+      const a = yield* makeNode({ policy: { republish: Schedule.spaced("50 millis") } })
+      const b = yield* makeNode()
+      yield* connect(a, b)
+      yield* a.dht.startProviding(key)
+      yield* until("b finds it", providers(b), (found) => found.length === 1)
+      yield* a.dht.stopProviding(key)
+      yield* a.dht.stopProviding(key)
+      yield* forgetRecords(b)
+      const c = yield* makeNode()
+      yield* connect(c, a)
+      yield* connect(c, b)
+      // Another key that is announced to all shows that time for an announcement has passed.
+      yield* a.dht.startProviding(ContentKey.fromText("another"))
+      yield* until("the other", Stream.runCollect(c.dht.findProviders(ContentKey.fromText("another"))), (found) =>
+        found.length === 1)
+      assert.deepStrictEqual(yield* providers(b), [])
+      assert.deepStrictEqual(yield* providers(c), [])
+    }))
+
+  it.live("announces again before the copies expire", () =>
+    Effect.gen(function*() {
+      const a = yield* makeNode({ policy: { republish: Schedule.spaced("200 millis") } })
+      const b = yield* makeNode()
+      yield* connect(a, b)
+      yield* a.dht.startProviding(key)
+      yield* until("b finds it", providers(b), (found) => found.length === 1)
+      yield* forgetRecords(b)
+      yield* until("b finds it again", providers(b), (found) => found.length === 1)
+    }))
+
+  it.live("announces to peers that come later, while there are few copies", () =>
+    Effect.gen(function*() {
+      const a = yield* makeNode()
+      const b = yield* makeNode()
+      yield* connect(a, b)
+      yield* a.dht.startProviding(key)
+      const late = yield* makeNode()
+      yield* connect(late, a)
+      yield* until("a record at the late one", records(late), (count) => count === 1)
+    }))
+
+  it.live("goes on providing after a restart, and forgets what was stopped", () =>
+    Effect.gen(function*() {
+      const kept = new Map<string, string | Uint8Array>()
+      const store = Layer.succeed(KeyValueStore.KeyValueStore)(KeyValueStore.makeStringOnly({
+        get: (name) => Effect.sync(() => kept.get(name) as string | undefined),
+        set: (name, value) => Effect.sync(() => void kept.set(name, value)),
+        remove: (name) => Effect.sync(() => void kept.delete(name)),
+        clear: Effect.sync(() => kept.clear()),
+        size: Effect.sync(() => kept.size),
+        keys: Effect.sync(() => [...kept.keys()])
+      }))
+      const before = yield* makeNode({ store })
+      yield* before.dht.startProviding(key)
+      yield* before.dht.startProviding(ContentKey.fromText("stopped"))
+      yield* before.dht.stopProviding(ContentKey.fromText("stopped"))
+      yield* before.stop
+      const after = yield* makeNode({ store })
+      const b = yield* makeNode()
+      yield* connect(after, b)
+      const found = yield* until("b finds it", providers(b), (found) => found.length > 0)
+      assert.deepStrictEqual(found.map((provider) => provider.id), [after.id])
+      assert.strictEqual(kept.get("provided"), JSON.stringify([key]))
+    }))
+
+  it.live("starts anew when the saved list is damaged", () =>
+    Effect.gen(function*() {
+      const store = Layer.effect(
+        KeyValueStore.KeyValueStore,
+        Effect.gen(function*() {
+          const memory = yield* KeyValueStore.KeyValueStore
+          yield* memory.set("provided", "{\"not\": a list")
+          return memory
+        })
+      ).pipe(Layer.provide(Layer.fresh(KeyValueStore.layerMemory)), Layer.orDie)
+      const a = yield* makeNode({ store })
+      const b = yield* makeNode()
+      yield* connect(a, b)
+      yield* a.dht.startProviding(key)
+      yield* until("b finds it", providers(b), (found) => found.length === 1)
+    }))
+
+  it.live("finds where a peer is: itself, a connected one, one that others know", () =>
+    Effect.gen(function*() {
+      const [a, b, c] = yield* line(3)
+      const addresses = (node: Node) =>
+        node.node.getMultiaddrs().map((address) => String(address).replace(/\/p2p\/.*/, ""))
+      assert.deepStrictEqual(yield* a!.dht.findPeer(a!.id), { id: a!.id, addresses: addresses(a!) } as any)
+      assert.deepStrictEqual(yield* a!.dht.findPeer(b!.id), { id: b!.id, addresses: addresses(b!) } as any)
+      const [elapsed, found] = yield* Effect.timed(a!.dht.findPeer(c!.id))
+      assert.deepStrictEqual(found, { id: c!.id, addresses: addresses(c!) } as any)
+      assert.isBelow(Duration.toMillis(elapsed), 2000)
+    }))
+
+  it.live("fails with NotFound, long before the timeout, when nobody knows the peer", () =>
+    Effect.gen(function*() {
+      const [a] = yield* line(3)
+      const stranger = yield* Effect.scoped(makeNode())
+      const [elapsed, error] = yield* Effect.timed(Effect.flip(a!.dht.findPeer(stranger.id)))
+      assert.strictEqual(error.reason._tag, "NotFound")
+      assert.isBelow(Duration.toMillis(elapsed), 3000)
+    }))
+
+  it.live("ends a lookup that gets no answer with QueryTimeout", () =>
+    Effect.gen(function*() {
+      const a = yield* makeNode({ policy: { lookupTimeout: "300 millis" } })
+      const mute = yield* makeNode()
+      yield* connect(a, mute)
+      yield* until("known", tableSize(a), (size) => size === 1)
+      yield* Effect.promise(async () => {
+        await mute.components.registrar.unhandle(kadProtocol)
+        await mute.components.registrar.handle(kadProtocol, () => {})
+      })
+      const stranger = yield* Effect.scoped(makeNode())
+      assert.strictEqual((yield* Effect.flip(a.dht.findPeer(stranger.id))).reason._tag, "QueryTimeout")
+      assert.strictEqual((yield* Effect.flip(providers(a))).reason._tag, "QueryTimeout")
+    }))
+
+  it.live("fails with NoPeers once all peers have gone, and finds again when one is back", () =>
+    Effect.gen(function*() {
+      const [a, b] = yield* line(2)
+      yield* providers(a!)
+      yield* b!.stop
+      yield* until("b is gone", Effect.sync(() => a!.node.getConnections().length), (count) => count === 0)
+      assert.strictEqual((yield* Effect.flip(providers(a!))).reason._tag, "NoPeers")
+      const c = yield* makeNode()
+      yield* connect(c, a!)
+      yield* c.dht.startProviding(key)
+      yield* until("c is found", providers(a!), (found) => found.length === 1)
+    }))
+
+  it.live("tells discovery of the peers it meets", () =>
+    Effect.gen(function*() {
+      const [a, , c] = yield* line(3)
+      const seen = yield* Deferred.make<string>()
+      const reader = yield* Effect.forkScoped(Effect.forever(
+        Effect.flatMap(Queue.take(a!.discovery.peers), (sighting) =>
+          sighting.id === c!.id && sighting.addresses.length > 0
+            ? Deferred.succeed(seen, sighting.source)
+            : Effect.void)
+      ))
+      yield* Effect.forkScoped(Effect.ignore(providers(a!)))
+      const source = yield* Effect.timeout(Deferred.await(seen), "5 seconds")
+      yield* Fiber.interrupt(reader)
+      assert.strictEqual(source, "dht")
+    }))
+
+  it.live("leaves no handler behind when its layer closes before the host", () =>
+    Effect.gen(function*() {
+      const host = yield* Layer.build(Layer.fresh(TcpListener.layer.pipe(
+        Layer.provideMerge(Libp2pHost.layer),
+        Layer.provideMerge(FileIdentity.layerEphemeral),
+        Layer.provideMerge(Discovery.layer),
+        Layer.provideMerge(KeyValueStore.layerMemory),
+        Layer.provideMerge(NetworkConfig.layer({ listenAddresses: ["/ip4/127.0.0.1/tcp/0"] }))
+      )))
+      const protocols = () => Context.get(host, Libp2pHost.Libp2pHost).node.getProtocols()
+      for (let i = 0; i < 2; i++) {
+        yield* Effect.scoped(Effect.gen(function*() {
+          yield* Layer.build(Layer.fresh(KadDht.layer))
+          assert.include(protocols(), kadProtocol)
+        })).pipe(Effect.provide(host))
+        assert.notInclude(protocols(), kadProtocol)
+      }
+    }))
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+const kadProtocol = "/codio/kad/1.0.0"
+
+const openKadStreams = (node: Node) =>
+  Effect.sync(() =>
+    node.node.getConnections().flatMap((connection) => connection.streams).filter((stream) =>
+      stream.protocol === kadProtocol
+    ).length
+  )
+
+const tableSize = (node: Node) =>
+  Effect.promise(async () => {
+    const peers = await node.components.peerStore.all()
+    return peers.filter((peer) => peer.tags.has("kad-peer")).length
+  })
+
+const recordKeys = async (node: Node) => {
+  const keys = []
+  for await (const { key } of node.components.datastore.query({ prefix: "/dht/provider" })) keys.push(key)
+  return keys
+}
+
+const records = (node: Node) => Effect.promise(async () => (await recordKeys(node)).length)
+
+const forgetRecords = (node: Node) =>
+  Effect.promise(async () => {
+    for (const record of await recordKeys(node)) await node.components.datastore.delete(record)
+  })

@@ -1,0 +1,21 @@
+/**
+ * A vitest reporter that writes what happened, as counts, to the file named by SPEC_REPORT: the line that ends `npm test` is made of it.
+ */
+import { writeFileSync } from "node:fs"
+
+export default class CountReporter {
+  onTestRunEnd(modules, unhandledErrors) {
+    const report = { passed: 0, failed: unhandledErrors.length, leftOut: [] }
+    for (const module of modules) {
+      report.failed += module.errors().length
+      for (const suite of module.children.allSuites()) report.failed += suite.errors().length
+      for (const test of module.children.allTests()) {
+        const result = test.result()
+        if (result.state === "passed") report.passed += 1
+        else if (result.state === "skipped") report.leftOut.push(result.note ?? test.fullName)
+        else report.failed += 1
+      }
+    }
+    if (process.env.SPEC_REPORT !== undefined) writeFileSync(process.env.SPEC_REPORT, JSON.stringify(report))
+  }
+}

@@ -1,0 +1,32 @@
+/**
+ * Peer-to-peer networking for Effect: one `Network` service, the services it is made of, and the vocabulary they share.
+ *
+ * Schemas, errors, events and services are exported by their own names. A module of functions is a namespace, as in effect itself:
+ * `ContentKey.fromText("video")` gives a `ContentKey.ContentKey`.
+ */
+export * from "./Network.ts"
+
+export * as CodioMessage from "./schema/CodioMessage.ts"
+export * as ContentKey from "./schema/Content.ts"
+export { Provider } from "./schema/Content.ts"
+export * from "./schema/NetworkError.ts"
+export * from "./schema/NetworkEvent.ts"
+export * as NetworkOptions from "./schema/NetworkOptions.ts"
+export * from "./schema/Peer.ts"
+
+export * from "./services/ConnectionManager.ts"
+export * from "./services/Dht.ts"
+export * from "./services/Discovery.ts"
+export * from "./services/Health.ts"
+export { fast as fastHealthPolicy, HealthPolicy, type HealthPolicyOptions } from "./services/HealthPolicy.ts"
+export * from "./services/Identity.ts"
+export * from "./services/NetworkConfig.ts"
+export * from "./services/NetworkEvents.ts"
+export * as NetworkMetrics from "./services/NetworkMetrics.ts"
+export * from "./services/PeerStore.ts"
+export * from "./services/PeerTable.ts"
+export * from "./services/Protocols.ts"
+export * from "./services/ReconnectPolicy.ts"
+export * from "./services/Transport.ts"
+
+export { agentVersion, protocolVersion, version } from "./schema/Agent.ts"

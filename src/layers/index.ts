@@ -1,0 +1,17 @@
+/**
+ * The implementations of the services, one namespace for each: `KadDht.layer`. `Network.layer` composes them; a program that wants another
+ * composition takes them from here.
+ */
+export * as CodioProtocol from "./CodioProtocol.ts"
+export * as DataDirectory from "./DataDirectory.ts"
+export * as FileIdentity from "./FileIdentity.ts"
+export * as KadDht from "./KadDht.ts"
+export * as KeyValuePeerStore from "./KeyValuePeerStore.ts"
+export * as Libp2pHost from "./Libp2pHost.ts"
+export * as Libp2pLogger from "./Libp2pLogger.ts"
+export * as PingHealth from "./PingHealth.ts"
+export * as RememberedPeers from "./RememberedPeers.ts"
+export * as ScopedPeerTable from "./ScopedPeerTable.ts"
+export * as SupervisedConnectionManager from "./SupervisedConnectionManager.ts"
+export * as TcpListener from "./TcpListener.ts"
+export * as TransportProtocols from "./TransportProtocols.ts"

@@ -1,0 +1,5 @@
+/**
+ * A simulated network for tests: whole nodes without sockets, in virtual time.
+ */
+export { SimNetwork, type SimNetworkOptions, type SimNode } from "./SimNetwork.ts"
+export * as SimTransport from "./SimTransport.ts"

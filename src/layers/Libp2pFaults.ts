@@ -32,6 +32,34 @@ export const within = async <A>(millis: number, operation: (signal: AbortSignal)
   }
 }
 
+const ended = new WeakSet<Stream>()
+
+/**
+ * Whether the remote has closed its write half. Holds for streams of a muxer made through {@link watchedMuxer}.
+ *
+ * Fault: when a connection goes away its streams end with the same state and events as if the remote had closed them, so that a cut
+ * cannot be told from an end. The one difference is an event, which may fire before anybody can listen.
+ */
+export const endedByRemote = (stream: Stream): boolean => ended.has(stream)
+
+/**
+ * A muxer whose streams {@link endedByRemote} knows.
+ */
+export const watchedMuxer = <C>(factory: (components: C) => StreamMuxerFactory) => (components: C): StreamMuxerFactory => {
+  const muxers = factory(components)
+  const create = muxers.createStreamMuxer.bind(muxers)
+  muxers.createStreamMuxer = (connection) => {
+    // Both methods are yamux's own, not of the muxer interface.
+    const muxer = create(connection) as ReturnType<typeof create> & YamuxMuxer
+    const open = muxer.onCreateStream.bind(muxer)
+    const opened = muxer.onRemoteStream.bind(muxer)
+    muxer.onCreateStream = (options) => watched(open(options))
+    muxer.onRemoteStream = (stream) => opened(watched(stream))
+    return muxer
+  }
+  return muxers
+}
+
 /**
  * A muxer that does not throw from a microtask.
  *
@@ -43,7 +71,7 @@ export const safeMuxer = <C>(factory: (components: C) => StreamMuxerFactory) => 
   const create = muxers.createStreamMuxer.bind(muxers)
   muxers.createStreamMuxer = (connection) => {
     // onCreateStream and sendWindowUpdate are yamux's own methods, not of the muxer interface.
-    const muxer = create(connection) as ReturnType<typeof create> & { onCreateStream: (options: unknown) => YamuxStream }
+    const muxer = create(connection) as ReturnType<typeof create> & YamuxMuxer
     const open = muxer.onCreateStream.bind(muxer)
     const abort = muxer.abort.bind(muxer)
     muxer.onCreateStream = (options) => {
@@ -135,11 +163,7 @@ export const guardNode = (node: Libp2p, components: Components, options: { reado
     // stop() forgets them.
     const listeners = components.transportManager.getListeners()
     await Promise.all([...connections].flatMap((connection) =>
-      connection.streams.map(async (stream) => {
-        await closeStream(stream, options.grace)
-        if (stream.status === "open") await ended(stream, options.grace)
-        stream.abort(new Error("the node is stopping"))
-      })
+      connection.streams.map((stream) => closeStream(stream, options.grace))
     ))
     await Promise.all([...connections].map((connection) => closeConnection(connection, options.grace)))
     const destroy = () => {
@@ -173,10 +197,20 @@ interface YamuxStream extends Stream {
   sendWindowUpdate: () => void
 }
 
+interface YamuxMuxer {
+  onCreateStream: (options: unknown) => YamuxStream
+  onRemoteStream: (stream: YamuxStream) => void
+}
+
 interface Destroyable {
   readonly destroyed: boolean
   readonly destroy: () => void
   readonly once: (event: "close", listener: () => void) => void
+}
+
+function watched(stream: YamuxStream): YamuxStream {
+  stream.addEventListener("remoteCloseWrite", () => ended.add(stream), { once: true })
+  return stream
 }
 
 function settled(promise: Promise<unknown>, millis: number): Promise<boolean> {
@@ -186,17 +220,5 @@ function settled(promise: Promise<unknown>, millis: number): Promise<boolean> {
       clearTimeout(timer)
       resolve(true)
     })
-  })
-}
-
-function ended(stream: Stream, millis: number): Promise<void> {
-  return new Promise((resolve) => {
-    const end = () => {
-      clearTimeout(timer)
-      stream.removeEventListener("close", end)
-      resolve()
-    }
-    const timer = setTimeout(end, millis)
-    stream.addEventListener("close", end)
   })
 }

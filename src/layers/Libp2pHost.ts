@@ -31,7 +31,7 @@ import { type Direction, type Multiaddr, type PeerId, withoutPeer } from "../sch
 import { Identity } from "../services/Identity.ts"
 import { NetworkConfig } from "../services/NetworkConfig.ts"
 import type { GateRequest, GateRule } from "../services/Transport.ts"
-import { guardNode, safeMuxer, toError, within } from "./Libp2pFaults.ts"
+import { guardNode, safeMuxer, toError, watchedMuxer, within } from "./Libp2pFaults.ts"
 import { Libp2pLogger } from "./Libp2pLogger.ts"
 
 /** What libp2p gives to the factory of a module: the running node's parts. libp2p declares the type and does not export it. */
@@ -114,12 +114,12 @@ export const make = Effect.gen(function*() {
       nodeInfo: { name: packageJson.name, version: packageJson.version, userAgent: `${packageJson.name}/${packageJson.version}` },
       addresses: { appendAnnounce: [...config.announceAddresses] },
       connectionEncrypters: [noise()],
-      streamMuxers: [safeMuxer(yamux({
+      streamMuxers: [watchedMuxer(safeMuxer(yamux({
         maxInboundStreams: streamsMax,
         maxOutboundStreams: streamsMax,
         // A window above the read buffer lets a sender put more into a paused stream than it may hold, which resets it.
         streamOptions: { maxStreamWindowSize: readBufferBytes, maxReadBufferLength: readBufferBytes }
-      }))],
+      })))],
       connectionGater: gater,
       connectionManager: {
         // Only PeerTable opens, keeps and closes; libp2p's limits stay above its. Twice, since two nodes may dial each other at once.
@@ -127,7 +127,7 @@ export const make = Effect.gen(function*() {
         maxParallelDials: config.maxParallelDials,
         maxDialQueueLength: 1024,
         maxPeerAddrsToDial: 32,
-        addressDialTimeout: 3000,
+        addressDialTimeout,
         maxIncomingPendingConnections: config.maxPendingInbound,
         inboundConnectionThreshold: 10_000,
         reconnectRetries: 0
@@ -260,6 +260,9 @@ export const layer: Layer.Layer<Libp2pHost, HostError, Identity | NetworkConfig>
 // ---------------------------------------------------------------------------------------------------------------------
 
 const packageJson = createRequire(import.meta.url)("../../package.json") as { readonly name: string; readonly version: string }
+/** How long one address of a peer may take to answer, in milliseconds. */
+export const addressDialTimeout = 3000
+
 const protocolVersion = "/codio/1.0.0"
 const readBufferBytes = 4 * 1024 * 1024
 const streamsMax = 2048

@@ -1,0 +1,490 @@
+/**
+ * `Transport` over the libp2p host.
+ */
+import type {
+  Connection as Libp2pConnection,
+  ConnectionLimits,
+  IdentifyResult,
+  PeerId as Libp2pPeerId,
+  Stream as Libp2pStream
+} from "@libp2p/interface"
+import { peerIdFromString } from "@libp2p/peer-id"
+import { CODE_P2P, type Multiaddr as Libp2pMultiaddr, multiaddr } from "@multiformats/multiaddr"
+import { Duration, Effect, FiberSet, Layer, Option, Queue, Scope } from "effect"
+import {
+  Denied,
+  DialedSelf,
+  DialError,
+  type DialReason,
+  DialTimeout,
+  InvalidAddress,
+  PingError,
+  PingUnsupported,
+  ProtocolError,
+  ProtocolNotSupported,
+  Refused,
+  StreamError,
+  StreamFailed,
+  StreamReset,
+  StreamTimeout,
+  UnexpectedPeer,
+  Unreachable
+} from "../schema/NetworkError.ts"
+import {
+  type DialTarget,
+  isMultiaddr,
+  type Multiaddr,
+  Path,
+  type PeerId,
+  peerOf,
+  type ProtocolId,
+  type RemoteIdentity,
+  showTarget,
+  withoutPeer,
+  withPeer
+} from "../schema/Peer.ts"
+import { type Connection, type ConnectionEvent, Transport } from "../services/Transport.ts"
+import * as ByteStream from "./Libp2pByteStream.ts"
+import { closeConnection, toError } from "./Libp2pFaults.ts"
+import { addressDialTimeout, Libp2pHost } from "./Libp2pHost.ts"
+
+export const make = Effect.gen(function*() {
+  const host = yield* Libp2pHost
+  const { node } = host
+  const localPeer = node.peerId.toString() as PeerId
+  const events = yield* Effect.acquireRelease(
+    // Unbounded, since a lost Closed would keep a place in the table for ever; bounded by the host's ceiling of connections, twice.
+    Queue.unbounded<ConnectionEvent>(),
+    Queue.shutdown
+  )
+
+  const connections = new WeakMap<Libp2pConnection, Libp2pBackedConnection>()
+  const connectionOf = (underlying: Libp2pConnection): Libp2pBackedConnection => {
+    const known = connections.get(underlying)
+    if (known !== undefined) return known
+    const connection = makeConnection(underlying)
+    connections.set(underlying, connection)
+    return connection
+  }
+
+  // ---- events
+
+  const opened = (underlying: Libp2pConnection) => {
+    if (connections.has(underlying)) return
+    const connection = connectionOf(underlying)
+    Queue.offerUnsafe(events, { _tag: "Opened", connection })
+    let closed = false
+    const onClose = () => {
+      if (closed) return
+      closed = true
+      Queue.offerUnsafe(events, { _tag: "Closed", connection })
+    }
+    underlying.addEventListener("close", onClose, { once: true })
+    if (!isOpen(underlying)) return onClose()
+    void host.identified(underlying).then((result) => {
+      if (result === undefined || closed) return
+      const remote = remoteIdentity(result)
+      connection.identify(remote)
+      Queue.offerUnsafe(events, { _tag: "Identified", connection, remote })
+    })
+  }
+  yield* Effect.acquireRelease(
+    Effect.sync(() => {
+      const onOpen = ({ detail }: CustomEvent<Libp2pConnection>) => opened(detail)
+      node.addEventListener("connection:open", onOpen)
+      for (const underlying of node.getConnections()) opened(underlying)
+      return onOpen
+    }),
+    (onOpen) => Effect.sync(() => node.removeEventListener("connection:open", onOpen))
+  )
+
+  // ---- dial
+
+  // How many dials wait for a connection to be identified: the last one that is interrupted closes it, if none has given it to its caller.
+  const waiting = new Map<Libp2pConnection, number>()
+  const delivered = new WeakSet<Libp2pConnection>()
+
+  const identified = (underlying: Libp2pConnection) =>
+    Effect.callback<void>((resume) => {
+      waiting.set(underlying, (waiting.get(underlying) ?? 0) + 1)
+      let settled = false
+      const settle = () => {
+        if (settled) return
+        settled = true
+        clearTimeout(timer)
+        underlying.removeEventListener("close", done)
+        const left = (waiting.get(underlying) ?? 1) - 1
+        if (left === 0) waiting.delete(underlying)
+        else waiting.set(underlying, left)
+      }
+      const done = () => {
+        if (settled) return
+        settle()
+        delivered.add(underlying)
+        resume(Effect.void)
+      }
+      const timer = setTimeout(done, identifyWaitMillis)
+      underlying.addEventListener("close", done)
+      if (isOpen(underlying)) void host.identified(underlying).then(done)
+      else done()
+      return Effect.sync(() => {
+        settle()
+        if (!waiting.has(underlying) && !delivered.has(underlying)) void closeConnection(underlying, closeMillis)
+      })
+    })
+
+  const dial = Effect.fnUntraced(function*(target: DialTarget) {
+    const failed = (reason: DialReason) => new DialError({ target: showTarget(target), reason })
+    const expected = peerOf(target)
+    if (expected === localPeer) return yield* failed(new DialedSelf())
+    const destination = yield* Effect.mapError(Effect.suspend(() => destinationOf(target)), failed)
+    if (expected !== undefined) {
+      const open = best(node.getConnections(destination.peer))
+      // A relayed connection does not keep from trying a direct address.
+      if (open !== undefined && (open.direct || destination.addresses.every(isRelayed))) return connectionOf(open)
+    }
+    for (const address of destination.addresses) {
+      if (isDns(address) || host.components.transportManager.dialTransportForMultiaddr(address) !== undefined) continue
+      if (destination.addresses.length > 1) continue
+      return yield* failed(new InvalidAddress({ detail: `this node has no transport for ${address}` }))
+    }
+    const underlying = yield* Effect.tryPromise({
+      try: (signal) =>
+        node.dial(destination.addresses.length > 0 ? destination.addresses : destination.peer!, { signal }).then((connection) => {
+          if (signal.aborted && !delivered.has(connection) && !waiting.has(connection)) void closeConnection(connection, closeMillis)
+          return connection
+        }),
+      catch: (cause) => failed(node.status === "started" ? dialReason(cause, destination, expected) : stopping(cause))
+    })
+    const peer = underlying.remotePeer.toString() as PeerId
+    if (expected !== undefined && peer !== expected) {
+      yield* Effect.promise(() => closeConnection(underlying, closeMillis))
+      return yield* failed(new UnexpectedPeer({ expected }))
+    }
+    yield* identified(underlying)
+    if (!isOpen(underlying)) return yield* failed(node.status === "started" ? new Refused() : stopping())
+    return connectionOf(underlying)
+  })
+
+  // ---- protocols
+
+  const handle = Effect.fnUntraced(function*(
+    protocol: ProtocolId,
+    handler: (stream: ByteStream.Libp2pByteStream) => Effect.Effect<void>
+  ) {
+    const scope = yield* Effect.scope
+    const fibers = yield* FiberSet.make<void, never>()
+    const run = yield* FiberSet.runtime(fibers)()
+    const onStream = (stream: Libp2pStream, underlying: Libp2pConnection) => {
+      const bytes = ByteStream.make(stream, underlying, connectionOf(underlying), protocol)
+      run(
+        handler(bytes).pipe(
+          Effect.onExit((exit) => Effect.sync(() => bytes.release(exit))),
+          Effect.catchDefect((defect) => Effect.logError(`the handler of ${protocol} died`, defect))
+        )
+      )
+    }
+    yield* Effect.tryPromise({
+      try: () =>
+        node.handle(protocol, onStream, {
+          runOnLimitedConnection: true,
+          maxInboundStreams: streamsMax,
+          maxOutboundStreams: streamsMax
+        }) ?? Promise.resolve(),
+      catch: (thrown) => {
+        const cause = toError(thrown)
+        const detail = cause.name === "DuplicateProtocolHandlerError" ? "the id is taken: something answers it already" : cause.message
+        return new ProtocolError({ protocol, detail, cause })
+      }
+    })
+    // The peer store is in memory: telling it of the protocol's end does not fail.
+    yield* Scope.addFinalizer(scope, Effect.ignore(Effect.tryPromise(() => Promise.resolve(node.unhandle(protocol)))))
+  }, Effect.uninterruptible)
+
+  const ping = Effect.fnUntraced(function*(peer: PeerId) {
+    const underlying = isPeerId(peer) ? best(node.getConnections(peerIdFromString(peer))) : undefined
+    if (underlying === undefined) {
+      return yield* new PingError({ peer, reason: new StreamFailed({ detail: "the peer is not connected" }) })
+    }
+    return yield* Effect.tryPromise({
+      try: (signal) => roundTrip(underlying, signal),
+      catch: (thrown) => {
+        const cause = toError(thrown)
+        const reason = cause.name === "UnsupportedProtocolError"
+          ? new PingUnsupported()
+          : new StreamFailed({ detail: cause.message, cause })
+        return new PingError({ peer, reason })
+      }
+    })
+  })
+
+  return Transport.of({
+    localPeer,
+    addresses: Effect.sync(() => node.getMultiaddrs().map((address) => withPeer(address.toString() as Multiaddr, localPeer))),
+    dial,
+    gate: host.gate,
+    events,
+    handle,
+    ping
+  })
+})
+
+export const layer: Layer.Layer<Transport, never, Libp2pHost> = Layer.effect(Transport, make)
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal: connections
+// ---------------------------------------------------------------------------------------------------------------------
+
+const closeMillis = 250
+const identifyWaitMillis = 2000
+const openMillis = 10_000
+const streamsMax = 1024
+const pingProtocol = "/ipfs/ping/1.0.0"
+const pingBytes = 32
+
+// Streams that libp2p opens on its own account. Those of a relay, hop and stop, carry somebody's connection and are not among them.
+const housekeeping = /^\/ipfs\/(ping|id|id\/push)\/|\/kad\/|^\/libp2p\/(autonat|dcutr)/
+
+interface Libp2pBackedConnection extends Connection {
+  readonly identify: (remote: RemoteIdentity) => void
+}
+
+let connectionCount = 0
+
+function isOpen(underlying: Libp2pConnection): boolean {
+  return underlying.status === "open"
+}
+
+// Direct before relayed, then the oldest.
+function best(connections: ReadonlyArray<Libp2pConnection>): Libp2pConnection | undefined {
+  const open = connections.filter(isOpen)
+  return open.find((connection) => connection.direct) ?? open[0]
+}
+
+function makeConnection(underlying: Libp2pConnection): Libp2pBackedConnection {
+  const peer = underlying.remotePeer.toString() as PeerId
+  let remote = Option.none<RemoteIdentity>()
+  const relay = underlying.direct ? undefined : relayOf(underlying.remoteAddr)
+  const connection: Libp2pBackedConnection = {
+    id: `connection-${++connectionCount}`,
+    peer,
+    direction: underlying.direction,
+    remoteAddress: withoutPeer(underlying.remoteAddr.toString() as Multiaddr),
+    path: Effect.sync(() => relay === undefined ? Path.cases.Direct.make({}) : relayedPath(relay, underlying.limits)),
+    isOpen: Effect.sync(() => isOpen(underlying)),
+    activeStreams: Effect.sync(() => {
+      let active = 0
+      for (const stream of underlying.streams) {
+        if (stream.status === "open" && stream.protocol !== "" && !housekeeping.test(stream.protocol)) active++
+      }
+      return active
+    }),
+    remote: Effect.sync(() => remote),
+    open: (protocol) =>
+      Effect.acquireRelease(
+        openStream(underlying, connection, protocol),
+        (stream, exit) => Effect.sync(() => stream.release(exit)),
+        { interruptible: true }
+      ),
+    close: Effect.promise(() => closeConnection(underlying, closeMillis)),
+    identify: (told) => {
+      remote = Option.some(told)
+    }
+  }
+  return connection
+}
+
+function relayedPath(relay: PeerId, limits: ConnectionLimits | undefined): Path {
+  return Path.cases.Relayed.make({
+    relay,
+    ...(limits?.bytes === undefined ? {} : { bytesLeft: limits.bytes }),
+    ...(limits?.seconds === undefined ? {} : { timeLeft: Duration.millis(Math.max(0, limits.seconds)) })
+  })
+}
+
+function relayOf(address: Libp2pMultiaddr): PeerId {
+  return (address.getComponents().find((component) => component.code === CODE_P2P)?.value ?? "") as PeerId
+}
+
+function remoteIdentity(result: IdentifyResult): RemoteIdentity {
+  return {
+    protocolVersion: result.protocolVersion ?? "",
+    agentVersion: result.agentVersion ?? "",
+    protocols: result.protocols,
+    listenAddresses: result.listenAddrs.map((address) => address.toString() as Multiaddr)
+  }
+}
+
+function openStream(underlying: Libp2pConnection, connection: Connection, protocol: ProtocolId) {
+  const fail = (reason: StreamError["reason"]) => new StreamError({ peer: connection.peer, protocol, reason })
+  return Effect.tryPromise({
+    try: async (interrupted) => {
+      const controller = new AbortController()
+      const abort = () => controller.abort(new Error("the negotiation was given up"))
+      const timer = setTimeout(() => controller.abort(new OpenTimeout()), openMillis)
+      interrupted.addEventListener("abort", abort)
+      try {
+        const stream = await underlying.newStream(protocol, {
+          signal: controller.signal,
+          runOnLimitedConnection: true,
+          maxOutboundStreams: streamsMax
+        })
+        // The signal has no effect after the negotiation.
+        if (interrupted.aborted) stream.abort(new Error("nobody waits for this stream any more"))
+        // The remote may have refused it already, by a full table of streams or a handler that threw.
+        if (stream.status !== "open" && stream.readBufferLength === 0) throw new Error("the remote reset the stream")
+        return ByteStream.make(stream, underlying, connection, protocol)
+      } catch (cause) {
+        throw controller.signal.reason instanceof OpenTimeout ? controller.signal.reason : cause
+      } finally {
+        clearTimeout(timer)
+        interrupted.removeEventListener("abort", abort)
+      }
+    },
+    catch: (thrown) => {
+      const cause = toError(thrown)
+      if (cause.name === "UnsupportedProtocolError") return fail(new ProtocolNotSupported({ cause }))
+      if (cause instanceof OpenTimeout) return fail(new StreamTimeout({ after: Duration.millis(openMillis) }))
+      if (!isOpen(underlying)) return fail(new StreamReset({ detail: "the connection is closed", cause }))
+      return fail(new StreamReset({ detail: cause.message, cause }))
+    }
+  })
+}
+
+class OpenTimeout extends Error {}
+
+// libp2p's own ping dials, takes the first connection, and without a signal waits for ever on a stream that was reset.
+async function roundTrip(underlying: Libp2pConnection, signal: AbortSignal): Promise<Duration.Duration> {
+  const stream = await underlying.newStream(pingProtocol, { signal, runOnLimitedConnection: true, maxOutboundStreams: streamsMax })
+  return new Promise((resolve, reject) => {
+    const sent = globalThis.crypto.getRandomValues(new Uint8Array(pingBytes))
+    const start = performance.now()
+    let received = 0
+    const finish = (error: Error | undefined) => {
+      signal.removeEventListener("abort", onAbort)
+      stream.removeEventListener("close", onClose)
+      if (error === undefined) return resolve(Duration.millis(performance.now() - start))
+      stream.abort(error)
+      reject(error)
+    }
+    const onAbort = () => finish(new Error("the ping was given up"))
+    const onClose = (event: { readonly error?: Error | undefined }) => finish(event.error ?? new Error("the connection was lost"))
+    signal.addEventListener("abort", onAbort)
+    stream.addEventListener("close", onClose)
+    stream.addEventListener("message", ({ data }) => {
+      const bytes = data.subarray()
+      for (const byte of bytes) {
+        if (byte !== sent[received++]) return finish(new Error("the remote answered with other bytes than were sent"))
+      }
+      if (received < pingBytes) return
+      finish(undefined)
+      stream.close().catch((cause) => stream.abort(toError(cause)))
+    })
+    if (signal.aborted) return onAbort()
+    if (stream.status !== "open") return finish(new Error("the remote reset the stream"))
+    try {
+      stream.send(sent)
+    } catch (cause) {
+      finish(toError(cause))
+    }
+  })
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal: dialling
+// ---------------------------------------------------------------------------------------------------------------------
+
+interface Destination {
+  readonly peer: Libp2pPeerId | undefined
+  readonly addresses: Array<Libp2pMultiaddr>
+}
+
+function isPeerId(text: string): boolean {
+  try {
+    peerIdFromString(text)
+    return true
+  } catch {
+    return false
+  }
+}
+
+function isRelayed(address: Libp2pMultiaddr): boolean {
+  return address.getComponents().some((component) => component.name === "p2p-circuit")
+}
+
+// Resolved to addresses by the dial.
+function isDns(address: Libp2pMultiaddr): boolean {
+  return address.getComponents()[0]?.name === "dnsaddr"
+}
+
+function destinationOf(target: DialTarget): Effect.Effect<Destination, InvalidAddress> {
+  const id = peerOf(target)
+  if (id !== undefined && !isPeerId(id)) return Effect.fail(new InvalidAddress({ detail: `${id} is no peer id` }))
+  const peer = id === undefined ? undefined : peerIdFromString(id)
+  const texts = typeof target === "string" ? isMultiaddr(target) ? [target] : [] : target.addresses
+  const addresses: Array<Libp2pMultiaddr> = []
+  for (const text of texts) {
+    // An address that names another peer would fail the whole dial.
+    const other = peerOf(text)
+    if (id !== undefined && other !== undefined && other !== id) continue
+    try {
+      addresses.push(multiaddr(id === undefined ? text : withPeer(text, id)))
+    } catch (cause) {
+      return Effect.fail(new InvalidAddress({ detail: toError(cause).message }))
+    }
+  }
+  return Effect.succeed({ peer, addresses })
+}
+
+function stopping(thrown?: unknown): Denied {
+  return new Denied({ detail: "this node is stopping", ...(thrown === undefined ? {} : { cause: toError(thrown) }) })
+}
+
+// By name, since a package may be installed twice, and then its classes are.
+const dialReasons: Record<string, ((cause: Error, destination: Destination) => DialReason) | undefined> = {
+  InvalidPeerIdError: () => new DialedSelf(),
+  InvalidMultiaddrError: (cause) => new InvalidAddress({ detail: cause.message }),
+  InvalidParametersError: (cause) => new InvalidAddress({ detail: cause.message }),
+  TransportUnavailableError: (cause) => new InvalidAddress({ detail: cause.message }),
+  NoValidAddressesError: (cause, { addresses }) =>
+    new Unreachable({ detail: addresses.length === 0 ? "no address is known" : "no transport for any of its addresses", cause }),
+  DialDeniedError: (cause) => new Denied({ detail: "this node's gate refused", cause }),
+  ConnectionInterceptedError: (cause) => new Denied({ detail: "this node's gate refused", cause }),
+  NotStartedError: stopping,
+  DialError: (cause) => new Denied({ detail: cause.message, cause }),
+  // The socket stood, so the remote closed it before or during the handshake.
+  EncryptionFailedError: (cause) => new Unreachable({ detail: `the connection broke during the handshake: ${cause.message}`, cause }),
+  MuxerUnavailableError: (cause) => new Unreachable({ detail: `the connection broke during the handshake: ${cause.message}`, cause }),
+  ConnectionClosedError: (cause) => new Refused({ cause }),
+  AbortError: () => new DialTimeout({ after: Duration.millis(addressDialTimeout) }),
+  TimeoutError: () => new DialTimeout({ after: Duration.millis(addressDialTimeout) })
+}
+
+const unreachable: Record<string, string | undefined> = {
+  ECONNREFUSED: "connection refused",
+  ECONNRESET: "the connection was reset",
+  EHOSTUNREACH: "no route to the host",
+  ENETUNREACH: "no route to the network",
+  EHOSTDOWN: "the host is down",
+  ETIMEDOUT: "no answer from the host",
+  EADDRNOTAVAIL: "no local address to dial from",
+  ENOTFOUND: "the host name does not resolve",
+  EAI_AGAIN: "the name server does not answer"
+}
+
+function dialReason(thrown: unknown, destination: Destination, expected: PeerId | undefined): DialReason {
+  const cause = toError(thrown)
+  if (cause instanceof AggregateError && cause.errors.length > 0) {
+    const reasons = cause.errors.map((error) => dialReason(error, destination, expected))
+    const tags = new Set(reasons.map((reason) => reason._tag))
+    const common = reasons.find(({ _tag }) => _tag === "Denied" || _tag === "Refused") ?? (tags.size === 1 ? reasons[0] : undefined)
+    if (common !== undefined && common._tag !== "Unreachable") return common
+    return new Unreachable({ detail: [...new Set(reasons.map((reason) => reason.message))].join("; "), cause })
+  }
+  const code = (cause as { readonly code?: unknown }).code
+  const known = typeof code === "string" ? unreachable[code] : undefined
+  if (known !== undefined) return new Unreachable({ detail: known, cause })
+  // libp2p keeps only the text of what noise said.
+  if (expected !== undefined && /does not match expected remote identity key/.test(cause.message)) return new UnexpectedPeer({ expected, cause })
+  return dialReasons[cause.name]?.(cause, destination) ?? new Unreachable({ detail: cause.message, cause })
+}

@@ -117,9 +117,9 @@ export const make = Effect.fnUntraced(function*(name: string) {
         prepared(end)
         const fail = (reason: DialReason) => {
           end.hangUp("the dialler hung up during the handshake")
-          resume(Effect.fail(reason))
+          resume(later(Effect.fail(reason)))
         }
-        end.onHangUp = (detail) => resume(Effect.fail(isStopped ? stopped : new Unreachable({ detail })))
+        end.onHangUp = (detail) => resume(later(Effect.fail(isStopped ? stopped : new Unreachable({ detail }))))
         end.onMessage = (message) => {
           if (message._tag !== "Hello") return
           const { peer } = message
@@ -130,7 +130,7 @@ export const make = Effect.fnUntraced(function*(name: string) {
           }
           const live = establish(end, peer, "outbound", to)
           end.send({ _tag: "Finish", peer: localPeer, identity: identity() })
-          resume(Effect.succeed(live))
+          resume(later(Effect.succeed(live)))
         }
       })
     )
@@ -139,6 +139,7 @@ export const make = Effect.fnUntraced(function*(name: string) {
     Effect.suspend(() =>
       Deferred.isDoneUnsafe(live.settled) ? Effect.void : Effect.timeoutOption(Deferred.await(live.settled), identifyTimeout)
     ).pipe(
+      Effect.andThen(Effect.yieldNow),
       Effect.flatMap(() => live.isOpen || live.isIdentified ? Effect.succeed(live.connection) : Effect.fail(new Refused({})))
     )
 
@@ -223,7 +224,7 @@ export const make = Effect.fnUntraced(function*(name: string) {
       const fork = yield* FiberSet.runtime(fibers)()
       const answer = (stream: LiveStream) => {
         fork(
-          Effect.suspend(() => handler(stream.byteStream)).pipe(
+          later(Effect.suspend(() => handler(stream.byteStream))).pipe(
             Effect.onExit((exit) => Effect.sync(() => stream.finish(exit))),
             Effect.catchCause((cause) =>
               Cause.hasInterruptsOnly(cause) ? Effect.void : Effect.logError(`the handler of ${protocol} died; its stream is reset`, cause)
@@ -265,6 +266,9 @@ const stopped = new Denied({ detail: "this node has stopped" })
 const identifyTimeout = Duration.seconds(2)
 const lingerTimeout = Duration.seconds(10)
 const windowBytes = 256 * 1024
+
+// A fiber that is resumed runs at once, in the middle of the delivery that resumed it. It has to wait until that is over.
+const later = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> => Effect.andThen(Effect.yieldNow, effect)
 
 type Run = (effect: Effect.Effect<void>) => unknown
 
@@ -377,7 +381,7 @@ function makeConnection(options: {
           protocol,
           end(answer) {
             negotiations.delete(id)
-            resume(answer)
+            resume(later(answer))
           }
         })
         end.send({ _tag: "Open", stream: id, protocol })
@@ -430,7 +434,7 @@ function makeConnection(options: {
       const id = nextPing++
       pings.set(id, (answer) => {
         pings.delete(id)
-        resume(answer)
+        resume(later(answer))
       })
       end.send({ _tag: "Ping", ping: id })
       return Effect.sync(() => pings.delete(id))
@@ -495,7 +499,7 @@ function makeStream(options: {
     if (isReadClosed) return Cause.done()
     if (failure !== undefined) return Effect.fail(streamError(failure))
     readable.closeUnsafe()
-    return Effect.andThen(readable.await, pull)
+    return Effect.andThen(readable.await, later(pull))
   })
 
   const push = (rest: Uint8Array): Effect.Effect<void, StreamError> =>
@@ -508,7 +512,6 @@ function makeStream(options: {
         credit -= bytes.length
         from += bytes.length
         end.send({ _tag: "Data", stream: id, bytes })
-        if (failure !== undefined) return Effect.fail(streamError(failure))
       }
       if (from === rest.length) return Effect.void
       writable.closeUnsafe()
@@ -519,7 +522,7 @@ function makeStream(options: {
             isWaiting = false
           })
         ),
-        Effect.andThen(push(rest.subarray(from)))
+        Effect.andThen(later(push(rest.subarray(from))))
       )
     })
 

@@ -1,0 +1,76 @@
+/**
+ * Which log lines are written: a level for everything, and levels for components.
+ *
+ * `info,dht=debug,libp2p:tcp=trace` writes `dht` from `debug` on, the rest from `info` on. A component covers those below it:
+ * `libp2p:kad-dht` also covers `libp2p:kad-dht:query`; the longest one that fits decides. Components of libp2p are silent unless they are
+ * named (`libp2p` names them all), because libp2p reports each dial that fails as an error.
+ */
+import { LogLevel, Result } from "effect"
+
+export interface LogFilter {
+  /** For what no component covers. */
+  readonly fallback: LogLevel.LogLevel
+  readonly components: ReadonlyMap<string, LogLevel.LogLevel>
+}
+
+/**
+ * Reads a filter; the failure is one line. The level for everything defaults to `info`; of two entries for one thing the later counts.
+ */
+export const parse = (text: string): Result.Result<LogFilter, string> => {
+  let fallback: LogLevel.LogLevel = "Info"
+  const components = new Map<string, LogLevel.LogLevel>()
+  for (const entry of text.split(",").map((part) => part.trim())) {
+    if (entry === "") continue
+    const [, component, name] = /^(?:([^=\s]+)\s*=\s*)?([a-zA-Z]+)$/.exec(entry) ?? []
+    const level = name === undefined ? undefined : levels.get(name.toLowerCase())
+    if (level === undefined) {
+      return Result.fail(
+        `expected a level or component=level, as in "info,dht=debug,libp2p:tcp=trace", got "${entry}"; levels are ${[...levels.keys()].join(", ")}`
+      )
+    }
+    if (component === undefined) fallback = level
+    else components.set(component, level)
+  }
+  return Result.succeed({ fallback, components })
+}
+
+/**
+ * The least level that is written of a component.
+ */
+export const minimum = (filter: LogFilter, component: string): LogLevel.LogLevel => {
+  for (let name = component; name !== ""; name = name.slice(0, Math.max(0, name.lastIndexOf(":")))) {
+    const level = filter.components.get(name)
+    if (level !== undefined) return level
+  }
+  return covers("libp2p", component) ? "None" : filter.fallback
+}
+
+/**
+ * Whether the component, or one below it, is written at all.
+ */
+export const mentions = (filter: LogFilter, component: string): boolean =>
+  minimum(filter, component) !== "None" ||
+  [...filter.components].some(([name, level]) => level !== "None" && covers(component, name))
+
+/**
+ * The least level that is written of anything.
+ */
+export const lowest = (filter: LogFilter): LogLevel.LogLevel =>
+  [...filter.components.values()].reduce((a, b) => LogLevel.isLessThan(b, a) ? b : a, filter.fallback)
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+const levels = new Map<string, LogLevel.LogLevel>([
+  ["all", "All"],
+  ["trace", "Trace"],
+  ["debug", "Debug"],
+  ["info", "Info"],
+  ["warn", "Warn"],
+  ["error", "Error"],
+  ["fatal", "Fatal"],
+  ["none", "None"]
+])
+
+const covers = (component: string, name: string): boolean => name === component || name.startsWith(`${component}:`)

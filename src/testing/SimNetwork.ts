@@ -292,6 +292,15 @@ export const make = Effect.fnUntraced(function*(options: SimNetworkOptions = {})
     }
   }
 
+  // With the network goes everybody on it, at once: nodes that stop later find no connection, and wait for no virtual time to pass.
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      for (const endpoint of endpoints.values()) endpoint.killed()
+      endpoints.clear()
+      for (const line of [...lines]) line.cut(lost)
+    })
+  )
+
   return SimNetwork.of({
     seed,
     nodes: Effect.sync(() => [...endpoints.keys()]),

@@ -56,6 +56,9 @@ const addressesMax = 16
 /** A connection must last this long to earn an immediate dial and a fresh backoff. */
 const stableMillis = 15_000
 
+/** How long identify may take before a connection is taken for a peer without it. `Transport.dial` waits as long. */
+const identifyTime = "2 seconds"
+
 type Step = (now: number, error: ConnectError) => Pull.Pull<[unknown, Duration.Duration], never, unknown>
 
 /** What this node knows and wants of one peer. */
@@ -422,12 +425,27 @@ export const make = Effect.gen(function*() {
   // what the transport tells
   // -------------------------------------------------------------------------------------------------------------------
 
-  const opened = (connection: Connection) =>
+  const admit = (connection: Connection) =>
     table.admit(connection).pipe(
       Effect.andThen(connected(connection)),
       // Refused by the table after all, or already gone.
       Effect.catch(() => connection.close)
     )
+
+  /**
+   * A remote refuses when the handshake is over, so what this node dialled, or its DHT, is a peer only once identify has answered: it is
+   * admitted then, by the dial or by the pump. One that does not identify itself is admitted after the time that a dial waits for it.
+   */
+  const opened = (connection: Connection) =>
+    connection.direction === "inbound"
+      ? admit(connection)
+      : FiberSet.run(
+        background,
+        Effect.sleep(identifyTime).pipe(
+          Effect.andThen(connection.remote),
+          Effect.flatMap((remote) => remote._tag === "Some" ? Effect.void : admit(connection))
+        )
+      )
 
   const lost = Effect.fnUntraced(function*(connection: Connection) {
     const wasLast = yield* table.release(connection)
@@ -461,7 +479,7 @@ export const make = Effect.gen(function*() {
         case "Opened":
           return opened(event.connection)
         case "Identified":
-          return Effect.andThen(table.identified(event.connection.peer, event.remote), connected(event.connection))
+          return Effect.andThen(admit(event.connection), table.identified(event.connection.peer, event.remote))
         case "Closed":
           return lost(event.connection)
       }

@@ -55,21 +55,28 @@ export const names = Object.keys(NetworkOptions.fields) as ReadonlyArray<keyof N
 export const variable = (name: keyof NetworkOptions): string => `CODIO_${name.replace(/[A-Z]/g, (c) => `_${c}`).toUpperCase()}`
 
 /**
- * Decodes what a JSON file or any other structure holds. Fails for wrong and for unknown fields; problems begin with `source`.
+ * Reads the text of a JSON file, which must be an object; what its fields hold is not checked yet. Problems begin with `source`.
  */
-export const decode = (source: string, input: unknown): Effect.Effect<NetworkOptions, ConfigError> =>
-  Predicate.isObject(input)
-    ? decodeNamed(NetworkOptions, input, (field) => `${source}: ${field}`)
-    : Effect.fail(new ConfigError({ problems: [`${source}: expected an object of options, got ${show(input)}`] }))
+export const parse = (source: string, text: string): Effect.Effect<Readonly<Record<string, unknown>>, ConfigError> =>
+  Effect.fromResult(Result.try(() => JSON.parse(text) as unknown)).pipe(
+    Effect.mapError((cause) => `not valid JSON: ${oneLine((cause as Error).message)}`),
+    Effect.flatMap((input) =>
+      Predicate.isReadonlyObject(input) ? Effect.succeed(input) : Effect.fail(`expected an object of options, got ${show(input)}`)
+    ),
+    Effect.mapError((problem) => new ConfigError({ problems: [`${source}: ${problem}`] }))
+  )
 
 /**
- * Decodes the text of a JSON file, as {@link decode} does.
+ * Decodes the fields of a JSON file. Fails for wrong and for unknown fields; problems begin with `source`.
+ */
+export const decode = (source: string, input: Readonly<Record<string, unknown>>): Effect.Effect<NetworkOptions, ConfigError> =>
+  decodeNamed(NetworkOptions, input, (field) => `${source}: ${field}`)
+
+/**
+ * Decodes the text of a JSON file, as {@link parse} and {@link decode} do.
  */
 export const decodeText = (source: string, text: string): Effect.Effect<NetworkOptions, ConfigError> =>
-  Effect.fromResult(Result.try(() => JSON.parse(text) as unknown)).pipe(
-    Effect.mapError((cause) => new ConfigError({ problems: [`${source}: not valid JSON: ${oneLine((cause as Error).message)}`] })),
-    Effect.flatMap((input) => decode(source, input))
-  )
+  Effect.flatMap(parse(source, text), (input) => decode(source, input))
 
 /**
  * Decodes the `CODIO_*` variables of an environment. An empty variable counts as absent; lists are separated by commas.

@@ -1,0 +1,53 @@
+#!/usr/bin/env node
+/**
+ * The program `codio`.
+ *
+ * Exit codes: 0 when it was asked to stop (SIGINT, SIGTERM, or its output is no longer read) or showed its help, 1 for everything that is
+ * told in a line on stderr. A stop ends within 2 s: what has not closed by then is left to the operating system, and so it is at once on a
+ * second signal.
+ */
+import { NodeRuntime, NodeServices } from "@effect/platform-node"
+import { Cause, Console, Effect, Exit, Layer, Runtime } from "effect"
+import { run } from "./codio.ts"
+import { OutputClosed } from "./start.ts"
+
+/** Leaves a tenth of the two seconds for the process itself. */
+const stopMillisMax = 1800
+
+const outputClosed = Effect.callback<void>((resume) => {
+  process.stdout.once("error", () => resume(Effect.void))
+})
+
+// Whoever read the output may leave first; a stream without a listener would throw.
+process.stdout.on("error", () => {})
+process.stderr.on("error", () => {})
+
+let stopping = false
+const onSignal = () => {
+  if (stopping) process.exit(0)
+  stopping = true
+  setTimeout(() => process.exit(0), stopMillisMax).unref()
+}
+process.on("SIGINT", onSignal)
+process.on("SIGTERM", onSignal)
+
+run(process.argv.slice(2)).pipe(
+  // A bug, and the one case in which a stack helps.
+  Effect.tapCause((cause) => Cause.hasDies(cause) ? Console.error(Cause.pretty(cause)) : Effect.void),
+  Effect.provide(Layer.merge(NodeServices.layer, Layer.succeed(OutputClosed, outputClosed))),
+  NodeRuntime.runMain({
+    disableErrorReporting: true,
+    teardown: (exit) => {
+      const end = (code: number) => flushed(() => process.exit(code))
+      if (Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)) end(0)
+      else Runtime.defaultTeardown(exit, end)
+    }
+  })
+)
+
+/** Waits for what was printed, unless nobody reads it. */
+function flushed(done: () => void): void {
+  if (process.stdout.writableLength === 0 || process.stdout.destroyed) return done()
+  setTimeout(done, 500).unref()
+  process.stdout.write("", done)
+}

@@ -1,0 +1,81 @@
+/**
+ * How the program says things: readable lines for people, or with `--json` one object in each line.
+ */
+import { Duration } from "effect"
+import type { NetworkEvent } from "../schema/NetworkEvent.ts"
+import type { Multiaddr, PeerId } from "../schema/Peer.ts"
+
+/**
+ * What the program tells on stdout: that the node started, what happens in it, and that it stopped.
+ */
+export type Report =
+  | { readonly _tag: "Started"; readonly peer: PeerId; readonly addresses: ReadonlyArray<Multiaddr> }
+  | NetworkEvent
+  | { readonly _tag: "Stopped" }
+
+/**
+ * One JSON object: `event` is the kind in lower case with dashes, as in `peer-connected`; `time` is ISO 8601; durations are numbers of
+ * milliseconds under a name that ends in `Millis`.
+ */
+export const jsonLine = (time: Date, { _tag, ...fields }: Report): string => {
+  const out: Record<string, unknown> = { event: kebab(_tag), time: time.toISOString() }
+  for (const [name, value] of Object.entries(fields)) {
+    if (Duration.isDuration(value)) out[`${name}Millis`] = Math.round(Duration.toMillis(value))
+    else out[name] = value
+  }
+  return JSON.stringify(out)
+}
+
+/**
+ * Readable lines; none for what only a program wants to know.
+ */
+export const textLines = (time: Date, report: Report): ReadonlyArray<string> => {
+  const at = time.toTimeString().slice(0, 8)
+  switch (report._tag) {
+    case "Started":
+      return [
+        `peer id    ${report.peer}`,
+        ...report.addresses.map((address, n) => `${n === 0 ? "listening" : "         "}  ${address}`)
+      ]
+    case "PeerConnected":
+      return [`${at}  connected     ${report.peer}  ${report.address}  ${report.direction}, ${report.interest}`]
+    case "PeerIdentified":
+      return [`${at}  identified    ${report.peer}  ${printable(report.agentVersion) || "unnamed agent"}`]
+    case "PeerDisconnected": {
+      const reason = report.remoteReason === undefined ? report.reason : `${report.reason} (${report.remoteReason})`
+      return [`${at}  disconnected  ${report.peer}  ${reason}, after ${showDuration(report.connectionDuration)}`]
+    }
+    case "PeerUnhealthy":
+      return [`${at}  no answer     ${report.peer}  ${report.misses} in a row`]
+    case "DialFailed":
+      return [`${at}  not reached   ${report.target}  ${printable(report.message)}`]
+    case "ReconnectFailed":
+      return [`${at}  given up      ${report.peer}  after ${report.attempts} attempts`]
+    case "RelayReserved":
+      return [`${at}  relayed by    ${report.relay}`, ...report.addresses.map((address) => `${" ".repeat(24)}${address}`)]
+    case "RelayLost":
+      return [`${at}  relay lost    ${report.relay}`]
+    case "Stopped":
+      return [`${at}  stopped`]
+    case "PeerDiscovered":
+    case "ReconnectScheduled":
+      return []
+  }
+}
+
+/**
+ * The text on one line, without the control characters with which a remote could command the terminal.
+ */
+export const printable = (text: string): string => text.replace(/\s+/g, " ").replace(/\p{C}/gu, "?").trim()
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+const kebab = (tag: string): string => tag.replace(/(?<=[a-z])[A-Z]/g, (letter) => `-${letter}`).toLowerCase()
+
+// In seconds above a second: nobody wants the nanoseconds of a lost connection.
+function showDuration(duration: Duration.Duration): string {
+  const millis = Duration.toMillis(duration)
+  return Duration.format(Duration.millis(millis < 1000 ? Math.round(millis) : Math.round(millis / 1000) * 1000))
+}

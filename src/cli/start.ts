@@ -1,0 +1,128 @@
+/**
+ * `codio start`: runs a node and tells what happens in it, until it is stopped.
+ */
+import { Clock, Console, Context, Effect, Layer, Queue, Stream } from "effect"
+import { Command } from "effect/cli"
+import { Network } from "../Network.ts"
+import type { NetworkStartError } from "../schema/NetworkError.ts"
+import { type NetworkEvent, PeerConnected, PeerIdentified } from "../schema/NetworkEvent.ts"
+import type { PeerId, PeerInfo } from "../schema/Peer.ts"
+import * as Log from "./log.ts"
+import { flags, type ProgramOptions, resolve } from "./options.ts"
+import { jsonLine, type Report, textLines } from "./print.ts"
+
+/** The node that the command runs. Replace it in tests. */
+export const Node = Context.Reference<(options: ProgramOptions) => Layer.Layer<Network, NetworkStartError>>("codio-network/cli/Node", {
+  defaultValue: () => (options) => Network.layer(options.network)
+})
+
+/** Completes when nobody reads the program's output any more, which ends it. Never, unless replaced. */
+export const OutputClosed = Context.Reference<Effect.Effect<void>>("codio-network/cli/OutputClosed", {
+  defaultValue: () => Effect.never
+})
+
+/**
+ * The command. Fails with `ConfigError` or `NetworkStartError` before it prints anything.
+ */
+export const start = Command.make(
+  "start",
+  flags,
+  Effect.fnUntraced(function*(given) {
+    const options = yield* resolve(given)
+    const node = yield* Node
+    const print = printer(options.json)
+    let started = false
+    yield* report(print).pipe(
+      Effect.provide(Layer.provideMerge(Layer.effectDiscard(Effect.sync(() => { started = true })), node(options))),
+      Effect.provide(Log.layer(options.log, options.json)),
+      // Last of all, when the node is gone.
+      Effect.ensuring(Effect.suspend(() => started ? print({ _tag: "Stopped" }) : Effect.void))
+    )
+  })
+).pipe(
+  Command.withDescription("Run a node: it finds, keeps and serves peers until it is stopped"),
+  Command.withExamples([
+    { command: "codio start", description: "Any free port, peers of the local network, nothing kept on disk" },
+    { command: "codio start --listen-port 4001 --data-directory ./data", description: "A fixed port, and the same peer id each time" },
+    { command: "codio start --json --log info,dht=debug", description: "For another program to read" }
+  ])
+)
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+type Print = (report: Report) => Effect.Effect<void>
+
+const printer = (json: boolean): Print => (report) =>
+  Effect.flatMap(Clock.currentTimeMillis, (millis) => {
+    const time = new Date(millis)
+    const lines = json ? [jsonLine(time, report)] : textLines(time, report)
+    return Effect.forEach(lines, (line) => Console.log(line), { discard: true })
+  })
+
+const report = (print: Print) =>
+  Effect.scoped(Effect.gen(function*() {
+    const network = yield* Network
+    // Forked at once, so that it has subscribed before the table is read. It keeps what NetworkEvents would: the newest 1024.
+    const events = yield* Queue.sliding<NetworkEvent>(1024)
+    yield* Effect.forkScoped(Stream.runForEach(network.events, (event) => Queue.offer(events, event)), { startImmediately: true })
+    yield* print({ _tag: "Started", peer: network.localPeer, addresses: yield* network.addresses })
+    const news = makeNews(yield* network.peers)
+    yield* Effect.forEach(news.present, print, { discard: true })
+    yield* Queue.take(events).pipe(
+      Effect.flatMap((event) => news.isNew(event) ? print(event) : Effect.void),
+      Effect.forever,
+      Effect.raceFirst(yield* OutputClosed)
+    )
+  }))
+
+/** Failing dials that are remembered, so as not to tell them again. */
+const failuresMax = 1024
+
+/**
+ * Tells peers that connected before the events were read from the table, so their events may come a second time. And a dial that fails
+ * again for the same reason is no news.
+ */
+function makeNews(peers: ReadonlyArray<PeerInfo>) {
+  const connected = new Set<PeerId>()
+  const identified = new Set<PeerId>()
+  const failures = new Map<string, string>()
+  const isNew = (event: NetworkEvent): boolean => {
+    switch (event._tag) {
+      case "PeerConnected":
+        return addTo(connected, event.peer)
+      case "PeerIdentified":
+        return connected.has(event.peer) && addTo(identified, event.peer)
+      case "PeerDisconnected":
+        identified.delete(event.peer)
+        return connected.delete(event.peer)
+      case "DialFailed": {
+        const known = failures.get(event.target) === event.reason
+        if (failures.size >= failuresMax) failures.clear()
+        failures.set(event.target, event.reason)
+        return !known
+      }
+      default:
+        return true
+    }
+  }
+  return { isNew, present: peers.flatMap(eventsOf).filter(isNew) }
+}
+
+const addTo = (set: Set<PeerId>, peer: PeerId): boolean => {
+  if (set.has(peer)) return false
+  set.add(peer)
+  return true
+}
+
+const eventsOf = (info: PeerInfo): ReadonlyArray<NetworkEvent> => {
+  const [address] = info.addresses
+  // Its connection has just closed; the event that it left follows.
+  if (address === undefined) return []
+  const { agentVersion, direction, id: peer, interest, protocolVersion, protocols } = info
+  return [
+    new PeerConnected({ peer, address, direction, interest }),
+    ...agentVersion === "" ? [] : [new PeerIdentified({ peer, agentVersion, protocolVersion, protocols })]
+  ]
+}

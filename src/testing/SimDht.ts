@@ -1,0 +1,151 @@
+/**
+ * The `Dht` of a simulated node: records that nodes keep for each other, found by asking from node to node along their connections.
+ *
+ * A record goes to every node that can be reached over connections between nodes with this layer, again when there are more of them and
+ * every 11 hours; it expires after 24 hours. A lookup asks the neighbours, then their neighbours, and so on, which takes two messages for
+ * each step, and sees only what is reachable at that time. Unlike Kademlia it opens no connections and tells `Discovery` of nobody.
+ */
+import { Clock, Duration, Effect, Latch, Layer, Stream } from "effect"
+import type { ContentKey, Provider } from "../schema/Content.ts"
+import { DhtError, NoPeers, NotFound } from "../schema/NetworkError.ts"
+import type { PeerAddresses, PeerId } from "../schema/Peer.ts"
+import { Dht } from "../services/Dht.ts"
+import { Transport } from "../services/Transport.ts"
+import { SimNetwork } from "./SimNetwork.ts"
+
+export const make = Effect.gen(function*() {
+  const network = yield* SimNetwork
+  const { addresses, localPeer } = yield* Transport
+  const nodes = nodesOf(network)
+  const self: Node = { peer: localPeer, records: new Map(), says: Effect.map(addresses, (addresses) => ({ id: localPeer, addresses })) }
+  const intents = new Set<ContentKey>()
+  /** The nodes that have this node's records. */
+  let holders = new Set<Node>()
+  const changed = yield* Latch.make()
+
+  yield* Effect.acquireRelease(
+    Effect.sync(() => nodes.set(localPeer, self)),
+    // A killed node's successor may have taken the name.
+    () => Effect.sync(() => nodes.get(localPeer) === self && nodes.delete(localPeer))
+  )
+
+  const neighbours = (peer: PeerId): ReadonlyArray<Node> =>
+    network.neighbours(peer).flatMap((neighbour) => {
+      const node = nodes.get(neighbour)
+      return node === undefined ? [] : [node]
+    })
+
+  /** The nodes that can be asked, by the steps they are away. */
+  const waves = (): ReadonlyArray<ReadonlyArray<Node>> => {
+    const found: Array<ReadonlyArray<Node>> = []
+    const seen = new Set([self])
+    for (let wave: ReadonlyArray<Node> = [self]; wave.length > 0;) {
+      const next = new Set(wave.flatMap((node) => neighbours(node.peer)).filter((node) => !seen.has(node)))
+      next.forEach((node) => seen.add(node))
+      wave = [...next]
+      if (wave.length > 0) found.push(wave)
+    }
+    return found
+  }
+
+  const put = Effect.fnUntraced(function*(node: Node) {
+    const provider = yield* self.says
+    const until = (yield* Clock.currentTimeMillis) + validityMillis
+    for (const key of intents) {
+      const records = node.records.get(key) ?? new Map<PeerId, Record>()
+      node.records.set(key, records.set(localPeer, { provider, until }))
+    }
+  })
+
+  const announce = Effect.gen(function*() {
+    if (intents.size === 0) return
+    const reachable = waves().flat()
+    if (reachable.length === 0) return
+    yield* network.delay
+    yield* Effect.forEach(reachable, put, { discard: true })
+    holders = new Set(reachable)
+  })
+
+  yield* network.watch(() => {
+    if (intents.size > 0 && waves().flat().some((node) => !holders.has(node))) changed.openUnsafe()
+  })
+  const isDue = Effect.suspend(() => intents.size === 0 ? changed.await : Effect.timeoutOption(changed.await, republishInterval))
+  yield* Effect.andThen(isDue, Effect.andThen(changed.close, announce)).pipe(
+    Effect.forever,
+    Effect.forkScoped({ startImmediately: true })
+  )
+
+  /** This node, then those a step away, and so on. Fails with `NoPeers` when there is nobody to ask. */
+  const lookup = (operation: DhtError["operation"], subject: string): Stream.Stream<Node, DhtError> =>
+    Stream.suspend(() => {
+      const asked = waves()
+      if (asked.length === 0) return Stream.fail(new DhtError({ operation, subject, reason: new NoPeers({}) }))
+      const answers = Stream.fromIterable(asked).pipe(
+        Stream.rechunk(1),
+        Stream.tap(() => Effect.andThen(network.delay, network.delay)),
+        Stream.flatMap((wave) => Stream.fromIterable(wave.filter((node) => network.reaches(localPeer, node.peer))))
+      )
+      return Stream.concat(Stream.succeed(self), answers)
+    })
+
+  const recordsOf = (node: Node, key: ContentKey): Effect.Effect<ReadonlyArray<Provider>> =>
+    Effect.map(Clock.currentTimeMillis, (now) =>
+      [...node.records.get(key)?.values() ?? []].filter(({ until }) => now < until).map(({ provider }) => provider))
+
+  return Dht.of({
+    startProviding: (key) =>
+      Effect.suspend(() => {
+        if (intents.has(key)) return Effect.void
+        intents.add(key)
+        return Effect.asVoid(changed.open)
+      }),
+    stopProviding: (key) => Effect.sync(() => void intents.delete(key)),
+    findProviders: (key) =>
+      Stream.suspend(() => {
+        const found = new Set<PeerId>([localPeer])
+        return lookup("findProviders", key).pipe(
+          Stream.mapEffect((node) => recordsOf(node, key)),
+          Stream.flatMap(Stream.fromIterable),
+          Stream.filter((provider) => !found.has(provider.id) && Boolean(found.add(provider.id)))
+        )
+      }),
+    findPeer: (peer) =>
+      lookup("findPeer", peer).pipe(
+        Stream.filter((node) => node.peer === peer),
+        Stream.runHead,
+        Effect.flatMap((found) =>
+          found._tag === "Some"
+            ? found.value.says
+            : Effect.fail(new DhtError({ operation: "findPeer", subject: peer, reason: new NotFound({}) }))
+        )
+      )
+  })
+})
+
+export const layer: Layer.Layer<Dht, never, SimNetwork | Transport> = Layer.effect(Dht, make)
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+const republishInterval = Duration.hours(11)
+const validityMillis = Duration.toMillis("24 hours")
+
+interface Record {
+  readonly provider: Provider
+  readonly until: number
+}
+
+interface Node {
+  readonly peer: PeerId
+  readonly says: Effect.Effect<PeerAddresses>
+  readonly records: Map<ContentKey, Map<PeerId, Record>>
+}
+
+const networks = new WeakMap<SimNetwork["Service"], Map<PeerId, Node>>()
+
+function nodesOf(network: SimNetwork["Service"]): Map<PeerId, Node> {
+  const found = networks.get(network) ?? new Map<PeerId, Node>()
+  networks.set(network, found)
+  return found
+}

@@ -1,0 +1,169 @@
+/**
+ * What every implementation of the `Dht` port promises, as one suite. It runs in real time and waits for events only, so that it holds for
+ * Kademlia over sockets and for the simulator alike.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { Clock, Duration, Effect, type Layer, type Scope, Stream } from "effect"
+import * as ContentKey from "../../src/schema/Content.ts"
+import type { DhtError } from "../../src/schema/NetworkError.ts"
+import type { PeerId } from "../../src/schema/Peer.ts"
+import type { Dht } from "../../src/services/Dht.ts"
+import { SimNetwork } from "../../src/testing/SimNetwork.ts"
+import { eventually } from "./eventually.ts"
+
+export interface DhtContractNode {
+  readonly id: PeerId
+  readonly dht: Dht["Service"]
+}
+
+export interface DhtFixture<R, N extends DhtContractNode> {
+  /** A new node that serves the DHT, listens, lets everybody in, and is connected to nobody. */
+  readonly makeNode: (name: string) => Effect.Effect<N, unknown, Scope.Scope | R>
+  /** Connects one node to another, and returns when it is. */
+  readonly connect: (node: N, other: N) => Effect.Effect<void, unknown, R>
+  /** What the nodes of one test share. */
+  readonly layer: Layer.Layer<R>
+  /** How long each test may take. */
+  readonly timeLimit: Duration.Input
+}
+
+export const dhtContract = <R, N extends DhtContractNode>(name: string, fixture: DhtFixture<R, N>): void => {
+  const check = (behaviour: string, body: () => Effect.Effect<void, unknown, Scope.Scope | R>) =>
+    it.live(behaviour, () =>
+      body().pipe(
+        Effect.scoped,
+        Effect.timeoutOrElse({ duration: fixture.timeLimit, orElse: () => Effect.die(new Error("not done within the time limit")) }),
+        Effect.provide(fixture.layer)
+      ), Duration.toMillis(Duration.fromInputUnsafe(fixture.timeLimit)) + 5_000)
+
+  /** Nodes in a line, each connected to the next. */
+  const line = <const Names extends ReadonlyArray<string>>(...names: Names) =>
+    Effect.gen(function*() {
+      const nodes: Array<N> = []
+      for (const name of names) nodes.push(yield* fixture.makeNode(name))
+      for (const [index, node] of nodes.entries()) if (index > 0) yield* fixture.connect(nodes[index - 1]!, node)
+      return nodes as unknown as { readonly [K in keyof Names]: N }
+    })
+
+  const limit = fixture.timeLimit
+  const finds = (node: N, key: ContentKey.ContentKey, ...providers: ReadonlyArray<N>) =>
+    eventually(
+      "the providers are found",
+      Effect.map(found(node, key), (ids) => providers.every(({ id }) => ids.includes(id))),
+      limit
+    )
+
+  describe(name, () => {
+    check("answers NoPeers at once when there is nobody to ask", () =>
+      Effect.gen(function*() {
+        const alice = yield* fixture.makeNode("alice")
+        const start = yield* Clock.currentTimeMillis
+        for (
+          const asks of [
+            Effect.asVoid(Stream.runCollect(alice.dht.findProviders(key("nobody")))),
+            Effect.asVoid(alice.dht.findPeer(SimNetwork.peerId("nobody")))
+          ]
+        ) {
+          const error: DhtError = yield* Effect.flip(asks)
+          assert.strictEqual(error.reason._tag, "NoPeers")
+        }
+        assert.isBelow((yield* Clock.currentTimeMillis) - start, 1_000)
+      }))
+
+    check("finds who provides a key, and where", () =>
+      Effect.gen(function*() {
+        const [alice, bob] = yield* line("alice", "bob")
+        yield* bob.dht.startProviding(key("video"))
+        yield* finds(alice, key("video"), bob)
+        const [provider] = yield* Stream.runCollect(Stream.take(alice.dht.findProviders(key("video")), 1))
+        assert.strictEqual(provider?.id, bob.id)
+        assert.isAbove(provider!.addresses.length, 0)
+      }))
+
+    check("announces what was provided without peers once there is one", () =>
+      Effect.gen(function*() {
+        const alice = yield* fixture.makeNode("alice")
+        const bob = yield* fixture.makeNode("bob")
+        yield* bob.dht.startProviding(key("early"))
+        yield* bob.dht.startProviding(key("early"))
+        yield* fixture.connect(alice, bob)
+        yield* finds(alice, key("early"), bob)
+      }))
+
+    check("announces nothing that was stopped before there was a peer", () =>
+      Effect.gen(function*() {
+        const alice = yield* fixture.makeNode("alice")
+        const bob = yield* fixture.makeNode("bob")
+        yield* bob.dht.startProviding(key("stopped"))
+        yield* bob.dht.stopProviding(key("stopped"))
+        yield* bob.dht.stopProviding(key("never provided"))
+        yield* fixture.connect(alice, bob)
+        yield* bob.dht.startProviding(key("other"))
+        yield* finds(alice, key("other"), bob)
+        assert.deepStrictEqual(yield* found(alice, key("stopped")), [])
+      }))
+
+    check("finds others only, each once", () =>
+      Effect.gen(function*() {
+        const [alice, bob, carol] = yield* line("alice", "bob", "carol")
+        for (const node of [alice, bob, carol]) yield* node.dht.startProviding(key("shared"))
+        yield* finds(alice, key("shared"), bob, carol)
+        yield* finds(bob, key("shared"), alice, carol)
+        assert.deepStrictEqual((yield* found(alice, key("shared"))).sort(), [bob.id, carol.id].sort())
+        assert.deepStrictEqual((yield* found(bob, key("shared"))).sort(), [alice.id, carol.id].sort())
+      }))
+
+    check("finds a key two hops away, in both directions of a line of four", () =>
+      Effect.gen(function*() {
+        const [alice, , carol, dave] = yield* line("alice", "bob", "carol", "dave")
+        yield* carol.dht.startProviding(key("two hops"))
+        yield* dave.dht.startProviding(key("three hops"))
+        yield* alice.dht.startProviding(key("back"))
+        yield* finds(alice, key("two hops"), carol)
+        yield* finds(alice, key("three hops"), dave)
+        yield* finds(dave, key("back"), alice)
+      }))
+
+    check("ends without a provider when there is none", () =>
+      Effect.gen(function*() {
+        const [alice, bob] = yield* line("alice", "bob")
+        yield* bob.dht.startProviding(key("one"))
+        yield* finds(alice, key("one"), bob)
+        assert.deepStrictEqual(yield* found(alice, key("another")), [])
+      }))
+
+    check("may be asked many things at once", () =>
+      Effect.gen(function*() {
+        const [alice, bob] = yield* line("alice", "bob")
+        const keys = Array.from({ length: 10 }, (_, index) => key(`many ${index}`))
+        yield* Effect.forEach(keys, bob.dht.startProviding, { discard: true })
+        yield* Effect.forEach(keys, (key) => finds(alice, key, bob), { concurrency: 5, discard: true })
+      }))
+
+    check("finds a connected peer", () =>
+      Effect.gen(function*() {
+        const [alice, bob] = yield* line("alice", "bob")
+        const where = yield* alice.dht.findPeer(bob.id)
+        assert.strictEqual(where.id, bob.id)
+        assert.isAbove(where.addresses.length, 0)
+      }))
+
+    check("fails for a peer that nobody knows", () =>
+      Effect.gen(function*() {
+        const [alice] = yield* line("alice", "bob")
+        const error = yield* Effect.flip(alice.dht.findPeer(SimNetwork.peerId("nobody")))
+        assert.include(["NotFound", "QueryTimeout"], error.reason._tag)
+        assert.strictEqual(error.operation, "findPeer")
+        assert.strictEqual(error.subject, SimNetwork.peerId("nobody"))
+      }))
+  })
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+const key = (text: string) => ContentKey.fromText(`dht contract: ${text}`)
+
+const found = (node: DhtContractNode, key: ContentKey.ContentKey): Effect.Effect<Array<PeerId>, DhtError> =>
+  Effect.map(Stream.runCollect(node.dht.findProviders(key)), (providers) => providers.map(({ id }) => id))

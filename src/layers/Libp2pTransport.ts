@@ -149,11 +149,21 @@ export const make = Effect.gen(function*() {
       return yield* failed(new InvalidAddress({ detail: `this node has no transport for ${address}` }))
     }
     const underlying = yield* Effect.tryPromise({
-      try: (signal) =>
-        node.dial(destination.addresses.length > 0 ? destination.addresses : destination.peer!, { signal }).then((connection) => {
-          if (signal.aborted && !delivered.has(connection) && !waiting.has(connection)) void closeConnection(connection, closeMillis)
-          return connection
-        }),
+      try: async (signal) => {
+        const start = performance.now()
+        for (;;) {
+          try {
+            const connection = await node.dial(destination.addresses.length > 0 ? destination.addresses : destination.peer!, { signal })
+            if (signal.aborted && !delivered.has(connection) && !waiting.has(connection)) void closeConnection(connection, closeMillis)
+            return connection
+          } catch (cause) {
+            // libp2p lets a dial join one to the same peer that somebody else has just given up.
+            const joined = toError(cause).name === "AbortError" && !signal.aborted && performance.now() - start < joinMillis
+            if (!joined || node.status !== "started") throw cause
+            await new Promise((resolve) => setImmediate(resolve))
+          }
+        }
+      },
       catch: (cause) => failed(node.status === "started" ? dialReason(cause, destination, expected) : stopping(cause))
     })
     const peer = underlying.remotePeer.toString() as PeerId
@@ -237,6 +247,7 @@ export const layer: Layer.Layer<Transport, never, Libp2pHost> = Layer.effect(Tra
 
 const closeMillis = 250
 const identifyWaitMillis = 2000
+const joinMillis = 1000
 const openMillis = 10_000
 const streamsMax = 1024
 const pingProtocol = "/ipfs/ping/1.0.0"
@@ -484,7 +495,8 @@ function dialReason(thrown: unknown, destination: Destination, expected: PeerId 
   const code = (cause as { readonly code?: unknown }).code
   const known = typeof code === "string" ? unreachable[code] : undefined
   if (known !== undefined) return new Unreachable({ detail: known, cause })
-  // libp2p keeps only the text of what noise said.
+  // Of what happened during the handshake libp2p keeps only the text.
+  if (/aborted due to timeout/.test(cause.message)) return new DialTimeout({ after: Duration.millis(addressDialTimeout) })
   if (expected !== undefined && /does not match expected remote identity key/.test(cause.message)) return new UnexpectedPeer({ expected, cause })
   return dialReasons[cause.name]?.(cause, destination) ?? new Unreachable({ detail: cause.message, cause })
 }

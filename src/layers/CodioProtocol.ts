@@ -28,12 +28,13 @@ export const isSpoken = (connection: Connection): Effect.Effect<boolean> =>
   Effect.map(connection.remote, Option.exists((remote) => remote.protocols.includes(protocol)))
 
 /**
- * Tells the remote that this side is about to close, and why. Waits for its answer, 250 ms at most; says nothing to other software.
- * Never fails: the connection is closed next, whatever happens here.
+ * Tells the remote that this side is about to close, and why. Waits for its answer, 250 ms at most; says nothing to software that is known
+ * not to speak the protocol. Never fails: the connection is closed next, whatever happens here.
  */
 export const goodbye = (connection: Connection, reason: GoodbyeReason): Effect.Effect<void> =>
   Effect.gen(function*() {
-    if (!(yield* isSpoken(connection))) return
+    const remote = yield* connection.remote
+    if (Option.isSome(remote) && !remote.value.protocols.includes(protocol)) return
     yield* Effect.scoped(request(connection, { op: "goodbye", reason })).pipe(
       // Callers are finalizers; the time limit needs something it may interrupt.
       Effect.interruptible,

@@ -17,6 +17,7 @@ import {
   Latch,
   Layer,
   Metric,
+  Option,
   Pull,
   Schedule,
   Semaphore,
@@ -239,7 +240,10 @@ export const make = Effect.gen(function*() {
       )
       if (connection.direction === "outbound") yield* store.remember(connection.peer, connection.remoteAddress)
       yield* connected(connection)
-      return info
+      // The pump will say the same, but the caller shall not have to wait for it.
+      const remote = yield* connection.remote
+      if (remote._tag === "Some") yield* table.identified(connection.peer, remote.value)
+      return Option.getOrElse(yield* table.get(connection.peer), () => info)
     },
     (effect) => permits.withPermit(effect),
     (effect, target) =>

@@ -15,6 +15,7 @@ import * as Libp2pTransport from "./layers/Libp2pTransport.ts"
 import * as MdnsDiscovery from "./layers/MdnsDiscovery.ts"
 import * as PingHealth from "./layers/PingHealth.ts"
 import * as RelayClient from "./layers/RelayClient.ts"
+import * as RelayReservations from "./layers/RelayReservations.ts"
 import * as RememberedPeers from "./layers/RememberedPeers.ts"
 import * as ScopedPeerTable from "./layers/ScopedPeerTable.ts"
 import * as SupervisedConnectionManager from "./layers/SupervisedConnectionManager.ts"
@@ -167,7 +168,7 @@ function decodeProtocol(protocol: string): Effect.Effect<ProtocolId, ProtocolErr
 
 // Read from the bottom: what stands first.
 const node = (options: NetworkConfigInput | undefined) =>
-  Layer.mergeAll(BootstrapDiscovery.layer, MdnsDiscovery.layer, RememberedPeers.layer).pipe( // speaks
+  Layer.mergeAll(BootstrapDiscovery.layer, MdnsDiscovery.layer, RememberedPeers.layer, RelayReservations.layer).pipe( // speaks
     Layer.provideMerge(TcpListener.layer), // accepts
     Layer.provideMerge(Network.layerCore), // handlers and policies
     Layer.provideMerge(KadDht.layer),

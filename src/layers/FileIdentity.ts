@@ -6,7 +6,7 @@
  * crash leaves either no file or a whole one. A file that others may read, or that does not decode, is refused and never replaced: a new
  * key would be another peer.
  */
-import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from "@libp2p/crypto/keys"
+import { generateKeyPair, generateKeyPairFromSeed, privateKeyFromProtobuf, privateKeyToProtobuf } from "@libp2p/crypto/keys"
 import type { PrivateKey } from "@libp2p/interface"
 import { peerIdFromPrivateKey } from "@libp2p/peer-id"
 import { Effect, FileSystem, Layer, Path, type PlatformError, Redacted } from "effect"
@@ -77,16 +77,16 @@ const read = Effect.fnUntraced(function*(file: string) {
       `others may read the private key (mode ${(info.mode & 0o777).toString(8).padStart(4, "0")}); run: chmod 600 ${file}`
     )
   }
-  const damaged =
-    "restore it from a backup, or remove it to start as another peer"
+  const damaged = "restore it from a backup, or remove it to start as another peer"
   if (Number(info.size) > fileBytesMax) return yield* refused(`is damaged: ${info.size} bytes are no key; ${damaged}`)
   const bytes = yield* Effect.mapError(fs.readFile(file), failed(file, "cannot be read"))
-  const key = yield* Effect.try({
-    try: () => privateKeyFromProtobuf(bytes),
-    catch: (cause) => refused(`is damaged: its ${bytes.byteLength} bytes are no private key; ${damaged}`, cause)
-  })
+  const noKey = (cause?: unknown) => refused(`is damaged: its ${bytes.byteLength} bytes are no private key; ${damaged}`, cause)
+  const key = yield* Effect.try({ try: () => privateKeyFromProtobuf(bytes), catch: noKey })
   if (key.type !== "Ed25519") return yield* refused(`holds a key of type ${key.type}, and only Ed25519 is used here; ${damaged}`)
-  return identityOf(key)
+  // The file holds both halves, and libp2p believes them.
+  const whole = yield* Effect.tryPromise({ try: () => generateKeyPairFromSeed("Ed25519", key.raw.subarray(0, 32)), catch: noKey })
+  if (!key.equals(whole)) return yield* noKey()
+  return identityOf(whole)
 })
 
 const create = Effect.fnUntraced(function*(file: string) {

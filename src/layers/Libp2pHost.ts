@@ -182,12 +182,13 @@ export const make = Effect.gen(function*() {
     })
   }
 
-  const detach = async (instance: unknown): Promise<void> => {
+  const detach = async ({ instance, registrations }: Attached<unknown>): Promise<void> => {
     if (hasRouting(instance)) routers.delete(instance[peerRoutingSymbol])
     try {
       await stopWithin(instance)
     } finally {
       if (hasDiscovery(instance)) instance[peerDiscoverySymbol].removeEventListener("peer", merge)
+      await registrations.remove()
     }
   }
 
@@ -195,21 +196,27 @@ export const make = Effect.gen(function*() {
     Effect.acquireRelease(
       Effect.tryPromise({
         try: async () => {
-          const instance = factory(components)
+          const registrations = registrationsOf(components)
+          const attached: Attached<A> = { instance: factory(registrations.components), registrations }
+          const { instance } = attached
           try {
             if (hasDiscovery(instance)) instance[peerDiscoverySymbol].addEventListener("peer", merge)
             await start(instance)
             if (hasRouting(instance)) routers.add(instance[peerRoutingSymbol])
           } catch (cause) {
-            await detach(instance).catch(() => {})
+            // What matters is the first error.
+            await detach(attached).catch(() => {})
             throw cause
           }
-          return instance
+          return attached
         },
         catch: hostError(module)
       }),
-      (instance) => Effect.ignore(Effect.tryPromise(() => detach(instance)), { log: true })
-    )
+      (attached) =>
+        Effect.tryPromise({ try: () => detach(attached), catch: toError }).pipe(
+          Effect.catch((cause) => Effect.logWarning(`${module} did not stop in order: ${cause.message}`))
+        )
+    ).pipe(Effect.map(({ instance }) => instance))
 
   return Libp2pHost.of({
     node,
@@ -268,6 +275,46 @@ const readBufferBytes = 4 * 1024 * 1024
 const streamsMax = 2048
 const identifyTimeoutMillis = 5000
 const moduleStopMillis = 2000
+
+interface Attached<A> {
+  readonly instance: A
+  readonly registrations: ReturnType<typeof registrationsOf>
+}
+
+// The components for one module, and the way to take back what it registers through them: kad-dht's `stop` leaves its handler in place.
+function registrationsOf(components: Components) {
+  const protocols = new Set<string>()
+  const topologies = new Set<string>()
+  const { registrar } = components
+  const recording: Components["registrar"] = Object.assign(Object.create(registrar) as Components["registrar"], {
+    handle: (protocol, handler, options) => {
+      protocols.add(protocol)
+      return registrar.handle(protocol, handler, options)
+    },
+    unhandle: (protocol, options) => {
+      for (const one of Array.isArray(protocol) ? protocol : [protocol]) protocols.delete(one)
+      return registrar.unhandle(protocol, options)
+    },
+    register: async (protocol, topology, options) => {
+      const id = await registrar.register(protocol, topology, options)
+      topologies.add(id)
+      return id
+    },
+    unregister: (id) => {
+      topologies.delete(id)
+      return registrar.unregister(id)
+    }
+  } satisfies Pick<Components["registrar"], "handle" | "unhandle" | "register" | "unregister">)
+  return {
+    components: new Proxy(components, {
+      get: (target, name, receiver) => name === "registrar" ? recording : Reflect.get(target, name, receiver) as unknown
+    }),
+    remove: async () => {
+      for (const id of topologies) registrar.unregister(id)
+      for (const protocol of protocols) await registrar.unhandle(protocol)
+    }
+  }
+}
 
 interface HasRouting {
   readonly [peerRoutingSymbol]: PeerRouting

@@ -178,8 +178,8 @@ export const make = Effect.fnUntraced(function*(options: SimNetworkOptions = {})
     const pump = Effect.gen(function*() {
       while (waiting.length > 0 && !isBlocked(from, to)) {
         const wait = waiting[0]!.at - clock.currentTimeMillisUnsafe()
-        if (wait > 0) yield* clock.sleep(Duration.millis(wait))
-        const now = clock.currentTimeMillisUnsafe()
+        if (wait > roundingMillis) yield* clock.sleep(Duration.millis(wait))
+        const now = clock.currentTimeMillisUnsafe() + roundingMillis
         while (waiting.length > 0 && waiting[0]!.at <= now && !isBlocked(from, to)) deliver(waiting.shift()!.task)
       }
       pumping = false
@@ -378,6 +378,8 @@ export const make = Effect.fnUntraced(function*(options: SimNetworkOptions = {})
 
 const lossesMax = 8
 const retransmissionMillis = 200
+// A virtual clock stands at fractions of a millisecond after a jittered delay, and a sleep until `at` may end a rounding error before it.
+const roundingMillis = 0.001
 const lost = "the connection was lost"
 
 interface End extends LineEnd {

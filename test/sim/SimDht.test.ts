@@ -3,7 +3,9 @@ import { Effect, Fiber, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as ContentKey from "../../src/schema/Content.ts"
 import { Transport } from "../../src/services/Transport.ts"
-import { SimDht, SimNetwork, SimTransport } from "../../src/testing/index.ts"
+import * as SimDht from "../../src/testing/SimDht.ts"
+import { SimNetwork } from "../../src/testing/SimNetwork.ts"
+import * as SimTransport from "../../src/testing/SimTransport.ts"
 import { dhtContract } from "../contract/DhtContract.ts"
 
 const makeNode = Effect.fnUntraced(function*(name: string) {

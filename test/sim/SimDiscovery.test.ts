@@ -2,7 +2,9 @@ import { assert, describe, it } from "@effect/vitest"
 import { Context, Effect, Exit, Layer, Queue, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { Discovery } from "../../src/services/Discovery.ts"
-import { SimDiscovery, SimNetwork, SimTransport } from "../../src/testing/index.ts"
+import * as SimDiscovery from "../../src/testing/SimDiscovery.ts"
+import { SimNetwork } from "../../src/testing/SimNetwork.ts"
+import * as SimTransport from "../../src/testing/SimTransport.ts"
 
 const makeNode = Effect.fnUntraced(function*(name: string) {
   const layer = SimDiscovery.layer.pipe(Layer.provideMerge(Layer.merge(SimTransport.layer(name), Layer.fresh(Discovery.layer))))

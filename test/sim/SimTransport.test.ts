@@ -1,5 +1,6 @@
 import type { Multiaddr } from "../../src/schema/Peer.ts"
-import { SimNetwork, SimTransport } from "../../src/testing/index.ts"
+import { SimNetwork } from "../../src/testing/SimNetwork.ts"
+import * as SimTransport from "../../src/testing/SimTransport.ts"
 import { transportContract } from "../contract/TransportContract.ts"
 
 const fixture = {

@@ -1,0 +1,80 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { TestClock } from "effect/testing"
+import type { Network } from "../../src/Network.ts"
+import { SimNetwork, TestNetwork } from "../../src/testing/index.ts"
+
+const net = SimNetwork.layer({ latency: "5 millis", seed: "limit" })
+
+const hubWith = Effect.fnUntraced(function*(count: number) {
+  const hub = yield* TestNetwork.makeNode("hub")
+  const others = yield* Effect.forEach(Array.from({ length: count }), (_, index) => TestNetwork.makeNode(`node-${index}`))
+  return { hub, others: others as [Network["Service"], ...Array<Network["Service"]>] }
+})
+
+/** How a connect ended: the tag of its error, or `connected`. */
+const outcome = Effect.fnUntraced(function*(node: Network["Service"], other: Network["Service"]) {
+  const addresses = yield* other.addresses
+  return yield* TestNetwork.run(node.connect({ id: other.localPeer, addresses })).pipe(
+    Effect.as("connected"),
+    Effect.catch((error) => Effect.succeed(error._tag === "DialError" ? error.reason._tag : error._tag))
+  )
+})
+
+describe("the limit of 50 peers", () => {
+  it.effect("lets the 50th in and refuses the 51st, until somebody leaves", () =>
+    Effect.gen(function*() {
+      const { hub, others } = yield* hubWith(51)
+      const last = others[50]!
+      for (const node of others.slice(0, 49)) assert.strictEqual(yield* outcome(node, hub), "connected")
+      assert.strictEqual(yield* hub.peerCount, 49)
+      assert.strictEqual(yield* outcome(others[49]!, hub), "connected")
+      assert.strictEqual(yield* hub.peerCount, 50)
+      assert.strictEqual(yield* outcome(last, hub), "Refused")
+      assert.strictEqual(yield* hub.peerCount, 50)
+      assert.strictEqual(yield* last.peerCount, 0)
+      yield* TestNetwork.run(others[0].disconnect(hub.localPeer))
+      assert.strictEqual(yield* outcome(last, hub), "connected")
+      assert.strictEqual(yield* hub.peerCount, 50)
+    }).pipe(Effect.provide(net)))
+
+  it.effect("makes room for a peer that is asked for, at the cost of a stranger", () =>
+    Effect.gen(function*() {
+      const { hub, others } = yield* hubWith(51)
+      for (const node of others.slice(0, 50)) yield* outcome(node, hub)
+      assert.strictEqual(yield* outcome(hub, others[50]!), "connected")
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(yield* hub.peerCount, 50)
+      assert.strictEqual(yield* others[50]!.peerCount, 1)
+      const counts = yield* Effect.forEach(others.slice(0, 50), (node) => node.peerCount)
+      assert.strictEqual(counts.filter((count) => count === 0).length, 1)
+    }).pipe(Effect.provide(net)))
+
+  it.effect("holds for own dials when all peers were asked for", () =>
+    Effect.gen(function*() {
+      const { hub, others } = yield* hubWith(51)
+      for (const node of others.slice(0, 50)) assert.strictEqual(yield* outcome(hub, node), "connected")
+      assert.strictEqual(yield* outcome(hub, others[50]!), "PeerLimitExceeded")
+      assert.strictEqual(yield* hub.peerCount, 50)
+      assert.strictEqual(yield* others[50]!.peerCount, 0)
+    }).pipe(Effect.provide(net)))
+
+  it.effect("is never passed when many come at once, with jitter and losses", () =>
+    Effect.gen(function*() {
+      const hub = yield* TestNetwork.makeNode("hub", { maxPeers: 5 })
+      const [address] = yield* hub.addresses
+      const nodes = yield* Effect.forEach(Array.from({ length: 20 }), (_, index) => TestNetwork.makeNode(`node-${index}`))
+      let most = 0
+      yield* Effect.forkScoped(Effect.forever(Effect.andThen(
+        Effect.sleep("1 millis"),
+        Effect.map(hub.peerCount, (count) => {
+          most = Math.max(most, count)
+        })
+      )))
+      yield* Effect.forEach(nodes, (node) => Effect.forkScoped(node.keep(address!)), { discard: true })
+      yield* TestClock.adjust("10 seconds")
+      assert.strictEqual(yield* hub.peerCount, 5)
+      assert.strictEqual(most, 5)
+      assert.strictEqual((yield* Effect.forEach(nodes, (node) => node.peerCount)).filter((count) => count === 1).length, 5)
+    }).pipe(Effect.provide(SimNetwork.layer({ latency: "5 millis", jitter: "10 millis", loss: 0.02 }))))
+})

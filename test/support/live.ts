@@ -1,0 +1,68 @@
+/**
+ * Nodes on real sockets, for specs.
+ */
+import { Effect, Schedule, Stream } from "effect"
+import { type ChildProcess, spawn } from "node:child_process"
+import { once } from "node:events"
+import { type AddressInfo, createServer, type Socket } from "node:net"
+import { createInterface } from "node:readline"
+import { fileURLToPath } from "node:url"
+import { Network } from "../../src/Network.ts"
+import type { NetworkEvent } from "../../src/schema/NetworkEvent.ts"
+import type { NetworkConfigInput } from "../../src/services/NetworkConfig.ts"
+
+/** A node on loopback that nobody finds by itself. */
+export const makeNode = (options: NetworkConfigInput = {}) =>
+  Network.make({ listenAddresses: ["/ip4/127.0.0.1/tcp/0"], enableMdns: false, ...options })
+
+/** What happens in a node from here on. */
+export const record = Effect.fnUntraced(function*(node: Network["Service"]) {
+  const events: Array<NetworkEvent> = []
+  yield* Effect.forkScoped(Stream.runForEach(node.events, (event) => Effect.sync(() => events.push(event))), {
+    startImmediately: true
+  })
+  return events
+})
+
+/** Asks every 20 ms until the answer is yes; a defect after the time limit, 10 s by default. */
+export const until = (question: Effect.Effect<boolean>, limit: `${number} seconds` = "10 seconds"): Effect.Effect<void> =>
+  question.pipe(
+    Effect.repeat({ schedule: Schedule.spaced("20 millis"), until: (answer) => answer }),
+    Effect.timeout(limit),
+    Effect.orDie,
+    Effect.asVoid
+  )
+
+/** A node in a process of its own, killed with the scope. */
+export const spawnNode = (options: NetworkConfigInput = {}) =>
+  Effect.acquireRelease(
+    Effect.promise(async (): Promise<{ readonly process: ChildProcess; readonly address: string }> => {
+      const program = fileURLToPath(new URL("./node.ts", import.meta.url))
+      const process_ = spawn(process.execPath, [program, JSON.stringify(options)], { stdio: ["ignore", "pipe", "inherit"] })
+      const [address] = await once(createInterface(process_.stdout), "line") as [string]
+      return { process: process_, address }
+    }),
+    ({ process }) => Effect.sync(() => process.kill("SIGKILL"))
+  )
+
+/** A TCP server that accepts and never speaks. `accepted` completes with its first connection. */
+export const silentServer = Effect.acquireRelease(
+  Effect.promise(async () => {
+    const sockets = new Set<Socket>()
+    const server = createServer((socket) => {
+      sockets.add(socket)
+      // It is reset when the other side gives up.
+      socket.on("error", () => {})
+    })
+    const accepted = once(server, "connection")
+    server.listen(0, "127.0.0.1")
+    await once(server, "listening")
+    const { port } = server.address() as AddressInfo
+    const close = () => {
+      for (const socket of sockets) socket.destroy()
+      server.close()
+    }
+    return { port, accepted: Effect.promise(() => accepted), close }
+  }),
+  ({ close }) => Effect.sync(close)
+)

@@ -6,7 +6,9 @@
  * told in a line on stderr. A stop ends within 2 s: what has not closed by then is left to the operating system, and so it is at once on a
  * second signal.
  */
-import { NodeRuntime, NodeServices } from "@effect/platform-node"
+// Not from the package's index, which loads its HTTP server too and takes a third of a second.
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as NodeServices from "@effect/platform-node/NodeServices"
 import { Cause, Console, Effect, Exit, Layer, Runtime } from "effect"
 import { run } from "./codio.ts"
 import { OutputClosed } from "./start.ts"

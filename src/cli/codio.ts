@@ -37,7 +37,9 @@ const presentation = Layer.mergeAll(
     present: (event) =>
       event._tag === "InvalidInvocation"
         ? Console.error(
-          `codio: ${printable(event.errors.map((error) => error.message).join("; "))}; see ${event.commandPath.join(" ")} --help`
+          `codio: ${printable(event.errors.map((error) => error.message).join("; "))}; see ${
+            event.commandPath.join(" ")
+          } --help`
         )
         : CliOutput.defaultPresenter.present(event)
   }),

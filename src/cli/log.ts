@@ -39,8 +39,10 @@ function libp2pLines(filter: LogFilter.LogFilter): Layer.Layer<never> {
     Libp2pLogger,
     Effect.map(Effect.context<never>(), (context) => {
       const run = Effect.runSyncWith(context)
-      return makeFiltered(filter, (level, component, message) =>
-        run(Effect.logWithLevel(level)(message).pipe(Effect.annotateLogs({ component }))))
+      return makeFiltered(
+        filter,
+        (level, component, message) => run(Effect.logWithLevel(level)(message).pipe(Effect.annotateLogs({ component })))
+      )
     })
   )
 }

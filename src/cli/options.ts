@@ -9,9 +9,12 @@ import * as LogFilter from "../schema/LogFilter.ts"
 import * as NetworkOptions from "../schema/NetworkOptions.ts"
 
 /** The environment that is read. Replace it in tests. */
-export const Environment = Context.Reference<Readonly<Record<string, string | undefined>>>("codio-network/cli/Environment", {
-  defaultValue: () => process.env
-})
+export const Environment = Context.Reference<Readonly<Record<string, string | undefined>>>(
+  "codio-network/cli/Environment",
+  {
+    defaultValue: () => process.env
+  }
+)
 
 /**
  * What a command that runs a node is told.
@@ -27,9 +30,14 @@ const text = (name: string, value: string, description: string) =>
   Flag.String(name).pipe(Flag.withMetavar(value), Flag.withDescription(description), Flag.optional)
 
 const texts = (name: string, value: string, description: string) =>
-  Flag.String(name).pipe(Flag.withMetavar(value), Flag.withDescription(`${description}; may be repeated`), Flag.atLeast(0))
+  Flag.String(name).pipe(
+    Flag.withMetavar(value),
+    Flag.withDescription(`${description}; may be repeated`),
+    Flag.atLeast(0)
+  )
 
-const switched = (name: string, description: string) => Flag.Boolean(name).pipe(Flag.withDescription(description), Flag.optional)
+const switched = (name: string, description: string) =>
+  Flag.Boolean(name).pipe(Flag.withDescription(description), Flag.optional)
 
 /**
  * The flags, all of them texts: what they say is decoded like the environment's, so that all sources complain alike.
@@ -39,16 +47,35 @@ export const flags = {
   listenAddresses: texts("listen-address", "multiaddr", "Where to listen, in place of the port on all interfaces"),
   announceAddresses: texts("announce-address", "multiaddr", "Address to tell others, such as a forwarded port"),
   maxPeers: text("max-peers", "number", "Connected peers at most; default 50"),
-  minPeers: text("min-peers", "number", "Discovered peers are dialled below this number; default a quarter of --max-peers"),
+  minPeers: text(
+    "min-peers",
+    "number",
+    "Discovered peers are dialled below this number; default a quarter of --max-peers"
+  ),
   maxPendingInbound: text("max-pending-inbound", "number", "Inbound handshakes at a time; default 64"),
   maxParallelDials: text("max-parallel-dials", "number", "Dials at a time; default 16"),
   enableMdns: switched("mdns", "Find peers on the local network; default on, --no-mdns turns it off"),
-  enableRelay: switched("relay", "Be reached through relays and dial through them; default on, --no-relay turns it off"),
+  enableRelay: switched(
+    "relay",
+    "Be reached through relays and dial through them; default on, --no-relay turns it off"
+  ),
   relayPeers: texts("relay-peer", "multiaddr", "Relay to reserve a place on"),
-  kadProtocol: text("kad-protocol", "protocol", "Kademlia protocol, which separates networks; default /codio/kad/1.0.0"),
+  kadProtocol: text(
+    "kad-protocol",
+    "protocol",
+    "Kademlia protocol, which separates networks; default /codio/kad/1.0.0"
+  ),
   kadReplicationFactor: text("kad-replication-factor", "number", "Nodes that store a record; default 20"),
-  connectionIdleTimeout: text("connection-idle-timeout", "duration", "Peers without a stream are left after this; default \"5 minutes\""),
-  rediscoveryCooldown: text("rediscovery-cooldown", "duration", "A peer that was left is not sought for this long; default \"5 minutes\""),
+  connectionIdleTimeout: text(
+    "connection-idle-timeout",
+    "duration",
+    "Peers without a stream are left after this; default \"5 minutes\""
+  ),
+  rediscoveryCooldown: text(
+    "rediscovery-cooldown",
+    "duration",
+    "A peer that was left is not sought for this long; default \"5 minutes\""
+  ),
   dialTimeout: text("dial-timeout", "duration", "A dial may take this long; default \"10 seconds\""),
   bootstrapPeers: texts("bootstrap-peer", "multiaddr", "Peer to keep a connection to, as the way into the network"),
   dataDirectory: text("data-directory", "path", "Where identity and peers are kept; default none, all in memory"),
@@ -60,7 +87,9 @@ export const flags = {
 }
 
 /** The values of {@link flags}. */
-export type Flags = { readonly [Name in keyof typeof flags]: (typeof flags)[Name] extends Flag.Flag<infer A> ? A : never }
+export type Flags = {
+  readonly [Name in keyof typeof flags]: (typeof flags)[Name] extends Flag.Flag<infer A> ? A : never
+}
 
 /**
  * Reads the three sources. Every source is checked as a whole, also where another one has precedence.
@@ -117,7 +146,9 @@ const flagNames: Partial<Record<keyof NetworkOptions.NetworkOptions, string>> = 
 const flagOf = (name: keyof NetworkOptions.NetworkOptions): string =>
   flagNames[name] ?? `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
 
-function networkTexts(given: Flags): Partial<Record<keyof NetworkOptions.NetworkOptions, string | ReadonlyArray<string>>> {
+function networkTexts(
+  given: Flags
+): Partial<Record<keyof NetworkOptions.NetworkOptions, string | ReadonlyArray<string>>> {
   const out: Partial<Record<keyof NetworkOptions.NetworkOptions, string | ReadonlyArray<string>>> = {}
   for (const name of NetworkOptions.names) {
     const value: Option.Option<string | boolean> | ReadonlyArray<string> = given[name]

@@ -52,7 +52,10 @@ export const textLines = (time: Date, report: Report): ReadonlyArray<string> => 
     case "ReconnectFailed":
       return [`${at}  given up      ${report.peer}  after ${report.attempts} attempts`]
     case "RelayReserved":
-      return [`${at}  relayed by    ${report.relay}`, ...report.addresses.map((address) => `${" ".repeat(24)}${address}`)]
+      return [
+        `${at}  relayed by    ${report.relay}`,
+        ...report.addresses.map((address) => `${" ".repeat(24)}${address}`)
+      ]
     case "RelayLost":
       return [`${at}  relay lost    ${report.relay}`]
     case "Stopped":

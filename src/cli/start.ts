@@ -3,7 +3,7 @@
  */
 import { Clock, Console, Context, Effect, Layer, Queue, Stream } from "effect"
 import { Command } from "effect/cli"
-import { Network } from "../Network.ts"
+import type { Network } from "../Network.ts"
 import type { NetworkStartError } from "../schema/NetworkError.ts"
 import { type NetworkEvent, PeerConnected, PeerIdentified } from "../schema/NetworkEvent.ts"
 import type { PeerId, PeerInfo } from "../schema/Peer.ts"
@@ -11,10 +11,13 @@ import * as Log from "./log.ts"
 import { flags, type ProgramOptions, resolve } from "./options.ts"
 import { jsonLine, type Report, textLines } from "./print.ts"
 
-/** The node that the command runs. Replace it in tests. */
-export const Node = Context.Reference<(options: ProgramOptions) => Layer.Layer<Network, NetworkStartError>>("codio-network/cli/Node", {
-  defaultValue: () => (options) => Network.layer(options.network)
-})
+/** The node that the command runs, in place of one on libp2p: for tests. */
+export const Node = Context.Reference<
+  ((options: ProgramOptions) => Layer.Layer<Network, NetworkStartError>) | undefined
+>(
+  "codio-network/cli/Node",
+  { defaultValue: () => undefined }
+)
 
 /** Completes when nobody reads the program's output any more, which ends it. Never, unless replaced. */
 export const OutputClosed = Context.Reference<Effect.Effect<void>>("codio-network/cli/OutputClosed", {
@@ -29,12 +32,16 @@ export const start = Command.make(
   flags,
   Effect.fnUntraced(function*(given) {
     const options = yield* resolve(given)
-    const node = yield* Node
+    // Loaded only now: libp2p takes most of the time of a start, which help and wrong options need not wait for.
+    const { libp2pNode, Network } = yield* Effect.promise(() => import("./node.ts"))
+    const node = (yield* Node) ?? libp2pNode
     const print = printer(options.json)
     let started = false
-    yield* report(print).pipe(
-      Effect.provide(Layer.provideMerge(Layer.effectDiscard(Effect.sync(() => { started = true })), node(options))),
-      Effect.provide(Log.layer(options.log, options.json)),
+    yield* Effect.flatMap(Network, (network) => {
+      started = true
+      return report(network, print)
+    }).pipe(
+      Effect.provide(Layer.provideMerge(node(options), Log.layer(options.log, options.json))),
       // Last of all, when the node is gone.
       Effect.ensuring(Effect.suspend(() => started ? print({ _tag: "Stopped" }) : Effect.void))
     )
@@ -43,7 +50,10 @@ export const start = Command.make(
   Command.withDescription("Run a node: it finds, keeps and serves peers until it is stopped"),
   Command.withExamples([
     { command: "codio start", description: "Any free port, peers of the local network, nothing kept on disk" },
-    { command: "codio start --listen-port 4001 --data-directory ./data", description: "A fixed port, and the same peer id each time" },
+    {
+      command: "codio start --listen-port 4001 --data-directory ./data",
+      description: "A fixed port, and the same peer id each time"
+    },
     { command: "codio start --json --log info,dht=debug", description: "For another program to read" }
   ])
 )
@@ -61,12 +71,13 @@ const printer = (json: boolean): Print => (report) =>
     return Effect.forEach(lines, (line) => Console.log(line), { discard: true })
   })
 
-const report = (print: Print) =>
+const report = (network: Network["Service"], print: Print) =>
   Effect.scoped(Effect.gen(function*() {
-    const network = yield* Network
     // Forked at once, so that it has subscribed before the table is read. It keeps what NetworkEvents would: the newest 1024.
     const events = yield* Queue.sliding<NetworkEvent>(1024)
-    yield* Effect.forkScoped(Stream.runForEach(network.events, (event) => Queue.offer(events, event)), { startImmediately: true })
+    yield* Effect.forkScoped(Stream.runForEach(network.events, (event) => Queue.offer(events, event)), {
+      startImmediately: true
+    })
     yield* print({ _tag: "Started", peer: network.localPeer, addresses: yield* network.addresses })
     const news = makeNews(yield* network.peers)
     yield* Effect.forEach(news.present, print, { discard: true })

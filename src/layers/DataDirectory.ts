@@ -18,7 +18,18 @@
  * - The lock is as good as the file system's: some network file systems grant it to everybody.
  * - Closing any other descriptor of `lock` in this process would drop the lock, so nothing else here opens that file.
  */
-import { Context, Effect, FileSystem, identity, Layer, Path, type PlatformError, Schema, type Scope, Semaphore } from "effect"
+import {
+  Context,
+  Effect,
+  FileSystem,
+  Layer,
+  Path,
+  type PlatformError,
+  Predicate,
+  Schema,
+  type Scope,
+  Semaphore
+} from "effect"
 import { KeyValueStore } from "effect/persistence"
 import { hostname } from "node:os"
 import type { DatabaseSync } from "node:sqlite"
@@ -38,7 +49,11 @@ export const make = Effect.fnUntraced(function*(
   const root = path.resolve(directory)
   const store = path.join(root, "store")
   const failed = (what: string) => (error: PlatformError.PlatformError) =>
-    new DataDirectoryError({ path: root, detail: `${what}: ${reasonOf(error)}; choose another dataDirectory or mend it`, cause: error })
+    new DataDirectoryError({
+      path: root,
+      detail: `${what}: ${reasonOf(error)}; choose another dataDirectory or mend it`,
+      cause: error
+    })
 
   yield* fs.makeDirectory(root, { recursive: true, mode: 0o700 }).pipe(Effect.mapError(failed("cannot be created")))
   yield* lock(root)
@@ -59,7 +74,9 @@ export const layer: Layer.Layer<
 > = Layer.unwrap(Effect.map(
   NetworkConfig,
   ({ dataDirectory }) =>
-    dataDirectory === undefined ? KeyValueStore.layerMemory : Layer.effect(KeyValueStore.KeyValueStore, make(dataDirectory))
+    dataDirectory === undefined
+      ? KeyValueStore.layerMemory
+      : Layer.effect(KeyValueStore.KeyValueStore, make(dataDirectory))
 ))
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -70,6 +87,8 @@ const Owner = Schema.fromJsonString(Schema.Struct({ pid: Schema.Int, host: Schem
 
 /** SQLite's code for a lock that somebody else holds. */
 const busy = 5
+
+const codeOf = (cause: unknown): unknown => Predicate.hasProperty(cause, "errcode") ? cause.errcode : undefined
 
 const lock = Effect.fnUntraced(function*(root: string) {
   const fs = yield* FileSystem.FileSystem
@@ -83,32 +102,41 @@ const lock = Effect.fnUntraced(function*(root: string) {
       // The other process is between its lock and its name.
       onFailure: () => "another process",
       onSuccess: ({ host, pid }) =>
-        host !== hostname() ? `process ${pid} on ${host}` : pid === process.pid ? "another node of this process" : `process ${pid}`
+        host !== hostname()
+          ? `process ${pid} on ${host}`
+          : pid === process.pid
+          ? "another node of this process"
+          : `process ${pid}`
     }),
     Effect.flatMap((owner) =>
       Effect.fail(
-        new DataDirectoryError({ path: root, detail: `is used by ${owner}; stop it, or give this node another dataDirectory` })
+        new DataDirectoryError({
+          path: root,
+          detail: `is used by ${owner}; stop it, or give this node another dataDirectory`
+        })
       )
     )
   )
-  const notLocked = (cause: unknown): Effect.Effect<never, DataDirectoryError> =>
-    (cause as { readonly errcode?: unknown }).errcode === busy
-      ? inUse
-      : Effect.fail(
-        new DataDirectoryError({
-          path: root,
-          detail: `cannot be locked: ${(cause as Error).message}; check that ${file} is a file that can be written, or remove it`,
-          cause
-        })
-      )
+  const notLocked = (cause: unknown) =>
+    new DataDirectoryError({
+      path: root,
+      detail: `cannot be locked: ${
+        (cause as Error).message
+      }; check that ${file} is a file that can be written, or remove it`,
+      cause
+    })
 
   // Released in reverse: the name goes while the lock still stands.
   yield* Effect.acquireRelease(
-    Effect.try({ try: () => openLocked(file), catch: (cause) => cause }).pipe(Effect.catch(notLocked)),
+    Effect.try({ try: () => openLocked(file), catch: notLocked }).pipe(
+      Effect.catchIf((error) => codeOf(error.cause) === busy, () => inUse)
+    ),
     (database) => Effect.sync(() => database.close())
   )
   yield* Effect.acquireRelease(
-    Effect.suspend(() => fs.writeFileString(ownerFile, JSON.stringify({ pid: process.pid, host: hostname() }), { mode: 0o600 })).pipe(
+    Effect.suspend(() =>
+      fs.writeFileString(ownerFile, JSON.stringify({ pid: process.pid, host: hostname() }), { mode: 0o600 })
+    ).pipe(
       // A name for messages: without it the lock holds all the same.
       Effect.ignore
     ),
@@ -147,7 +175,9 @@ const removeTemporary = Effect.fnUntraced(function*(store: string) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const names = yield* fs.readDirectory(store)
-  yield* Effect.forEach(names.filter(isTemporary), (name) => fs.remove(path.join(store, name), { force: true }), { discard: true })
+  yield* Effect.forEach(names.filter(isTemporary), (name) => fs.remove(path.join(store, name), { force: true }), {
+    discard: true
+  })
 })
 
 // Reads are those of effect's own file store. Its writes truncate the file first, so a process killed meanwhile would lose the value.
@@ -171,15 +201,24 @@ const fileStore = Effect.fnUntraced(function*(store: string) {
       yield* fs.rename(temporary, file)
     }).pipe(
       Effect.mapError((cause) =>
-        new KeyValueStore.KeyValueStoreError({ method: "set", key, message: `cannot write ${key}: ${reasonOf(cause)}`, cause })
+        new KeyValueStore.KeyValueStoreError({
+          method: "set",
+          key,
+          message: `cannot write ${key}: ${reasonOf(cause)}`,
+          cause
+        })
       ),
       Effect.uninterruptible,
       writing.withPermits(1)
     )
 
+  const notListed = (cause: unknown) =>
+    new KeyValueStore.KeyValueStoreError({ method: "keys", message: `cannot list ${store}`, cause })
   const keys = fs.readDirectory(store).pipe(
-    Effect.flatMap((names) => Effect.try({ try: () => names.filter((name) => !isTemporary(name)).map(decodeURIComponent), catch: identity })),
-    Effect.mapError((cause) => new KeyValueStore.KeyValueStoreError({ method: "keys", message: `cannot list ${store}`, cause }))
+    Effect.mapError(notListed),
+    Effect.flatMap((names) =>
+      Effect.try({ try: () => names.filter((name) => !isTemporary(name)).map(decodeURIComponent), catch: notListed })
+    )
   )
   return KeyValueStore.make({
     get: plain.get,

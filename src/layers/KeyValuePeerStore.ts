@@ -95,7 +95,9 @@ const load = Effect.fnUntraced(function*(store: KeyValueStore.KeyValueStore) {
     ),
     Effect.catch(() =>
       Effect.as(
-        Effect.logWarning("remembered peers ignored: the file is damaged, or of another version").pipe(Effect.annotateLogs({ component })),
+        Effect.logWarning("remembered peers ignored: the file is damaged, or of another version").pipe(
+          Effect.annotateLogs({ component })
+        ),
         []
       )
     )

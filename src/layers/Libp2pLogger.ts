@@ -94,9 +94,12 @@ function format(formatter: unknown, args: ReadonlyArray<unknown>): string {
 
 const inspection = { breakLength: Infinity, depth: 3 }
 
-const plainly = (value: unknown): string => value instanceof Error ? errorText(value) : formatWithOptions(inspection, value)
+const plainly = (value: unknown): string =>
+  value instanceof Error ? errorText(value) : formatWithOptions(inspection, value)
 
 function errorText(error: Error): string {
-  const inner = error instanceof AggregateError ? error.errors.map((one) => one instanceof Error ? errorText(one) : String(one)) : []
+  const inner = error instanceof AggregateError
+    ? error.errors.map((one) => one instanceof Error ? errorText(one) : String(one))
+    : []
   return `${error.name}: ${error.message}${inner.length === 0 ? "" : ` (${inner.join("; ")})`}`
 }

@@ -20,7 +20,8 @@ export const layer: Layer.Layer<never, never, Discovery | PeerStore> = Layer.eff
   const store = yield* PeerStore
   const announce = Effect.flatMap(
     store.peers,
-    (peers) => Effect.forEach(peers.slice(0, announcedMax), (peer) => discovery.announce(peer, "remembered"), { discard: true })
+    (peers) =>
+      Effect.forEach(peers.slice(0, announcedMax), (peer) => discovery.announce(peer, "remembered"), { discard: true })
   )
   yield* announce
   yield* Effect.forkScoped(Effect.schedule(announce, Schedule.spaced(interval)))

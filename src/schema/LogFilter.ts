@@ -25,7 +25,9 @@ export const parse = (text: string): Result.Result<LogFilter, string> => {
     const level = name === undefined ? undefined : levels.get(name.toLowerCase())
     if (level === undefined) {
       return Result.fail(
-        `expected a level or component=level, as in "info,dht=debug,libp2p:tcp=trace", got "${entry}"; levels are ${[...levels.keys()].join(", ")}`
+        `expected a level or component=level, as in "info,dht=debug,libp2p:tcp=trace", got "${entry}"; levels are ${
+          [...levels.keys()].join(", ")
+        }`
       )
     }
     if (component === undefined) fallback = level

@@ -52,7 +52,8 @@ export type NetworkOptions = typeof NetworkOptions.Type
 export const names = Object.keys(NetworkOptions.fields) as ReadonlyArray<keyof NetworkOptions>
 
 /** The environment variable of an option: `listenPort` is `CODIO_LISTEN_PORT`. */
-export const variable = (name: keyof NetworkOptions): string => `CODIO_${name.replace(/[A-Z]/g, (c) => `_${c}`).toUpperCase()}`
+export const variable = (name: keyof NetworkOptions): string =>
+  `CODIO_${name.replace(/[A-Z]/g, (c) => `_${c}`).toUpperCase()}`
 
 /**
  * Reads the text of a JSON file, which must be an object; what its fields hold is not checked yet. Problems begin with `source`.
@@ -60,17 +61,17 @@ export const variable = (name: keyof NetworkOptions): string => `CODIO_${name.re
 export const parse = (source: string, text: string): Effect.Effect<Readonly<Record<string, unknown>>, ConfigError> =>
   Effect.fromResult(Result.try(() => JSON.parse(text) as unknown)).pipe(
     Effect.mapError((cause) => `not valid JSON: ${oneLine((cause as Error).message)}`),
-    Effect.flatMap((input) =>
-      Predicate.isReadonlyObject(input) ? Effect.succeed(input) : Effect.fail(`expected an object of options, got ${show(input)}`)
-    ),
+    Effect.filterOrFail(Predicate.isReadonlyObject, (input) => `expected an object of options, got ${show(input)}`),
     Effect.mapError((problem) => new ConfigError({ problems: [`${source}: ${problem}`] }))
   )
 
 /**
  * Decodes the fields of a JSON file. Fails for wrong and for unknown fields; problems begin with `source`.
  */
-export const decode = (source: string, input: Readonly<Record<string, unknown>>): Effect.Effect<NetworkOptions, ConfigError> =>
-  decodeNamed(NetworkOptions, input, (field) => `${source}: ${field}`)
+export const decode = (
+  source: string,
+  input: Readonly<Record<string, unknown>>
+): Effect.Effect<NetworkOptions, ConfigError> => decodeNamed(NetworkOptions, input, (field) => `${source}: ${field}`)
 
 /**
  * Decodes the text of a JSON file, as {@link parse} and {@link decode} do.
@@ -171,7 +172,12 @@ function problems(
       out.set(key, `${label(field)}: expected ${expectations[field]}, got ${show(given[field])}`)
     } else {
       const element = (given[field] as ReadonlyArray<unknown> | undefined)?.[Number(path[1])]
-      out.set(key, `${label(field)}: ${element === undefined || typeof element === "string" ? message : `expected a multiaddr, got ${show(element)}`}`)
+      out.set(
+        key,
+        `${label(field)}: ${
+          element === undefined || typeof element === "string" ? message : `expected a multiaddr, got ${show(element)}`
+        }`
+      )
     }
   }
   return [...out.values()]
@@ -197,7 +203,11 @@ function suggestion(field: string): string {
   const plain = (text: string) => text.toLowerCase().replace(/[^a-z]/g, "")
   const wanted = plain(field)
   const near = names.find((name) => plain(name) === wanted) ??
-    (wanted.length < 4 ? undefined : names.find((name) => plain(name).startsWith(wanted.slice(0, -1)) || wanted.startsWith(plain(name).slice(0, -1))))
+    (wanted.length < 4
+      ? undefined
+      : names.find((name) =>
+        plain(name).startsWith(wanted.slice(0, -1)) || wanted.startsWith(plain(name).slice(0, -1))
+      ))
   return near === undefined ? "" : `; did you mean ${near}?`
 }
 

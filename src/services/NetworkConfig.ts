@@ -77,9 +77,12 @@ export interface NetworkConfigInput {
  */
 export interface NetworkConfigBuilder extends NetworkConfigInput, Pipeable.Pipeable {}
 
-const build = (input: NetworkConfigInput): NetworkConfigBuilder => Object.assign(Object.create(Pipeable.Prototype), input)
+const build = (input: NetworkConfigInput): NetworkConfigBuilder =>
+  Object.assign(Object.create(Pipeable.Prototype), input)
 
-export class NetworkConfig extends Context.Service<NetworkConfig, NetworkConfigValues>()("codio-network/services/NetworkConfig") {
+export class NetworkConfig
+  extends Context.Service<NetworkConfig, NetworkConfigValues>()("codio-network/services/NetworkConfig")
+{
   /** Checks the options and fills in the defaults. Fails with every wrong field named. */
   static readonly resolve = (input: NetworkConfigInput = {}): Effect.Effect<NetworkConfigValues, ConfigError> =>
     Effect.map(NetworkOptions.decodeValues(values(input)), (options) => {
@@ -124,7 +127,8 @@ export class NetworkConfig extends Context.Service<NetworkConfig, NetworkConfigV
     build({ ...self, bootstrapPeers: [...self.bootstrapPeers ?? [], address] })
 
   /** The crate's `without_mdns`. */
-  static readonly withoutMdns = (self: NetworkConfigInput): NetworkConfigBuilder => build({ ...self, enableMdns: false })
+  static readonly withoutMdns = (self: NetworkConfigInput): NetworkConfigBuilder =>
+    build({ ...self, enableMdns: false })
 
   /** The crate's `with_kad_replication_factor`. */
   static readonly withKadReplicationFactor = (factor: number) => (self: NetworkConfigInput): NetworkConfigBuilder =>
@@ -146,7 +150,9 @@ function values(input: NetworkConfigInput): Record<string, unknown> {
   for (const [name, value] of Object.entries(input)) {
     if (value === undefined) continue
     // What is no duration stays as it is, so that the schema names the field.
-    out[name] = durations.has(name) ? Duration.fromInput(value as Duration.Input).pipe((o) => o._tag === "Some" ? o.value : value) : value
+    out[name] = durations.has(name)
+      ? Duration.fromInput(value as Duration.Input).pipe((o) => o._tag === "Some" ? o.value : value)
+      : value
   }
   return out
 }

@@ -1,4 +1,4 @@
-import { NodeServices } from "@effect/platform-node"
+import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
 import { DateTime, Deferred, Duration, Effect, Exit, Fiber, FileSystem, Layer, PubSub, Stream } from "effect"
 import { TestClock, TestConsole } from "effect/testing"
@@ -62,7 +62,9 @@ const fake = Effect.gen(function*() {
     node,
     up: Deferred.await(up),
     tell: (...news: ReadonlyArray<NetworkEvent>) => PubSub.publishAll(events, news),
-    setPeers: (now: ReadonlyArray<PeerInfo>) => { peers = now },
+    setPeers: (now: ReadonlyArray<PeerInfo>) => {
+      peers = now
+    },
     released: () => releases
   }
 })
@@ -85,7 +87,9 @@ const optionsOf = (args: ReadonlyArray<string>, environment: Record<string, stri
 const failureOf = (args: ReadonlyArray<string>, environment: Record<string, string> = {}) =>
   Effect.gen(function*() {
     const { node, told } = yield* fake
-    const exit = yield* Effect.exit(run(args).pipe(Effect.provideService(Node, node), Effect.provideService(Environment, environment)))
+    const exit = yield* Effect.exit(
+      run(args).pipe(Effect.provideService(Node, node), Effect.provideService(Environment, environment))
+    )
     assert.isTrue(Exit.isFailure(exit))
     assert.strictEqual(told.length, 0)
     assert.deepStrictEqual(yield* TestConsole.logLines, [])
@@ -131,29 +135,54 @@ const linesOf = (args: ReadonlyArray<string>, drive: (node: Effect.Success<typeo
 
 describe("codio start", () => {
   it.effect("takes an option from the flag, then the environment, then the file", () =>
-    withFile(JSON.stringify({ listenPort: 1, maxPeers: 1, minPeers: 1, log: "error", json: false, relayServer: true }), (path) =>
-      Effect.gen(function*() {
-        const options = yield* optionsOf(["--listen-port", "3", "--config", path, "--json"], {
-          CODIO_LISTEN_PORT: "2",
-          CODIO_MAX_PEERS: "2",
-          CODIO_LOG: "dht=debug"
+    withFile(
+      JSON.stringify({ listenPort: 1, maxPeers: 1, minPeers: 1, log: "error", json: false, relayServer: true }),
+      (path) =>
+        Effect.gen(function*() {
+          const options = yield* optionsOf(["--listen-port", "3", "--config", path, "--json"], {
+            CODIO_LISTEN_PORT: "2",
+            CODIO_MAX_PEERS: "2",
+            CODIO_LOG: "dht=debug"
+          })
+          assert.deepStrictEqual<unknown>(options.network, { listenPort: 3, maxPeers: 2, minPeers: 1 })
+          assert.isTrue(options.json)
+          assert.isTrue(options.relayServer)
+          assert.deepStrictEqual<unknown>(options.log, { fallback: "Info", components: new Map([["dht", "Debug"]]) })
+          const named = yield* optionsOf([], { CODIO_CONFIG: path })
+          assert.strictEqual(named.log.fallback, "Error")
+          assert.strictEqual(named.network.listenPort, 1)
         })
-        assert.deepStrictEqual<unknown>(options.network, { listenPort: 3, maxPeers: 2, minPeers: 1 })
-        assert.isTrue(options.json)
-        assert.isTrue(options.relayServer)
-        assert.deepStrictEqual<unknown>(options.log, { fallback: "Info", components: new Map([["dht", "Debug"]]) })
-        const named = yield* optionsOf([], { CODIO_CONFIG: path })
-        assert.strictEqual(named.log.fallback, "Error")
-        assert.strictEqual(named.network.listenPort, 1)
-      })).pipe(Effect.provide([NodeServices.layer, TestConsole.layer])))
+    ).pipe(Effect.provide([NodeServices.layer, TestConsole.layer])))
 
   it.effect("reads every flag", () =>
     Effect.gen(function*() {
       const { json, network, relayServer } = yield* optionsOf([
-        ...["--listen-port", "0", "--listen-address", "/ip4/127.0.0.1/tcp/0", "--announce-address", place, "--max-peers=10"],
+        ...[
+          "--listen-port",
+          "0",
+          "--listen-address",
+          "/ip4/127.0.0.1/tcp/0",
+          "--announce-address",
+          place,
+          "--max-peers=10"
+        ],
         ...["--min-peers", "2", "--max-pending-inbound", "3", "--max-parallel-dials", "4", "--no-mdns", "--no-relay"],
-        ...["--relay-peer", `${place}/p2p/${remote}`, "--kad-protocol", "/my/kad/1.0.0", "--kad-replication-factor", "5"],
-        ...["--connection-idle-timeout", "1 minute", "--rediscovery-cooldown", "2 minutes", "--dial-timeout", "3 seconds"],
+        ...[
+          "--relay-peer",
+          `${place}/p2p/${remote}`,
+          "--kad-protocol",
+          "/my/kad/1.0.0",
+          "--kad-replication-factor",
+          "5"
+        ],
+        ...[
+          "--connection-idle-timeout",
+          "1 minute",
+          "--rediscovery-cooldown",
+          "2 minutes",
+          "--dial-timeout",
+          "3 seconds"
+        ],
         ...["--bootstrap-peer", place, "--bootstrap-peer", "/ip4/192.0.2.2/tcp/1", "--data-directory", "data"],
         ...["--event-buffer", "6", "--relay-server", "--no-json"]
       ])
@@ -186,16 +215,32 @@ describe("codio start", () => {
       Effect.gen(function*() {
         const start = "codio: cannot start: invalid options: "
         const expectations: ReadonlyArray<readonly [ReadonlyArray<string>, Record<string, string>, string]> = [
-          [["start", "--listen-port", "abc"], {}, `${start}--listen-port: expected a port number from 0 to 65535, got "abc"`],
-          [["start", "--listen-port=-1"], {}, `${start}--listen-port: expected a port number from 0 to 65535, got "-1"`],
-          [["start"], { CODIO_LISTEN_PORT: "70000" }, `${start}CODIO_LISTEN_PORT: expected a port number from 0 to 65535, got "70000"`],
+          [
+            ["start", "--listen-port", "abc"],
+            {},
+            `${start}--listen-port: expected a port number from 0 to 65535, got "abc"`
+          ],
+          [
+            ["start", "--listen-port=-1"],
+            {},
+            `${start}--listen-port: expected a port number from 0 to 65535, got "-1"`
+          ],
+          [
+            ["start"],
+            { CODIO_LISTEN_PORT: "70000" },
+            `${start}CODIO_LISTEN_PORT: expected a port number from 0 to 65535, got "70000"`
+          ],
           [["start"], { CODIO_RELAY_SERVER: "yes" }, `${start}CODIO_RELAY_SERVER: expected true or false, got "yes"`],
           [
             ["start", "--bootstrap-peer", "nowhere"],
             {},
             `${start}--bootstrap-peer: "nowhere" is not a multiaddr: expected text such as /ip4/192.0.2.1/tcp/4001/p2p/12D3KooW...`
           ],
-          [["start", "--config", "/nowhere/codio.json"], {}, `${start}/nowhere/codio.json: cannot be read: ENOENT: no such file or directory, open '/nowhere/codio.json'`],
+          [
+            ["start", "--config", "/nowhere/codio.json"],
+            {},
+            `${start}/nowhere/codio.json: cannot be read: ENOENT: no such file or directory, open '/nowhere/codio.json'`
+          ],
           [["start"], { CODIO_CONFIG: path }, `${start}${path}: json: expected true or false, got 3`],
           [
             ["start", "--log", "dht=loud"],
@@ -222,9 +267,13 @@ describe("codio start", () => {
       const failing = () =>
         Layer.effect(
           Network,
-          Effect.fail(new NetworkStartError({ reason: new HostError({ module: "tcp", detail: "port 4001\nis in use" }) }))
+          Effect.fail(
+            new NetworkStartError({ reason: new HostError({ module: "tcp", detail: "port 4001\nis in use" }) })
+          )
         )
-      const exit = yield* Effect.exit(run(["start"]).pipe(Effect.provideService(Node, failing), Effect.provideService(Environment, {})))
+      const exit = yield* Effect.exit(
+        run(["start"]).pipe(Effect.provideService(Node, failing), Effect.provideService(Environment, {}))
+      )
       assert.isTrue(Exit.isFailure(exit))
       assert.deepStrictEqual<unknown>(yield* TestConsole.errorLines, ["codio: cannot start: tcp: port 4001 is in use"])
       assert.deepStrictEqual(yield* TestConsole.logLines, [])
@@ -233,10 +282,20 @@ describe("codio start", () => {
   const happenings: ReadonlyArray<NetworkEvent> = [
     new PeerConnected({ peer: remote, address: place, direction: "outbound", interest: "kept" }),
     new PeerDiscovered({ peer: remote, addresses: [place], source: "mdns" }),
-    new PeerIdentified({ peer: remote, agentVersion: "agent\u001b[31m\n2", protocolVersion: "/codio/1.0.0", protocols: ["/codio/1.0.0"] }),
+    new PeerIdentified({
+      peer: remote,
+      agentVersion: "agent\u001b[31m\n2",
+      protocolVersion: "/codio/1.0.0",
+      protocols: ["/codio/1.0.0"]
+    }),
     new DialFailed({ target: place, reason: "Unreachable", message: "dial: refused" }),
     new DialFailed({ target: place, reason: "Unreachable", message: "dial: refused" }),
-    new PeerDisconnected({ peer: remote, reason: "remote", remoteReason: "shutdown", connectionDuration: Duration.millis(61_400) })
+    new PeerDisconnected({
+      peer: remote,
+      reason: "remote",
+      remoteReason: "shutdown",
+      connectionDuration: Duration.millis(61_400)
+    })
   ]
 
   it.effect("prints one JSON object per line", () =>
@@ -256,7 +315,14 @@ describe("codio start", () => {
           protocols: ["/codio/1.0.0"]
         },
         { event: "dial-failed", time, target: place, reason: "Unreachable", message: "dial: refused" },
-        { event: "peer-disconnected", time, peer: remote, reason: "remote", remoteReason: "shutdown", connectionDurationMillis: 61_400 },
+        {
+          event: "peer-disconnected",
+          time,
+          peer: remote,
+          reason: "remote",
+          remoteReason: "shutdown",
+          connectionDurationMillis: 61_400
+        },
         { event: "stopped", time: "1970-01-01T00:00:00.001Z" }
       ])
     }).pipe(Effect.provide(NodeServices.layer)))

@@ -1,4 +1,5 @@
-import { NodeFileSystem, NodePath } from "@effect/platform-node"
+import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
+import * as NodePath from "@effect/platform-node/NodePath"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, FileSystem, Layer, Path, Scope } from "effect"
 import { KeyValueStore } from "effect/persistence"
@@ -70,7 +71,10 @@ describe("DataDirectory", () => {
   it.live("keeps the last of many writes to one key", () =>
     Effect.gen(function*() {
       const store = yield* DataDirectory.make(yield* temporary)
-      yield* Effect.forEach(Array.from({ length: 50 }, (_, i) => i), (i) => store.set("n", String(i)), { concurrency: 50, discard: true })
+      yield* Effect.forEach(Array.from({ length: 50 }, (_, i) => i), (i) => store.set("n", String(i)), {
+        concurrency: 50,
+        discard: true
+      })
       assert.strictEqual(yield* store.get("n"), "49")
     }).pipe(Effect.provide(platform)))
 
@@ -128,10 +132,16 @@ describe("DataDirectory", () => {
       const file = path.join(directory, "file")
       yield* fs.writeFileString(file, "")
       const notADirectory = yield* Effect.flip(Effect.scoped(DataDirectory.make(path.join(file, "data"))))
-      assert.match(notADirectory.message, /^data directory .*file\/data: cannot be created: ENOTDIR: .*; choose another dataDirectory[^\n]*$/)
+      assert.match(
+        notADirectory.message,
+        /^data directory .*file\/data: cannot be created: ENOTDIR: .*; choose another dataDirectory[^\n]*$/
+      )
       const isFile = yield* Effect.flip(Effect.scoped(DataDirectory.make(file)))
       assert.match(isFile.message, /^data directory .*file: cannot be created: EEXIST: [^\n]*$/)
-      yield* fs.writeFileString(path.join(directory, "lock"), "this is not an empty file, and not one of SQLite's either")
+      yield* fs.writeFileString(
+        path.join(directory, "lock"),
+        "this is not an empty file, and not one of SQLite's either"
+      )
       const damagedLock = yield* Effect.flip(Effect.scoped(DataDirectory.make(directory)))
       assert.match(damagedLock.message, /cannot be locked: file is not a database; check that .*\/lock [^\n]*$/)
     }).pipe(Effect.provide(platform)))

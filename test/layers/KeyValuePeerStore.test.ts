@@ -41,7 +41,10 @@ describe("KeyValuePeerStore", () => {
         [peer(1), [address(3), address(1)], 2000],
         [peer(2), [address(2)], 1000]
       ])
-      assert.deepStrictEqual(Option.map(yield* after.store.get(peer(2)), (known) => known.addresses), Option.some([address(2)]))
+      assert.deepStrictEqual(
+        Option.map(yield* after.store.get(peer(2)), (known) => known.addresses),
+        Option.some([address(2)])
+      )
       assert.isTrue(Option.isNone(yield* after.store.get(peer(3))))
       yield* after.close
     }).pipe(Effect.provide(memory)))
@@ -50,7 +53,10 @@ describe("KeyValuePeerStore", () => {
     Effect.gen(function*() {
       const writes: Array<string> = []
       const values = yield* KeyValueStore.KeyValueStore
-      const counted = KeyValueStore.make({ ...values, set: (key, value) => Effect.andThen(Effect.sync(() => writes.push(key)), values.set(key, value)) })
+      const counted = KeyValueStore.make({
+        ...values,
+        set: (key, value) => Effect.andThen(Effect.sync(() => writes.push(key)), values.set(key, value))
+      })
       yield* Effect.gen(function*() {
         const { close, store } = yield* open
         yield* store.remember(peer(1), address(1))
@@ -84,7 +90,13 @@ describe("KeyValuePeerStore", () => {
   it.effect("starts empty over a damaged snapshot and replaces it", () =>
     Effect.gen(function*() {
       const values = yield* KeyValueStore.KeyValueStore
-      for (const damaged of ["{\"version\":1,\"peers\":[{\"id\"", "{\"version\":2,\"peers\":[]}", "{\"version\":1,\"peers\":[{\"id\":\"x\"}]}"]) {
+      for (
+        const damaged of [
+          "{\"version\":1,\"peers\":[{\"id\"",
+          "{\"version\":2,\"peers\":[]}",
+          "{\"version\":1,\"peers\":[{\"id\":\"x\"}]}"
+        ]
+      ) {
         yield* values.set("peers", damaged)
         const first = yield* open
         assert.deepStrictEqual(yield* first.store.peers, [])
@@ -100,7 +112,10 @@ describe("KeyValuePeerStore", () => {
     Effect.gen(function*() {
       const values = yield* KeyValueStore.KeyValueStore
       const broken = (method: "get" | "set") =>
-        KeyValueStore.make({ ...values, [method]: () => Effect.fail(new KeyValueStore.KeyValueStoreError({ method, message: "disk on fire" })) })
+        KeyValueStore.make({
+          ...values,
+          [method]: () => Effect.fail(new KeyValueStore.KeyValueStoreError({ method, message: "disk on fire" }))
+        })
       const error = yield* Effect.flip(open.pipe(Effect.provideService(KeyValueStore.KeyValueStore, broken("get"))))
       assert.strictEqual(error.message, "peer store: read failed")
       yield* Effect.gen(function*() {

@@ -38,7 +38,11 @@ describe("Libp2pLogger", () => {
     log("too few %s")
     log(new Error("alone"))
     log("%p", undefined)
-    log("%p", { toString: () => { throw new Error("no text") } })
+    log("%p", {
+      toString: () => {
+        throw new Error("no text")
+      }
+    })
     assert.strictEqual(lines[0], "Debug libp2p:tcp 12D3 /ip4/127.0.0.1 100% 5T")
     assert.match(lines[1] ?? "", /^Debug libp2p:tcp \{ a: 1 \} and %z z more$/)
     assert.deepStrictEqual(lines.slice(2), [

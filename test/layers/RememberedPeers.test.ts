@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { DateTime, Effect, Layer, Option, Queue } from "effect"
+import { DateTime, Effect, Layer, Queue } from "effect"
 import { TestClock } from "effect/testing"
 import * as RememberedPeers from "../../src/layers/RememberedPeers.ts"
 import type { Multiaddr, PeerId } from "../../src/schema/Peer.ts"
@@ -13,7 +13,11 @@ const remembered = (n: number): RememberedPeer => ({
 })
 
 const storeOf = (peers: ReadonlyArray<RememberedPeer>) =>
-  Layer.succeed(PeerStore, { remember: () => Effect.void, get: () => Effect.succeed(Option.none()), peers: Effect.sync(() => peers) })
+  Layer.succeed(PeerStore, {
+    remember: () => Effect.void,
+    get: () => Effect.succeedNone,
+    peers: Effect.sync(() => peers)
+  })
 
 const over = (peers: ReadonlyArray<RememberedPeer>) =>
   RememberedPeers.layer.pipe(Layer.provide(storeOf(peers)), Layer.provideMerge(Layer.fresh(Discovery.layer)))

@@ -112,7 +112,11 @@ describe("NetworkOptions", () => {
   it.effect("says what is wrong in the environment, by variable", () =>
     Effect.gen(function*() {
       const problems = yield* problemsOf(
-        NetworkOptions.decodeEnvironment({ CODIO_LISTEN_PORT: "abc", CODIO_ENABLE_MDNS: "yes", CODIO_DIAL_TIMEOUT: "-1 seconds" })
+        NetworkOptions.decodeEnvironment({
+          CODIO_LISTEN_PORT: "abc",
+          CODIO_ENABLE_MDNS: "yes",
+          CODIO_DIAL_TIMEOUT: "-1 seconds"
+        })
       )
       assert.deepStrictEqual<unknown>([...problems].sort(), [
         "CODIO_DIAL_TIMEOUT: expected a duration above zero such as \"30 seconds\" or \"5 minutes\", got \"-1 seconds\"",
@@ -123,10 +127,13 @@ describe("NetworkOptions", () => {
 
   it.effect("refuses unknown options of a file and suggests the one that was meant", () =>
     Effect.gen(function*() {
-      assert.deepStrictEqual<unknown>(yield* problemsOf(NetworkOptions.decodeText("codio.json", "{\"listen-port\":1,\"colour\":2}")), [
-        "codio.json: listen-port: unknown option; did you mean listenPort?",
-        "codio.json: colour: unknown option"
-      ])
+      assert.deepStrictEqual<unknown>(
+        yield* problemsOf(NetworkOptions.decodeText("codio.json", "{\"listen-port\":1,\"colour\":2}")),
+        [
+          "codio.json: listen-port: unknown option; did you mean listenPort?",
+          "codio.json: colour: unknown option"
+        ]
+      )
     }))
 
   it.effect("refuses a file that is no JSON, or no object, in one line", () =>
@@ -136,9 +143,12 @@ describe("NetworkOptions", () => {
       assert.deepStrictEqual<unknown>(yield* problemsOf(NetworkOptions.decodeText("codio.json", "[1]")), [
         "codio.json: expected an object of options, got [1]"
       ])
-      assert.deepStrictEqual<unknown>(yield* problemsOf(NetworkOptions.decodeText("codio.json", "{\"bootstrapPeers\":[5],\"relayPeers\":\"x\"}")), [
-        "codio.json: relayPeers: expected a list of multiaddrs, got \"x\"",
-        "codio.json: bootstrapPeers: expected a multiaddr, got 5"
-      ])
+      assert.deepStrictEqual<unknown>(
+        yield* problemsOf(NetworkOptions.decodeText("codio.json", "{\"bootstrapPeers\":[5],\"relayPeers\":\"x\"}")),
+        [
+          "codio.json: relayPeers: expected a list of multiaddrs, got \"x\"",
+          "codio.json: bootstrapPeers: expected a multiaddr, got 5"
+        ]
+      )
     }))
 })

@@ -1,7 +1,8 @@
 /**
  * A process that takes the data directory of its first argument, prints `taken` or the reason why not, and stays until it is killed.
  */
-import { NodeFileSystem, NodePath } from "@effect/platform-node"
+import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
+import * as NodePath from "@effect/platform-node/NodePath"
 import { Console, Effect } from "effect"
 import * as DataDirectory from "../../src/layers/DataDirectory.ts"
 

@@ -1,0 +1,23 @@
+/**
+ * The node that the program runs: on libp2p.
+ */
+import { Effect, Layer } from "effect"
+import * as RelayServer from "../layers/RelayServer.ts"
+import { Network } from "../Network.ts"
+import { NetworkStartError } from "../schema/NetworkError.ts"
+import type { ProgramOptions } from "./options.ts"
+
+export { Network }
+
+/**
+ * A node with the options, and with a relay server where they ask for one.
+ */
+export const libp2pNode = ({ network, relayServer }: ProgramOptions): Layer.Layer<Network, NetworkStartError> => {
+  const node = Network.layer(network)
+  return relayServer
+    ? RelayServer.layer().pipe(
+      Layer.catch((reason) => Layer.effectDiscard(Effect.fail(new NetworkStartError({ reason })))),
+      Layer.provideMerge(node)
+    )
+    : node
+}

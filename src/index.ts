@@ -6,9 +6,11 @@
  */
 export * from "./Network.ts"
 
+export { agentVersion, protocolVersion, version } from "./schema/Agent.ts"
 export * as CodioMessage from "./schema/CodioMessage.ts"
 export * as ContentKey from "./schema/Content.ts"
 export { Provider } from "./schema/Content.ts"
+export * as LogFilter from "./schema/LogFilter.ts"
 export * from "./schema/NetworkError.ts"
 export * from "./schema/NetworkEvent.ts"
 export * as NetworkOptions from "./schema/NetworkOptions.ts"
@@ -28,5 +30,3 @@ export * from "./services/PeerTable.ts"
 export * from "./services/Protocols.ts"
 export * from "./services/ReconnectPolicy.ts"
 export * from "./services/Transport.ts"
-
-export { agentVersion, protocolVersion, version } from "./schema/Agent.ts"

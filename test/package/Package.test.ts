@@ -1,0 +1,133 @@
+/**
+ * The package as it is published: built and packed once, then judged by publint and attw, and used in an empty project.
+ */
+import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import { spawn } from "node:child_process"
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { delimiter, dirname, join } from "node:path"
+import { publint } from "publint"
+import { formatMessage } from "publint/utils"
+
+const root = join(import.meta.dirname, "../..")
+const work = mkdtempSync(join(tmpdir(), "codio-network-package-"))
+const project = join(work, "project")
+const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
+
+let tarball: string
+let files: ReadonlyArray<string>
+
+beforeAll(async () => {
+  const packed = await run("npm", ["pack", "--json", "--pack-destination", work], root)
+  assert.strictEqual(packed.code, 0, packed.output)
+  // The build's own output stands before the JSON.
+  const [entry] = JSON.parse(packed.stdout.slice(packed.stdout.indexOf("[\n")))
+  tarball = join(work, entry.filename)
+  files = entry.files.map((file: { readonly path: string }) => file.path)
+}, 120_000)
+
+afterAll(() => rmSync(work, { recursive: true, force: true }))
+
+describe("the tarball", () => {
+  it("holds the compiled library, its source, its licence and nothing else", () => {
+    const named = ["package.json", "README.md", "LICENSE", "CHANGELOG.md", "dist/index.js", "dist/index.d.ts", "dist/cli/bin.js", "src/index.ts"]
+    assert.deepStrictEqual(named.filter((file) => !files.includes(file)), [])
+    assert.deepStrictEqual(files.filter((file) => !named.includes(file) && !/^dist\/.+\.(js|d\.ts)(\.map)?$|^src\/.+\.ts$/.test(file)), [])
+  })
+
+  it("is clean for publint", async () => {
+    const bytes = readFileSync(tarball)
+    const { messages, pkg } = await publint({ strict: true, pack: { tarball: new Uint8Array(bytes).buffer } })
+    assert.deepStrictEqual(messages.map((message) => formatMessage(message, pkg, { color: false })), [])
+  })
+
+  it("is clean for attw", { timeout: 60_000 }, async () => {
+    const attw = join(root, "node_modules/@arethetypeswrong/cli/dist/index.js")
+    const { code, output } = await run(process.execPath, [attw, tarball, "--profile", "esm-only", "--no-color", "--no-emoji"], work)
+    assert.strictEqual(code, 0, output)
+  })
+})
+
+describe("an empty project", () => {
+  beforeAll(async () => {
+    writeFileSync(join(work, "package.json"), "{}")
+    const peers = Object.keys(manifest.peerDependencies).map((name) => `${name}@${manifest.devDependencies[name]}`)
+    const installed = await run("npm", ["install", "--prefix", project, "--prefer-offline", "--no-audit", "--no-fund", tarball, ...peers], work)
+    assert.strictEqual(installed.code, 0, installed.output)
+    writeFileSync(join(project, "program.ts"), firstProgram())
+    writeFileSync(join(project, "package.json"), JSON.stringify({ ...JSON.parse(readFileSync(join(project, "package.json"), "utf8")), type: "module" }))
+  }, 120_000)
+
+  it("type-checks the README's first program", { timeout: 60_000 }, async () => {
+    const compilerOptions = {
+      target: "es2024",
+      lib: ["es2024", "esnext.disposable", "dom"],
+      module: "nodenext",
+      strict: true,
+      noEmit: true,
+      skipLibCheck: true,
+      types: ["node"],
+      typeRoots: [join(root, "node_modules/@types")]
+    }
+    writeFileSync(join(project, "tsconfig.json"), JSON.stringify({ compilerOptions, files: ["program.ts"] }))
+    const { code, output } = await run(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", "."], project)
+    assert.strictEqual(code, 0, output)
+  })
+
+  it("runs the README's first program to its end", { timeout: 60_000 }, async () => {
+    const { code, output, stdout } = await run(process.execPath, ["program.ts"], project)
+    assert.strictEqual(code, 0, output)
+    assert.notStrictEqual(stdout, "", output)
+  })
+
+  it("has the command codio, which knows its version", { timeout: 60_000 }, async () => {
+    const { code, output, stdout } = await run(join(project, "node_modules/.bin/codio"), ["--version"], project)
+    assert.strictEqual(code, 0, output)
+    assert.include(stdout, manifest.version)
+  })
+
+  it("imports each entry point, and only those", { timeout: 60_000 }, async () => {
+    const names = Object.keys(manifest.exports).filter((name) => name !== "./package.json").map((name) => join("codio-network", name))
+    const all = await run(process.execPath, ["-e", `await Promise.all(${JSON.stringify(names)}.map((name) => import(name)))`], project)
+    assert.strictEqual(all.code, 0, all.output)
+    const inside = await run(process.execPath, ["-e", `await import("codio-network/dist/index.js")`], project)
+    assert.include(inside.output, "ERR_PACKAGE_PATH_NOT_EXPORTED")
+  })
+})
+
+// internal -------------------------------------------------------------------------------------------------------------------------------
+
+/** The first block of code after its marker in the README, as a reader copies it. */
+function firstProgram(): string {
+  const program = /<!-- first-program -->\s*```ts\n([\s\S]*?)```/.exec(readFileSync(join(root, "README.md"), "utf8"))?.[1]
+  if (program === undefined) throw new Error("README.md has no program after <!-- first-program -->")
+  return program
+}
+
+interface Ended {
+  readonly code: number
+  readonly stdout: string
+  readonly output: string
+}
+
+function run(command: string, args: ReadonlyArray<string>, cwd: string): Promise<Ended> {
+  // The node that runs the specs comes first, as a user's own would; npm's settings of the outer run stay outside.
+  const inherited = Object.entries(process.env).filter(([name]) => !/^(npm_|CODIO_)/i.test(name))
+  const env = { ...Object.fromEntries(inherited), PATH: `${dirname(process.execPath)}${delimiter}${process.env.PATH}`, NO_COLOR: "1", FORCE_COLOR: "0" }
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"] })
+    let stdout = ""
+    let output = ""
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      stdout += text
+      output += text
+    })
+    child.stderr.setEncoding("utf8").on("data", (text: string) => (output += text))
+    const late = setTimeout(() => child.kill("SIGKILL"), 100_000)
+    child.on("error", reject)
+    child.on("close", (code, signal) => {
+      clearTimeout(late)
+      resolve({ code: code ?? -1, stdout, output: `${output}\n${command}: ${signal ?? `exit code ${code}`}` })
+    })
+  })
+}

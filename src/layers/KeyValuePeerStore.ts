@@ -5,7 +5,7 @@
  * loses at most the last 30 s. A snapshot that does not decode is ignored with a warning, and replaced by the next one; one that cannot be
  * read fails the start, since writing over it could lose a good one.
  */
-import { DateTime, Effect, Layer, Option, Schedule, Schema } from "effect"
+import { Clock, DateTime, Effect, Layer, Option, Schedule, Schema } from "effect"
 import { KeyValueStore } from "effect/persistence"
 import { PeerStoreError } from "../schema/NetworkError.ts"
 import { Multiaddr, PeerId, withoutPeer } from "../schema/Peer.ts"
@@ -46,7 +46,9 @@ export const make = Effect.gen(function*() {
 
   return PeerStore.of({
     remember: (peer, address) =>
-      Effect.map(DateTime.now, (lastSeen) => {
+      Effect.map(Clock.currentTimeMillis, (now) => {
+        // A test clock may stand between two milliseconds; a time on disk is whole.
+        const lastSeen = DateTime.makeUnsafe(Math.floor(now))
         const place = withoutPeer(address)
         const others = (peers.get(peer)?.addresses ?? []).filter((other) => other !== place)
         peers.delete(peer)

@@ -1,7 +1,7 @@
 /**
  * `Protocols` over the transport's streams and the table's holds.
  */
-import { Effect, Layer } from "effect"
+import { Effect, Layer, Result } from "effect"
 import type { PeerId, ProtocolId } from "../schema/Peer.ts"
 import { PeerTable } from "../services/PeerTable.ts"
 import { Protocols } from "../services/Protocols.ts"
@@ -19,7 +19,7 @@ export const make = Effect.gen(function*() {
         const { peer } = stream.connection
         return Effect.gen(function*() {
           // The stream may come before the pump has taken the connection; nobody is served who has no place in the table.
-          yield* Effect.tapError(table.admit(stream.connection), () => stream.connection.close)
+          if (Result.isFailure(yield* Effect.result(table.admit(stream.connection)))) return yield* stream.connection.close
           yield* table.attend(peer)
           yield* handler(stream)
         }).pipe(

@@ -1,0 +1,111 @@
+/**
+ * `npm run bench`: plain js-libp2p against this library, two processes each over loopback, interleaved in one run. Prints medians of five and their
+ * ratios; above 1 ours is the faster. Asserts nothing: the figures of one machine say little about another, the ratios more.
+ */
+import { type ChildProcess, fork, spawnSync } from "node:child_process"
+import { once } from "node:events"
+import { cpus } from "node:os"
+import { join } from "node:path"
+import type { FromClient, FromServer, Row } from "./protocol.ts"
+
+const rounds = 5
+const sides = ["plain", "ours"] as const
+type Side = typeof sides[number]
+
+const rows: ReadonlyArray<{ readonly row: Row | "start"; readonly label: string; readonly unit: string }> = [
+  { row: "upload", label: "one stream, client to server", unit: "MiB/s" },
+  { row: "download", label: "one stream, server to client", unit: "MiB/s" },
+  { row: "fresh", label: "1 KiB requests, a stream each", unit: "1/s" },
+  { row: "long", label: "1 KiB requests on one stream", unit: "1/s" },
+  { row: "dial", label: "dial and identify", unit: "1/s" },
+  { row: "start", label: "start to listening, all modules", unit: "1/s" }
+]
+
+const build = spawnSync(process.execPath, [join(import.meta.dirname, "../scripts/build.mjs")], { stdio: "inherit" })
+if (build.status !== 0) process.exit(build.status ?? 1)
+
+const children: Array<ChildProcess> = []
+process.on("exit", () => {
+  for (const child of children) child.kill("SIGKILL")
+})
+
+const clients = {} as Record<Side, ChildProcess>
+for (const side of sides) {
+  const server = start(`${side}.ts`, ["server"])
+  const { address } = await message<FromServer>(server)
+  clients[side] = start(`${side}.ts`, ["client", address])
+  await message<FromClient>(clients[side])
+}
+
+const results = new Map(rows.map(({ row }) => [row, { plain: [] as Array<number>, ours: [] as Array<number> }]))
+console.log(`Node ${process.version}, ${cpus().length} cores; each side ${rounds} times after one to warm up\n`)
+for (let round = 0; round <= rounds; round++) {
+  process.stderr.write(round === 0 ? "warming up ..." : ` ${round} of ${rounds} ...`)
+  for (const { row } of rows) {
+    // Who goes first alternates, so that neither always finds the machine as the other left it.
+    for (const side of round % 2 === 0 ? sides : sides.toReversed()) {
+      const value = row === "start" ? await measureStart(side) : await measure(side, row)
+      if (round > 0) results.get(row)![side].push(value)
+    }
+  }
+}
+process.stderr.write("\n\n")
+
+console.log(line("", "plain", "ours", "", "ours / plain"))
+for (const { label, row, unit } of rows) {
+  const { ours, plain } = results.get(row)!
+  const spread = ours.map((value, index) => value / plain[index]!).sort((a, b) => a - b)
+  const ratio = median(ours) / median(plain)
+  console.log(line(label, show(median(plain)), show(median(ours)), unit, `${ratio.toFixed(2)}  (${spread[0]!.toFixed(2)} to ${spread.at(-1)!.toFixed(2)})`))
+}
+process.exit(0)
+
+// internal -------------------------------------------------------------------------------------------------------------------------------
+
+function start(file: string, args: ReadonlyArray<string>): ChildProcess {
+  const child = fork(join(import.meta.dirname, file), args, { stdio: ["ignore", "inherit", "inherit", "ipc"] })
+  child.once("exit", (code) => {
+    if (code === null || code === 0) return
+    console.error(`${file} ${args[0] ?? ""}: exit code ${code}`)
+    process.exit(1)
+  })
+  children.push(child)
+  return child
+}
+
+async function message<A>(child: ChildProcess): Promise<A> {
+  const [received] = await once(child, "message", { signal: AbortSignal.timeout(60_000) })
+  return received
+}
+
+async function measure(side: Side, row: Row): Promise<number> {
+  const answer = message<FromClient>(clients[side])
+  clients[side].send({ row })
+  const result = await answer
+  if ("value" in result) return result.value
+  throw new Error(`${side}, ${row}: ${"problem" in result ? result.problem : "no result"}`)
+}
+
+async function measureStart(side: Side): Promise<number> {
+  const began = performance.now()
+  const child = start(`start-${side}.mjs`, [])
+  await message<FromServer>(child)
+  const seconds = (performance.now() - began) / 1000
+  const gone = once(child, "exit")
+  child.kill("SIGKILL")
+  await gone
+  children.splice(children.indexOf(child), 1)
+  return 1 / seconds
+}
+
+function median(values: ReadonlyArray<number>): number {
+  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)]!
+}
+
+function show(value: number): string {
+  return value >= 100 ? value.toFixed(0) : value.toFixed(1)
+}
+
+function line(label: string, plain: string, ours: string, unit: string, ratio: string): string {
+  return `${label.padEnd(32)}${plain.padStart(8)}${ours.padStart(8)} ${unit.padEnd(6)}  ${ratio}`
+}

@@ -1,0 +1,16 @@
+/** A node of ours with its defaults; tells when it listens. */
+import { Effect } from "effect"
+import { Network } from "../dist/index.js"
+
+const program = Effect.gen(function*() {
+  const network = yield* Network.make({ listenAddresses: ["/ip4/127.0.0.1/tcp/0"] })
+  const [address] = yield* network.addresses
+  process.send?.({ address })
+  yield* Effect.never
+})
+
+process.on("disconnect", () => process.exit(0))
+Effect.runPromise(Effect.scoped(program)).catch((error) => {
+  console.error(error)
+  process.exit(1)
+})

@@ -11,14 +11,22 @@ import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { Cause, Console, Effect, Exit, Layer, Runtime } from "effect"
 import { run } from "./codio.ts"
-import { OutputClosed } from "./start.ts"
+import { Reader } from "./start.ts"
 
 /** Leaves a tenth of the two seconds for the process itself. */
 const stopMillisMax = 1800
 
-const outputClosed = Effect.callback<void>((resume) => {
-  process.stdout.once("error", () => resume(Effect.void))
-})
+const reader = {
+  gone: Effect.callback<void>((resume) => {
+    process.stdout.once("error", () => resume(Effect.void))
+  }),
+  ready: Effect.callback<void>((resume) => {
+    if (!process.stdout.writableNeedDrain) return resume(Effect.void)
+    const drained = () => resume(Effect.void)
+    process.stdout.once("drain", drained)
+    return Effect.sync(() => process.stdout.off("drain", drained))
+  })
+}
 
 // Whoever read the output may leave first; a stream without a listener would throw.
 process.stdout.on("error", () => {})
@@ -36,7 +44,7 @@ process.on("SIGTERM", onSignal)
 run(process.argv.slice(2)).pipe(
   // A bug, and the one case in which a stack helps.
   Effect.tapCause((cause) => Cause.hasDies(cause) ? Console.error(Cause.pretty(cause)) : Effect.void),
-  Effect.provide(Layer.merge(NodeServices.layer, Layer.succeed(OutputClosed, outputClosed))),
+  Effect.provide(Layer.merge(NodeServices.layer, Layer.succeed(Reader, reader))),
   NodeRuntime.runMain({
     disableErrorReporting: true,
     teardown: (exit) => {

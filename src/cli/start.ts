@@ -19,9 +19,14 @@ export const Node = Context.Reference<
   { defaultValue: () => undefined }
 )
 
-/** Completes when nobody reads the program's output any more, which ends it. Never, unless replaced. */
-export const OutputClosed = Context.Reference<Effect.Effect<void>>("codio-network/cli/OutputClosed", {
-  defaultValue: () => Effect.never
+/** What the program knows of whoever reads its output. Replaced by `bin.ts`. */
+export const Reader = Context.Reference<{
+  /** Completes when nobody reads any more, which ends the program. */
+  readonly gone: Effect.Effect<void>
+  /** Completes when what was printed has been taken, so that a slow reader does not fill the memory. */
+  readonly ready: Effect.Effect<void>
+}>("codio-network/cli/Reader", {
+  defaultValue: () => ({ gone: Effect.never, ready: Effect.void })
 })
 
 /**
@@ -73,7 +78,7 @@ const printer = (json: boolean): Print => (report) =>
 
 const report = (network: Network["Service"], print: Print) =>
   Effect.scoped(Effect.gen(function*() {
-    // Forked at once, so that it has subscribed before the table is read. It keeps what NetworkEvents would: the newest 1024.
+    // Forked at once, so that it has subscribed before the table is read. For a slow reader it keeps the newest 1024.
     const events = yield* Queue.sliding<NetworkEvent>(1024)
     yield* Effect.forkScoped(Stream.runForEach(network.events, (event) => Queue.offer(events, event)), {
       startImmediately: true
@@ -81,10 +86,12 @@ const report = (network: Network["Service"], print: Print) =>
     yield* print({ _tag: "Started", peer: network.localPeer, addresses: yield* network.addresses })
     const news = makeNews(yield* network.peers)
     yield* Effect.forEach(news.present, print, { discard: true })
+    const { gone, ready } = yield* Reader
     yield* Queue.take(events).pipe(
       Effect.flatMap((event) => news.isNew(event) ? print(event) : Effect.void),
+      Effect.andThen(ready),
       Effect.forever,
-      Effect.raceFirst(yield* OutputClosed)
+      Effect.raceFirst(gone)
     )
   }))
 

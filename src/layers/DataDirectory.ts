@@ -44,7 +44,6 @@ import { NetworkConfig } from "../services/NetworkConfig.ts"
 export const make = Effect.fnUntraced(function*(
   directory: string
 ): Effect.fn.Return<KeyValueStore.KeyValueStore, DataDirectoryError, FileSystem.FileSystem | Path.Path | Scope.Scope> {
-  const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const root = path.resolve(directory)
   const store = path.join(root, "store")
@@ -55,9 +54,9 @@ export const make = Effect.fnUntraced(function*(
       cause: error
     })
 
-  yield* fs.makeDirectory(root, { recursive: true, mode: 0o700 }).pipe(Effect.mapError(failed("cannot be created")))
+  yield* makeDirectory(root).pipe(Effect.mapError(failed("cannot be created")))
   yield* lock(root)
-  return yield* fs.makeDirectory(store, { recursive: true, mode: 0o700 }).pipe(
+  return yield* makeDirectory(store).pipe(
     Effect.andThen(removeTemporary(store)),
     Effect.andThen(fileStore(store)),
     Effect.mapError(failed("cannot be written"))
@@ -82,6 +81,24 @@ export const layer: Layer.Layer<
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
+
+// Node's own recursive form never ends where the system says that there is no such place, as below /proc.
+const makeDirectory = (
+  directory: string
+): Effect.Effect<void, PlatformError.PlatformError, FileSystem.FileSystem | Path.Path> =>
+  Effect.gen(function*() {
+    const fs = yield* FileSystem.FileSystem
+    const parent = (yield* Path.Path).dirname(directory)
+    const make = fs.makeDirectory(directory, { mode: 0o700 })
+    yield* make.pipe(
+      Effect.catchReason("PlatformError", "NotFound", (_, missing) =>
+        Effect.flatMap(fs.exists(parent), (exists) =>
+          exists || parent === directory ? Effect.fail(missing) : Effect.andThen(makeDirectory(parent), make))),
+      Effect.catchReason("PlatformError", "AlreadyExists", (_, taken) =>
+        Effect.flatMap(fs.stat(directory), ({ type }) =>
+          type === "Directory" ? Effect.void : Effect.fail(taken)))
+    )
+  })
 
 const Owner = Schema.fromJsonString(Schema.Struct({ pid: Schema.Int, host: Schema.String }))
 

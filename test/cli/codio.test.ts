@@ -4,7 +4,7 @@ import { DateTime, Deferred, Duration, Effect, Exit, Fiber, FileSystem, Layer, P
 import { TestClock, TestConsole } from "effect/testing"
 import { run } from "../../src/cli/codio.ts"
 import { Environment, type ProgramOptions } from "../../src/cli/options.ts"
-import { Node, OutputClosed } from "../../src/cli/start.ts"
+import { Node, Reader } from "../../src/cli/start.ts"
 import { Network } from "../../src/Network.ts"
 import { HostError, NetworkStartError } from "../../src/schema/NetworkError.ts"
 import {
@@ -120,7 +120,7 @@ const linesOf = (args: ReadonlyArray<string>, drive: (node: Effect.Success<typeo
     const fiber = yield* run(["start", ...args]).pipe(
       Effect.provideService(Node, node.node),
       Effect.provideService(Environment, {}),
-      Effect.provideService(OutputClosed, Deferred.await(closed)),
+      Effect.provideService(Reader, { gone: Deferred.await(closed), ready: Effect.void }),
       Effect.forkChild
     )
     yield* node.up
@@ -349,7 +349,7 @@ describe("codio start", () => {
       const fiber = yield* run(["start", "--json"]).pipe(
         Effect.provideService(Node, node.node),
         Effect.provideService(Environment, {}),
-        Effect.provideService(OutputClosed, Deferred.await(closed)),
+        Effect.provideService(Reader, { gone: Deferred.await(closed), ready: Effect.void }),
         Effect.forkChild
       )
       yield* node.up
@@ -367,6 +367,26 @@ describe("codio start", () => {
         "peer-disconnected",
         "stopped"
       ])
+    }).pipe(Effect.provide([NodeServices.layer, TestConsole.layer])))
+
+  it.effect("prints the next line only when the reader has taken the last one", () =>
+    Effect.gen(function*() {
+      const node = yield* fake
+      const taken = yield* Deferred.make<void>()
+      const fiber = yield* run(["start"]).pipe(
+        Effect.provideService(Node, node.node),
+        Effect.provideService(Environment, {}),
+        Effect.provideService(Reader, { gone: Effect.never, ready: Deferred.await(taken) }),
+        Effect.forkChild
+      )
+      yield* node.up
+      yield* node.tell(...happenings)
+      yield* printed("connected")
+      yield* TestClock.adjust("1 minute")
+      assert.match(String((yield* TestConsole.logLines).at(-1)), / connected /)
+      yield* Deferred.succeed(taken, undefined)
+      yield* printed("disconnected")
+      yield* Fiber.interrupt(fiber)
     }).pipe(Effect.provide([NodeServices.layer, TestConsole.layer])))
 
   it.effect("lets the node go and says so when it is interrupted", () =>

@@ -138,6 +138,10 @@ describe("DataDirectory", () => {
       )
       const isFile = yield* Effect.flip(Effect.scoped(DataDirectory.make(file)))
       assert.match(isFile.message, /^data directory .*file: cannot be created: EEXIST: [^\n]*$/)
+      // Where there is a /proc, nothing can be created below it; Node's own recursive form would never end there.
+      const impossible = (yield* fs.exists("/proc/self")) ? "/proc/codio/data" : path.join(file, "codio", "data")
+      const nowhere = yield* Effect.flip(Effect.scoped(DataDirectory.make(impossible)))
+      assert.match(nowhere.message, /^data directory .*codio\/data: cannot be created: [^\n]*$/)
       yield* fs.writeFileString(
         path.join(directory, "lock"),
         "this is not an empty file, and not one of SQLite's either"

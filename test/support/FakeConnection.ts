@@ -1,7 +1,7 @@
 /**
  * Connections that exist only as far as the peer table looks at them.
  */
-import { Effect, Option } from "effect"
+import { Effect } from "effect"
 import { base58btc } from "multiformats/bases/base58"
 import * as Digest from "multiformats/hashes/digest"
 import { sha256 } from "multiformats/hashes/sha2"
@@ -32,7 +32,8 @@ export const make = (peer: PeerId, options: { readonly inbound?: boolean } = {})
     path: Effect.succeed({ _tag: "Direct" }),
     isOpen: Effect.sync(() => state.open),
     activeStreams: Effect.sync(() => state.activeStreams),
-    remote: Effect.succeedNone as Effect.Effect<Option.Option<never>>,
+    // Other software, to which no goodbye is said.
+    remote: Effect.succeedSome({ protocolVersion: "", agentVersion: "fake", protocols: [], listenAddresses: [] }),
     open: () => Effect.die("a fake connection opens no streams"),
     close: Effect.sync(() => {
       state.open = false

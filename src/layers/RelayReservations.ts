@@ -198,9 +198,9 @@ export const make = Effect.gen(function*() {
       const fiber = yield* FiberMap.run(loops, peer, Effect.scoped(serve(peer, configured)))
       run(Effect.andThen(
         Fiber.await(fiber),
-        Effect.suspend(() => {
+        Effect.flatMap(Clock.currentTimeMillis, (now) => {
           for (const [id, until] of resting) if (until <= now) resting.delete(id)
-          resting.set(peer, Date.now() + Duration.toMillis(Duration.fromInputUnsafe(policy.rest)))
+          resting.set(peer, now + Duration.toMillis(Duration.fromInputUnsafe(policy.rest)))
           return consider
         })
       ))

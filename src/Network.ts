@@ -1,7 +1,9 @@
 /**
  * The roof: a node, and everything a program needs of it, behind one service.
  */
-import { NodeFileSystem, NodePath } from "@effect/platform-node"
+// Not from its index, which loads everything that it has.
+import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
+import * as NodePath from "@effect/platform-node/NodePath"
 import type { Duration, Scope, Stream } from "effect"
 import { Context, Effect, Layer, Option, Schema } from "effect"
 import * as BootstrapDiscovery from "./layers/BootstrapDiscovery.ts"

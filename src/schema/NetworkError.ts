@@ -347,7 +347,8 @@ export class DataDirectoryError extends Schema.TaggedError<DataDirectoryError>()
 export class PeerStoreError extends Schema.TaggedError<PeerStoreError>()("PeerStoreError", { operation: Schema.String, ...cause }) {
   readonly isRetryable = true
   override get message() {
-    return `peer store: ${this.operation} failed`
+    const why = this.cause instanceof Error ? `: ${this.cause.message}` : ""
+    return `peer store: ${this.operation} failed${why}; check that the data directory can be read and written`
   }
 }
 

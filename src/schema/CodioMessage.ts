@@ -90,8 +90,12 @@ function unframe<A>(
   if (end === -1 || end >= prefixBytesMax) {
     return bytes.length < prefixBytesMax ? Result.succeed(undefined) : malformed("the length does not end")
   }
+  // A length has one spelling only; multiformats throws for the others.
+  if (end > 0 && bytes[end] === 0) return malformed("the length has bytes that say nothing")
   const [length, prefix] = varint.decode(bytes)
-  if (length > headerBytesMax) return Result.fail(new MessageError({ reason: { _tag: "TooLarge", bytes: length, limit: headerBytesMax } }))
+  if (length > headerBytesMax) {
+    return Result.fail(new MessageError({ reason: { _tag: "TooLarge", bytes: length, limit: headerBytesMax } }))
+  }
   if (bytes.length < prefix + length) return Result.succeed(undefined)
   let value: unknown
   try {

@@ -180,7 +180,8 @@ function problems(
       )
     }
   }
-  return [...out.values()]
+  // What was given may hold line breaks, which a name or an address in a JSON text can.
+  return [...out.values()].map(oneLine)
 }
 
 function show(value: unknown): string {

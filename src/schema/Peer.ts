@@ -29,7 +29,9 @@ export type Multiaddr = typeof Multiaddr.Type
  * The name under which a protocol is negotiated, such as `/codio/1.0.0`. It begins with a slash and holds no white space.
  */
 export const ProtocolId = Schema.String.check(
-  Schema.isPattern(/^\/\S{1,255}$/, { message: "expected a protocol id: a slash, then 1 to 255 characters without spaces" })
+  Schema.isPattern(/^\/\S{1,255}$/, {
+    message: "expected a protocol id: a slash, then 1 to 255 characters without spaces"
+  })
 ).pipe(Schema.brand("ProtocolId"))
 export type ProtocolId = typeof ProtocolId.Type
 
@@ -160,12 +162,21 @@ export const interestRank = (interest: Interest): number => interests.indexOf(in
 // ---------------------------------------------------------------------------------------------------------------------
 
 function peerIdProblem(text: string): string | undefined {
+  const problem = `"${text}" is not a peer id: expected base58 text such as 12D3KooW...`
   try {
-    Digest.decode(base58btc.baseDecode(text))
-    return undefined
+    return isOfKey(Digest.decode(base58btc.baseDecode(text))) ? undefined : problem
   } catch {
-    return `"${text}" is not a peer id: expected base58 text such as 12D3KooW...`
+    return problem
   }
+}
+
+// Short keys stand for themselves, in protobuf with their type (Ed25519 1, secp256k1 2) and length; of others it is the sha2-256.
+function isOfKey({ code, digest }: Digest.Digest<number, number>): boolean {
+  if (code === 0x12) return digest.length === 32
+  if (code !== 0 || digest[0] !== 0x08 || digest[2] !== 0x12) return false
+  return digest[1] === 1
+    ? digest[3] === 32 && digest.length === 36
+    : digest[1] === 2 && digest[3] === 33 && digest.length === 37
 }
 
 function multiaddrProblem(text: string): string | undefined {

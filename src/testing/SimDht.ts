@@ -17,7 +17,11 @@ export const make = Effect.gen(function*() {
   const network = yield* SimNetwork
   const { addresses, localPeer } = yield* Transport
   const nodes = nodesOf(network)
-  const self: Node = { peer: localPeer, records: new Map(), says: Effect.map(addresses, (addresses) => ({ id: localPeer, addresses })) }
+  const self: Node = {
+    peer: localPeer,
+    records: new Map(),
+    says: Effect.map(addresses, (addresses) => ({ id: localPeer, addresses }))
+  }
   const intents = new Set<ContentKey>()
   /** The nodes that have this node's records. */
   let holders = new Set<Node>()
@@ -69,7 +73,9 @@ export const make = Effect.gen(function*() {
   yield* network.watch(() => {
     if (intents.size > 0 && waves().flat().some((node) => !holders.has(node))) changed.openUnsafe()
   })
-  const isDue = Effect.suspend(() => intents.size === 0 ? changed.await : Effect.timeoutOption(changed.await, republishInterval))
+  const isDue = Effect.suspend(() =>
+    intents.size === 0 ? changed.await : Effect.timeoutOption(changed.await, republishInterval)
+  )
   yield* Effect.andThen(isDue, Effect.andThen(changed.close, announce)).pipe(
     Effect.forever,
     Effect.forkScoped({ startImmediately: true })
@@ -89,8 +95,11 @@ export const make = Effect.gen(function*() {
     })
 
   const recordsOf = (node: Node, key: ContentKey): Effect.Effect<ReadonlyArray<Provider>> =>
-    Effect.map(Clock.currentTimeMillis, (now) =>
-      [...node.records.get(key)?.values() ?? []].filter(({ until }) => now < until).map(({ provider }) => provider))
+    Effect.map(
+      Clock.currentTimeMillis,
+      (now) =>
+        [...node.records.get(key)?.values() ?? []].filter(({ until }) => now < until).map(({ provider }) => provider)
+    )
 
   return Dht.of({
     startProviding: (key) =>

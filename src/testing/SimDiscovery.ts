@@ -36,16 +36,23 @@ export const make = Effect.fnUntraced(function*(options: SimDiscoveryOptions = {
     network.delay,
     () => [...members].filter((member) => member !== self && network.reaches(localPeer, member.peer))
   )
-  const announces = Effect.flatMap(others, (others) => Effect.forEach(others, (other) => tells(self, other), { discard: true }))
-  const asks = Effect.flatMap(others, (others) => Effect.forEach(others, (other) => tells(other, self), { discard: true }))
+  const announces = Effect.flatMap(
+    others,
+    (others) => Effect.forEach(others, (other) => tells(self, other), { discard: true })
+  )
+  const asks = Effect.flatMap(
+    others,
+    (others) => Effect.forEach(others, (other) => tells(other, self), { discard: true })
+  )
   yield* Effect.andThen(announces, Effect.repeat(asks, Schedule.spaced(options.interval ?? "3 seconds"))).pipe(
     Effect.forkScoped({ startImmediately: true })
   )
 })
 
 /** {@link make} with its own options. */
-export const layerWith = (options: SimDiscoveryOptions): Layer.Layer<never, never, SimNetwork | Transport | Discovery> =>
-  Layer.effectDiscard(make(options))
+export const layerWith = (
+  options: SimDiscoveryOptions
+): Layer.Layer<never, never, SimNetwork | Transport | Discovery> => Layer.effectDiscard(make(options))
 
 /** {@link make} with the defaults. */
 export const layer: Layer.Layer<never, never, SimNetwork | Transport | Discovery> = layerWith({})

@@ -65,7 +65,8 @@ export class SimNetwork extends Context.Service<SimNetwork, {
   /** Calls the listener, while the scope lives, when two nodes have a connection, and after each fault and each `heal`. */
   readonly watch: (listener: () => void) => Effect.Effect<void, never, Scope.Scope>
 }>()("codio-network/testing/SimNetwork") {
-  static readonly layer = (options?: SimNetworkOptions): Layer.Layer<SimNetwork> => Layer.effect(SimNetwork, make(options))
+  static readonly layer = (options?: SimNetworkOptions): Layer.Layer<SimNetwork> =>
+    Layer.effect(SimNetwork, make(options))
 
   /** The peer id of a name: the same in every run. A peer id stands for itself. */
   static readonly peerId = (node: SimNode): PeerId => peerIdOf(node)
@@ -332,7 +333,9 @@ export const make = Effect.fnUntraced(function*(options: SimNetworkOptions = {})
       Effect.acquireRelease(
         Effect.suspend(() => {
           if (endpoints.has(endpoint.peer)) {
-            return Effect.die(new Error(`SimNetwork: a node of the id ${endpoint.peer} (${endpoint.place}) is already running`))
+            return Effect.die(
+              new Error(`SimNetwork: a node of the id ${endpoint.peer} (${endpoint.place}) is already running`)
+            )
           }
           endpoints.set(endpoint.peer, endpoint)
           return Effect.void

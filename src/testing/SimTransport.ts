@@ -22,7 +22,8 @@ import {
   Semaphore,
   Stream
 } from "effect"
-import type { DialReason } from "../schema/NetworkError.ts"
+import { protocolVersion } from "../schema/Agent.ts"
+import type { DialReason, StreamReason } from "../schema/NetworkError.ts"
 import {
   Denied,
   DialedSelf,
@@ -39,7 +40,6 @@ import {
   Unreachable,
   WriteAfterEnd
 } from "../schema/NetworkError.ts"
-import type { StreamReason } from "../schema/NetworkError.ts"
 import {
   type DialTarget,
   type Direction,
@@ -53,7 +53,14 @@ import {
   withoutPeer,
   withPeer
 } from "../schema/Peer.ts"
-import { type ByteStream, type Connection, type ConnectionEvent, type GateRequest, type GateRule, Transport } from "../services/Transport.ts"
+import {
+  type ByteStream,
+  type Connection,
+  type ConnectionEvent,
+  type GateRequest,
+  type GateRule,
+  Transport
+} from "../services/Transport.ts"
 import { type LineEnd, SimNetwork } from "./SimNetwork.ts"
 
 /**
@@ -73,7 +80,7 @@ export const make = Effect.fnUntraced(function*(name: string) {
   let isStopped = false
 
   const identity = (): RemoteIdentity => ({
-    protocolVersion: "/codio/1.0.0",
+    protocolVersion,
     agentVersion: "codio-network/<sim>",
     protocols: ["/ipfs/id/1.0.0", "/ipfs/ping/1.0.0", ...handlers.keys()],
     listenAddresses: [place]
@@ -101,7 +108,9 @@ export const make = Effect.fnUntraced(function*(name: string) {
     end.onMessage = (message) => {
       if (message._tag !== "Finish") return
       const { identity: remote, peer } = message
-      if (ask?.({ stage: "peer", direction: "inbound", peer, remoteAddress: from }) !== true) return end.hangUp("refused")
+      if (ask?.({ stage: "peer", direction: "inbound", peer, remoteAddress: from }) !== true) {
+        return end.hangUp("refused")
+      }
       const live = establish(end, peer, "inbound", from)
       end.established()
       end.send({ _tag: "Identify", identity: identity() })
@@ -137,15 +146,23 @@ export const make = Effect.fnUntraced(function*(name: string) {
 
   const settled = (live: LiveConnection): Effect.Effect<Connection, DialReason> =>
     Effect.suspend(() =>
-      Deferred.isDoneUnsafe(live.settled) ? Effect.void : Effect.timeoutOption(Deferred.await(live.settled), identifyTimeout)
+      Deferred.isDoneUnsafe(live.settled)
+        ? Effect.void
+        : Effect.timeoutOption(Deferred.await(live.settled), identifyTimeout)
     ).pipe(
       Effect.andThen(Effect.yieldNow),
-      Effect.flatMap(() => live.isOpen || live.isIdentified ? Effect.succeed(live.connection) : Effect.fail(new Refused({})))
+      Effect.flatMap(() =>
+        live.isOpen || live.isIdentified ? Effect.succeed(live.connection) : Effect.fail(new Refused({}))
+      )
     )
 
   const dialPlace = (to: Multiaddr, expected: PeerId | undefined): Effect.Effect<Connection, DialReason> => {
     const supported = /^\/memory\/[^/]+$|^\/(ip4|ip6|dns|dns4|dns6|dnsaddr)\/[^/]+\/tcp\/\d+$/.test(to)
-    if (!supported) return Effect.fail(new InvalidAddress({ detail: `a simulated node cannot dial ${to}; its addresses are /memory/<name>` }))
+    if (!supported) {
+      return Effect.fail(
+        new InvalidAddress({ detail: `a simulated node cannot dial ${to}; its addresses are /memory/<name>` })
+      )
+    }
     return Effect.suspend(() => {
       let abort = () => {}
       return shake(to, expected, (end) => {
@@ -196,7 +213,10 @@ export const make = Effect.fnUntraced(function*(name: string) {
     localPeer,
     addresses: Effect.sync(() => isStopped ? [] : [address]),
     dial: (target) =>
-      Effect.mapError(Effect.suspend(() => dial(target)), (reason) => new DialError({ target: showTarget(target), reason })),
+      Effect.mapError(
+        Effect.suspend(() => dial(target)),
+        (reason) => new DialError({ target: showTarget(target), reason })
+      ),
     gate: (rule: GateRule) =>
       Effect.acquireRelease(
         Effect.gen(function*() {
@@ -218,7 +238,10 @@ export const make = Effect.fnUntraced(function*(name: string) {
     events,
     handle: Effect.fnUntraced(function*(protocol, handler) {
       if (!Schema.is(ProtocolId)(protocol)) {
-        return yield* new ProtocolError({ protocol, detail: "not a protocol id: expected a slash, then 1 to 255 characters without spaces" })
+        return yield* new ProtocolError({
+          protocol,
+          detail: "not a protocol id: expected a slash, then 1 to 255 characters without spaces"
+        })
       }
       const fibers = yield* FiberSet.make()
       const fork = yield* FiberSet.runtime(fibers)()
@@ -227,14 +250,18 @@ export const make = Effect.fnUntraced(function*(name: string) {
           later(Effect.suspend(() => handler(stream.byteStream))).pipe(
             Effect.onExit((exit) => Effect.sync(() => stream.finish(exit))),
             Effect.catchCause((cause) =>
-              Cause.hasInterruptsOnly(cause) ? Effect.void : Effect.logError(`the handler of ${protocol} died; its stream is reset`, cause)
+              Cause.hasInterruptsOnly(cause)
+                ? Effect.void
+                : Effect.logError(`the handler of ${protocol} died; its stream is reset`, cause)
             )
           )
         )
       }
       yield* Effect.acquireRelease(
         Effect.suspend(() => {
-          if (handlers.has(protocol)) return Effect.fail(new ProtocolError({ protocol, detail: "the protocol has a handler already" }))
+          if (handlers.has(protocol)) {
+            return Effect.fail(new ProtocolError({ protocol, detail: "the protocol has a handler already" }))
+          }
           handlers.set(protocol, answer)
           return Effect.void
         }),

@@ -49,7 +49,9 @@ export const layer = (
     Layer.provideMerge(Network.layerCore),
     Layer.provideMerge(SimDht.layer),
     Layer.provideMerge(SimTransport.layer(name)),
-    Layer.provide(Layer.mergeAll(Discovery.layer, KeyValuePeerStore.layer.pipe(Layer.provide(KeyValueStore.layerMemory)))),
+    Layer.provide(
+      Layer.mergeAll(Discovery.layer, KeyValuePeerStore.layer.pipe(Layer.provide(KeyValueStore.layerMemory)))
+    ),
     Layer.provideMerge(NetworkConfig.layer(config)),
     Layer.catch((reason) => Layer.effectContext(Effect.fail(new NetworkStartError({ reason }))))
   )
@@ -111,7 +113,7 @@ export const until = <E, R>(condition: Effect.Effect<boolean, E, R>): Effect.Eff
 
 const waitMillisMax = Duration.toMillis("5 minutes")
 
-const passing = (clock: Clock.Clock): (duration: Duration.Duration) => Effect.Effect<void> =>
-  (duration) => isTestClock(clock) ? clock.adjust(duration) : clock.sleep(duration)
+const passing = (clock: Clock.Clock): (duration: Duration.Duration) => Effect.Effect<void> => (duration) =>
+  isTestClock(clock) ? clock.adjust(duration) : clock.sleep(duration)
 
 const isTestClock = (clock: Clock.Clock): clock is TestClock.TestClock => "adjust" in clock

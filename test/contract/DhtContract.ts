@@ -32,7 +32,10 @@ export const dhtContract = <R, N extends DhtContractNode>(name: string, fixture:
     it.live(behaviour, () =>
       body().pipe(
         Effect.scoped,
-        Effect.timeoutOrElse({ duration: fixture.timeLimit, orElse: () => Effect.die(new Error("not done within the time limit")) }),
+        Effect.timeoutOrElse({
+          duration: fixture.timeLimit,
+          orElse: () => Effect.die(new Error("not done within the time limit"))
+        }),
         Effect.provide(fixture.layer)
       ), Duration.toMillis(Duration.fromInputUnsafe(fixture.timeLimit)) + 5_000)
 

@@ -3,7 +3,21 @@
  * holds for sockets and for the simulator alike.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Deferred, Duration, Effect, Exit, Fiber, Latch, Layer, Logger, Option, Queue, Scope, Stream } from "effect"
+import {
+  Cause,
+  Deferred,
+  Duration,
+  Effect,
+  Exit,
+  Fiber,
+  Latch,
+  type Layer,
+  Logger,
+  Option,
+  Queue,
+  Scope,
+  Stream
+} from "effect"
 import type { StreamError } from "../../src/schema/NetworkError.ts"
 import { type Multiaddr, type PeerId, peerOf, type ProtocolId, withoutPeer, withPeer } from "../../src/schema/Peer.ts"
 import type { ByteStream, Connection, ConnectionEvent, GateRequest, Transport } from "../../src/services/Transport.ts"
@@ -29,7 +43,10 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
     it.live(behaviour, () =>
       body().pipe(
         Effect.scoped,
-        Effect.timeoutOrElse({ duration: fixture.timeLimit, orElse: () => Effect.die(new Error(`not done within the time limit`)) }),
+        Effect.timeoutOrElse({
+          duration: fixture.timeLimit,
+          orElse: () => Effect.die(new Error(`not done within the time limit`))
+        }),
         Effect.provide(fixture.layer)
       ), Duration.toMillis(Duration.fromInputUnsafe(fixture.timeLimit)) + 5_000)
 
@@ -153,7 +170,9 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
           yield* again.close
           yield* eventually(
             "what opened has closed",
-            Effect.sync(() => [atAlice, atBob].every((log) => count(log, "Opened") > 0 && count(log, "Opened") === count(log, "Closed")))
+            Effect.sync(() =>
+              [atAlice, atBob].every((log) => count(log, "Opened") > 0 && count(log, "Opened") === count(log, "Closed"))
+            )
           )
         }))
     })
@@ -186,7 +205,9 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
           const asked = yield* gated(bob, (request) => request.stage !== "address")
           assert.include(["Refused", "Unreachable"], yield* dialReason(alice, yield* addressOf(bob)))
           yield* eventually("the rule is asked", Effect.sync(() => asked.length > 0))
-          assert.deepStrictEqual([...new Set(asked.map(({ direction, stage }) => `${direction} ${stage}`))], ["inbound address"])
+          assert.deepStrictEqual([...new Set(asked.map(({ direction, stage }) => `${direction} ${stage}`))], [
+            "inbound address"
+          ])
           assert.strictEqual(atBob.length, 0)
         }))
 
@@ -197,8 +218,13 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
           const atBob = yield* observe(bob)
           const asked = yield* gated(bob, (request) => request.stage !== "peer")
           assert.strictEqual(yield* dialReason(alice, yield* addressOf(bob)), "Refused")
-          assert.deepStrictEqual(asked.map(({ direction, stage }) => `${direction} ${stage}`), ["inbound address", "inbound peer"])
-          assert.deepStrictEqual(asked.flatMap((request) => request.stage === "peer" ? [request.peer] : []), [alice.localPeer])
+          assert.deepStrictEqual(asked.map(({ direction, stage }) => `${direction} ${stage}`), [
+            "inbound address",
+            "inbound peer"
+          ])
+          assert.deepStrictEqual(asked.flatMap((request) => request.stage === "peer" ? [request.peer] : []), [
+            alice.localPeer
+          ])
           assert.strictEqual(atBob.length, 0)
         }))
 
@@ -306,7 +332,10 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
           yield* alice.handle(echoProtocol, echo)
           const counts = Effect.all([connection.activeStreams, inbound.activeStreams])
           const are = (expected: number) =>
-            eventually(`${expected} streams are open`, Effect.map(counts, (now) => now.every((count) => count === expected)))
+            eventually(
+              `${expected} streams are open`,
+              Effect.map(counts, (now) => now.every((count) => count === expected))
+            )
           yield* are(0)
           const scope = yield* Scope.make()
           const one = yield* Scope.provide(connection.open(echoProtocol), scope)
@@ -354,7 +383,10 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
           const { bob, connection } = yield* connected
           yield* bob.handle(echoProtocol, echo)
           const texts = Array.from({ length: 40 }, (_, index) => `stream ${index}`)
-          assert.deepStrictEqual(yield* Effect.forEach(texts, (text) => ask(connection, text), { concurrency: 20 }), texts)
+          assert.deepStrictEqual(
+            yield* Effect.forEach(texts, (text) => ask(connection, text), { concurrency: 20 }),
+            texts
+          )
         }))
 
       check("goes on from the remote after the opener has closed its half", () =>
@@ -403,7 +435,7 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
           yield* bob.handle(echoProtocol, (stream) =>
             Effect.ignore(Effect.gen(function*() {
               yield* mayRead.await
-              yield* Deferred.succeed(received, (yield* sizeOf(stream)))
+              yield* Deferred.succeed(received, yield* sizeOf(stream))
             })))
           const stream = yield* connection.open(echoProtocol)
           const chunk = new Uint8Array(64 * 1024)
@@ -431,7 +463,8 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
           const { bob, connection } = yield* connected
           const isOver = yield* Deferred.make<void>()
           const bytes = new Uint8Array(100_000).fill(7)
-          yield* bob.handle(echoProtocol, (stream) => Effect.ignore(stream.write(bytes)).pipe(Effect.ensuring(Deferred.succeed(isOver, undefined))))
+          yield* bob.handle(echoProtocol, (stream) =>
+            Effect.ignore(stream.write(bytes)).pipe(Effect.ensuring(Deferred.succeed(isOver, undefined))))
           const stream = yield* connection.open(echoProtocol)
           yield* Deferred.await(isOver)
           assert.strictEqual(yield* sizeOf(stream), bytes.length)
@@ -449,10 +482,11 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
             const seen = yield* Deferred.make<string>()
             const begun = yield* Latch.make()
             yield* bob.handle(echoProtocol, (stream) =>
-              streamReason(Stream.runForEach(stream.read, () => begun.open)).pipe(
-                Effect.flatMap((reason) => Deferred.succeed(seen, reason)),
-                Effect.asVoid
-              ))
+              streamReason(Stream.runForEach(stream.read, () =>
+                begun.open)).pipe(
+                  Effect.flatMap((reason) => Deferred.succeed(seen, reason)),
+                  Effect.asVoid
+                ))
             const use = Effect.scoped(Effect.gen(function*() {
               const stream = yield* connection.open(echoProtocol)
               yield* stream.write(bytesOf("begin"))
@@ -562,7 +596,9 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
         Effect.gen(function*() {
           const { alice, bob } = yield* connected
           const times = yield* Effect.all([alice.ping(bob.localPeer), bob.ping(alice.localPeer)])
-          for (const time of times) assert.isBelow(Duration.toMillis(time), Duration.toMillis(Duration.fromInputUnsafe(fixture.timeLimit)))
+          for (const time of times) {
+            assert.isBelow(Duration.toMillis(time), Duration.toMillis(Duration.fromInputUnsafe(fixture.timeLimit)))
+          }
         }))
 
       check("fails with StreamFailed for a peer that is not connected", () =>
@@ -666,7 +702,8 @@ const observe = (node: Node) => {
   return Effect.as(Effect.forkScoped(taking, { startImmediately: true }), log)
 }
 
-const count = (log: ReadonlyArray<ConnectionEvent>, tag: ConnectionEvent["_tag"]) => log.filter(({ _tag }) => _tag === tag).length
+const count = (log: ReadonlyArray<ConnectionEvent>, tag: ConnectionEvent["_tag"]) =>
+  log.filter(({ _tag }) => _tag === tag).length
 
 const opened = (log: ReadonlyArray<ConnectionEvent>, index = 0): Effect.Effect<Connection> =>
   Effect.gen(function*() {

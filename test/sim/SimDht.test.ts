@@ -16,9 +16,15 @@ const makeNode = Effect.fnUntraced(function*(name: string) {
 })
 type Node = Effect.Success<ReturnType<typeof makeNode>>
 
-const connect = (node: Node, other: Node) => Effect.flatMap(other.transport.addresses, ([address]) => node.transport.dial(address!)).pipe(Effect.asVoid)
+const connect = (node: Node, other: Node) =>
+  Effect.flatMap(other.transport.addresses, ([address]) => node.transport.dial(address!)).pipe(Effect.asVoid)
 
-for (const [name, layer] of [["", SimNetwork.layer()], [" with latency", SimNetwork.layer({ latency: "1 millis" })]] as const) {
+for (
+  const [name, layer] of [["", SimNetwork.layer()], [
+    " with latency",
+    SimNetwork.layer({ latency: "1 millis" })
+  ]] as const
+) {
   dhtContract(`SimDht${name}`, { makeNode, connect, layer, timeLimit: "10 seconds" })
 }
 
@@ -29,7 +35,9 @@ describe("SimDht", () => {
     Effect.gen(function*() {
       const nodes = yield* Effect.forEach(["alice", "bob", "carol"], makeNode)
       const [alice, bob, carol] = nodes as [Node, Node, Node]
-      const dials = yield* Effect.forkChild(Effect.andThen(connect(alice, bob), connect(bob, carol)), { startImmediately: true })
+      const dials = yield* Effect.forkChild(Effect.andThen(connect(alice, bob), connect(bob, carol)), {
+        startImmediately: true
+      })
       yield* TestClock.adjust("80 millis")
       yield* Fiber.join(dials)
       yield* carol.dht.startProviding(key)

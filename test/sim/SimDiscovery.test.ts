@@ -7,9 +7,14 @@ import { SimNetwork } from "../../src/testing/SimNetwork.ts"
 import * as SimTransport from "../../src/testing/SimTransport.ts"
 
 const makeNode = Effect.fnUntraced(function*(name: string) {
-  const layer = SimDiscovery.layer.pipe(Layer.provideMerge(Layer.merge(SimTransport.layer(name), Layer.fresh(Discovery.layer))))
+  const layer = SimDiscovery.layer.pipe(
+    Layer.provideMerge(Layer.merge(SimTransport.layer(name), Layer.fresh(Discovery.layer)))
+  )
   const { peers } = Context.get(yield* Layer.build(Layer.fresh(layer)), Discovery)
-  return Effect.map(Queue.clear(peers), (sightings) => sightings.map(({ id, source }) => [names.get(id), source].join(" ")))
+  return Effect.map(
+    Queue.clear(peers),
+    (sightings) => sightings.map(({ id, source }) => [names.get(id), source].join(" "))
+  )
 })
 const names = new Map(["alice", "bob", "carol"].map((name) => [SimNetwork.peerId(name), name]))
 

@@ -11,4 +11,7 @@ const fixture = {
 } as const
 
 transportContract("SimTransport without latency", { ...fixture, layer: SimNetwork.layer() })
-transportContract("SimTransport with latency and jitter", { ...fixture, layer: SimNetwork.layer({ latency: "2 millis", jitter: "3 millis" }) })
+transportContract("SimTransport with latency and jitter", {
+  ...fixture,
+  layer: SimNetwork.layer({ latency: "2 millis", jitter: "3 millis" })
+})

@@ -10,16 +10,21 @@ const net = SimNetwork.layer({ latency: "10 millis", seed: "faults" })
 const eventsOf = (node: Network["Service"]) => {
   const log: Array<NetworkEvent> = []
   return Effect.as(
-    Effect.forkScoped(Stream.runForEach(node.events, (event) => Effect.sync(() => log.push(event))), { startImmediately: true }),
+    Effect.forkScoped(Stream.runForEach(node.events, (event) => Effect.sync(() => log.push(event))), {
+      startImmediately: true
+    }),
     log
   )
 }
 
-const reasons = (events: ReadonlyArray<NetworkEvent>) => events.flatMap((event) => event._tag === "PeerDisconnected" ? [event.reason] : [])
+const reasons = (events: ReadonlyArray<NetworkEvent>) =>
+  events.flatMap((event) => event._tag === "PeerDisconnected" ? [event.reason] : [])
 
 const keeps = Effect.fnUntraced(function*(node: Network["Service"], other: Network["Service"]) {
   yield* node.keep((yield* other.addresses)[0]!)
-  yield* TestNetwork.until(Effect.map(Effect.all([node.peerCount, other.peerCount]), ([one, two]) => one === 1 && two === 1))
+  yield* TestNetwork.until(
+    Effect.map(Effect.all([node.peerCount, other.peerCount]), ([one, two]) => one === 1 && two === 1)
+  )
 })
 
 describe("a partition", () => {

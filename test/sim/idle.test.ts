@@ -19,12 +19,15 @@ const pair = Effect.gen(function*() {
 const eventsOf = (node: Network["Service"]) => {
   const log: Array<NetworkEvent> = []
   return Effect.as(
-    Effect.forkScoped(Stream.runForEach(node.events, (event) => Effect.sync(() => log.push(event))), { startImmediately: true }),
+    Effect.forkScoped(Stream.runForEach(node.events, (event) => Effect.sync(() => log.push(event))), {
+      startImmediately: true
+    }),
     log
   )
 }
 
-const goodbyes = (events: ReadonlyArray<NetworkEvent>) => events.flatMap((event) => event._tag === "PeerDisconnected" ? [event] : [])
+const goodbyes = (events: ReadonlyArray<NetworkEvent>) =>
+  events.flatMap((event) => event._tag === "PeerDisconnected" ? [event] : [])
 
 /** Moves the clock to where the peer has been there for so long. */
 const toAge = Effect.fnUntraced(function*(node: Network["Service"], age: Duration.Input) {

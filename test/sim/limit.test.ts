@@ -8,7 +8,10 @@ const net = SimNetwork.layer({ latency: "5 millis", seed: "limit" })
 
 const hubWith = Effect.fnUntraced(function*(count: number) {
   const hub = yield* TestNetwork.makeNode("hub")
-  const others = yield* Effect.forEach(Array.from({ length: count }), (_, index) => TestNetwork.makeNode(`node-${index}`))
+  const others = yield* Effect.forEach(
+    Array.from({ length: count }),
+    (_, index) => TestNetwork.makeNode(`node-${index}`)
+  )
   return { hub, others: others as [Network["Service"], ...Array<Network["Service"]>] }
 })
 
@@ -63,7 +66,10 @@ describe("the limit of 50 peers", () => {
     Effect.gen(function*() {
       const hub = yield* TestNetwork.makeNode("hub", { maxPeers: 5 })
       const [address] = yield* hub.addresses
-      const nodes = yield* Effect.forEach(Array.from({ length: 20 }), (_, index) => TestNetwork.makeNode(`node-${index}`))
+      const nodes = yield* Effect.forEach(
+        Array.from({ length: 20 }),
+        (_, index) => TestNetwork.makeNode(`node-${index}`)
+      )
       let most = 0
       yield* Effect.forkScoped(Effect.forever(Effect.andThen(
         Effect.sleep("1 millis"),
@@ -75,6 +81,9 @@ describe("the limit of 50 peers", () => {
       yield* TestClock.adjust("10 seconds")
       assert.strictEqual(yield* hub.peerCount, 5)
       assert.strictEqual(most, 5)
-      assert.strictEqual((yield* Effect.forEach(nodes, (node) => node.peerCount)).filter((count) => count === 1).length, 5)
+      assert.strictEqual(
+        (yield* Effect.forEach(nodes, (node) => node.peerCount)).filter((count) => count === 1).length,
+        5
+      )
     }).pipe(Effect.provide(SimNetwork.layer({ latency: "5 millis", jitter: "10 millis", loss: 0.02 }))))
 })

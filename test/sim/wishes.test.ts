@@ -16,7 +16,9 @@ const pair = Effect.gen(function*() {
 const eventsOf = (node: Network["Service"]) => {
   const log: Array<NetworkEvent> = []
   return Effect.as(
-    Effect.forkScoped(Stream.runForEach(node.events, (event) => Effect.sync(() => log.push(event))), { startImmediately: true }),
+    Effect.forkScoped(Stream.runForEach(node.events, (event) => Effect.sync(() => log.push(event))), {
+      startImmediately: true
+    }),
     log
   )
 }

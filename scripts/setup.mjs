@@ -2,7 +2,7 @@
  * What a bare clone needs before anything can run: the dependencies, and Node 24. Plain JavaScript that Node 20 understands, since it runs first.
  */
 import { spawnSync } from "node:child_process"
-import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
+import { existsSync, lstatSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 
@@ -34,10 +34,15 @@ export const isNewEnough = (version) => {
   return major > 22 || (major === 22 && minor >= 19)
 }
 
-/** Whether node_modules is complete and not older than the lockfile. npm writes node_modules/.package-lock.json last. */
+/**
+ * Whether node_modules is complete and not older than the lockfile. npm writes node_modules/.package-lock.json last. A link to a directory kept
+ * elsewhere is taken as it is, since `npm ci` would empty that one.
+ */
 export const isInstalled = (directory) => {
   const lock = join(directory, "package-lock.json")
-  const installed = join(directory, "node_modules", ".package-lock.json")
+  const modules = join(directory, "node_modules")
+  const installed = join(modules, ".package-lock.json")
+  if (lstatSync(modules, { throwIfNoEntry: false })?.isSymbolicLink() === true) return true
   return existsSync(installed) && statSync(installed).mtimeMs >= statSync(lock).mtimeMs
 }
 

@@ -490,7 +490,7 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
             const use = Effect.scoped(Effect.gen(function*() {
               const stream = yield* connection.open(echoProtocol)
               yield* stream.write(bytesOf("begin"))
-              yield* end(begun.await)
+              return yield* end(begun.await)
             }))
             const fiber = yield* Effect.forkChild(use)
             yield* begun.await
@@ -697,7 +697,7 @@ const observe = (node: Node) => {
     Effect.map((event) => log.push(event)),
     Effect.forever({ disableYield: true }),
     // The queue ends with its node.
-    Effect.catchCause(() => Effect.void)
+    Effect.ignoreCause
   )
   return Effect.as(Effect.forkScoped(taking, { startImmediately: true }), log)
 }

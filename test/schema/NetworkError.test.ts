@@ -143,7 +143,7 @@ const errors: ReadonlyArray<readonly [error: NetworkError.NetworkError, message:
   ],
   [
     new NetworkStartError({ reason: new PeerStoreError({ operation: "read", cause }) }),
-    "cannot start: peer store: read failed",
+    "cannot start: peer store: read failed: the error below; check that the data directory can be read and written",
     true
   ]
 ]

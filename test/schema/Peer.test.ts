@@ -66,7 +66,7 @@ describe("PeerId", () => {
   })
 
   it("says what was given and what is expected", () => {
-    const exit = Schema.decodeUnknownExit(PeerId)("alice")
+    const exit = Schema.decodeExit(PeerId)("alice")
     assert.isTrue(Exit.isFailure(exit))
     assert.include(
       String(Exit.isFailure(exit) ? exit.cause : ""),

@@ -11,10 +11,13 @@ const makeNode = Effect.fnUntraced(function*(name: string) {
     Layer.provideMerge(Layer.merge(SimTransport.layer(name), Layer.fresh(Discovery.layer)))
   )
   const { peers } = Context.get(yield* Layer.build(Layer.fresh(layer)), Discovery)
-  return Effect.map(
-    Queue.clear(peers),
-    (sightings) => sightings.map(({ id, source }) => [names.get(id), source].join(" "))
-  )
+  return {
+    /** Whom it has heard of since it was last asked. */
+    heard: Effect.map(
+      Queue.clear(peers),
+      (sightings) => sightings.map(({ id, source }) => [names.get(id), source].join(" "))
+    )
+  }
 })
 const names = new Map(["alice", "bob", "carol"].map((name) => [SimNetwork.peerId(name), name]))
 
@@ -25,13 +28,13 @@ describe("SimDiscovery", () => {
       yield* TestClock.adjust("1 second")
       const bob = yield* makeNode("bob")
       yield* TestClock.adjust("0 millis")
-      assert.deepStrictEqual([yield* alice, yield* bob], [["bob mdns"], ["alice mdns"]])
+      assert.deepStrictEqual([yield* alice.heard, yield* bob.heard], [["bob mdns"], ["alice mdns"]])
       yield* TestClock.adjust("1999 millis")
-      assert.deepStrictEqual([yield* alice, yield* bob], [[], []])
+      assert.deepStrictEqual([yield* alice.heard, yield* bob.heard], [[], []])
       yield* TestClock.adjust("1 millis")
-      assert.deepStrictEqual([yield* alice, yield* bob], [["bob mdns"], []])
+      assert.deepStrictEqual([yield* alice.heard, yield* bob.heard], [["bob mdns"], []])
       yield* TestClock.adjust("1 second")
-      assert.deepStrictEqual([yield* alice, yield* bob], [[], ["alice mdns"]])
+      assert.deepStrictEqual([yield* alice.heard, yield* bob.heard], [[], ["alice mdns"]])
     }).pipe(Effect.provide(SimNetwork.layer())))
 
   it.effect("tells of nobody behind a partition, nor of one that stopped", () =>
@@ -43,10 +46,10 @@ describe("SimDiscovery", () => {
       yield* makeNode("bob")
       yield* Scope.provide(makeNode("carol"), scope)
       yield* TestClock.adjust("10 millis")
-      assert.deepStrictEqual([...new Set(yield* alice)], ["carol mdns"])
+      assert.deepStrictEqual([...new Set(yield* alice.heard)], ["carol mdns"])
       yield* Scope.close(scope, Exit.void)
       yield* network.heal
       yield* TestClock.adjust("3005 millis")
-      assert.deepStrictEqual([...new Set(yield* alice)], ["bob mdns"])
+      assert.deepStrictEqual([...new Set(yield* alice.heard)], ["bob mdns"])
     }).pipe(Effect.provide(SimNetwork.layer({ latency: "5 millis" }))))
 })

@@ -33,10 +33,10 @@ describe("SimNetwork", () => {
     assert.strictEqual(id, SimNetwork.peerId("alice"))
     assert.notStrictEqual(id, SimNetwork.peerId("bob"))
     assert.isTrue(id.startsWith("12D3KooW"))
-    assert.strictEqual(Schema.decodeUnknownSync(PeerId)(id), id)
+    assert.strictEqual(Schema.decodeSync(PeerId)(id), id)
     assert.strictEqual(SimNetwork.peerId(id), id)
     const address = withPeer(SimNetwork.place("alice"), id)
-    assert.strictEqual(Schema.decodeUnknownSync(Multiaddr)(address), address)
+    assert.strictEqual(Schema.decodeSync(Multiaddr)(address), address)
   })
 
   it.effect("needs no time without latency", () =>

@@ -43,7 +43,8 @@ export const make = (
   let released = false
   // Bytes that had arrived when the scope ended.
   let unread = 0
-  let failure: StreamReason | undefined
+  // Set when the stream is over. An error takes its stack when it is made, so none is made before somebody is to see it.
+  let over: { readonly error: Error | undefined } | undefined
   let reader: ((pull: Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamError>) => void) | undefined
   // The first is being sent, the others wait for it.
   const writers: Array<Writer> = []
@@ -95,7 +96,7 @@ export const make = (
     // Bytes of the turn in which the listener was added are delivered in a microtask.
     if (stream.readBufferLength > 0 && stream.readStatus !== "closed") return undefined
     if (endedByRemote(stream) && stream.status !== "aborted") return Cause.done()
-    return failure === undefined ? undefined : Effect.fail(fail(failure))
+    return over === undefined ? undefined : Effect.fail(fail(lost(over)))
   }
   const pull: Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamError> = Effect.suspend(() =>
     take() ?? Effect.callback((resume) => {
@@ -123,7 +124,7 @@ export const make = (
         if (!send(writer)) return
         writer.done(Effect.void)
       } catch (cause) {
-        writer.done(Effect.fail(fail(failure ?? reset(cause))))
+        writer.done(Effect.fail(fail(over === undefined ? reset(cause) : lost(over))))
       }
       writers.shift()
     }
@@ -132,11 +133,11 @@ export const make = (
   const onDrain = () => {
     if (writers.length > 0) queueMicrotask(flush)
   }
-  const refuse = (reason: StreamReason) => {
-    for (const writer of writers.splice(0)) writer.done(Effect.fail(fail(reason)))
+  const refuse = (reason: () => StreamReason) => {
+    for (const writer of writers.splice(0)) writer.done(Effect.fail(fail(reason())))
   }
 
-  const lost = (error: Error | undefined): StreamReason => {
+  const lost = ({ error }: { readonly error: Error | undefined }): StreamReason => {
     if (underlying.limits !== undefined && underlying.status !== "open") {
       return new LimitReached(error === undefined ? {} : { cause: error })
     }
@@ -145,8 +146,8 @@ export const make = (
   }
   const onClose = (event: { readonly error?: Error | undefined }) => {
     clearTimeout(lingering)
-    failure ??= lost(event.error ?? undefined)
-    refuse(failure)
+    const ended = over ??= { error: event.error }
+    refuse(() => lost(ended))
     if (reader !== undefined) wake()
   }
   // The frame that ends the stream may carry bytes, which libp2p delivers after the event.
@@ -161,16 +162,16 @@ export const make = (
   stream.addEventListener("drain", onDrain)
   stream.addEventListener("close", onClose)
   // An event that has fired already does not come again.
-  if (stream.status !== "open") failure = lost(stream.status === "reset" ? new StreamResetError() : undefined)
+  if (stream.status !== "open") over = { error: stream.status === "reset" ? new StreamResetError() : undefined }
 
   const closeWrite = Effect.suspend(() => {
     if (writeEnded) return Effect.void
     writeEnded = true
-    refuse(new WriteAfterEnd())
-    if (failure !== undefined) return Effect.fail(fail(failure))
+    refuse(() => new WriteAfterEnd())
+    if (over !== undefined) return Effect.fail(fail(lost(over)))
     return Effect.tryPromise({
       try: (signal) => closing(stream, signal),
-      catch: (cause) => fail(failure ?? reset(cause))
+      catch: (cause) => fail(over === undefined ? reset(cause) : lost(over))
     })
   })
 
@@ -181,13 +182,13 @@ export const make = (
     write: (chunk) =>
       Effect.suspend(() => {
         if (writeEnded) return Effect.fail(fail(new WriteAfterEnd()))
-        if (failure !== undefined) return Effect.fail(fail(failure))
+        if (over !== undefined) return Effect.fail(fail(lost(over)))
         const writer: Writer = { chunk, offset: 0, done: () => {} }
         if (writers.length === 0) {
           try {
             if (send(writer)) return Effect.void
           } catch (cause) {
-            return Effect.fail(fail(failure ?? reset(cause)))
+            return Effect.fail(fail(over === undefined ? reset(cause) : lost(over)))
           }
         }
         return Effect.callback((resume) => {
@@ -222,6 +223,7 @@ export const make = (
 const sendBytesMax = 64 * 1024
 const unsentBytesMax = 128 * 1024
 const lingerMillis = 10_000
+const streamOver = new Error("the stream is over")
 
 interface Writer {
   readonly chunk: Uint8Array
@@ -237,7 +239,7 @@ function reset(thrown: unknown): StreamReset {
 // Sends what is unsent, then the end of the write half. Without a signal that `close` aborts, libp2p waits for ever on a dead stream.
 async function closing(stream: Libp2pStream, interrupted?: AbortSignal): Promise<void> {
   const controller = new AbortController()
-  const end = () => controller.abort(new Error("the stream is over"))
+  const end = () => controller.abort(streamOver)
   stream.addEventListener("close", end)
   interrupted?.addEventListener("abort", end)
   try {

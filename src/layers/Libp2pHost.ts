@@ -4,7 +4,6 @@
  * libp2p takes all modules in its constructor and does four things to each: it calls the factory with the node's components, starts the
  * module, registers its routing, and merges the peers that it discovers into the peer store. `attach` does the same later, and undoes it.
  */
-import { noise } from "@chainsafe/libp2p-noise"
 import { yamux } from "@chainsafe/libp2p-yamux"
 import { privateKeyFromProtobuf } from "@libp2p/crypto/keys"
 import { identify, identifyPush } from "@libp2p/identify"
@@ -31,8 +30,9 @@ import { type Direction, type Multiaddr, type PeerId, withoutPeer } from "../sch
 import { Identity } from "../services/Identity.ts"
 import { NetworkConfig } from "../services/NetworkConfig.ts"
 import type { GateRequest, GateRule } from "../services/Transport.ts"
-import { guardNode, safeMuxer, toError, watchedMuxer, within } from "./Libp2pFaults.ts"
+import { guardNode, rememberProtocols, safeMuxer, toError, watchedMuxer, within } from "./Libp2pFaults.ts"
 import { Libp2pLogger } from "./Libp2pLogger.ts"
+import { fastNoise } from "./Libp2pNoise.ts"
 
 /** What libp2p gives to the factory of a module: the running node's parts. libp2p declares the type and does not export it. */
 export type Components = Parameters<NonNullable<Libp2pOptions["transports"]>[number]>[0]
@@ -113,7 +113,7 @@ export const make = Effect.gen(function*() {
       privateKey: privateKeyFromProtobuf(Redacted.value(identity.privateKey)),
       nodeInfo: { name: packageJson.name, version: packageJson.version, userAgent: `${packageJson.name}/${packageJson.version}` },
       addresses: { appendAnnounce: [...config.announceAddresses] },
-      connectionEncrypters: [noise()],
+      connectionEncrypters: [fastNoise],
       streamMuxers: [watchedMuxer(safeMuxer(yamux({
         maxInboundStreams: streamsMax,
         maxOutboundStreams: streamsMax,
@@ -152,6 +152,7 @@ export const make = Effect.gen(function*() {
     return node
   }
   const node = yield* Effect.tryPromise({ try: create, catch: hostError("host") })
+  rememberProtocols(components)
   const guard = guardNode(node, components, { grace: 300, deadline: 3000 })
 
   node.addEventListener("connection:open", ({ detail }) => {

@@ -15,35 +15,20 @@ import type { PeerId as Libp2pPeerId, PeerInfo } from "@libp2p/interface"
 import { type KadDHT, kadDHT, type KadDHTComponents, passthroughMapper, type QueryEvent } from "@libp2p/kad-dht"
 import { peerIdFromString } from "@libp2p/peer-id"
 import { CODE_P2P } from "@multiformats/multiaddr"
-import type { Scope } from "effect"
-import {
-  Clock,
-  Context,
-  Deferred,
-  Duration,
-  Effect,
-  FiberMap,
-  FiberSet,
-  Latch,
-  Layer,
-  Pull,
-  Queue,
-  Schedule,
-  Schema,
-  Semaphore,
-  Stream
-} from "effect"
-import { KeyValueStore } from "effect/persistence"
+import { Clock, Context, Duration, Effect, FiberSet, Latch, Layer, Queue, Schedule, type Scope, Stream } from "effect"
+import type { KeyValueStore } from "effect/persistence"
 import { CID } from "multiformats/cid"
 import * as raw from "multiformats/codecs/raw"
 import * as Digest from "multiformats/hashes/digest"
-import { type ContentKey, ContentKey as ContentKeySchema, type Provider, toBytes } from "../schema/Content.ts"
-import { DhtError, type HostError, NoPeers, NotFound, QueryFailed, QueryTimeout } from "../schema/NetworkError.ts"
+import { type ContentKey, type Provider, toBytes } from "../schema/Content.ts"
+import { DhtError, type HostError, NoPeers, NotFound, QueryTimeout } from "../schema/NetworkError.ts"
 import { type Multiaddr, type PeerAddresses, type PeerId, withoutPeer } from "../schema/Peer.ts"
 import { Dht } from "../services/Dht.ts"
 import { Discovery } from "../services/Discovery.ts"
 import { NetworkConfig } from "../services/NetworkConfig.ts"
 import { type Components, Libp2pHost } from "./Libp2pHost.ts"
+import * as ProvidedKeys from "./ProvidedKeys.ts"
+import { failed } from "./ProvidedKeys.ts"
 
 /**
  * When records are announced, and how long a lookup may take.
@@ -90,7 +75,7 @@ export const make: Effect.Effect<
       initialQuerySelfInterval: 100,
       // Without it every query waits for a peer that may never come, and for a first query of libp2p's own. `ready` waits instead.
       allowQueryWithZeroPeers: true,
-      // Only what cleans up after others: own records are announced by the worker below.
+      // Only what cleans up after others: own records are announced by ProvidedKeys.
       reprovide: { interval: Duration.toMillis("1 hour"), threshold: 0, validity: Duration.toMillis("24 hours") }
       // libp2p keeps its services among the components, which their type does not say; the class that is returned is not exported.
     })(components as Components & KadDHTComponents) as AttachedKad
@@ -107,8 +92,7 @@ export const make: Effect.Effect<
 
   const { addressManager, connectionManager, events, peerId, peerStore } = host.components
   const table = dht.routingTable
-  const known = () => Array.from(table.kb.toIterable(), (peer) => peer.peerId.toString())
-  const ownAddresses = () => addressManager.getAddresses().map(String)
+  const known = () => Array.from(table.kb.toIterable(), (peer) => peer.peerId.toString() as PeerId)
 
   // ----- asking
 
@@ -177,6 +161,7 @@ export const make: Effect.Effect<
     }
   }
 
+  /** Takes a peer that a query did not reach out of the routing table, which would keep it for ever. */
   const forget = async (peer: Libp2pPeerId, error: Error) => {
     // A dial that this node's own gate refused says nothing of the peer.
     if (error?.name === "DialDeniedError" || connectionManager.getConnections(peer).length > 0) return
@@ -198,9 +183,6 @@ export const make: Effect.Effect<
     }
     return isNew()
   })
-
-  const failed = (operation: DhtError["operation"], subject: string) => (cause: unknown) =>
-    new DhtError({ operation, subject, reason: new QueryFailed({ detail: messageOf(cause), cause }) })
 
   const addressesOf = (id: Libp2pPeerId) =>
     Effect.promise(async () => {
@@ -225,9 +207,7 @@ export const make: Effect.Effect<
             for (const provider of event.name === "PROVIDER" ? event.providers : []) {
               if (seen.has(provider.id.toString())) continue
               seen.add(provider.id.toString())
-              const found = toAddresses(provider)
-              if (found.addresses.length > 0) Queue.offerUnsafe(queue, found)
-              else run(Effect.flatMap(addressesOf(provider.id), (known) => Queue.offer(queue, known)))
+              Queue.offerUnsafe(queue, toAddresses(provider))
             }
             return false
           }, signal),
@@ -300,103 +280,6 @@ export const make: Effect.Effect<
     }))
   })
 
-  // ----- providing
-
-  const store = yield* KeyValueStore.KeyValueStore
-  const intents = new Map<ContentKey, Intent>()
-  const announcing = yield* FiberMap.make<ContentKey>()
-  const announcements = yield* Semaphore.make(8)
-  const saving = yield* Semaphore.make(1)
-
-  const newIntent = Effect.gen(function*() {
-    const intent: Intent = {
-      copies: 0,
-      dueAt: 0,
-      addresses: "",
-      tried: new Set(),
-      retry: undefined,
-      republish: yield* Schedule.toStep(policy.republish),
-      announced: yield* Deferred.make<void>()
-    }
-    return intent
-  })
-
-  const saved = yield* store.get(providedKey).pipe(
-    Effect.flatMap((text) => text === undefined ? Effect.succeed([]) : decodeKeys(text)),
-    Effect.catch((cause) =>
-      Effect.as(Effect.logWarning("the saved list of provided keys cannot be read; it starts anew", cause), [])
-    )
-  )
-  for (const key of saved) intents.set(key, yield* newIntent)
-
-  /** Writes the list. Those who wait while another writes find theirs written as well. */
-  let version = 0
-  let written = 0
-  const save = Effect.suspend(() => {
-    const mine = ++version
-    return saving.withPermits(1)(Effect.suspend(() => {
-      if (written >= mine) return Effect.void
-      const writes = version
-      return Effect.tap(store.set(providedKey, JSON.stringify([...intents.keys()])), () =>
-        Effect.sync(() => {
-          written = writes
-        }))
-    }))
-  })
-
-  const announce = Effect.fnUntraced(function*(key: ContentKey, intent: Intent) {
-    const sent = new Set<string>()
-    intent.addresses = ownAddresses().join()
-    intent.tried = new Set(known())
-    yield* Effect.tryPromise(async (signal) => {
-      // Asked for the key, this node answers with itself, and leaves itself out while the peer store lacks its addresses: libp2p enters
-      // them a second after it has begun to listen.
-      await peerStore.patch(peerId, {
-        multiaddrs: addressManager.getAddresses().map((address) => address.decapsulateCode(CODE_P2P))
-      }, { signal })
-      for await (const event of dht.provide(toCid(key), { signal })) {
-        if (event.name === "PEER_RESPONSE" && event.messageName === "ADD_PROVIDER") sent.add(event.from.toString())
-        if (event.name === "QUERY_ERROR" && !signal.aborted) await forget(event.from, event.error)
-      }
-    }).pipe(
-      Effect.timeoutOption("1 minute"),
-      Effect.catch((error) => Effect.logDebug(`announcing ${key} failed`, error))
-    )
-    intent.copies = sent.size
-    intent.tried = new Set([...intent.tried, ...sent])
-    if (sent.size > 0) {
-      intent.retry = undefined
-      yield* Deferred.succeed(intent.announced, void 0)
-      yield* Effect.logDebug(`announced ${key} to ${sent.size} peers`)
-    } else if (intent.retry === undefined) {
-      intent.retry = yield* Schedule.toStep(policy.retry)
-    }
-    const now = yield* Clock.currentTimeMillis
-    intent.dueAt = yield* (intent.retry ?? intent.republish)(now, undefined).pipe(
-      Effect.map(([, delay]) => now + Duration.toMillis(delay)),
-      Pull.catchDone(() => Effect.succeed(Infinity))
-    )
-    yield* changed.open
-  })
-
-  const isDue = (intent: Intent, now: number) =>
-    now >= intent.dueAt || intent.addresses !== ownAddresses().join() ||
-    (intent.copies < kadReplicationFactor && known().some((id) => !intent.tried.has(id)))
-
-  yield* Effect.forkScoped(Effect.forever(Effect.gen(function*() {
-    yield* changed.close
-    const now = yield* Clock.currentTimeMillis
-    // Servers drop a record without addresses and do not say so.
-    const isReachable = table.size > 0 && ownAddresses().length > 0
-    let next = Infinity
-    for (const [key, intent] of isReachable ? intents : []) {
-      if (FiberMap.hasUnsafe(announcing, key)) continue
-      if (isDue(intent, now)) yield* FiberMap.run(announcing, key, announcements.withPermits(1)(announce(key, intent)))
-      else next = Math.min(next, intent.dueAt)
-    }
-    yield* next === Infinity ? changed.await : Effect.raceFirst(changed.await, Effect.sleep(Math.max(1, next - now)))
-  })))
-
   // New peers come in groups; only the first is not made to wait.
   const growth = yield* Queue.sliding<void>(1)
   yield* Effect.forkScoped(Effect.forever(
@@ -430,38 +313,37 @@ export const make: Effect.Effect<
       })
   )
 
-  return Dht.of({
-    startProviding: Effect.fn("Dht.startProviding")(function*(key) {
-      if (intents.has(key)) return
-      const intent = yield* newIntent
-      intents.set(key, intent)
-      yield* save.pipe(
-        Effect.mapError(failed("startProviding", key)),
-        Effect.onError(() => Effect.sync(() => intents.delete(key)))
-      )
-      yield* changed.open
-      // Whoever is told of the key now should find it.
-      if (ownAddresses().length > 0 && (table.size > 0 || (yield* someoneSpeaks))) {
-        yield* Effect.timeoutOption(Deferred.await(intent.announced), "1 second")
-      }
-    }),
-    stopProviding: Effect.fn("Dht.stopProviding")(function*(key) {
-      if (!intents.delete(key)) return
-      yield* FiberMap.remove(announcing, key)
-      yield* Effect.tryPromise({ try: () => dht.cancelReprovide(toCid(key)), catch: failed("stopProviding", key) })
-      yield* Effect.mapError(save, failed("stopProviding", key))
-    }),
-    findProviders,
-    findPeer
+  const providing = yield* ProvidedKeys.make({
+    announce: (key, sent) =>
+      Effect.tryPromise(async (signal) => {
+        // Asked for the key, this node answers with itself, and leaves itself out while the peer store lacks its addresses: libp2p enters
+        // them a second after it has begun to listen.
+        const multiaddrs = addressManager.getAddresses().map((address) => address.decapsulateCode(CODE_P2P))
+        await peerStore.patch(peerId, { multiaddrs }, { signal })
+        for await (const event of dht.provide(toCid(key), { signal })) {
+          if (event.name === "PEER_RESPONSE" && event.messageName === "ADD_PROVIDER") {
+            sent(event.from.toString() as PeerId)
+          }
+          if (event.name === "QUERY_ERROR" && !signal.aborted) await forget(event.from, event.error)
+        }
+      }),
+    withdraw: (key) => Effect.tryPromise(() => dht.cancelReprovide(toCid(key))),
+    takers: known,
+    hasTakers: Effect.suspend(() => table.size > 0 ? Effect.succeed(true) : someoneSpeaks),
+    addresses: () => addressManager.getAddresses().map(String),
+    changed,
+    copies: kadReplicationFactor,
+    retry: policy.retry,
+    republish: policy.republish
   })
+  return Dht.of({ ...providing, findProviders, findPeer })
 }).pipe(Effect.annotateLogs({ component: "dht" }))
 
 /**
  * The DHT on the host's node. Provided keys outlive the process when the `KeyValueStore` does.
  */
 export const layer: Layer.Layer<Dht, HostError, Libp2pHost | NetworkConfig | Discovery | KeyValueStore.KeyValueStore> =
-  Layer
-    .effect(Dht, make)
+  Layer.effect(Dht, make)
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
@@ -479,24 +361,6 @@ interface AttachedKad extends KadDHT {
   }
 }
 
-/** The wish to provide a key, and how far it is fulfilled. */
-interface Intent {
-  /** How many peers the last announcement was sent to. */
-  copies: number
-  /** When it is announced again, in milliseconds since the epoch. */
-  dueAt: number
-  /** This node's addresses as announced last. */
-  addresses: string
-  /** The peers in reach of the last announcement. */
-  tried: ReadonlySet<string>
-  retry: Step | undefined
-  readonly republish: Step
-  /** Done with the first copy. */
-  readonly announced: Deferred.Deferred<void>
-}
-
-type Step = Effect.Success<ReturnType<typeof Schedule.toStep<unknown, unknown, never, never>>>
-
 interface Progress {
   readonly asked: Set<string>
   readonly heard: Set<string>
@@ -507,10 +371,7 @@ interface Progress {
 
 const makeProgress = (): Progress => ({ asked: new Set(), heard: new Set(), pending: new Set(), answers: 0 })
 
-const providedKey = "provided"
-
-const decodeKeys = Schema.decodeEffect(Schema.fromJsonString(Schema.Array(ContentKeySchema)))
-
+/** Kademlia sends no more of it than the multihash. */
 const toCid = (key: ContentKey) => CID.createV1(raw.code, Digest.decode(toBytes(key)))
 
 const toAddresses = (peer: PeerInfo): PeerAddresses => ({
@@ -519,8 +380,6 @@ const toAddresses = (peer: PeerInfo): PeerAddresses => ({
 })
 
 const nameOf = (cause: unknown) => cause instanceof Error ? cause.name : undefined
-
-const messageOf = (cause: unknown) => cause instanceof Error ? cause.message : String(cause)
 
 /** Tells whether a value is new for its key, or was last new longer ago than `ageMillis`. Remembers `limit` keys. */
 function recent(limit: number, ageMillis: number) {

@@ -4,7 +4,7 @@
 import { Effect, Schedule, Stream } from "effect"
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
-import { type AddressInfo, createServer, type Socket } from "node:net"
+import { type AddressInfo, connect, createServer, type Socket } from "node:net"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
 import { Network } from "../../src/Network.ts"
@@ -66,3 +66,42 @@ export const silentServer = Effect.acquireRelease(
   }),
   ({ close }) => Effect.sync(close)
 )
+
+/**
+ * A TCP proxy to an address, which can swallow everything: connections stay, and nothing passes any more, as when a cable is pulled.
+ */
+export const proxy = (address: string) =>
+  Effect.acquireRelease(
+    Effect.promise(async () => {
+      const [, target, peer] = /tcp\/(\d+)(\/p2p\/.*)$/.exec(address)!
+      const sockets = new Set<Socket>()
+      let cut = false
+      const server = createServer((near) => {
+        if (cut) {
+          sockets.add(near)
+          near.on("error", () => {})
+          return near.resume()
+        }
+        const far = connect(Number(target), "127.0.0.1")
+        for (const socket of [near, far]) {
+          sockets.add(socket)
+          socket.on("error", () => {})
+        }
+        near.pipe(far)
+        return far.pipe(near)
+      })
+      server.listen(0, "127.0.0.1")
+      await once(server, "listening")
+      const { port } = server.address() as AddressInfo
+      const swallow = Effect.sync(() => {
+        cut = true
+        for (const socket of sockets) socket.unpipe().resume()
+      })
+      const close = () => {
+        for (const socket of sockets) socket.destroy()
+        server.close()
+      }
+      return { address: `/ip4/127.0.0.1/tcp/${port}${peer}`, swallow, close }
+    }),
+    ({ close }) => Effect.sync(close)
+  )

@@ -98,14 +98,15 @@ export const make = (
     if (endedByRemote(stream) && stream.status !== "aborted") return Cause.done()
     return over === undefined ? undefined : Effect.fail(fail(lost(over)))
   }
-  const pull: Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamError> = Effect.suspend(() =>
-    take() ?? Effect.callback((resume) => {
-      reader = resume
-      return Effect.sync(() => {
-        if (reader === resume) reader = undefined
-      })
-    })
-  )
+  // Made once: a request on a long stream waits each time. One reader at a time, so the reader that is interrupted is the one that waits.
+  const forget = Effect.sync(() => {
+    reader = undefined
+  })
+  const next: Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamError> = Effect.callback((resume) => {
+    reader = resume
+    return forget
+  })
+  const pull: Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamError> = Effect.suspend(() => take() ?? next)
 
   // Sends what the stream takes now; false when the rest has to wait.
   const send = (writer: Writer): boolean => {

@@ -3,7 +3,7 @@
  */
 import { Effect, Queue, Stream } from "effect"
 import type { ByteStream } from "../src/services/Transport.ts"
-import { bulkBytes, chunk, dials, echo, freshRequests, longRequests, report, request, serveRows, sink, source, timed } from "./protocol.ts"
+import { bulkBytes, chunk, dials, echo, freshRequests, longRequests, request, serveAddress, serveRows, sink, source, timed } from "./protocol.ts"
 
 const entry = new URL("../dist/index.js", import.meta.url).href
 const { Network }: typeof import("../src/index.ts") = await import(entry)
@@ -15,9 +15,8 @@ const program = Effect.gen(function*() {
     yield* network.handle(sink, (stream) => Effect.andThen(Stream.runDrain(stream.read), stream.write(Uint8Array.of(1))))
     yield* network.handle(source, sendBulk)
     yield* network.handle(echo, (stream) => Stream.runForEach(stream.read, stream.write))
-    process.on("disconnect", () => process.exit(0))
     const [address] = yield* network.addresses
-    report({ address: address! })
+    serveAddress(address!)
     return yield* Effect.never
   }
 

@@ -1,15 +1,16 @@
 /**
- * The plain side: js-libp2p as its documentation has it, with backpressure done right. `node bench/plain.ts server`, or `client <address>`.
+ * The plain side: js-libp2p as its documentation has it, with the modules of the other side and backpressure done right. `node bench/plain.ts server`, or `client <address>`.
  */
 import { noise } from "@chainsafe/libp2p-noise"
 import { yamux } from "@chainsafe/libp2p-yamux"
-import { identify } from "@libp2p/identify"
+import { identify, identifyPush } from "@libp2p/identify"
 import type { Connection, Stream } from "@libp2p/interface"
+import { kadDHT, passthroughMapper } from "@libp2p/kad-dht"
 import { ping } from "@libp2p/ping"
 import { tcp } from "@libp2p/tcp"
 import { multiaddr } from "@multiformats/multiaddr"
 import { createLibp2p } from "libp2p"
-import { bulkBytes, chunk, dials, echo, freshRequests, longRequests, report, request, serveRows, sink, source, timed } from "./protocol.ts"
+import { bulkBytes, chunk, dials, echo, freshRequests, longRequests, request, serveAddress, serveRows, sink, source, timed } from "./protocol.ts"
 
 const node = await createLibp2p({
   addresses: { listen: ["/ip4/127.0.0.1/tcp/0"] },
@@ -19,8 +20,17 @@ const node = await createLibp2p({
   // The numbers of a node of ours: by default only five connections a second are taken from one address.
   connectionManager: { maxConnections: 164, maxParallelDials: 16, maxIncomingPendingConnections: 64, inboundConnectionThreshold: 10_000 },
   connectionMonitor: { enabled: false },
-  services: { identify: identify(), ping: ping() }
+  services: {
+    identify: identify(),
+    identifyPush: identifyPush(),
+    ping: ping(),
+    // Every node of ours has it. Without the mapper it forgets peers with private addresses.
+    dht: kadDHT({ protocol: "/codio/kad/1.0.0", clientMode: false, peerInfoMapper: passthroughMapper })
+  }
 })
+
+// Kademlia has its peers dialled again as soon as they are gone, which the row that dials does itself. There is no option.
+;(node as any).components.connectionManager.reconnectQueue.stop()
 
 if (process.argv[2] === "server") {
   await node.handle(sink, (stream) => {
@@ -41,8 +51,7 @@ if (process.argv[2] === "server") {
     })
     stream.addEventListener("remoteCloseWrite", () => close(stream))
   })
-  process.on("disconnect", () => process.exit(0))
-  report({ address: node.getMultiaddrs()[0]!.toString() })
+  serveAddress(node.getMultiaddrs()[0]!.toString())
 } else {
   const address = multiaddr(process.argv[3]!)
   let connection = await node.dial(address)

@@ -5,10 +5,10 @@
 /** One measurement, as the client is asked for it. */
 export type Row = "upload" | "download" | "fresh" | "long" | "dial"
 
-/** Messages between `run.ts` and the processes. */
-export type ToClient = { readonly row: Row }
+/** Messages between `run.ts` and the processes. `cpu` asks for the milliseconds of processor time used so far. */
+export type ToProcess = { readonly row: Row | "cpu" }
 export type FromServer = { readonly address: string }
-export type FromClient = { readonly ready: true } | { readonly value: number } | { readonly problem: string }
+export type FromProcess = { readonly ready: true } | { readonly value: number } | { readonly problem: string }
 
 /** Reads to the end, then answers one byte. */
 export const sink = "/bench/sink/1.0.0"
@@ -24,20 +24,16 @@ export const freshRequests = 300
 export const longRequests = 3000
 export const dials = 20
 
-/** Reports results to `run.ts`, one row at a time, until it goes away. */
+/** Answers a client's rows to `run.ts`, one at a time, until it goes away. */
 export const serveRows = (rows: { readonly [_ in Row]: () => Promise<number> }): void => {
-  process.on("message", ({ row }: ToClient) => {
-    rows[row]().then(
-      (value) => report({ value }),
-      (error) => report({ problem: error instanceof Error ? error.stack ?? error.message : String(error) })
-    )
-  })
-  process.on("disconnect", () => process.exit(0))
+  answer((row) => rows[row]())
   report({ ready: true })
 }
 
-export const report = (message: FromServer | FromClient): void => {
-  process.send?.(message)
+/** Tells `run.ts` where the server listens, and answers for its processor time until `run.ts` goes away. */
+export const serveAddress = (address: string): void => {
+  answer(() => Promise.reject(new Error("a server runs no rows")))
+  report({ address })
 }
 
 /** Seconds that a measurement took. */
@@ -45,4 +41,26 @@ export const timed = async (run: () => Promise<unknown>): Promise<number> => {
   const began = performance.now()
   await run()
   return (performance.now() - began) / 1000
+}
+
+// internal -------------------------------------------------------------------------------------------------------------------------------
+
+function answer(run: (row: Row) => Promise<number>): void {
+  process.on("message", ({ row }: ToProcess) => {
+    const result = row === "cpu" ? Promise.resolve(cpuMillis()) : run(row)
+    result.then(
+      (value) => report({ value }),
+      (error) => report({ problem: error instanceof Error ? error.stack ?? error.message : String(error) })
+    )
+  })
+  process.on("disconnect", () => process.exit(0))
+}
+
+function cpuMillis(): number {
+  const { system, user } = process.cpuUsage()
+  return (user + system) / 1000
+}
+
+function report(message: FromServer | FromProcess): void {
+  process.send?.(message)
 }

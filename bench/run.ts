@@ -1,12 +1,13 @@
 /**
  * `npm run bench`: plain js-libp2p against this library, two processes each over loopback, interleaved in one run. Prints medians of five and their
- * ratios; above 1 ours is the faster. Asserts nothing: the figures of one machine say little about another, the ratios more.
+ * ratios; above 1 ours is the faster. Asserts nothing: the figures of one machine say little about another, the ratios more, and on a busy machine
+ * the processor time, of both processes together, more than the clock.
  */
 import { type ChildProcess, fork, spawnSync } from "node:child_process"
 import { once } from "node:events"
 import { cpus } from "node:os"
 import { join } from "node:path"
-import type { FromClient, FromServer, Row } from "./protocol.ts"
+import type { FromProcess, FromServer, Row } from "./protocol.ts"
 
 const rounds = 5
 const sides = ["plain", "ours"] as const
@@ -30,15 +31,20 @@ process.on("exit", () => {
 })
 
 const clients = {} as Record<Side, ChildProcess>
+const servers = {} as Record<Side, ChildProcess>
 for (const side of sides) {
-  const server = start(`${side}.ts`, ["server"])
-  const { address } = await message<FromServer>(server)
+  servers[side] = start(`${side}.ts`, ["server"])
+  const { address } = await message<FromServer>(servers[side])
   clients[side] = start(`${side}.ts`, ["client", address])
-  await message<FromClient>(clients[side])
+  await message<FromProcess>(clients[side])
 }
 
-const results = new Map(rows.map(({ row }) => [row, { plain: [] as Array<number>, ours: [] as Array<number> }]))
-console.log(`Node ${process.version}, ${cpus().length} cores; each side ${rounds} times after one to warm up\n`)
+interface Result {
+  readonly value: number
+  readonly cpu: number
+}
+const results = new Map(rows.map(({ row }) => [row, { plain: [] as Array<Result>, ours: [] as Array<Result> }]))
+console.log(`Node ${process.version}, ${cpus().length} cores. Plain js-libp2p with the same modules; each side ${rounds} times after one to warm up\n`)
 for (let round = 0; round <= rounds; round++) {
   process.stderr.write(round === 0 ? "warming up ..." : ` ${round} of ${rounds} ...`)
   for (const { row } of rows) {
@@ -51,12 +57,14 @@ for (let round = 0; round <= rounds; round++) {
 }
 process.stderr.write("\n\n")
 
-console.log(line("", "plain", "ours", "", "ours / plain"))
+console.log(line("", "plain", "ours", "", "ours / plain  lowest, highest   cpu plain / ours"))
 for (const { label, row, unit } of rows) {
   const { ours, plain } = results.get(row)!
-  const spread = ours.map((value, index) => value / plain[index]!).sort((a, b) => a - b)
-  const ratio = median(ours) / median(plain)
-  console.log(line(label, show(median(plain)), show(median(ours)), unit, `${ratio.toFixed(2)}  (${spread[0]!.toFixed(2)} to ${spread.at(-1)!.toFixed(2)})`))
+  const [was, is] = [plain, ours].map((results) => median(results.map(({ value }) => value)))
+  const spread = ours.map(({ value }, index) => value / plain[index]!.value).sort((a, b) => a - b)
+  const cpu = median(plain.map(({ cpu }) => cpu)) / median(ours.map(({ cpu }) => cpu))
+  const ratios = `${(is! / was!).toFixed(2).padStart(8)}      ${spread[0]!.toFixed(2)} to ${spread.at(-1)!.toFixed(2)}     ${cpu.toFixed(2).padStart(8)}`
+  console.log(line(label, show(was!), show(is!), unit, ratios))
 }
 process.exit(0)
 
@@ -74,28 +82,38 @@ function start(file: string, args: ReadonlyArray<string>): ChildProcess {
 }
 
 async function message<A>(child: ChildProcess): Promise<A> {
-  const [received] = await once(child, "message", { signal: AbortSignal.timeout(60_000) })
+  const signal = AbortSignal.timeout(60_000)
+  const [received] = await once(child, "message", { signal }).catch(() => {
+    throw new Error(`${child.spawnargs.slice(1).join(" ")}: no answer within a minute`)
+  })
   return received
 }
 
-async function measure(side: Side, row: Row): Promise<number> {
-  const answer = message<FromClient>(clients[side])
-  clients[side].send({ row })
+async function ask(child: ChildProcess, row: Row | "cpu"): Promise<number> {
+  const answer = message<FromProcess>(child)
+  child.send({ row })
   const result = await answer
   if ("value" in result) return result.value
-  throw new Error(`${side}, ${row}: ${"problem" in result ? result.problem : "no result"}`)
+  throw new Error(`${row}: ${"problem" in result ? result.problem : "no result"}`)
 }
 
-async function measureStart(side: Side): Promise<number> {
+async function measure(side: Side, row: Row): Promise<Result> {
+  const cpu = async () => (await ask(clients[side], "cpu")) + (await ask(servers[side], "cpu"))
+  const before = await cpu()
+  const value = await ask(clients[side], row)
+  return { value, cpu: (await cpu()) - before }
+}
+
+async function measureStart(side: Side): Promise<Result> {
   const began = performance.now()
   const child = start(`start-${side}.mjs`, [])
-  await message<FromServer>(child)
+  const cpu = await message<{ readonly value: number }>(child)
   const seconds = (performance.now() - began) / 1000
   const gone = once(child, "exit")
   child.kill("SIGKILL")
   await gone
   children.splice(children.indexOf(child), 1)
-  return 1 / seconds
+  return { value: 1 / seconds, cpu: cpu.value }
 }
 
 function median(values: ReadonlyArray<number>): number {

@@ -18,5 +18,6 @@ const node = await createLibp2p({
   peerDiscovery: [mdns()],
   services: { identify: identify(), identifyPush: identifyPush(), ping: ping(), dcutr: dcutr(), dht: kadDHT({ clientMode: false }) }
 })
-process.send?.({ address: node.getMultiaddrs()[0].toString() })
+const { system, user } = process.cpuUsage()
+process.send?.({ value: (user + system) / 1000 })
 process.on("disconnect", () => process.exit(0))

@@ -3,16 +3,36 @@
  */
 import { Effect, Queue, Stream } from "effect"
 import type { ByteStream } from "../src/services/Transport.ts"
-import { bulkBytes, chunk, dials, echo, freshRequests, longRequests, request, serveAddress, serveRows, sink, source, timed } from "./protocol.ts"
+import {
+  bulkBytes,
+  chunk,
+  dials,
+  echo,
+  freshRequests,
+  longRequests,
+  request,
+  serveAddress,
+  serveRows,
+  sink,
+  source,
+  timed
+} from "./protocol.ts"
 
 const entry = new URL("../dist/index.js", import.meta.url).href
 const { Network }: typeof import("../src/index.ts") = await import(entry)
 
 const program = Effect.gen(function*() {
-  const network = yield* Network.make({ listenAddresses: ["/ip4/127.0.0.1/tcp/0"], enableMdns: false, enableRelay: false })
+  const network = yield* Network.make({
+    listenAddresses: ["/ip4/127.0.0.1/tcp/0"],
+    enableMdns: false,
+    enableRelay: false
+  })
 
   if (process.argv[2] === "server") {
-    yield* network.handle(sink, (stream) => Effect.andThen(Stream.runDrain(stream.read), stream.write(Uint8Array.of(1))))
+    yield* network.handle(
+      sink,
+      (stream) => Effect.andThen(Stream.runDrain(stream.read), stream.write(Uint8Array.of(1)))
+    )
     yield* network.handle(source, sendBulk)
     yield* network.handle(echo, (stream) => Stream.runForEach(stream.read, stream.write))
     const [address] = yield* network.addresses
@@ -33,8 +53,10 @@ const program = Effect.gen(function*() {
         seconds(sendBulk(stream).pipe(Effect.andThen(stream.closeWrite), Effect.andThen(received(stream, 1)))),
         (seconds) => bulkBytes / 2 ** 20 / seconds
       )),
-    download: perStream(source, (stream) =>
-      Effect.map(seconds(received(stream, bulkBytes)), (seconds) => bulkBytes / 2 ** 20 / seconds)),
+    download: perStream(
+      source,
+      (stream) => Effect.map(seconds(received(stream, bulkBytes)), (seconds) => bulkBytes / 2 ** 20 / seconds)
+    ),
     fresh: () =>
       run(Effect.map(
         seconds(Effect.gen(function*() {

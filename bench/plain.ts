@@ -10,7 +10,20 @@ import { ping } from "@libp2p/ping"
 import { tcp } from "@libp2p/tcp"
 import { multiaddr } from "@multiformats/multiaddr"
 import { createLibp2p } from "libp2p"
-import { bulkBytes, chunk, dials, echo, freshRequests, longRequests, request, serveAddress, serveRows, sink, source, timed } from "./protocol.ts"
+import {
+  bulkBytes,
+  chunk,
+  dials,
+  echo,
+  freshRequests,
+  longRequests,
+  request,
+  serveAddress,
+  serveRows,
+  sink,
+  source,
+  timed
+} from "./protocol.ts"
 
 const node = await createLibp2p({
   addresses: { listen: ["/ip4/127.0.0.1/tcp/0"] },
@@ -18,7 +31,12 @@ const node = await createLibp2p({
   connectionEncrypters: [noise()],
   streamMuxers: [yamux()],
   // The numbers of a node of ours: by default only five connections a second are taken from one address.
-  connectionManager: { maxConnections: 164, maxParallelDials: 16, maxIncomingPendingConnections: 64, inboundConnectionThreshold: 10_000 },
+  connectionManager: {
+    maxConnections: 164,
+    maxParallelDials: 16,
+    maxIncomingPendingConnections: 64,
+    inboundConnectionThreshold: 10_000
+  },
   connectionMonitor: { enabled: false },
   services: {
     identify: identify(),
@@ -27,9 +45,7 @@ const node = await createLibp2p({
     // Every node of ours has it. Without the mapper it forgets peers with private addresses.
     dht: kadDHT({ protocol: "/codio/kad/1.0.0", clientMode: false, peerInfoMapper: passthroughMapper })
   }
-})
-
-// Kademlia has its peers dialled again as soon as they are gone, which the row that dials does itself. There is no option.
+}) // Kademlia has its peers dialled again as soon as they are gone, which the row that dials does itself. There is no option.
 ;(node as any).components.connectionManager.reconnectQueue.stop()
 
 if (process.argv[2] === "server") {
@@ -109,7 +125,9 @@ if (process.argv[2] === "server") {
       for (let i = 0; i < dials; i++) {
         await closed(connection)
         seconds += await timed(async () => {
-          const identified = new Promise<void>((resolve) => node.addEventListener("peer:identify", () => resolve(), { once: true }))
+          const identified = new Promise<void>((resolve) =>
+            node.addEventListener("peer:identify", () => resolve(), { once: true })
+          )
           connection = await node.dial(address)
           await identified
         })
@@ -154,12 +172,17 @@ function received(stream: Stream, bytes: number): Promise<void> {
       got += event.data.byteLength
       if (got >= bytes) resolve()
     })
-    stream.addEventListener("close", () => got < bytes && reject(new Error(`the stream closed after ${got} of ${bytes} bytes`)))
+    stream.addEventListener(
+      "close",
+      () => got < bytes && reject(new Error(`the stream closed after ${got} of ${bytes} bytes`))
+    )
   })
 }
 
 function close(stream: Stream): void {
-  stream.close({ signal: AbortSignal.timeout(10_000) }).catch((error) => stream.abort(error instanceof Error ? error : new Error(String(error))))
+  stream.close({ signal: AbortSignal.timeout(10_000) }).catch((error) =>
+    stream.abort(error instanceof Error ? error : new Error(String(error)))
+  )
 }
 
 async function closed(connection: Connection): Promise<void> {

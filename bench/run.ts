@@ -44,7 +44,9 @@ interface Result {
   readonly cpu: number
 }
 const results = new Map(rows.map(({ row }) => [row, { plain: [] as Array<Result>, ours: [] as Array<Result> }]))
-console.log(`Node ${process.version}, ${cpus().length} cores. Plain js-libp2p with the same modules; each side ${rounds} times after one to warm up\n`)
+console.log(
+  `Node ${process.version}, ${cpus().length} cores. Plain js-libp2p with the same modules; each side ${rounds} times after one to warm up\n`
+)
 for (let round = 0; round <= rounds; round++) {
   process.stderr.write(round === 0 ? "warming up ..." : ` ${round} of ${rounds} ...`)
   for (const { row } of rows) {
@@ -63,7 +65,9 @@ for (const { label, row, unit } of rows) {
   const [was, is] = [plain, ours].map((results) => median(results.map(({ value }) => value)))
   const spread = ours.map(({ value }, index) => value / plain[index]!.value).sort((a, b) => a - b)
   const cpu = median(plain.map(({ cpu }) => cpu)) / median(ours.map(({ cpu }) => cpu))
-  const ratios = `${(is! / was!).toFixed(2).padStart(8)}      ${spread[0]!.toFixed(2)} to ${spread.at(-1)!.toFixed(2)}     ${cpu.toFixed(2).padStart(8)}`
+  const ratios = `${(is! / was!).toFixed(2).padStart(8)}      ${spread[0]!.toFixed(2)} to ${
+    spread.at(-1)!.toFixed(2)
+  }     ${cpu.toFixed(2).padStart(8)}`
   console.log(line(label, show(was!), show(is!), unit, ratios))
 }
 process.exit(0)

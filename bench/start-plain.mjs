@@ -10,13 +10,19 @@ import { ping } from "@libp2p/ping"
 import { tcp } from "@libp2p/tcp"
 import { createLibp2p } from "libp2p"
 
-const node = await createLibp2p({
+await createLibp2p({
   addresses: { listen: ["/ip4/127.0.0.1/tcp/0"] },
   transports: [tcp(), circuitRelayTransport()],
   connectionEncrypters: [noise()],
   streamMuxers: [yamux()],
   peerDiscovery: [mdns()],
-  services: { identify: identify(), identifyPush: identifyPush(), ping: ping(), dcutr: dcutr(), dht: kadDHT({ clientMode: false }) }
+  services: {
+    identify: identify(),
+    identifyPush: identifyPush(),
+    ping: ping(),
+    dcutr: dcutr(),
+    dht: kadDHT({ clientMode: false })
+  }
 })
 const { system, user } = process.cpuUsage()
 process.send?.({ value: (user + system) / 1000 })

@@ -9,5 +9,8 @@ import { setUp } from "./setup.mjs"
 const root = join(import.meta.dirname ?? new URL(".", import.meta.url).pathname, "..")
 const node = setUp()
 rmSync(join(root, "dist"), { recursive: true, force: true })
-const result = spawnSync(node, [join(root, "node_modules/typescript/bin/tsc"), "-p", "tsconfig.build.json"], { cwd: root, stdio: "inherit" })
+const result = spawnSync(node, [join(root, "node_modules/typescript/bin/tsc"), "-p", "tsconfig.build.json"], {
+  cwd: root,
+  stdio: "inherit"
+})
 process.exit(result.status ?? 1)

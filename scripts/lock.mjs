@@ -20,23 +20,36 @@ const added = []
 for (const [path, entry] of Object.entries({ ...lock.packages })) {
   for (const [name, version] of Object.entries(entry.optionalDependencies ?? {})) {
     const key = `node_modules/${name}`
-    if (lock.packages[key] !== undefined || lock.packages[`${path}/${key}`] !== undefined || !/^\d+\.\d+\.\d+$/.test(version)) continue
+    if (
+      lock.packages[key] !== undefined || lock.packages[`${path}/${key}`] !== undefined ||
+      !/^\d+\.\d+\.\d+$/.test(version)
+    ) continue
     lock.packages[key] = { version, ...platform(name), ...(entry.dev === true ? { dev: true } : {}), optional: true }
     added.push(name)
   }
 }
 lock.packages = Object.fromEntries(Object.entries(lock.packages).sort(([a], [b]) => a.localeCompare(b, "en")))
 writeFileSync(file, `${JSON.stringify(lock, null, 2)}\n`)
-console.log(added.length === 0 ? "package-lock.json is complete" : `package-lock.json: added ${added.length} packages of other platforms`)
+console.log(
+  added.length === 0
+    ? "package-lock.json is complete"
+    : `package-lock.json: added ${added.length} packages of other platforms`
+)
 
 // internal -------------------------------------------------------------------------------------------------------------------------------
 
 /** @param {string} name */
 function platform(name) {
   const words = name.slice(name.lastIndexOf("/") + 1).split("-")
-  const os = ["aix", "android", "darwin", "freebsd", "linux", "openharmony", "sunos", "win32"].find((os) => words.includes(os))
+  const os = ["aix", "android", "darwin", "freebsd", "linux", "openharmony", "sunos", "win32"].find((os) =>
+    words.includes(os)
+  )
   const cpu = ["arm", "arm64", "ia32", "loong64", "ppc64", "riscv64", "s390x", "x64"].find((cpu) => words.includes(cpu))
-  const libc = words.some((word) => word.startsWith("musl")) ? "musl" : words.includes("gnu") || words.includes("glibc") ? "glibc" : undefined
+  const libc = words.some((word) => word.startsWith("musl"))
+    ? "musl"
+    : words.includes("gnu") || words.includes("glibc")
+    ? "glibc"
+    : undefined
   if (os === undefined || cpu === undefined) throw new Error(`package-lock.json: no platform in the name ${name}`)
   return { cpu: [cpu], os: [os], ...(libc === undefined ? {} : { libc: [libc] }) }
 }

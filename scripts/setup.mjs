@@ -60,7 +60,12 @@ function install() {
     if (isInstalled(root)) return
     console.error("Installing the dependencies (npm ci) ...")
     const [command, ...args] = npm(["ci", "--loglevel=error"])
-    const result = spawnSync(command, args, { cwd: root, encoding: "utf8", stdio: ["ignore", "pipe", "pipe"], shell: process.platform === "win32" })
+    const result = spawnSync(command, args, {
+      cwd: root,
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "pipe"],
+      shell: process.platform === "win32"
+    })
     if (result.signal !== null) process.exit(130)
     if (result.status === 0) return
     fail(`${result.stdout ?? ""}${result.stderr ?? ""}${result.error?.message ?? ""}\nnpm ci failed: see above`.trim())

@@ -28,17 +28,35 @@ for (const name of Object.keys(env)) if (/^npm_|^CODIO_/.test(name)) delete env[
 
 await Promise.all([
   check("types", bin("tsc"), ["-p", "tsconfig.json"], 120_000),
-  check("effects", bin("effect-tsgo"), ["diagnostics", "--project", "tsconfig.json", "--strict", "--severity", "error,warning"], 120_000),
-  check("lint", bin("oxlint"), ["--deny-warnings", "src", "test", "examples", "bench", "scripts", "vitest.config.ts"], 120_000),
+  check("effects", bin("effect-tsgo"), [
+    "diagnostics",
+    "--project",
+    "tsconfig.json",
+    "--strict",
+    "--severity",
+    "error,warning"
+  ], 120_000),
+  check(
+    "lint",
+    bin("oxlint"),
+    ["--deny-warnings", "src", "test", "examples", "bench", "scripts", "vitest.config.ts"],
+    120_000
+  ),
   check("format", bin("dprint"), ["check"], 120_000)
 ])
 await specs()
-const examples = existsSync(join(root, "examples")) ? readdirSync(join(root, "examples")).filter((file) => file.endsWith(".ts")).sort() : []
-for (const example of examples) await check(`examples/${example}`, process.execPath, [join("examples", example)], 30_000)
+const examples = existsSync(join(root, "examples"))
+  ? readdirSync(join(root, "examples")).filter((file) => file.endsWith(".ts")).sort()
+  : []
+for (const example of examples) {
+  await check(`examples/${example}`, process.execPath, [join("examples", example)], 30_000)
+}
 
 rmSync(work, { recursive: true, force: true })
 if (total.leftOut.length > 0) {
-  console.log(`\nleft out ${total.leftOut.length}, which this machine cannot run: ${[...new Set(total.leftOut)].join("; ")}`)
+  console.log(
+    `\nleft out ${total.leftOut.length}, which this machine cannot run: ${[...new Set(total.leftOut)].join("; ")}`
+  )
 }
 console.log(`\nall checks took ${seconds(began)}`)
 console.log(`${total.passed} passed, ${total.failed} failed`)
@@ -78,7 +96,12 @@ function run(command, args, limitMillis, stdio, env) {
   return new Promise((resolve) => {
     let output = ""
     let problem
-    const child = spawn(command, args, { cwd: root, env, stdio: ["ignore", stdio, stdio], shell: process.platform === "win32" })
+    const child = spawn(command, args, {
+      cwd: root,
+      env,
+      stdio: ["ignore", stdio, stdio],
+      shell: process.platform === "win32"
+    })
     running.add(child)
     const timer = setTimeout(() => {
       problem = `did not end within ${limitMillis / 1000} s`

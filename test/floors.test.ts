@@ -13,6 +13,7 @@ const libp2pFiles = new Set([
   "layers/Libp2pFaults.ts",
   "layers/Libp2pHost.ts",
   "layers/Libp2pLogger.ts",
+  "layers/Libp2pNoise.ts",
   "layers/Libp2pTransport.ts",
   "layers/MdnsDiscovery.ts",
   "layers/RelayClient.ts",
@@ -56,12 +57,19 @@ const violations = (files: ReadonlyMap<string, string>, declared: ReadonlySet<st
         const target = posix.join(posix.dirname(path), specifier)
         const below = floorOf(target)
         if (!files.has(target)) found.push(`${path}: imports ${specifier}, which does not exist`)
-        else if (below !== undefined && below.height > floor.height) found.push(`${path}: imports ${target}, which is above it`)
-        else if (/(^|\/)index\.ts$/.test(target)) found.push(`${path}: imports ${target}; own files are imported directly`)
+        else if (below !== undefined && below.height > floor.height) {
+          found.push(`${path}: imports ${target}, which is above it`)
+        } else if (/(^|\/)index\.ts$/.test(target)) {
+          found.push(`${path}: imports ${target}; own files are imported directly`)
+        }
       } else {
         const name = packageOf(specifier)
-        if (!specifier.startsWith("node:") && !declared.has(name)) found.push(`${path}: imports ${name}, which package.json does not name`)
-        if (libp2p.test(name) ? !libp2pFiles.has(path) : !allowed(path, floor, name)) found.push(`${path}: imports ${name}`)
+        if (!specifier.startsWith("node:") && !declared.has(name)) {
+          found.push(`${path}: imports ${name}, which package.json does not name`)
+        }
+        if (libp2p.test(name) ? !libp2pFiles.has(path) : !allowed(path, floor, name)) {
+          found.push(`${path}: imports ${name}`)
+        }
       }
     }
     const code = withoutComments(text)
@@ -69,7 +77,11 @@ const violations = (files: ReadonlyMap<string, string>, declared: ReadonlySet<st
       found.push(`${path}: carries a layer`)
     }
     if (floor.height > 0 && floor.name !== "entry points" && !libp2pFiles.has(path)) {
-      for (const [word] of code.matchAll(/\b(?:setTimeout|setInterval|Date\.now|new Date|Math\.random|performance\.now)\b(?=\s*\()/g)) {
+      for (
+        const [word] of code.matchAll(
+          /\b(?:setTimeout|setInterval|Date\.now|new Date|Math\.random|performance\.now)\b(?=\s*\()/g
+        )
+      ) {
         found.push(`${path}: uses ${word}; time comes from Clock, chance from Random`)
       }
     }
@@ -79,7 +91,9 @@ const violations = (files: ReadonlyMap<string, string>, declared: ReadonlySet<st
 
 describe("import floors", () => {
   const source = join(import.meta.dirname, "../src")
-  const manifest: Record<string, unknown> = JSON.parse(readFileSync(join(import.meta.dirname, "../package.json"), "utf8"))
+  const manifest: Record<string, unknown> = JSON.parse(
+    readFileSync(join(import.meta.dirname, "../package.json"), "utf8")
+  )
   const declared = new Set(["dependencies", "peerDependencies"].flatMap((field) => Object.keys(manifest[field] ?? {})))
   const files = new Map(
     readdirSync(source, { recursive: true, encoding: "utf8" })
@@ -103,7 +117,8 @@ describe("import floors", () => {
   })
 
   it("report each kind of breach", () => {
-    const breach = (path: string, text: string) => violations(new Map([[path, text], ["layers/Below.ts", ""], ["index.ts", ""]]), declared)
+    const breach = (path: string, text: string) =>
+      violations(new Map([[path, text], ["layers/Below.ts", ""], ["index.ts", ""]]), declared)
     assert.deepStrictEqual(breach("services/A.ts", `import { a } from "../layers/Below.ts"`), [
       "services/A.ts: imports layers/Below.ts, which is above it"
     ])
@@ -113,13 +128,19 @@ describe("import floors", () => {
     assert.deepStrictEqual(breach("cli/start.ts", `import {\n  a,\n  b\n} from "../index.ts"`), [
       "cli/start.ts: imports index.ts; own files are imported directly"
     ])
-    assert.deepStrictEqual(breach("layers/A.ts", `import type { Libp2p } from "@libp2p/interface"`), ["layers/A.ts: imports @libp2p/interface"])
+    assert.deepStrictEqual(breach("layers/A.ts", `import type { Libp2p } from "@libp2p/interface"`), [
+      "layers/A.ts: imports @libp2p/interface"
+    ])
     assert.deepStrictEqual(breach("layers/TcpListener.ts", `import { tcp } from "@libp2p/tcp"`), [])
-    assert.deepStrictEqual(breach("schema/A.ts", `const fs = await import("node:fs")`), ["schema/A.ts: imports node:fs"])
+    assert.deepStrictEqual(breach("schema/A.ts", `const fs = await import("node:fs")`), [
+      "schema/A.ts: imports node:fs"
+    ])
     assert.deepStrictEqual(breach("layers/TcpListener.ts", `import "it-length-prefixed"`), [
       "layers/TcpListener.ts: imports it-length-prefixed, which package.json does not name"
     ])
-    assert.deepStrictEqual(breach("services/A.ts", `  static readonly layerMemory = 1`), ["services/A.ts: carries a layer"])
+    assert.deepStrictEqual(breach("services/A.ts", `  static readonly layerMemory = 1`), [
+      "services/A.ts: carries a layer"
+    ])
     assert.deepStrictEqual(breach("layers/A.ts", `setTimeout(() => {}, 1) // Date.now()`), [
       "layers/A.ts: uses setTimeout; time comes from Clock, chance from Random"
     ])
@@ -139,7 +160,9 @@ function allowed(path: string, floor: Floor, name: string): boolean {
 
 /** The package of a specifier: `effect/testing` is `effect`, `@libp2p/crypto/keys` is `@libp2p/crypto`. */
 function packageOf(specifier: string): string {
-  return specifier.startsWith("node:") ? specifier : specifier.split("/").slice(0, specifier.startsWith("@") ? 2 : 1).join("/")
+  return specifier.startsWith("node:")
+    ? specifier
+    : specifier.split("/").slice(0, specifier.startsWith("@") ? 2 : 1).join("/")
 }
 
 function imports(text: string): Set<string> {

@@ -30,9 +30,21 @@ afterAll(() => rmSync(work, { recursive: true, force: true }))
 
 describe("the tarball", () => {
   it("holds the compiled library, its source, its licence and nothing else", () => {
-    const named = ["package.json", "README.md", "LICENSE", "CHANGELOG.md", "dist/index.js", "dist/index.d.ts", "dist/cli/bin.js", "src/index.ts"]
+    const named = [
+      "package.json",
+      "README.md",
+      "LICENSE",
+      "CHANGELOG.md",
+      "dist/index.js",
+      "dist/index.d.ts",
+      "dist/cli/bin.js",
+      "src/index.ts"
+    ]
     assert.deepStrictEqual(named.filter((file) => !files.includes(file)), [])
-    assert.deepStrictEqual(files.filter((file) => !named.includes(file) && !/^dist\/.+\.(js|d\.ts)(\.map)?$|^src\/.+\.ts$/.test(file)), [])
+    assert.deepStrictEqual(
+      files.filter((file) => !named.includes(file) && !/^dist\/.+\.(js|d\.ts)(\.map)?$|^src\/.+\.ts$/.test(file)),
+      []
+    )
   })
 
   it("is clean for publint", async () => {
@@ -43,7 +55,14 @@ describe("the tarball", () => {
 
   it("is clean for attw", { timeout: 60_000 }, async () => {
     const attw = join(root, "node_modules/@arethetypeswrong/cli/dist/index.js")
-    const { code, output } = await run(process.execPath, [attw, tarball, "--profile", "esm-only", "--no-color", "--no-emoji"], work)
+    const { code, output } = await run(process.execPath, [
+      attw,
+      tarball,
+      "--profile",
+      "esm-only",
+      "--no-color",
+      "--no-emoji"
+    ], work)
     assert.strictEqual(code, 0, output)
   })
 })
@@ -52,10 +71,22 @@ describe("an empty project", () => {
   beforeAll(async () => {
     writeFileSync(join(work, "package.json"), "{}")
     const peers = Object.keys(manifest.peerDependencies).map((name) => `${name}@${manifest.devDependencies[name]}`)
-    const installed = await run("npm", ["install", "--prefix", project, "--prefer-offline", "--no-audit", "--no-fund", tarball, ...peers], work)
+    const installed = await run("npm", [
+      "install",
+      "--prefix",
+      project,
+      "--prefer-offline",
+      "--no-audit",
+      "--no-fund",
+      tarball,
+      ...peers
+    ], work)
     assert.strictEqual(installed.code, 0, installed.output)
     writeFileSync(join(project, "program.ts"), firstProgram())
-    writeFileSync(join(project, "package.json"), JSON.stringify({ ...JSON.parse(readFileSync(join(project, "package.json"), "utf8")), type: "module" }))
+    writeFileSync(
+      join(project, "package.json"),
+      JSON.stringify({ ...JSON.parse(readFileSync(join(project, "package.json"), "utf8")), type: "module" })
+    )
   }, 120_000)
 
   it("type-checks the README's first program", { timeout: 60_000 }, async () => {
@@ -70,7 +101,11 @@ describe("an empty project", () => {
       typeRoots: [join(root, "node_modules/@types")]
     }
     writeFileSync(join(project, "tsconfig.json"), JSON.stringify({ compilerOptions, files: ["program.ts"] }))
-    const { code, output } = await run(process.execPath, [join(root, "node_modules/typescript/bin/tsc"), "-p", "."], project)
+    const { code, output } = await run(
+      process.execPath,
+      [join(root, "node_modules/typescript/bin/tsc"), "-p", "."],
+      project
+    )
     assert.strictEqual(code, 0, output)
   })
 
@@ -87,8 +122,13 @@ describe("an empty project", () => {
   })
 
   it("imports each entry point, and only those", { timeout: 60_000 }, async () => {
-    const names = Object.keys(manifest.exports).filter((name) => name !== "./package.json").map((name) => join("codio-network", name))
-    const all = await run(process.execPath, ["-e", `await Promise.all(${JSON.stringify(names)}.map((name) => import(name)))`], project)
+    const names = Object.keys(manifest.exports).filter((name) => name !== "./package.json").map((name) =>
+      join("codio-network", name)
+    )
+    const all = await run(process.execPath, [
+      "-e",
+      `await Promise.all(${JSON.stringify(names)}.map((name) => import(name)))`
+    ], project)
     assert.strictEqual(all.code, 0, all.output)
     const inside = await run(process.execPath, ["-e", `await import("codio-network/dist/index.js")`], project)
     assert.include(inside.output, "ERR_PACKAGE_PATH_NOT_EXPORTED")
@@ -99,7 +139,8 @@ describe("an empty project", () => {
 
 /** The first block of code after its marker in the README, as a reader copies it. */
 function firstProgram(): string {
-  const program = /<!-- first-program -->\s*```ts\n([\s\S]*?)```/.exec(readFileSync(join(root, "README.md"), "utf8"))?.[1]
+  const program = /<!-- first-program -->\s*```ts\n([\s\S]*?)```/.exec(readFileSync(join(root, "README.md"), "utf8"))
+    ?.[1]
   if (program === undefined) throw new Error("README.md has no program after <!-- first-program -->")
   return program
 }
@@ -113,7 +154,12 @@ interface Ended {
 function run(command: string, args: ReadonlyArray<string>, cwd: string): Promise<Ended> {
   // The node that runs the specs comes first, as a user's own would; npm's settings of the outer run stay outside.
   const inherited = Object.entries(process.env).filter(([name]) => !/^(npm_|CODIO_)/i.test(name))
-  const env = { ...Object.fromEntries(inherited), PATH: `${dirname(process.execPath)}${delimiter}${process.env.PATH}`, NO_COLOR: "1", FORCE_COLOR: "0" }
+  const env = {
+    ...Object.fromEntries(inherited),
+    PATH: `${dirname(process.execPath)}${delimiter}${process.env.PATH}`,
+    NO_COLOR: "1",
+    FORCE_COLOR: "0"
+  }
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, { cwd, env, stdio: ["ignore", "pipe", "pipe"] })
     let stdout = ""

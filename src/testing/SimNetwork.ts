@@ -65,8 +65,15 @@ export class SimNetwork extends Context.Service<SimNetwork, {
   /** Calls the listener, while the scope lives, when two nodes have a connection, and after each fault and each `heal`. */
   readonly watch: (listener: () => void) => Effect.Effect<void, never, Scope.Scope>
 }>()("codio-network/testing/SimNetwork") {
+  /** A network. Provides `Random` too, from the same seed, for the jitter of the nodes' schedules and for the program that it is given to. */
   static readonly layer = (options?: SimNetworkOptions): Layer.Layer<SimNetwork> =>
-    Layer.effect(SimNetwork, make(options))
+    Layer.effectContext(
+      Effect.gen(function*() {
+        const network = yield* make(options)
+        const random = yield* Effect.service(Random.Random).pipe(Random.withSeed(`${network.seed} nodes`))
+        return Context.make(SimNetwork, network).pipe(Context.add(Random.Random, random))
+      })
+    )
 
   /** The peer id of a name: the same in every run. A peer id stands for itself. */
   static readonly peerId = (node: SimNode): PeerId => peerIdOf(node)
@@ -178,7 +185,7 @@ export const make = Effect.fnUntraced(function*(options: SimNetworkOptions = {})
     let last = 0
     const pump = Effect.gen(function*() {
       while (waiting.length > 0 && !isBlocked(from, to)) {
-        const wait = waiting[0]!.at - clock.currentTimeMillisUnsafe()
+        const wait = waitUntil(waiting[0]!.at, clock.currentTimeMillisUnsafe())
         if (wait > roundingMillis) yield* clock.sleep(Duration.millis(wait))
         const now = clock.currentTimeMillisUnsafe() + roundingMillis
         while (waiting.length > 0 && waiting[0]!.at <= now && !isBlocked(from, to)) deliver(waiting.shift()!.task)
@@ -381,9 +388,15 @@ export const make = Effect.fnUntraced(function*(options: SimNetworkOptions = {})
 
 const lossesMax = 8
 const retransmissionMillis = 200
-// A virtual clock stands at fractions of a millisecond after a jittered delay, and a sleep until `at` may end a rounding error before it.
-const roundingMillis = 0.001
 const lost = "the connection was lost"
+// A virtual clock stands at fractions of a millisecond after a jittered delay, and sums of fractions miss their mark by a rounding error.
+// A message is due this little before its time, and a sleep that would end after it is shortened.
+const roundingMillis = 0.001
+
+const waitUntil = (at: number, now: number): number => {
+  const wait = Math.round((at - now) * 1e6) / 1e6
+  return now + wait > at ? wait - roundingMillis / 2 : wait
+}
 
 interface End extends LineEnd {
   isClosed: boolean

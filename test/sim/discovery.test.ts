@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Stream } from "effect"
+import { Duration, Effect, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as ContentKey from "../../src/schema/Content.ts"
 import { Network } from "../../src/Network.ts"
@@ -72,6 +72,31 @@ describe("TestNetwork", () => {
       const answer = yield* TestNetwork.run(Effect.scoped(Effect.provide(program, TestNetwork.layer("alice"))))
       assert.strictEqual(answer.join(""), "hello")
     }).pipe(Effect.provide(net)))
+
+  it.effect("repeats a run with its seed, the nodes' own chance included", () => {
+    const delays = (seed: string) =>
+      Effect.gen(function*() {
+        const bob = `${SimNetwork.place("bob")}/p2p/${SimNetwork.peerId("bob")}`
+        const alice = yield* TestNetwork.makeNode("alice")
+        const found: Array<number> = []
+        yield* Effect.forkScoped(
+          Stream.runForEach(alice.events, (event) =>
+            Effect.sync(() => {
+              if (event._tag === "ReconnectScheduled") found.push(Duration.toMillis(event.delay))
+            })),
+          { startImmediately: true }
+        )
+        yield* alice.keep(bob)
+        yield* TestClock.adjust("1 minute")
+        return found
+      }).pipe(Effect.scoped, Effect.provide(SimNetwork.layer({ latency: "10 millis", seed }), { local: true }))
+    return Effect.gen(function*() {
+      const first = yield* delays("one")
+      assert.isAbove(first.length, 3)
+      assert.deepStrictEqual(yield* delays("one"), first)
+      assert.notDeepEqual(yield* delays("two"), first)
+    })
+  })
 
   it.live("runs in real time as well", () =>
     Effect.gen(function*() {

@@ -133,6 +133,8 @@ export const make = Effect.gen(function*() {
         reconnectRetries: 0
       },
       connectionMonitor: { enabled: false },
+      // A provider without addresses is left out of an answer, and providers announce themselves every 11 h: libp2p's hour is too short.
+      peerStore: { maxAddressAge: 24 * hourMillis, maxPeerAge: 48 * hourMillis },
       peerRouters: [() => delegate(routers)],
       services: {
         identify: identify({ runOnConnectionOpen: false, maxInboundStreams: 8, maxOutboundStreams: 8 }),
@@ -247,6 +249,7 @@ export const make = Effect.gen(function*() {
               components.transportManager.add(transport)
               try {
                 await components.transportManager.listen(wanted)
+                confirmOwn(components)
               } catch (cause) {
                 await components.transportManager.remove(tag ?? "")
                 throw cause
@@ -266,6 +269,16 @@ export const layer: Layer.Layer<Libp2pHost, HostError, Identity | NetworkConfig>
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
+
+const hourMillis = 3_600_000
+
+/**
+ * Announces the public addresses of this machine's own interfaces. libp2p holds them back until somebody has confirmed them, which nobody
+ * does without AutoNAT, so that a node on a public address would be known by its private ones alone.
+ */
+function confirmOwn({ addressManager, transportManager }: Components): void {
+  for (const address of transportManager.getAddrs()) addressManager.confirmObservedAddr(address, { type: "transport" })
+}
 
 const packageJson = createRequire(import.meta.url)("../../package.json") as { readonly name: string; readonly version: string }
 /** How long one address of a peer may take to answer, in milliseconds. */

@@ -3,7 +3,6 @@
  */
 import type {
   Connection as Libp2pConnection,
-  ConnectionLimits,
   IdentifyResult,
   PeerId as Libp2pPeerId,
   Stream as Libp2pStream
@@ -281,7 +280,7 @@ function makeConnection(underlying: Libp2pConnection): Libp2pBackedConnection {
     peer,
     direction: underlying.direction,
     remoteAddress: withoutPeer(underlying.remoteAddr.toString() as Multiaddr),
-    path: Effect.sync(() => relay === undefined ? Path.cases.Direct.make({}) : relayedPath(relay, underlying.limits)),
+    path: Effect.sync(() => relay === undefined ? Path.cases.Direct.make({}) : relayedPath(relay, underlying)),
     isOpen: Effect.sync(() => isOpen(underlying)),
     activeStreams: Effect.sync(() => {
       let active = 0
@@ -305,12 +304,21 @@ function makeConnection(underlying: Libp2pConnection): Libp2pBackedConnection {
   return connection
 }
 
-function relayedPath(relay: PeerId, limits: ConnectionLimits | undefined): Path {
+function relayedPath(relay: PeerId, { limits, timeline }: Libp2pConnection): Path {
   return Path.cases.Relayed.make({
     relay,
     ...(limits?.bytes === undefined ? {} : { bytesLeft: limits.bytes }),
-    ...(limits?.seconds === undefined ? {} : { timeLeft: Duration.millis(Math.max(0, limits.seconds)) })
+    ...(limits?.seconds === undefined ? {} : { timeLeft: timeLeft(limits.seconds, Date.now() - timeline.open) })
   })
+}
+
+// A js relay grants its limit in milliseconds where seconds belong, and libp2p counts that number down by one a second. A limit of more than
+// this many seconds, almost three hours, is taken for one of those.
+const relaySecondsMax = 10_000
+
+function timeLeft(counter: number, ageMillis: number): Duration.Duration {
+  const granted = counter + ageMillis / 1000
+  return Duration.millis(Math.max(0, granted > relaySecondsMax ? granted - ageMillis : counter * 1000))
 }
 
 function relayOf(address: Libp2pMultiaddr): PeerId {

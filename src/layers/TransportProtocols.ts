@@ -2,6 +2,7 @@
  * `Protocols` over the transport's streams and the table's holds.
  */
 import { Effect, Layer, Result } from "effect"
+import { PeerNotConnected, StreamError } from "../schema/NetworkError.ts"
 import type { PeerId, ProtocolId } from "../schema/Peer.ts"
 import { PeerTable } from "../services/PeerTable.ts"
 import { Protocols } from "../services/Protocols.ts"
@@ -25,8 +26,13 @@ export const make = Effect.gen(function*() {
         }).pipe(
           Effect.scoped,
           Effect.provide(context),
-          // The transport resets the stream of a handler that dies, and logs why.
-          Effect.orDie
+          // That a remote resets its stream or leaves is no fault of the handler: an interrupted one resets the stream without a word.
+          // Of any other failure it dies, and the transport logs why.
+          Effect.catch((error) => {
+            if (!isDeparture(error)) return Effect.die(error)
+            return Effect.andThen(Effect.logDebug(`${protocol} with ${peer} ended early: ${error.message}`), Effect.interrupt)
+          }),
+          Effect.annotateLogs({ component: "protocols" })
         )
       })
     }
@@ -39,5 +45,8 @@ export const make = Effect.gen(function*() {
 
   return Protocols.of({ handle: handle as Protocols["Service"]["handle"], open })
 })
+
+const isDeparture = (error: unknown): error is StreamError | PeerNotConnected =>
+  error instanceof StreamError || error instanceof PeerNotConnected
 
 export const layer: Layer.Layer<Protocols, never, Transport | PeerTable> = Layer.effect(Protocols, make)

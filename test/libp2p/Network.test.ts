@@ -1,6 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Context, Effect, Exit, Fiber, FileSystem, Layer, Option, Scope, Stream } from "effect"
 import { NodeFileSystem } from "@effect/platform-node"
+import { spawn } from "node:child_process"
+import { once } from "node:events"
+import { createInterface } from "node:readline"
+import { fileURLToPath } from "node:url"
 import { Network } from "../../src/Network.ts"
 import type { DialError } from "../../src/schema/NetworkError.ts"
 import { agentVersion, protocolVersion } from "../../src/schema/Agent.ts"
@@ -205,6 +209,26 @@ describe("a node on real sockets", () => {
       assert.deepStrictEqual(left, ["lost", "unhealthy", "unhealthy"])
       yield* Live.until(Effect.map(distant.peerCount, (count) => count === 0), "10 seconds")
     }), 40_000)
+
+  it.live("announces the public address of its own interface", (context) =>
+    Effect.gen(function*() {
+      // A network of its own, with a public address on the loopback device.
+      const program = fileURLToPath(new URL("../support/node.ts", import.meta.url))
+      const script = `ip link set lo up && ip addr add 44.0.0.1/32 dev lo && exec "$0" "$1" '{"listenAddresses":["/ip4/44.0.0.1/tcp/0"]}'`
+      const child = yield* Effect.acquireRelease(
+        Effect.sync(() => spawn("unshare", ["-n", "sh", "-c", script, process.execPath, program], { stdio: ["ignore", "pipe", "pipe"] })),
+        (child) => Effect.sync(() => child.kill("SIGKILL"))
+      )
+      const line = yield* Effect.promise(() =>
+        Promise.race([
+          once(createInterface(child.stdout), "line").then(([line]) => String(line)),
+          once(child, "error").then(() => undefined),
+          once(child, "exit").then(() => undefined)
+        ])
+      )
+      if (line === undefined) return context.skip("network namespaces are not permitted here")
+      return assert.match(line, /^\/ip4\/44\.0\.0\.1\/tcp\/\d+\/p2p\//)
+    }))
 
   it.live("is one node for each call, and one for each value of the Layer", () =>
     Effect.gen(function*() {

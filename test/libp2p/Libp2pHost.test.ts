@@ -9,13 +9,13 @@ import { peerIdFromString } from "@libp2p/peer-id"
 import { tcp } from "@libp2p/tcp"
 import { multiaddr } from "@multiformats/multiaddr"
 import { Duration, Effect, Exit, Logger, Scope, Stream } from "effect"
-import { type AddressInfo, connect, createServer } from "node:net"
+import { type AddressInfo, createServer, type Socket } from "node:net"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
 import type { Components } from "../../src/layers/Libp2pHost.ts"
 import type { Multiaddr, ProtocolId } from "../../src/schema/Peer.ts"
 import { eventually } from "../contract/eventually.ts"
-import { makeNode } from "../support/Libp2pNode.ts"
+import { type Libp2pNode, makeNode } from "../support/Libp2pNode.ts"
 
 // libp2p declares what kad asks of the components apart from what it gives.
 const kad = kadDHT({ protocol: "/codio/kad/1.0.0", clientMode: false, peerInfoMapper: passthroughMapper }) as unknown as (components: Components) => object
@@ -181,18 +181,35 @@ describe("Libp2pHost.listen", () => {
 describe("the end of a host", () => {
   it.live("is bounded when a remote has closed its half and reads no more", () =>
     Effect.gen(function*() {
+      const socketOf = (node: Libp2pNode) =>
+        // Private: nothing else stops reading.
+        (node.host.node.getConnections()[0] as unknown as { readonly maConn: { readonly socket: Socket } }).maConn.socket
+      const protocol = "/test/1.0.0" as ProtocolId
       const scope = yield* Scope.make()
-      const { address, host } = yield* Scope.provide(makeNode(), scope)
-      const [, port] = /tcp\/(\d+)/.exec(yield* address)!
-      const socket = connect({ port: Number(port), host: "127.0.0.1", allowHalfOpen: true })
-      yield* Effect.addFinalizer(() => Effect.sync(() => socket.destroy()))
-      yield* Effect.callback<void>((resume) => void socket.once("connect", () => resume(Effect.void)))
-      socket.pause()
-      socket.end("\x13/multistream/1.0.0\n")
-      const listener = host.components.transportManager.getListeners()[0] as unknown as { readonly sockets: Set<object> }
-      yield* eventually("it is accepted", Effect.sync(() => listener.sockets.size === 1))
+      const remote = yield* makeNode()
+      const stopped = yield* Scope.provide(makeNode(), scope)
+      yield* Scope.provide(
+        stopped.transport.handle(protocol, (stream) => Effect.ignore(Effect.forever(stream.write(new Uint8Array(256 * 1024))))),
+        scope
+      )
+      const connection = yield* remote.transport.dial(yield* stopped.address)
+      const [far, near] = [socketOf(remote), socketOf(stopped)]
+      // Each stream has a window of its own: with enough of them the socket is full.
+      far.pause()
+      const underlying = remote.host.node.getConnections()[0]!
+      for (let i = 0; i < 40; i++) yield* Effect.sync(() => void underlying.newStream(protocol).catch(() => {}))
+      far.resume()
+      yield* eventually("streams are open", Effect.map(connection.activeStreams, (streams) => streams === 40))
+      far.pause()
+      yield* eventually("bytes are unsent", Effect.sync(() => near.writableLength > 0))
+      far.end()
+      // A write after the end would destroy it.
+      far.write = () => true
+      yield* eventually("the end has arrived", Effect.sync(() => near.readableEnded))
+      assert.isAbove(near.writableLength, 0)
       const [took] = yield* Effect.timed(Scope.close(scope, Exit.void))
-      assert.isBelow(Duration.toMillis(took), 1000)
+      assert.isBelow(Duration.toMillis(took), 1500)
+      assert.isTrue(near.destroyed)
     }))
 
   it.live("leaves nothing behind, a hundred times", () =>

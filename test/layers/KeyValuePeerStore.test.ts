@@ -117,7 +117,10 @@ describe("KeyValuePeerStore", () => {
           [method]: () => Effect.fail(new KeyValueStore.KeyValueStoreError({ method, message: "disk on fire" }))
         })
       const error = yield* Effect.flip(open.pipe(Effect.provideService(KeyValueStore.KeyValueStore, broken("get"))))
-      assert.strictEqual(error.message, "peer store: read failed")
+      assert.strictEqual(
+        error.message,
+        "peer store: read failed: disk on fire; check that the data directory can be read and written"
+      )
       yield* Effect.gen(function*() {
         const { close, store } = yield* open
         yield* store.remember(peer(1), address(1))

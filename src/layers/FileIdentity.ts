@@ -6,7 +6,12 @@
  * crash leaves either no file or a whole one. A file that others may read, or that does not decode, is refused and never replaced: a new
  * key would be another peer.
  */
-import { generateKeyPair, generateKeyPairFromSeed, privateKeyFromProtobuf, privateKeyToProtobuf } from "@libp2p/crypto/keys"
+import {
+  generateKeyPair,
+  generateKeyPairFromSeed,
+  privateKeyFromProtobuf,
+  privateKeyToProtobuf
+} from "@libp2p/crypto/keys"
 import type { PrivateKey } from "@libp2p/interface"
 import { peerIdFromPrivateKey } from "@libp2p/peer-id"
 import { Effect, FileSystem, Layer, Path, type PlatformError, Redacted } from "effect"
@@ -32,12 +37,13 @@ export const make = Effect.fnUntraced(function*(
 })
 
 /** The identity kept under `NetworkConfig.dataDirectory`; a new one, forgotten with the process, without a directory. */
-export const layer: Layer.Layer<Identity, IdentityError, NetworkConfig | FileSystem.FileSystem | Path.Path> = Layer.unwrap(
-  Effect.map(
-    NetworkConfig,
-    ({ dataDirectory }) => dataDirectory === undefined ? layerEphemeral : Layer.effect(Identity, make(dataDirectory))
+export const layer: Layer.Layer<Identity, IdentityError, NetworkConfig | FileSystem.FileSystem | Path.Path> = Layer
+  .unwrap(
+    Effect.map(
+      NetworkConfig,
+      ({ dataDirectory }) => dataDirectory === undefined ? layerEphemeral : Layer.effect(Identity, make(dataDirectory))
+    )
   )
-)
 
 /** A new identity, forgotten with the process. */
 export const layerEphemeral: Layer.Layer<Identity> = Layer.effect(
@@ -61,7 +67,8 @@ function identityOf(key: PrivateKey): Identity["Service"] {
 }
 
 function failed(file: string, what: string) {
-  return (cause: PlatformError.PlatformError) => new IdentityError({ path: file, detail: `${what}: ${cause.message}`, cause })
+  return (cause: PlatformError.PlatformError) =>
+    new IdentityError({ path: file, detail: `${what}: ${cause.message}`, cause })
 }
 
 const read = Effect.fnUntraced(function*(file: string) {
@@ -74,17 +81,25 @@ const read = Effect.fnUntraced(function*(file: string) {
   // Windows has no such bits: node reports them as set.
   if (process.platform !== "win32" && (info.mode & 0o077) !== 0) {
     return yield* refused(
-      `others may read the private key (mode ${(info.mode & 0o777).toString(8).padStart(4, "0")}); run: chmod 600 ${file}`
+      `others may read the private key (mode ${
+        (info.mode & 0o777).toString(8).padStart(4, "0")
+      }); run: chmod 600 ${file}`
     )
   }
   const damaged = "restore it from a backup, or remove it to start as another peer"
   if (Number(info.size) > fileBytesMax) return yield* refused(`is damaged: ${info.size} bytes are no key; ${damaged}`)
   const bytes = yield* Effect.mapError(fs.readFile(file), failed(file, "cannot be read"))
-  const noKey = (cause?: unknown) => refused(`is damaged: its ${bytes.byteLength} bytes are no private key; ${damaged}`, cause)
+  const noKey = (cause?: unknown) =>
+    refused(`is damaged: its ${bytes.byteLength} bytes are no private key; ${damaged}`, cause)
   const key = yield* Effect.try({ try: () => privateKeyFromProtobuf(bytes), catch: noKey })
-  if (key.type !== "Ed25519") return yield* refused(`holds a key of type ${key.type}, and only Ed25519 is used here; ${damaged}`)
+  if (key.type !== "Ed25519") {
+    return yield* refused(`holds a key of type ${key.type}, and only Ed25519 is used here; ${damaged}`)
+  }
   // The file holds both halves, and libp2p believes them.
-  const whole = yield* Effect.tryPromise({ try: () => generateKeyPairFromSeed("Ed25519", key.raw.subarray(0, 32)), catch: noKey })
+  const whole = yield* Effect.tryPromise({
+    try: () => generateKeyPairFromSeed("Ed25519", key.raw.subarray(0, 32)),
+    catch: noKey
+  })
   if (!key.equals(whole)) return yield* noKey()
   return identityOf(whole)
 })

@@ -113,7 +113,9 @@ export const make = (
     while (writer.offset < writer.chunk.byteLength) {
       if (stream.writeBufferLength > unsentBytesMax) return false
       const end = Math.min(writer.offset + sendBytesMax, writer.chunk.byteLength)
-      const piece = writer.offset === 0 && end === writer.chunk.byteLength ? writer.chunk : writer.chunk.subarray(writer.offset, end)
+      const piece = writer.offset === 0 && end === writer.chunk.byteLength
+        ? writer.chunk
+        : writer.chunk.subarray(writer.offset, end)
       writer.offset = end
       stream.send(piece)
     }
@@ -234,7 +236,10 @@ interface Writer {
 
 function reset(thrown: unknown): StreamReset {
   const cause = toError(thrown)
-  return new StreamReset({ detail: cause.name === "StreamResetError" ? "the remote reset the stream" : cause.message, cause })
+  return new StreamReset({
+    detail: cause.name === "StreamResetError" ? "the remote reset the stream" : cause.message,
+    cause
+  })
 }
 
 // Sends what is unsent, then the end of the write half. Without a signal that `close` aborts, libp2p waits for ever on a dead stream.

@@ -54,20 +54,21 @@ export const endedByRemote = (stream: Stream): boolean => ended.has(stream)
 /**
  * A muxer whose streams {@link endedByRemote} knows.
  */
-export const watchedMuxer = <C>(factory: (components: C) => StreamMuxerFactory) => (components: C): StreamMuxerFactory => {
-  const muxers = factory(components)
-  const create = muxers.createStreamMuxer.bind(muxers)
-  muxers.createStreamMuxer = (connection) => {
-    // Both methods are yamux's own, not of the muxer interface.
-    const muxer = create(connection) as ReturnType<typeof create> & YamuxMuxer
-    const open = muxer.onCreateStream.bind(muxer)
-    const opened = muxer.onRemoteStream.bind(muxer)
-    muxer.onCreateStream = (options) => watched(open(options))
-    muxer.onRemoteStream = (stream) => opened(watched(stream))
-    return muxer
+export const watchedMuxer =
+  <C>(factory: (components: C) => StreamMuxerFactory) => (components: C): StreamMuxerFactory => {
+    const muxers = factory(components)
+    const create = muxers.createStreamMuxer.bind(muxers)
+    muxers.createStreamMuxer = (connection) => {
+      // Both methods are yamux's own, not of the muxer interface.
+      const muxer = create(connection) as ReturnType<typeof create> & YamuxMuxer
+      const open = muxer.onCreateStream.bind(muxer)
+      const opened = muxer.onRemoteStream.bind(muxer)
+      muxer.onCreateStream = (options) => watched(open(options))
+      muxer.onRemoteStream = (stream) => opened(watched(stream))
+      return muxer
+    }
+    return muxers
   }
-  return muxers
-}
 
 /**
  * A muxer that does not throw from a microtask.
@@ -125,9 +126,14 @@ export const closeConnection = async (connection: Connection, millis: number): P
         if (stream.writeStatus === "writable") stream.abort(new Error("the connection is closed by this side"))
       }
       const ending = [...connection.streams]
-      await until(signal, () => ending.every(({ status, writeStatus }) => writeStatus === "closed" || status !== "open"))
+      await until(
+        signal,
+        () => ending.every(({ status, writeStatus }) => writeStatus === "closed" || status !== "open")
+      )
       // The muxer of a connection is private, and `ping` is yamux's.
-      const { muxer } = connection as { readonly muxer?: { readonly ping?: (options: { signal: AbortSignal }) => Promise<number> } }
+      const { muxer } = connection as {
+        readonly muxer?: { readonly ping?: (options: { signal: AbortSignal }) => Promise<number> }
+      }
       if (ending.some(({ status }) => status === "open")) await muxer?.ping?.({ signal })
       await connection.close({ signal })
     }, connection)
@@ -169,7 +175,11 @@ export const rememberProtocols = (components: Components): void => {
  * while data is unsent, since all parts stop at the same time; and `stop` waits for ever for a socket whose remote has closed its half and
  * reads no more. So connections are closed first, then the sockets that are left are destroyed, then the node is stopped.
  */
-export const guardNode = (node: Libp2p, components: Components, options: { readonly grace: number; readonly deadline: number }) => {
+export const guardNode = (
+  node: Libp2p,
+  components: Components,
+  options: { readonly grace: number; readonly deadline: number }
+) => {
   const connections = new Set<Connection>()
   const sockets = new Set<Destroyable>()
   let stopping: Promise<boolean> | undefined

@@ -41,7 +41,10 @@ export class Libp2pHost extends Context.Service<Libp2pHost, {
   readonly node: Libp2p
   readonly components: Components
   /** Builds a module against the running node, starts it, registers its routing and discovery; reversed when the scope closes. */
-  readonly attach: <A>(module: string, factory: (components: Components) => A) => Effect.Effect<A, HostError, Scope.Scope>
+  readonly attach: <A>(
+    module: string,
+    factory: (components: Components) => A
+  ) => Effect.Effect<A, HostError, Scope.Scope>
   /** Behind `Transport.gate`; one rule at a time. */
   readonly gate: (rule: GateRule) => Effect.Effect<void, never, Scope.Scope>
   /**
@@ -111,7 +114,11 @@ export const make = Effect.gen(function*() {
       start: false,
       logger,
       privateKey: privateKeyFromProtobuf(Redacted.value(identity.privateKey)),
-      nodeInfo: { name: packageJson.name, version: packageJson.version, userAgent: `${packageJson.name}/${packageJson.version}` },
+      nodeInfo: {
+        name: packageJson.name,
+        version: packageJson.version,
+        userAgent: `${packageJson.name}/${packageJson.version}`
+      },
       addresses: { appendAnnounce: [...config.announceAddresses] },
       connectionEncrypters: [fastNoise],
       streamMuxers: [watchedMuxer(safeMuxer(yamux({
@@ -160,17 +167,19 @@ export const make = Effect.gen(function*() {
   node.addEventListener("connection:open", ({ detail }) => {
     identifying.set(
       detail,
-      within(identifyTimeoutMillis, (signal) => node.services.identify.identify(detail, { signal })).catch(() => undefined)
+      within(identifyTimeoutMillis, (signal) => node.services.identify.identify(detail, { signal })).catch(() =>
+        undefined
+      )
     )
   })
 
   yield* Effect.acquireRelease(
     Effect.tryPromise({
       try: async () => {
-        await node.start()
-        // kad and relay tag peers keep-alive, which makes this queue dial them; there is no option to turn it off. `reconnectQueue` is not
-        // in the interface of the connection manager.
-        ;(components.connectionManager as unknown as { readonly reconnectQueue: { stop: () => void } }).reconnectQueue.stop()
+        await node.start() // kad and relay tag peers keep-alive, which makes this queue dial them; there is no option to turn it off. `reconnectQueue` is not
+         // in the interface of the connection manager.
+        ;(components.connectionManager as unknown as { readonly reconnectQueue: { stop: () => void } }).reconnectQueue
+          .stop()
       },
       catch: hostError("host")
     }),
@@ -241,7 +250,10 @@ export const make = Effect.gen(function*() {
         const wanted = addresses.map((address) => multiaddr(address))
         const foreign = wanted.find((address) => transport.listenFilter([address]).length === 0)
         if (foreign !== undefined) {
-          return yield* new HostError({ module, detail: `cannot listen on ${foreign}: this is no address of the ${module} transport` })
+          return yield* new HostError({
+            module,
+            detail: `cannot listen on ${foreign}: this is no address of the ${module} transport`
+          })
         }
         yield* Effect.acquireRelease(
           Effect.tryPromise({
@@ -280,7 +292,10 @@ function confirmOwn({ addressManager, transportManager }: Components): void {
   for (const address of transportManager.getAddrs()) addressManager.confirmObservedAddr(address, { type: "transport" })
 }
 
-const packageJson = createRequire(import.meta.url)("../../package.json") as { readonly name: string; readonly version: string }
+const packageJson = createRequire(import.meta.url)("../../package.json") as {
+  readonly name: string
+  readonly version: string
+}
 /** How long one address of a peer may take to answer, in milliseconds. */
 export const addressDialTimeout = 3000
 
@@ -300,25 +315,28 @@ function registrationsOf(components: Components) {
   const protocols = new Set<string>()
   const topologies = new Set<string>()
   const { registrar } = components
-  const recording: Components["registrar"] = Object.assign(Object.create(registrar) as Components["registrar"], {
-    handle: (protocol, handler, options) => {
-      protocols.add(protocol)
-      return registrar.handle(protocol, handler, options)
-    },
-    unhandle: (protocol, options) => {
-      for (const one of Array.isArray(protocol) ? protocol : [protocol]) protocols.delete(one)
-      return registrar.unhandle(protocol, options)
-    },
-    register: async (protocol, topology, options) => {
-      const id = await registrar.register(protocol, topology, options)
-      topologies.add(id)
-      return id
-    },
-    unregister: (id) => {
-      topologies.delete(id)
-      return registrar.unregister(id)
-    }
-  } satisfies Pick<Components["registrar"], "handle" | "unhandle" | "register" | "unregister">)
+  const recording: Components["registrar"] = Object.assign(
+    Object.create(registrar) as Components["registrar"],
+    {
+      handle: (protocol, handler, options) => {
+        protocols.add(protocol)
+        return registrar.handle(protocol, handler, options)
+      },
+      unhandle: (protocol, options) => {
+        for (const one of Array.isArray(protocol) ? protocol : [protocol]) protocols.delete(one)
+        return registrar.unhandle(protocol, options)
+      },
+      register: async (protocol, topology, options) => {
+        const id = await registrar.register(protocol, topology, options)
+        topologies.add(id)
+        return id
+      },
+      unregister: (id) => {
+        topologies.delete(id)
+        return registrar.unregister(id)
+      }
+    } satisfies Pick<Components["registrar"], "handle" | "unhandle" | "register" | "unregister">
+  )
   return {
     components: new Proxy(components, {
       get: (target, name, receiver) => name === "registrar" ? recording : Reflect.get(target, name, receiver) as unknown
@@ -339,7 +357,7 @@ interface HasDiscovery {
 }
 
 function hasRouting(instance: unknown): instance is HasRouting {
-  return (instance as Partial<HasRouting> | undefined)?.[peerRoutingSymbol] != null
+  return (instance as Partial<HasRouting> | undefined)?.[peerRoutingSymbol] !== undefined
 }
 
 function hasDiscovery(instance: unknown): instance is HasDiscovery {

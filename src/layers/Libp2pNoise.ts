@@ -7,7 +7,14 @@
  */
 import { noise } from "@chainsafe/libp2p-noise"
 import type { ConnectionEncrypter, StreamMessageEvent } from "@libp2p/interface"
-import { createCipheriv, createDecipheriv, createSecretKey, type DecipherChaCha20Poly1305, getCiphers, type KeyObject } from "node:crypto"
+import {
+  createCipheriv,
+  createDecipheriv,
+  createSecretKey,
+  type DecipherChaCha20Poly1305,
+  getCiphers,
+  type KeyObject
+} from "node:crypto"
 
 // One array, or a list of arrays.
 type Bytes = StreamMessageEvent["data"]
@@ -35,7 +42,9 @@ export const withKeptKeys = (given: Sealing): Sealing => {
   return {
     encrypt: (plaintext, nonce, ad, key) => {
       // Messages of connections come as lists; single arrays only during the handshake.
-      if (plaintext.byteLength < smallBytes || plaintext instanceof Uint8Array) return given.encrypt(plaintext, nonce, ad, key)
+      if (plaintext.byteLength < smallBytes || plaintext instanceof Uint8Array) {
+        return given.encrypt(plaintext, nonce, ad, key)
+      }
       const cipher = createCipheriv(algorithm, keyOf(key), nonce, { authTagLength: tagBytes })
       if (ad.byteLength > 0) cipher.setAAD(ad, { plaintextLength: plaintext.byteLength })
       if (plaintext.byteLength < gatheredBytes) {

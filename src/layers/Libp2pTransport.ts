@@ -152,12 +152,18 @@ export const make = Effect.gen(function*() {
         const start = performance.now()
         for (;;) {
           try {
-            const connection = await node.dial(destination.addresses.length > 0 ? destination.addresses : destination.peer!, { signal })
-            if (signal.aborted && !delivered.has(connection) && !waiting.has(connection)) void closeConnection(connection, closeMillis)
+            const connection = await node.dial(
+              destination.addresses.length > 0 ? destination.addresses : destination.peer!,
+              { signal }
+            )
+            if (signal.aborted && !delivered.has(connection) && !waiting.has(connection)) {
+              void closeConnection(connection, closeMillis)
+            }
             return connection
           } catch (cause) {
             // libp2p lets a dial join one to the same peer that somebody else has just given up.
-            const joined = toError(cause).name === "AbortError" && !signal.aborted && performance.now() - start < joinMillis
+            const joined = toError(cause).name === "AbortError" && !signal.aborted &&
+              performance.now() - start < joinMillis
             if (!joined || node.status !== "started") throw cause
             await new Promise((resolve) => setImmediate(resolve))
           }
@@ -202,7 +208,9 @@ export const make = Effect.gen(function*() {
         }) ?? Promise.resolve(),
       catch: (thrown) => {
         const cause = toError(thrown)
-        const detail = cause.name === "DuplicateProtocolHandlerError" ? "the id is taken: something answers it already" : cause.message
+        const detail = cause.name === "DuplicateProtocolHandlerError"
+          ? "the id is taken: something answers it already"
+          : cause.message
         return new ProtocolError({ protocol, detail, cause })
       }
     })
@@ -229,7 +237,9 @@ export const make = Effect.gen(function*() {
 
   return Transport.of({
     localPeer,
-    addresses: Effect.sync(() => node.getMultiaddrs().map((address) => withPeer(address.toString() as Multiaddr, localPeer))),
+    addresses: Effect.sync(() =>
+      node.getMultiaddrs().map((address) => withPeer(address.toString() as Multiaddr, localPeer))
+    ),
     dial,
     gate: host.gate,
     events,
@@ -374,7 +384,11 @@ class OpenTimeout extends Error {}
 
 // libp2p's own ping dials, takes the first connection, and without a signal waits for ever on a stream that was reset.
 async function roundTrip(underlying: Libp2pConnection, signal: AbortSignal): Promise<Duration.Duration> {
-  const stream = await underlying.newStream(pingProtocol, { signal, runOnLimitedConnection: true, maxOutboundStreams: streamsMax })
+  const stream = await underlying.newStream(pingProtocol, {
+    signal,
+    runOnLimitedConnection: true,
+    maxOutboundStreams: streamsMax
+  })
   return new Promise((resolve, reject) => {
     const sent = globalThis.crypto.getRandomValues(new Uint8Array(pingBytes))
     const start = performance.now()
@@ -387,7 +401,8 @@ async function roundTrip(underlying: Libp2pConnection, signal: AbortSignal): Pro
       reject(error)
     }
     const onAbort = () => finish(new Error("the ping was given up"))
-    const onClose = (event: { readonly error?: Error | undefined }) => finish(event.error ?? new Error("the connection was lost"))
+    const onClose = (event: { readonly error?: Error | undefined }) =>
+      finish(event.error ?? new Error("the connection was lost"))
     signal.addEventListener("abort", onAbort)
     stream.addEventListener("close", onClose)
     stream.addEventListener("message", ({ data }) => {
@@ -466,14 +481,19 @@ const dialReasons: Record<string, ((cause: Error, destination: Destination) => D
   InvalidParametersError: (cause) => new InvalidAddress({ detail: cause.message }),
   TransportUnavailableError: (cause) => new InvalidAddress({ detail: cause.message }),
   NoValidAddressesError: (cause, { addresses }) =>
-    new Unreachable({ detail: addresses.length === 0 ? "no address is known" : "no transport for any of its addresses", cause }),
+    new Unreachable({
+      detail: addresses.length === 0 ? "no address is known" : "no transport for any of its addresses",
+      cause
+    }),
   DialDeniedError: (cause) => new Denied({ detail: "this node's gate refused", cause }),
   ConnectionInterceptedError: (cause) => new Denied({ detail: "this node's gate refused", cause }),
   NotStartedError: stopping,
   DialError: (cause) => new Denied({ detail: cause.message, cause }),
   // The socket stood, so the remote closed it before or during the handshake.
-  EncryptionFailedError: (cause) => new Unreachable({ detail: `the connection broke during the handshake: ${cause.message}`, cause }),
-  MuxerUnavailableError: (cause) => new Unreachable({ detail: `the connection broke during the handshake: ${cause.message}`, cause }),
+  EncryptionFailedError: (cause) =>
+    new Unreachable({ detail: `the connection broke during the handshake: ${cause.message}`, cause }),
+  MuxerUnavailableError: (cause) =>
+    new Unreachable({ detail: `the connection broke during the handshake: ${cause.message}`, cause }),
   ConnectionClosedError: (cause) => new Refused({ cause }),
   AbortError: () => new DialTimeout({ after: Duration.millis(addressDialTimeout) }),
   TimeoutError: () => new DialTimeout({ after: Duration.millis(addressDialTimeout) })
@@ -496,7 +516,8 @@ function dialReason(thrown: unknown, destination: Destination, expected: PeerId 
   if (cause instanceof AggregateError && cause.errors.length > 0) {
     const reasons = cause.errors.map((error) => dialReason(error, destination, expected))
     const tags = new Set(reasons.map((reason) => reason._tag))
-    const common = reasons.find(({ _tag }) => _tag === "Denied" || _tag === "Refused") ?? (tags.size === 1 ? reasons[0] : undefined)
+    const common = reasons.find(({ _tag }) => _tag === "Denied" || _tag === "Refused") ??
+      (tags.size === 1 ? reasons[0] : undefined)
     if (common !== undefined && common._tag !== "Unreachable") return common
     return new Unreachable({ detail: [...new Set(reasons.map((reason) => reason.message))].join("; "), cause })
   }
@@ -504,7 +525,11 @@ function dialReason(thrown: unknown, destination: Destination, expected: PeerId 
   const known = typeof code === "string" ? unreachable[code] : undefined
   if (known !== undefined) return new Unreachable({ detail: known, cause })
   // Of what happened during the handshake libp2p keeps only the text.
-  if (/aborted due to timeout/.test(cause.message)) return new DialTimeout({ after: Duration.millis(addressDialTimeout) })
-  if (expected !== undefined && /does not match expected remote identity key/.test(cause.message)) return new UnexpectedPeer({ expected, cause })
+  if (/aborted due to timeout/.test(cause.message)) {
+    return new DialTimeout({ after: Duration.millis(addressDialTimeout) })
+  }
+  if (expected !== undefined && /does not match expected remote identity key/.test(cause.message)) {
+    return new UnexpectedPeer({ expected, cause })
+  }
   return dialReasons[cause.name]?.(cause, destination) ?? new Unreachable({ detail: cause.message, cause })
 }

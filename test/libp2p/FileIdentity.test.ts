@@ -66,7 +66,10 @@ describe("FileIdentity", () => {
       const key = privateKeyToProtobuf(yield* Effect.promise(() => generateKeyPair("Ed25519")))
       for (const mode of [0o640, 0o604, 0o620]) {
         const { directory, file, fs, message } = yield* refused(key, mode)
-        assert.strictEqual(message, `identity <file>: others may read the private key (mode 0${mode.toString(8)}); run: chmod 600 <file>`)
+        assert.strictEqual(
+          message,
+          `identity <file>: others may read the private key (mode 0${mode.toString(8)}); run: chmod 600 <file>`
+        )
         yield* fs.makeDirectory(directory, { recursive: true })
         yield* fs.writeFile(file, key)
         yield* fs.chmod(file, 0o600)
@@ -78,7 +81,13 @@ describe("FileIdentity", () => {
     Effect.gen(function*() {
       const key = privateKeyToProtobuf(yield* Effect.promise(() => generateKeyPair("Ed25519")))
       const other = privateKeyToProtobuf(yield* Effect.promise(() => generateKeyPair("secp256k1")))
-      const damaged = [new Uint8Array(), key.subarray(0, 40), key.subarray(0, 67), new Uint8Array(68), new TextEncoder().encode("not a key")]
+      const damaged = [
+        new Uint8Array(),
+        key.subarray(0, 40),
+        key.subarray(0, 67),
+        new Uint8Array(68),
+        new TextEncoder().encode("not a key")
+      ]
       for (const bytes of damaged) {
         const { message } = yield* refused(bytes)
         assert.strictEqual(
@@ -107,7 +116,9 @@ describe("FileIdentity", () => {
         Layer.build(Layer.fresh(FileIdentity.layer).pipe(Layer.provide([platform, NetworkConfig.layer()]))),
         (context) => context
       ))
-      const [first, second] = yield* Effect.all([build, build].map((built) => Effect.flatMap(built, (context) => Effect.provide(Identity, context))))
+      const [first, second] = yield* Effect.all(
+        [build, build].map((built) => Effect.flatMap(built, (context) => Effect.provide(Identity, context)))
+      )
       assert.notStrictEqual(first!.peerId, second!.peerId)
       const secret = Buffer.from(Redacted.value(first!.privateKey))
       for (const shown of [inspect(first, { depth: 9 }), JSON.stringify(first)]) {

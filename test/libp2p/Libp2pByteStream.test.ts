@@ -38,7 +38,9 @@ const download = (stream: ByteStream, progress: { read: number }, pause: (read: 
   Stream.runForEach(stream.read, (chunk) =>
     Effect.gen(function*() {
       for (let i = (4096 - progress.read % 4096) % 4096; i < chunk.byteLength; i += 4096) {
-        if (chunk[i] !== ((progress.read + i) >> 12) % 256) return yield* Effect.die(`wrong byte at ${progress.read + i}`)
+        if (chunk[i] !== ((progress.read + i) >> 12) % 256) {
+          return yield* Effect.die(`wrong byte at ${progress.read + i}`)
+        }
       }
       progress.read += chunk.byteLength
       yield* pause(progress.read)
@@ -73,16 +75,21 @@ describe("ByteStream over libp2p", () => {
       // Full speed opens the window as far as it goes; then the reader stops.
       let paused = false
       const sudden = transfer(232 * MiB, (read) => {
-        if (paused || read < 200 * MiB) return Effect.void
+        if (paused || read < 200 * MiB) {
+          return Effect.void
+        }
         paused = true
         return Effect.sleep("3 seconds")
       })
       const before = usedBytes()
       let grown = 0
       const watch = yield* Effect.forkChild(
-        Effect.forever(Effect.andThen(Effect.sleep("400 millis"), Effect.sync(() => {
-          grown = Math.max(grown, usedBytes() - before)
-        })))
+        Effect.forever(Effect.andThen(
+          Effect.sleep("400 millis"),
+          Effect.sync(() => {
+            grown = Math.max(grown, usedBytes() - before)
+          })
+        ))
       )
       const [slowMax, suddenMax] = yield* Effect.all([slow, sudden], { concurrency: 2 })
       yield* Fiber.interrupt(watch)

@@ -61,7 +61,8 @@ const captureMicrotasks = (body: () => void): Array<() => void> => {
   return queued
 }
 
-const cut = (connection: Connection) => (connection as unknown as { readonly maConn: { readonly socket: Socket } }).maConn.socket.destroy()
+const cut = (connection: Connection) =>
+  (connection as unknown as { readonly maConn: { readonly socket: Socket } }).maConn.socket.destroy()
 
 describe("libp2p 3.3", () => {
   for (const [name, muxer, throws] of [["plain", yamux(), true], ["safe", safeMuxer(yamux()), false]] as const) {
@@ -89,7 +90,9 @@ describe("libp2p 3.3", () => {
     Effect.gen(function*() {
       const muxer = watchedMuxer(yamux()) as Muxer
       const first = yield* makeStream(muxer)
-      const closed = new Promise<Error | undefined>((resolve) => first.stream.addEventListener("close", ({ error }) => resolve(error)))
+      const closed = new Promise<Error | undefined>((resolve) =>
+        first.stream.addEventListener("close", ({ error }) => resolve(error))
+      )
       cut(first.inbound)
       assert.isUndefined(yield* run(() => closed))
       assert.strictEqual(first.stream.remoteWriteStatus, "closed")
@@ -150,7 +153,10 @@ describe("libp2p 3.3", () => {
       const { inbound, remote, stream } = yield* makeStream()
       remote.pause()
       while (stream.writeBufferLength < 1024 * 1024) stream.send(new Uint8Array(64 * 1024))
-      const closing = stream.close().then(() => "closed", (reason: unknown) => reason instanceof Error ? "an error" : "an event")
+      const closing = stream.close().then(
+        () => "closed",
+        (reason: unknown) => reason instanceof Error ? "an error" : "an event"
+      )
       cut(inbound)
       assert.strictEqual(yield* run(() => closing), "an event")
     }))
@@ -162,7 +168,10 @@ describe("libp2p 3.3", () => {
       const first = a.dial(b.getMultiaddrs(), { signal: controller.signal }).catch((error: Error) => error.name)
       yield* run(() => new Promise((resolve) => setImmediate(resolve)))
       controller.abort()
-      const second = a.dial(b.getMultiaddrs(), { signal: new AbortController().signal }).then(() => "connected", (error: Error) => error.name)
+      const second = a.dial(b.getMultiaddrs(), { signal: new AbortController().signal }).then(
+        () => "connected",
+        (error: Error) => error.name
+      )
       assert.strictEqual(yield* run(() => first), "AbortError")
       assert.strictEqual(yield* run(() => second), "AbortError")
     }))
@@ -189,7 +198,11 @@ describe("libp2p 3.3", () => {
             transports: [tcp()],
             connectionEncrypters: [noise()],
             streamMuxers: [yamux()],
-            services: { identify: identify(), ping: ping(), dht: kadDHT({ protocol: "/test/kad/1.0.0", clientMode: false }) }
+            services: {
+              identify: identify(),
+              ping: ping(),
+              dht: kadDHT({ protocol: "/test/kad/1.0.0", clientMode: false })
+            }
           })
         ),
         (node) => run(() => node.stop())

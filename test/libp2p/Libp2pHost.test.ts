@@ -18,7 +18,11 @@ import { eventually } from "../contract/eventually.ts"
 import { type Libp2pNode, makeNode } from "../support/Libp2pNode.ts"
 
 // libp2p declares what kad asks of the components apart from what it gives.
-const kad = kadDHT({ protocol: "/codio/kad/1.0.0", clientMode: false, peerInfoMapper: passthroughMapper }) as unknown as (components: Components) => object
+const kad = kadDHT({
+  protocol: "/codio/kad/1.0.0",
+  clientMode: false,
+  peerInfoMapper: passthroughMapper
+}) as unknown as (components: Components) => object
 const stranger = peerIdFromString("12D3KooWGC6TvWhfapngX6wvJHMYvKpDMXPb3ZnCZ6dMoaMtimQ5")
 
 setFlagsFromString("--expose-gc")
@@ -38,7 +42,12 @@ const makeModule = () => {
     calls,
     discover: (address: string) =>
       discovery.dispatchEvent(
-        new CustomEvent("peer", { detail: { id: stranger, multiaddrs: [multiaddr(address)] } } satisfies { detail: PeerDiscoveryEvents["peer"]["detail"] })
+        new CustomEvent(
+          "peer",
+          { detail: { id: stranger, multiaddrs: [multiaddr(address)] } } satisfies {
+            detail: PeerDiscoveryEvents["peer"]["detail"]
+          }
+        )
       ),
     beforeStart: () => void calls.push("beforeStart"),
     start: () => void calls.push("start"),
@@ -61,7 +70,9 @@ describe("Libp2pHost.attach", () => {
       // Known peers are told by identify push.
       yield* eventually(
         "the connected peer hears of the protocol",
-        Effect.promise(async () => (await a.host.node.peerStore.get(underlying!.remotePeer)).protocols.includes("/codio/kad/1.0.0"))
+        Effect.promise(async () =>
+          (await a.host.node.peerStore.get(underlying!.remotePeer)).protocols.includes("/codio/kad/1.0.0")
+        )
       )
       yield* before.close
       const connection = yield* a.transport.dial(yield* b.address)
@@ -78,19 +89,26 @@ describe("Libp2pHost.attach", () => {
     Effect.gen(function*() {
       const { host } = yield* makeNode()
       const stored = Effect.promise(async () =>
-        (await host.node.peerStore.all()).flatMap((peer) => peer.addresses.map((address) => address.multiaddr.toString()))
+        (await host.node.peerStore.all()).flatMap((peer) =>
+          peer.addresses.map((address) => address.multiaddr.toString())
+        )
       )
       const module = makeModule()
       const scope = yield* Scope.make()
       yield* Scope.provide(host.attach("module", () => module), scope)
       assert.deepStrictEqual(module.calls, ["beforeStart", "start", "afterStart"])
-      assert.strictEqual((yield* Effect.promise(() => host.node.peerRouting.findPeer(stranger))).multiaddrs[0]?.toString(), "/ip4/127.0.0.1/tcp/9")
+      assert.strictEqual(
+        (yield* Effect.promise(() => host.node.peerRouting.findPeer(stranger))).multiaddrs[0]?.toString(),
+        "/ip4/127.0.0.1/tcp/9"
+      )
       module.discover("/ip4/127.0.0.1/tcp/7")
       yield* eventually("it is stored", Effect.map(stored, (addresses) => addresses.includes("/ip4/127.0.0.1/tcp/7")))
       yield* Scope.close(scope, Exit.void)
       assert.deepStrictEqual(module.calls, ["beforeStart", "start", "afterStart", "stop"])
       module.discover("/ip4/127.0.0.1/tcp/8")
-      const error = yield* Effect.promise(() => host.node.peerRouting.findPeer(stranger).catch((error: Error) => error.name))
+      const error = yield* Effect.promise(() =>
+        host.node.peerRouting.findPeer(stranger).catch((error: Error) => error.name)
+      )
       assert.strictEqual(error, "NotFoundError")
       assert.notInclude(yield* stored, "/ip4/127.0.0.1/tcp/8")
     }))
@@ -116,7 +134,10 @@ describe("Libp2pHost.attach", () => {
     Effect.gen(function*() {
       const scope = yield* Scope.make()
       const { host } = yield* Scope.provide(makeNode(), scope)
-      yield* Scope.provide(host.attach("stuck", () => ({ start: () => {}, stop: () => new Promise<void>(() => {}) })), scope)
+      yield* Scope.provide(
+        host.attach("stuck", () => ({ start: () => {}, stop: () => new Promise<void>(() => {}) })),
+        scope
+      )
       const [took] = yield* Effect.timed(Scope.close(scope, Exit.void))
       assert.isBelow(Duration.toMillis(took), 3000)
     }).pipe(Effect.provide(Logger.layer([]))))
@@ -127,7 +148,8 @@ describe("Libp2pHost.listen", () => {
     Effect.gen(function*() {
       const { address } = yield* makeNode()
       const taken = (yield* address).replace(/\/p2p\/.*/, "")
-      const problem = (listenAddresses: ReadonlyArray<string>) => Effect.map(Effect.flip(Effect.scoped(makeNode({ listenAddresses }))), (error) => error.message)
+      const problem = (listenAddresses: ReadonlyArray<string>) =>
+        Effect.map(Effect.flip(Effect.scoped(makeNode({ listenAddresses }))), (error) => error.message)
       assert.strictEqual(
         yield* problem([taken]),
         `tcp: cannot listen on ${taken}: the port is in use by another program; choose another one, or 0 for any free port`
@@ -183,13 +205,17 @@ describe("the end of a host", () => {
     Effect.gen(function*() {
       const socketOf = (node: Libp2pNode) =>
         // Private: nothing else stops reading.
-        (node.host.node.getConnections()[0] as unknown as { readonly maConn: { readonly socket: Socket } }).maConn.socket
+        (node.host.node.getConnections()[0] as unknown as { readonly maConn: { readonly socket: Socket } }).maConn
+          .socket
       const protocol = "/test/1.0.0" as ProtocolId
       const scope = yield* Scope.make()
       const remote = yield* makeNode()
       const stopped = yield* Scope.provide(makeNode(), scope)
       yield* Scope.provide(
-        stopped.transport.handle(protocol, (stream) => Effect.ignore(Effect.forever(stream.write(new Uint8Array(256 * 1024))))),
+        stopped.transport.handle(
+          protocol,
+          (stream) => Effect.ignore(Effect.forever(stream.write(new Uint8Array(256 * 1024))))
+        ),
         scope
       )
       const connection = yield* remote.transport.dial(yield* stopped.address)
@@ -225,7 +251,10 @@ describe("the end of a host", () => {
       const round = Effect.scoped(Effect.gen(function*() {
         const scope = yield* Effect.acquireRelease(Scope.make("parallel"), (scope) => Scope.close(scope, Exit.void))
         const [a, b] = yield* Effect.all([makeNode(), makeNode()], { concurrency: 2 }).pipe(Scope.provide(scope))
-        yield* Scope.provide(b.transport.handle(protocol, (stream) => Effect.ignore(Stream.runForEach(stream.read, stream.write))), scope)
+        yield* Scope.provide(
+          b.transport.handle(protocol, (stream) => Effect.ignore(Stream.runForEach(stream.read, stream.write))),
+          scope
+        )
         const connection = yield* a.transport.dial(yield* b.address)
         const stream = yield* Scope.provide(connection.open(protocol), scope)
         yield* stream.write(new Uint8Array(200_000))

@@ -5,7 +5,10 @@ import { randomBytes } from "node:crypto"
 import { type Sealing, withKeptKeys } from "../../src/layers/Libp2pNoise.ts"
 
 // noise and libp2p name two versions of the same list in their types.
-const stock = { encrypt: pureJsCrypto.chaCha20Poly1305Encrypt, decrypt: pureJsCrypto.chaCha20Poly1305Decrypt } as unknown as Sealing
+const stock = {
+  encrypt: pureJsCrypto.chaCha20Poly1305Encrypt,
+  decrypt: pureJsCrypto.chaCha20Poly1305Decrypt
+} as unknown as Sealing
 const kept = withKeptKeys(stock)
 const sizes = [0, 1, 1183, 1184, 1199, 1200, 1201, 16_383, 16_384, 65_519]
 
@@ -13,7 +16,10 @@ const sizes = [0, 1, 1183, 1184, 1199, 1200, 1201, 16_383, 16_384, 65_519]
 const listOf = async (bytes: Uint8Array) => {
   const [a, b] = await streamPair()
   const list = await new Promise<Exclude<Parameters<Sealing["encrypt"]>[0], Uint8Array>>((resolve, reject) => {
-    b.addEventListener("message", ({ data }) => data instanceof Uint8Array ? reject(new Error("no list")) : resolve(data.sublist(0, 0)))
+    b.addEventListener(
+      "message",
+      ({ data }) => data instanceof Uint8Array ? reject(new Error("no list")) : resolve(data.sublist(0, 0))
+    )
     a.send(new Uint8Array(1))
   })
   for (let i = 0; i < bytes.byteLength; i += 5000) list.append(bytes.subarray(i, i + 5000))
@@ -53,7 +59,10 @@ describe("noise with kept keys", () => {
     const [plain, nonce] = [randomBytes(20_000), randomBytes(12)]
     const sealed = keys.map((key) => Buffer.from(stock.encrypt(plain, nonce, new Uint8Array(), key).subarray()))
     for (const round of [0, 1, 0, 1]) {
-      assert.deepStrictEqual(Buffer.from(kept.decrypt(sealed[round]!, nonce, new Uint8Array(), keys[round]!).subarray()), plain)
+      assert.deepStrictEqual(
+        Buffer.from(kept.decrypt(sealed[round]!, nonce, new Uint8Array(), keys[round]!).subarray()),
+        plain
+      )
     }
   })
 })

@@ -27,18 +27,20 @@ const reasonOf = (dial: Effect.Effect<unknown, DialError>) => Effect.map(Effect.
 /** A plain TCP server, and its sockets. */
 const makeServer = (onSocket: (socket: Socket) => void) =>
   Effect.acquireRelease(
-    Effect.callback<{ readonly server: Server; readonly sockets: Set<Socket>; readonly address: Multiaddr }>((resume) => {
-      const sockets = new Set<Socket>()
-      const server = createServer((socket) => {
-        sockets.add(socket)
-        socket.on("error", () => {})
-        onSocket(socket)
-      })
-      server.listen(0, "127.0.0.1", () => {
-        const { port } = server.address() as AddressInfo
-        resume(Effect.succeed({ server, sockets, address: `/ip4/127.0.0.1/tcp/${port}` as Multiaddr }))
-      })
-    }),
+    Effect.callback<{ readonly server: Server; readonly sockets: Set<Socket>; readonly address: Multiaddr }>(
+      (resume) => {
+        const sockets = new Set<Socket>()
+        const server = createServer((socket) => {
+          sockets.add(socket)
+          socket.on("error", () => {})
+          onSocket(socket)
+        })
+        server.listen(0, "127.0.0.1", () => {
+          const { port } = server.address() as AddressInfo
+          resume(Effect.succeed({ server, sockets, address: `/ip4/127.0.0.1/tcp/${port}` as Multiaddr }))
+        })
+      }
+    ),
     ({ server, sockets }) =>
       Effect.sync(() => {
         for (const socket of sockets) socket.destroy()
@@ -74,10 +76,19 @@ describe("dial over libp2p", () => {
       const free = yield* makeServer(() => {})
       free.server.close()
       yield* Effect.callback<void>((resume) => void free.server.once("close", () => resume(Effect.void)))
-      assert.deepInclude(yield* reasonOf(transport.dial(free.address)), { _tag: "Unreachable", detail: "connection refused" })
+      assert.deepInclude(yield* reasonOf(transport.dial(free.address)), {
+        _tag: "Unreachable",
+        detail: "connection refused"
+      })
 
-      assert.deepInclude(yield* reasonOf(transport.dial(stranger)), { _tag: "Unreachable", detail: "no address is known" })
-      assert.strictEqual((yield* reasonOf(transport.dial("/ip4/127.0.0.1/udp/4001/quic-v1" as Multiaddr)))._tag, "InvalidAddress")
+      assert.deepInclude(yield* reasonOf(transport.dial(stranger)), {
+        _tag: "Unreachable",
+        detail: "no address is known"
+      })
+      assert.strictEqual(
+        (yield* reasonOf(transport.dial("/ip4/127.0.0.1/udp/4001/quic-v1" as Multiaddr)))._tag,
+        "InvalidAddress"
+      )
       assert.strictEqual((yield* reasonOf(transport.dial("/nonsense" as Multiaddr)))._tag, "InvalidAddress")
       assert.strictEqual((yield* reasonOf(transport.dial("nonsense" as PeerId)))._tag, "InvalidAddress")
 
@@ -183,8 +194,9 @@ describe("connections over libp2p", () => {
       assert.notStrictEqual(first.id, second.id)
       yield* first.close
       yield* second.close
-      const events = yield* Queue.takeN(a.transport.events, 4).pipe(Effect.andThen((some) =>
-        Effect.map(Queue.clear(a.transport.events), (more) => [...some, ...more])))
+      const events = yield* Queue.takeN(a.transport.events, 4).pipe(
+        Effect.andThen((some) => Effect.map(Queue.clear(a.transport.events), (more) => [...some, ...more]))
+      )
       const opened = events.filter((event) => event._tag === "Opened").map(({ connection }) => connection.id)
       assert.strictEqual(new Set(opened).size, opened.length)
     }))
@@ -214,14 +226,18 @@ describe("connections over libp2p", () => {
     Effect.gen(function*() {
       const [a, b, connection] = yield* makePair
       assert.isBelow(Duration.toMillis(yield* a.transport.ping(b.transport.localPeer)), 1000)
-      const many = yield* Effect.forEach(Array.from({ length: 12 }), () => a.transport.ping(b.transport.localPeer), { concurrency: 12 })
+      const many = yield* Effect.forEach(Array.from({ length: 12 }), () => a.transport.ping(b.transport.localPeer), {
+        concurrency: 12
+      })
       assert.lengthOf(many, 12)
 
       yield* Effect.promise(() => Promise.resolve(b.host.node.unhandle("/ipfs/ping/1.0.0")))
       assert.strictEqual((yield* Effect.flip(a.transport.ping(b.transport.localPeer))).reason._tag, "PingUnsupported")
-      yield* Effect.promise(() => Promise.resolve(b.host.node.handle("/ipfs/ping/1.0.0", () => {
-        throw new Error("no")
-      })))
+      yield* Effect.promise(() =>
+        Promise.resolve(b.host.node.handle("/ipfs/ping/1.0.0", () => {
+          throw new Error("no")
+        }))
+      )
       assert.strictEqual((yield* Effect.flip(a.transport.ping(b.transport.localPeer))).reason._tag, "StreamFailed")
 
       yield* connection.close
@@ -236,13 +252,22 @@ describe("streams over libp2p", () => {
     Effect.gen(function*() {
       const served = yield* Deferred.make<void>()
       const first = yield* openPair((stream) =>
-        stream.write(text("half")).pipe(Effect.orDie, Effect.andThen(Deferred.await(served)), Effect.andThen(Effect.die("a fault of the handler"))))
-      const fiber = yield* Effect.forkChild(Effect.flip(Stream.runForEach(first.stream.read, () => Deferred.succeed(served, undefined))))
+        stream.write(text("half")).pipe(
+          Effect.orDie,
+          Effect.andThen(Deferred.await(served)),
+          Effect.andThen(Effect.die("a fault of the handler"))
+        )
+      )
+      const fiber = yield* Effect.forkChild(
+        Effect.flip(Stream.runForEach(first.stream.read, () => Deferred.succeed(served, undefined)))
+      )
       const reset = yield* Fiber.join(fiber)
       assert.deepInclude(reset.reason, { _tag: "StreamReset", detail: "the remote reset the stream" })
       assert.strictEqual(reset.peer, first.b.transport.localPeer)
 
-      const second = yield* openPair((stream) => stream.write(text("half")).pipe(Effect.orDie, Effect.andThen(Effect.never)))
+      const second = yield* openPair((stream) =>
+        stream.write(text("half")).pipe(Effect.orDie, Effect.andThen(Effect.never))
+      )
       const lost = yield* Effect.flip(Stream.runForEach(second.stream.read, () => cut(second.b)))
       assert.strictEqual(lost.reason._tag, "StreamReset")
       assert.strictEqual((yield* Effect.flip(second.stream.write(text("more")))).reason._tag, "StreamReset")
@@ -255,7 +280,8 @@ describe("streams over libp2p", () => {
         Stream.runFold(stream.read, () => 0, (sum, chunk) => sum + chunk.byteLength).pipe(
           Effect.orElseSucceed(() => -1),
           Effect.flatMap((sum) => Deferred.succeed(done, sum))
-        ))
+        )
+      )
       yield* stream.write(new Uint8Array(1_000_000))
       yield* stream.closeWrite
       yield* connection.close
@@ -281,11 +307,18 @@ describe("streams over libp2p", () => {
   it.live("a remote that speaks no such protocol, and one whose handler throws", () =>
     Effect.gen(function*() {
       const [, b, connection] = yield* makePair
-      assert.strictEqual((yield* Effect.flip(Effect.scoped(connection.open(protocol)))).reason._tag, "ProtocolNotSupported")
-      yield* Effect.promise(() => Promise.resolve(b.host.node.handle(protocol, () => {
-        throw new Error("no")
-      })))
-      const error = yield* Effect.flip(Effect.scoped(Effect.flatMap(connection.open(protocol), (stream) => Stream.runDrain(stream.read))))
+      assert.strictEqual(
+        (yield* Effect.flip(Effect.scoped(connection.open(protocol)))).reason._tag,
+        "ProtocolNotSupported"
+      )
+      yield* Effect.promise(() =>
+        Promise.resolve(b.host.node.handle(protocol, () => {
+          throw new Error("no")
+        }))
+      )
+      const error = yield* Effect.flip(
+        Effect.scoped(Effect.flatMap(connection.open(protocol), (stream) => Stream.runDrain(stream.read)))
+      )
       assert.strictEqual(error.reason._tag, "StreamReset")
     }))
 
@@ -300,7 +333,11 @@ describe("streams over libp2p", () => {
           yield* stream.closeWrite
           return yield* Stream.mkString(Stream.decodeText(stream.read))
         })), { concurrency: "unbounded" /* 200 of them */ })
-      assert.deepStrictEqual(echoed, Array.from({ length: 200 }, (_, i) => `${i}`))
+      assert.deepStrictEqual(
+        echoed,
+        Array.from({ length: 200 }, (_, i) =>
+          `${i}`)
+      )
     }))
 
   it.live("a handler's id can be taken once, and again after its scope", () =>

@@ -7,7 +7,7 @@
  * error of the layer below, kept for logs.
  */
 import { Duration, Schema } from "effect"
-import { Multiaddr, PeerId } from "./Peer.ts"
+import { PeerId } from "./Peer.ts"
 
 const cause = { cause: Schema.optionalKey(Schema.Defect()) }
 
@@ -373,7 +373,3 @@ export type NetworkError =
   | PingError
   | DhtError
   | NetworkStartError
-
-/** The address of a configuration or a call, checked; see `schema/Peer.ts`. */
-export const addressProblem = (address: Multiaddr | string, detail: string) =>
-  new DialError({ target: address, reason: new InvalidAddress({ detail }) })

@@ -15,17 +15,23 @@ export const npm = (args) => {
 }
 
 /**
- * Installs the dependencies if they are missing or older than the lockfile, and answers which Node to go on with: the one that the project brings,
- * else the present one if it is new enough. Ends the process with one line and exit code 1 if neither is there.
+ * Installs the dependencies if they are missing or older than the lockfile, and answers which Node to go on with. Ends the process with one line and
+ * exit code 1 if there is none.
  */
 export const setUp = () => {
   install()
-  const own = join(root, "node_modules", ".bin", process.platform === "win32" ? "node.cmd" : "node")
-  if (existsSync(own)) return own
-  if (isNewEnough(process.versions.node)) return process.execPath
+  const node = chooseNode(root, process.versions.node, process.execPath)
+  if (node !== undefined) return node
   fail(
     `Node 24 is missing (this is ${process.version}; install scripts are disabled?): run "npm rebuild node --ignore-scripts=false", or install Node 24 from https://nodejs.org`
   )
+}
+
+/** The Node that the project brings, else the present one if it is new enough. */
+export const chooseNode = (directory, version, present) => {
+  const own = join(directory, "node_modules", ".bin", process.platform === "win32" ? "node.cmd" : "node")
+  if (existsSync(own)) return own
+  return isNewEnough(version) ? present : undefined
 }
 
 /** Whether this version of Node runs the program as it is: TypeScript without a flag, and what effect needs. */

@@ -8,7 +8,7 @@ import { kadDHT, passthroughMapper } from "@libp2p/kad-dht"
 import { peerIdFromString } from "@libp2p/peer-id"
 import { tcp } from "@libp2p/tcp"
 import { multiaddr } from "@multiformats/multiaddr"
-import { Duration, Effect, Exit, Logger, Scope, Stream } from "effect"
+import { Duration, Effect, Exit, Latch, Logger, Scope, Stream } from "effect"
 import { type AddressInfo, createServer, type Socket } from "node:net"
 import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
@@ -208,25 +208,24 @@ describe("the end of a host", () => {
         (node.host.node.getConnections()[0] as unknown as { readonly maConn: { readonly socket: Socket } }).maConn
           .socket
       const protocol = "/test/1.0.0" as ProtocolId
-      const scope = yield* Scope.make()
+      const scope = yield* Effect.acquireRelease(Scope.make(), (scope) => Scope.close(scope, Exit.void))
       const remote = yield* makeNode()
       const stopped = yield* Scope.provide(makeNode(), scope)
+      const mayWrite = yield* Latch.make()
       yield* Scope.provide(
         stopped.transport.handle(
           protocol,
-          (stream) => Effect.ignore(Effect.forever(stream.write(new Uint8Array(256 * 1024))))
+          (stream) =>
+            Effect.ignore(Effect.andThen(mayWrite.await, Effect.forever(stream.write(new Uint8Array(256 * 1024)))))
         ),
         scope
       )
       const connection = yield* remote.transport.dial(yield* stopped.address)
+      // Each stream has a window of its own: enough of them fill the socket.
+      yield* Effect.repeat(connection.open(protocol), { times: 39 })
       const [far, near] = [socketOf(remote), socketOf(stopped)]
-      // Each stream has a window of its own: with enough of them the socket is full.
       far.pause()
-      const underlying = remote.host.node.getConnections()[0]!
-      for (let i = 0; i < 40; i++) yield* Effect.sync(() => void underlying.newStream(protocol).catch(() => {}))
-      far.resume()
-      yield* eventually("streams are open", Effect.map(connection.activeStreams, (streams) => streams === 40))
-      far.pause()
+      yield* mayWrite.open
       yield* eventually("bytes are unsent", Effect.sync(() => near.writableLength > 0))
       far.end()
       // A write after the end would destroy it.

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Layer, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import * as BootstrapDiscovery from "../../src/layers/BootstrapDiscovery.ts"
-import { addressProblem, DialedSelf, DialError } from "../../src/schema/NetworkError.ts"
+import { DialedSelf, DialError, InvalidAddress } from "../../src/schema/NetworkError.ts"
 import { type DialTarget, type Multiaddr, showTarget } from "../../src/schema/Peer.ts"
 import { ConnectionManager } from "../../src/services/ConnectionManager.ts"
 import { NetworkConfig } from "../../src/services/NetworkConfig.ts"
@@ -51,7 +51,7 @@ describe("BootstrapDiscovery", () => {
 
   it.effect("fails at the start for an address that cannot be dialled", () =>
     Effect.gen(function*() {
-      const { manager } = fake({ [two]: addressProblem(two, "no transport for it") })
+      const { manager } = fake({ [two]: new DialError({ target: two, reason: new InvalidAddress({ detail: "no transport for it" }) }) })
       const error = yield* Effect.flip(start(manager, [one, two]))
       assert.strictEqual(error._tag, "DialError")
       assert.strictEqual(error.message, `dial ${two}: no transport for it`)

@@ -106,9 +106,11 @@ function clone(name: string): string {
 function counting(signal: NodeJS.Signals): string {
   return `
     let got = 0
-    process.on(${
-    JSON.stringify(signal)
-  }, () => ++got === 1 && setTimeout(() => { console.log(got); process.exit(0) }, 500))
+    process.on("${signal}", () => {
+      if (++got > 1) return
+      console.log("heard")
+      setTimeout(() => { console.log(String(got)); process.exit(0) }, 500)
+    })
     setInterval(() => {}, 1000)
     console.log("up")`
 }

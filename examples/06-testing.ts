@@ -24,7 +24,9 @@ const program = Effect.gen(function*() {
   const report = (when: string) =>
     Effect.gen(function*() {
       const has = (node: Network["Service"]) => Effect.map(alice.peer(node.localPeer), Option.isSome)
-      yield* Console.log(`${when}: bob ${(yield* has(bob)) ? "is" : "is not"} there, carol ${(yield* has(carol)) ? "is" : "is not"}`)
+      yield* Console.log(
+        `${when}: bob ${(yield* has(bob)) ? "is" : "is not"} there, carol ${(yield* has(carol)) ? "is" : "is not"}`
+      )
     })
   yield* report("at first")
 

@@ -24,18 +24,8 @@ import * as SupervisedConnectionManager from "./layers/SupervisedConnectionManag
 import * as TcpListener from "./layers/TcpListener.ts"
 import * as TransportProtocols from "./layers/TransportProtocols.ts"
 import type { ContentKey, Provider } from "./schema/Content.ts"
-import type {
-  ConnectError,
-  DhtError,
-  PingError,
-  StreamError
-} from "./schema/NetworkError.ts"
-import {
-  DialError,
-  InvalidAddress,
-  NetworkStartError,
-  ProtocolError
-} from "./schema/NetworkError.ts"
+import type { ConnectError, DhtError, PingError, StreamError } from "./schema/NetworkError.ts"
+import { DialError, InvalidAddress, NetworkStartError, ProtocolError } from "./schema/NetworkError.ts"
 import type { NetworkEvent } from "./schema/NetworkEvent.ts"
 import type { DialTarget, PeerAddresses, PeerInfo } from "./schema/Peer.ts"
 import { isMultiaddr, Multiaddr, PeerId, peerOf, ProtocolId } from "./schema/Peer.ts"
@@ -184,7 +174,8 @@ const node = (options: NetworkConfigInput | undefined) =>
   )
 
 /** Layers are memoised by reference, so two nodes built from the same constants would share their table and host. */
-const isolate = <A, E, R>(self: Layer.Layer<A, E, R>): Layer.Layer<A, E, R> => Layer.effectContext(Layer.build(Layer.fresh(self)))
+const isolate = <A, E, R>(self: Layer.Layer<A, E, R>): Layer.Layer<A, E, R> =>
+  Layer.effectContext(Layer.build(Layer.fresh(self)))
 
 const networkLayer = Layer.effect(
   Network,

@@ -110,7 +110,10 @@ function readHeader<A>(
     Stream.filter((decoded) => decoded !== undefined),
     Stream.runHead,
     Effect.flatMap(Option.match({
-      onNone: () => Effect.fail(new MessageError({ reason: { _tag: "Malformed", detail: "the stream ended before the header did" } })),
+      onNone: () =>
+        Effect.fail(
+          new MessageError({ reason: { _tag: "Malformed", detail: "the stream ended before the header did" } })
+        ),
       onSome: (decoded) => Effect.succeed(decoded.header)
     }))
   )
@@ -122,4 +125,3 @@ const concat = (left: Uint8Array, right: Uint8Array): Uint8Array => {
   out.set(right, left.length)
   return out
 }
-

@@ -67,7 +67,11 @@ export const make = Effect.gen(function*() {
     const candidates: Array<{ readonly entry: Entry; readonly rank: number; readonly busy: boolean }> = []
     for (const entry of entries.values()) {
       if (entry.holds > 0) continue
-      const candidate = { entry, rank: interestRank(rankOf(entry.id)), busy: (yield* streams(entry)) > 0 || entry.attends > 0 }
+      const candidate = {
+        entry,
+        rank: interestRank(rankOf(entry.id)),
+        busy: (yield* streams(entry)) > 0 || entry.attends > 0
+      }
       if (claimed ? candidate.rank < rank : candidate.rank === 0 && !candidate.busy) candidates.push(candidate)
     }
     return candidates
@@ -212,7 +216,12 @@ export const make = Effect.gen(function*() {
     // A slow goodbye to the evicted peer delays nobody.
     if (evicted !== undefined) yield* Effect.forkIn(close(evicted, "evicted"), tableScope)
     yield* events.publish(
-      new PeerConnected({ peer, address: connection.remoteAddress, direction: connection.direction, interest: rankOf(peer) })
+      new PeerConnected({
+        peer,
+        address: connection.remoteAddress,
+        direction: connection.direction,
+        interest: rankOf(peer)
+      })
     )
     if (Number.isFinite(idleMillis)) yield* Effect.forkIn(idle(entry), entry.scope)
     for (const task of tasks) yield* task(entry)
@@ -298,9 +307,12 @@ export const make = Effect.gen(function*() {
     admit,
     release,
     hold: (peer) =>
-      Effect.flatMap(use(peer, "holds"), (entry) =>
-        Effect.flatMap(best(entry), ([connection]) =>
-          connection === undefined ? Effect.fail(new PeerNotConnected({ peer })) : Effect.succeed(connection))),
+      Effect.flatMap(
+        use(peer, "holds"),
+        (entry) =>
+          Effect.flatMap(best(entry), ([connection]) =>
+            connection === undefined ? Effect.fail(new PeerNotConnected({ peer })) : Effect.succeed(connection))
+      ),
     attend: (peer) => Effect.asVoid(use(peer, "attends")),
     remove,
     expect: (peer, reason, remoteReason) =>

@@ -24,14 +24,7 @@ import {
   Stream
 } from "effect"
 import type { ConnectError } from "../schema/NetworkError.ts"
-import {
-  Denied,
-  DialedSelf,
-  DialError,
-  DialTimeout,
-  PeerLimitExceeded,
-  Refused
-} from "../schema/NetworkError.ts"
+import { Denied, DialedSelf, DialError, DialTimeout, PeerLimitExceeded, Refused } from "../schema/NetworkError.ts"
 import type { GoodbyeReason } from "../schema/NetworkEvent.ts"
 import { DialFailed, PeerDiscovered, ReconnectFailed, ReconnectScheduled } from "../schema/NetworkEvent.ts"
 import type { DialTarget, Interest, Multiaddr, PeerId, PeerInfo } from "../schema/Peer.ts"
@@ -228,15 +221,19 @@ export const make = Effect.gen(function*() {
         Effect.timeoutOrElse({
           duration: config.dialTimeout,
           orElse: () =>
-            Effect.fail(new DialError({ target: showTarget(target), reason: new DialTimeout({ after: config.dialTimeout }) }))
+            Effect.fail(
+              new DialError({ target: showTarget(target), reason: new DialTimeout({ after: config.dialTimeout }) })
+            )
         }),
         Effect.mapError(translate(target))
       )
       const info = yield* table.admit(connection).pipe(
         Effect.tapError(() => connection.close),
         // Here, then gone: the remote's gate said no, or its table did.
-        Effect.catchTag("PeerNotConnected", (cause) =>
-          Effect.fail(new DialError({ target: showTarget(target), reason: new Refused({ cause }) })))
+        Effect.catchTag(
+          "PeerNotConnected",
+          (cause) => Effect.fail(new DialError({ target: showTarget(target), reason: new Refused({ cause }) }))
+        )
       )
       if (connection.direction === "outbound") yield* store.remember(connection.peer, connection.remoteAddress)
       yield* connected(connection)
@@ -514,7 +511,8 @@ export const make = Effect.gen(function*() {
       if (failure._tag === "None") return
       const now = yield* Clock.currentTimeMillis
       const error = failure.value
-      const refused = error._tag === "PeerLimitExceeded" || (error._tag === "DialError" && error.reason._tag === "Refused")
+      const refused = error._tag === "PeerLimitExceeded" ||
+        (error._tag === "DialError" && error.reason._tag === "Refused")
       const delay = refused ? undefined : yield* nextDelay(peer, { id: peer.id, interest: "discovered" }, error)
       if (delay === undefined) peer.step = undefined
       peer.restUntil = now + (delay === undefined ? cooldownMillis : Duration.toMillis(delay))
@@ -544,7 +542,10 @@ export const make = Effect.gen(function*() {
     yield* FiberSet.run(background, dialDiscovered(peer))
   })
 
-  yield* Stream.fromQueue(discovery.peers).pipe(Stream.runForEach(sighted), Effect.forkScoped({ startImmediately: true }))
+  yield* Stream.fromQueue(discovery.peers).pipe(
+    Stream.runForEach(sighted),
+    Effect.forkScoped({ startImmediately: true })
+  )
 
   // -------------------------------------------------------------------------------------------------------------------
   // the service

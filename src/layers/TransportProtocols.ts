@@ -20,7 +20,9 @@ export const make = Effect.gen(function*() {
         const { peer } = stream.connection
         return Effect.gen(function*() {
           // The stream may come before the pump has taken the connection; nobody is served who has no place in the table.
-          if (Result.isFailure(yield* Effect.result(table.admit(stream.connection)))) return yield* stream.connection.close
+          if (Result.isFailure(yield* Effect.result(table.admit(stream.connection)))) {
+            return yield* stream.connection.close
+          }
           yield* table.attend(peer)
           yield* handler(stream)
         }).pipe(
@@ -30,7 +32,10 @@ export const make = Effect.gen(function*() {
           // Of any other failure it dies, and the transport logs why.
           Effect.catch((error) => {
             if (!isDeparture(error)) return Effect.die(error)
-            return Effect.andThen(Effect.logDebug(`${protocol} with ${peer} ended early: ${error.message}`), Effect.interrupt)
+            return Effect.andThen(
+              Effect.logDebug(`${protocol} with ${peer} ended early: ${error.message}`),
+              Effect.interrupt
+            )
           }),
           Effect.annotateLogs({ component: "protocols" })
         )

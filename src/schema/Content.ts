@@ -66,7 +66,9 @@ function keyProblem(text: string): string | undefined {
   } catch {
     return `"${text}" is not a content key: expected base58 text such as Qm...`
   }
-  if (bytes.length < 1 || bytes.length > keyBytesMax) return `a content key has 1 to ${keyBytesMax} bytes, this one has ${bytes.length}`
+  if (bytes.length < 1 || bytes.length > keyBytesMax) {
+    return `a content key has 1 to ${keyBytesMax} bytes, this one has ${bytes.length}`
+  }
   // A JavaScript server decodes the key as a CID and resets the stream when that fails.
   try {
     Digest.decode(bytes)

@@ -48,7 +48,9 @@ export class Refused extends Schema.TaggedError<Refused>()("Refused", { ...cause
 }
 
 /** Somebody else answers at this address. */
-export class UnexpectedPeer extends Schema.TaggedError<UnexpectedPeer>()("UnexpectedPeer", { expected: PeerId, ...cause }) {
+export class UnexpectedPeer
+  extends Schema.TaggedError<UnexpectedPeer>()("UnexpectedPeer", { expected: PeerId, ...cause })
+{
   readonly isRetryable = false
   override get message() {
     return `another peer than ${this.expected} answers there; check the /p2p part of the address`
@@ -71,11 +73,21 @@ export class InvalidAddress extends Schema.TaggedError<InvalidAddress>()("Invali
   }
 }
 
-export const DialReason = Schema.Union([DialTimeout, Unreachable, Denied, Refused, UnexpectedPeer, DialedSelf, InvalidAddress])
+export const DialReason = Schema.Union([
+  DialTimeout,
+  Unreachable,
+  Denied,
+  Refused,
+  UnexpectedPeer,
+  DialedSelf,
+  InvalidAddress
+])
 export type DialReason = typeof DialReason.Type
 
 /** A dial that gave no connection. `target` is the address or the peer id that was asked for. */
-export class DialError extends Schema.TaggedError<DialError>()("DialError", { target: Schema.String, reason: DialReason }) {
+export class DialError
+  extends Schema.TaggedError<DialError>()("DialError", { target: Schema.String, reason: DialReason })
+{
   get isRetryable(): boolean {
     return this.reason.isRetryable
   }
@@ -135,7 +147,9 @@ export class LimitReached extends Schema.TaggedError<LimitReached>()("LimitReach
 }
 
 /** The remote does not speak the protocol. */
-export class ProtocolNotSupported extends Schema.TaggedError<ProtocolNotSupported>()("ProtocolNotSupported", { ...cause }) {
+export class ProtocolNotSupported
+  extends Schema.TaggedError<ProtocolNotSupported>()("ProtocolNotSupported", { ...cause })
+{
   readonly isRetryable = false
   override get message() {
     return "the remote does not speak this protocol"
@@ -150,7 +164,13 @@ export class WriteAfterEnd extends Schema.TaggedError<WriteAfterEnd>()("WriteAft
   }
 }
 
-export const StreamReason = Schema.Union([StreamReset, StreamTimeout, LimitReached, ProtocolNotSupported, WriteAfterEnd])
+export const StreamReason = Schema.Union([
+  StreamReset,
+  StreamTimeout,
+  LimitReached,
+  ProtocolNotSupported,
+  WriteAfterEnd
+])
 export type StreamReason = typeof StreamReason.Type
 
 /** A stream that could not be opened, read or written. */
@@ -221,7 +241,9 @@ export class PingUnsupported extends Schema.TaggedError<PingUnsupported>()("Ping
 }
 
 /** The ping's stream broke, or the peer is not connected. */
-export class StreamFailed extends Schema.TaggedError<StreamFailed>()("StreamFailed", { detail: Schema.String, ...cause }) {
+export class StreamFailed
+  extends Schema.TaggedError<StreamFailed>()("StreamFailed", { detail: Schema.String, ...cause })
+{
   readonly isRetryable = true
   override get message() {
     return this.detail
@@ -270,7 +292,9 @@ export class NotFound extends Schema.TaggedError<NotFound>()("NotFound", { ...ca
 }
 
 /** A key or record that the DHT does not take. */
-export class RecordInvalid extends Schema.TaggedError<RecordInvalid>()("RecordInvalid", { detail: Schema.String, ...cause }) {
+export class RecordInvalid
+  extends Schema.TaggedError<RecordInvalid>()("RecordInvalid", { detail: Schema.String, ...cause })
+{
   readonly isRetryable = false
   override get message() {
     return this.detail
@@ -304,7 +328,9 @@ export class DhtError extends Schema.TaggedError<DhtError>()("DhtError", {
 // ---------------------------------------------------------------------------------------------------------------------
 
 /** Options that do not decode. One problem for each field that is wrong, each naming the field. */
-export class ConfigError extends Schema.TaggedError<ConfigError>()("ConfigError", { problems: Schema.Array(Schema.String) }) {
+export class ConfigError
+  extends Schema.TaggedError<ConfigError>()("ConfigError", { problems: Schema.Array(Schema.String) })
+{
   readonly isRetryable = false
   override get message() {
     return `invalid options: ${this.problems.join("; ")}`
@@ -312,7 +338,9 @@ export class ConfigError extends Schema.TaggedError<ConfigError>()("ConfigError"
 }
 
 /** A module of the host that could not be built or started. */
-export class HostError extends Schema.TaggedError<HostError>()("HostError", { module: Schema.String, detail: Schema.String, ...cause }) {
+export class HostError
+  extends Schema.TaggedError<HostError>()("HostError", { module: Schema.String, detail: Schema.String, ...cause })
+{
   readonly isRetryable = true
   override get message() {
     return `${this.module}: ${this.detail}`
@@ -344,7 +372,9 @@ export class DataDirectoryError extends Schema.TaggedError<DataDirectoryError>()
 }
 
 /** What is remembered of peers could not be read or written. */
-export class PeerStoreError extends Schema.TaggedError<PeerStoreError>()("PeerStoreError", { operation: Schema.String, ...cause }) {
+export class PeerStoreError
+  extends Schema.TaggedError<PeerStoreError>()("PeerStoreError", { operation: Schema.String, ...cause })
+{
   readonly isRetryable = true
   override get message() {
     const why = this.cause instanceof Error ? `: ${this.cause.message}` : ""
@@ -354,7 +384,15 @@ export class PeerStoreError extends Schema.TaggedError<PeerStoreError>()("PeerSt
 
 /** A node that could not start: bad options, an identity or a data directory that cannot be used, a port in use. */
 export class NetworkStartError extends Schema.TaggedError<NetworkStartError>()("NetworkStartError", {
-  reason: Schema.Union([ConfigError, HostError, IdentityError, DataDirectoryError, PeerStoreError, DialError, ProtocolError])
+  reason: Schema.Union([
+    ConfigError,
+    HostError,
+    IdentityError,
+    DataDirectoryError,
+    PeerStoreError,
+    DialError,
+    ProtocolError
+  ])
 }) {
   get isRetryable(): boolean {
     return this.reason.isRetryable

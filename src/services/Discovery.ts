@@ -24,7 +24,8 @@ export class Discovery extends Context.Service<Discovery, {
     Effect.gen(function*() {
       const peers = yield* Effect.acquireRelease(Queue.sliding<Sighting>(256), Queue.shutdown)
       return Discovery.of({
-        announce: (found, source) => Effect.asVoid(Queue.offer(peers, { id: found.id, addresses: found.addresses, source })),
+        announce: (found, source) =>
+          Effect.asVoid(Queue.offer(peers, { id: found.id, addresses: found.addresses, source })),
         peers
       })
     })

@@ -10,10 +10,16 @@ export const peers = Metric.gauge("codio_peers", { description: "Connected peers
 export const dials = Metric.counter("codio_dials_total", { description: "Dials", incremental: true })
 
 /** Connections refused by the gate, by `reason`: `full` or `blocked`. */
-export const refusals = Metric.counter("codio_refusals_total", { description: "Refused connections", incremental: true })
+export const refusals = Metric.counter("codio_refusals_total", {
+  description: "Refused connections",
+  incremental: true
+})
 
 /** Events that a slow subscriber lost. */
-export const eventsDropped = Metric.counter("codio_events_dropped", { description: "Events lost by slow subscribers", incremental: true })
+export const eventsDropped = Metric.counter("codio_events_dropped", {
+  description: "Events lost by slow subscribers",
+  incremental: true
+})
 
 /** Connection events not yet taken from the transport. */
 export const transportQueue = Metric.gauge("codio_transport_queue", { description: "Connection events waiting" })

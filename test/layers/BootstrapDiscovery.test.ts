@@ -51,7 +51,9 @@ describe("BootstrapDiscovery", () => {
 
   it.effect("fails at the start for an address that cannot be dialled", () =>
     Effect.gen(function*() {
-      const { manager } = fake({ [two]: new DialError({ target: two, reason: new InvalidAddress({ detail: "no transport for it" }) }) })
+      const { manager } = fake({
+        [two]: new DialError({ target: two, reason: new InvalidAddress({ detail: "no transport for it" }) })
+      })
       const error = yield* Effect.flip(start(manager, [one, two]))
       assert.strictEqual(error._tag, "DialError")
       assert.strictEqual(error.message, `dial ${two}: no transport for it`)

@@ -61,7 +61,9 @@ describe("/codio/1.0.0", () => {
       const answer = yield* TestNetwork.run(Effect.scoped(Effect.gen(function*() {
         const stream = yield* connection.open(protocol)
         // {"op": "keep"}, as docs/PROTOCOL.md writes it.
-        for (const byte of [0x09, 0xa1, 0x62, 0x6f, 0x70, 0x64, 0x6b, 0x65, 0x65, 0x70]) yield* stream.write(Uint8Array.of(byte))
+        for (const byte of [0x09, 0xa1, 0x62, 0x6f, 0x70, 0x64, 0x6b, 0x65, 0x65, 0x70]) {
+          yield* stream.write(Uint8Array.of(byte))
+        }
         return decodeResponse(Option.getOrThrow(yield* Stream.runHead(stream.read)))
       })))
       assert.deepStrictEqual(answer._tag === "Success" && answer.success?.header, { ok: true })
@@ -73,7 +75,10 @@ describe("/codio/1.0.0", () => {
       yield* TestNetwork.run(Effect.andThen(CodioProtocol.goodbye(connection, "evicted"), connection.close))
       yield* TestClock.adjust(0)
       const [left] = bob.happened("PeerDisconnected")
-      assert.deepStrictEqual(left?._tag === "PeerDisconnected" && [left.reason, left.remoteReason], ["remote", "evicted"])
+      assert.deepStrictEqual(left?._tag === "PeerDisconnected" && [left.reason, left.remoteReason], [
+        "remote",
+        "evicted"
+      ])
     }).pipe(Effect.provide(SimNetwork.layer())))
 
   it.effect("a goodbye to a peer that does not answer takes a quarter of a second", () =>

@@ -34,7 +34,9 @@ describe("PingHealth", () => {
       yield* TestClock.adjust("30 seconds")
       const network = yield* SimNetwork
       yield* network.blackhole(alice.id, bob.id)
-      yield* Effect.repeat(TestClock.adjust("100 millis"), { until: () => alice.happened("PeerUnhealthy").length === 1 })
+      yield* Effect.repeat(TestClock.adjust("100 millis"), {
+        until: () => alice.happened("PeerUnhealthy").length === 1
+      })
       yield* TestClock.adjust("2300 millis")
       assert.strictEqual(yield* alice.table.size, 1)
       yield* TestClock.adjust("200 millis")

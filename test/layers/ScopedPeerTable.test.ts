@@ -259,71 +259,75 @@ describe("ScopedPeerTable", () => {
     act: Schema.Literals(["connect", "accept", "lose", "remove", "want", "keep", "forget", "hold", "drop", "wait"])
   })
 
-  it.effect.prop("is never over the limit and releases every admitted peer once", { steps: Schema.Array(Step) }, ({ steps }) =>
-    Effect.gen(function*() {
-      const { stream } = yield* NetworkEvents
-      const balance = new Map<string, number>()
-      const observer = yield* Stream.runForEach(stream, (event) =>
-        Effect.sync(() => {
-          if (event._tag === "PeerConnected") balance.set(event.peer, (balance.get(event.peer) ?? 0) + 1)
-          if (event._tag === "PeerDisconnected") balance.set(event.peer, (balance.get(event.peer) ?? 0) - 1)
-        })).pipe(Effect.forkChild({ startImmediately: true }))
-      const peers = yield* PeerTable
-      const open = new Map<string, FakeConnection.FakeConnection>()
-      const holds = new Map<string, Scope.Closeable>()
-      for (const { act, peer: name } of steps) {
-        const peer = FakeConnection.peerId(name)
-        const connection = open.get(name)
-        switch (act) {
-          case "connect":
-          case "accept": {
-            const made = FakeConnection.make(peer, { inbound: act === "accept" })
-            if (yield* peers.reserve(peer, made.direction)) {
-              if (Exit.isSuccess(yield* Effect.exit(peers.admit(made)))) open.set(name, made)
+  it.effect.prop(
+    "is never over the limit and releases every admitted peer once",
+    { steps: Schema.Array(Step) },
+    ({ steps }) =>
+      Effect.gen(function*() {
+        const { stream } = yield* NetworkEvents
+        const balance = new Map<string, number>()
+        const observer = yield* Stream.runForEach(stream, (event) =>
+          Effect.sync(() => {
+            if (event._tag === "PeerConnected") balance.set(event.peer, (balance.get(event.peer) ?? 0) + 1)
+            if (event._tag === "PeerDisconnected") balance.set(event.peer, (balance.get(event.peer) ?? 0) - 1)
+          })).pipe(Effect.forkChild({ startImmediately: true }))
+        const peers = yield* PeerTable
+        const open = new Map<string, FakeConnection.FakeConnection>()
+        const holds = new Map<string, Scope.Closeable>()
+        for (const { act, peer: name } of steps) {
+          const peer = FakeConnection.peerId(name)
+          const connection = open.get(name)
+          switch (act) {
+            case "connect":
+            case "accept": {
+              const made = FakeConnection.make(peer, { inbound: act === "accept" })
+              if (yield* peers.reserve(peer, made.direction)) {
+                if (Exit.isSuccess(yield* Effect.exit(peers.admit(made)))) open.set(name, made)
+              }
+              break
             }
-            break
+            case "lose":
+              if (connection !== undefined) {
+                connection.state.open = false
+                yield* peers.release(connection)
+              }
+              break
+            case "remove":
+              yield* peers.remove(peer, "disconnect")
+              break
+            case "want":
+              yield* peers.rank(peer, "wanted")
+              break
+            case "keep":
+              yield* peers.rank(peer, "kept")
+              break
+            case "forget":
+              yield* peers.rank(peer, "transient")
+              break
+            case "hold":
+              if (!holds.has(name)) {
+                const scope = yield* Scope.make()
+                if (Exit.isSuccess(yield* Effect.exit(Scope.provide(peers.hold(peer), scope)))) holds.set(name, scope)
+              }
+              break
+            case "drop": {
+              const scope = holds.get(name)
+              if (scope !== undefined) yield* Scope.close(scope, Exit.void)
+              holds.delete(name)
+              break
+            }
+            case "wait":
+              yield* TestClock.adjust("2 minutes")
+              break
           }
-          case "lose":
-            if (connection !== undefined) {
-              connection.state.open = false
-              yield* peers.release(connection)
-            }
-            break
-          case "remove":
-            yield* peers.remove(peer, "disconnect")
-            break
-          case "want":
-            yield* peers.rank(peer, "wanted")
-            break
-          case "keep":
-            yield* peers.rank(peer, "kept")
-            break
-          case "forget":
-            yield* peers.rank(peer, "transient")
-            break
-          case "hold":
-            if (!holds.has(name)) {
-              const scope = yield* Scope.make()
-              if (Exit.isSuccess(yield* Effect.exit(Scope.provide(peers.hold(peer), scope)))) holds.set(name, scope)
-            }
-            break
-          case "drop": {
-            const scope = holds.get(name)
-            if (scope !== undefined) yield* Scope.close(scope, Exit.void)
-            holds.delete(name)
-            break
+          yield* TestClock.adjust(0)
+          const all = yield* peers.peers
+          assert.isAtMost(all.length, 3)
+          for (const id of ["a", "b", "c", "d", "e", "f"].map(FakeConnection.peerId)) {
+            assert.strictEqual(balance.get(id) ?? 0, all.some((info) => info.id === id) ? 1 : 0)
           }
-          case "wait":
-            yield* TestClock.adjust("2 minutes")
-            break
         }
-        yield* TestClock.adjust(0)
-        const all = yield* peers.peers
-        assert.isAtMost(all.length, 3)
-        for (const id of ["a", "b", "c", "d", "e", "f"].map(FakeConnection.peerId)) {
-          assert.strictEqual(balance.get(id) ?? 0, all.some((info) => info.id === id) ? 1 : 0)
-        }
-      }
-      yield* Fiber.interrupt(observer)
-    }).pipe(Effect.provide(table({ maxPeers: 3 }), { local: true })))
+        yield* Fiber.interrupt(observer)
+      }).pipe(Effect.provide(table({ maxPeers: 3 }), { local: true }))
+  )
 })

@@ -26,7 +26,10 @@ const restartable = (name: string, config: NetworkConfigInput = {}) =>
   Effect.gen(function*() {
     const scope = yield* Effect.acquireRelease(Scope.make(), (scope) => Scope.close(scope, Exit.void))
     const node = yield* Scope.provide(CoreNode.make(name, config), scope)
-    return { node, stop: Effect.forkChild(Scope.close(scope, Exit.void)).pipe(Effect.andThen(TestClock.adjust("2 seconds"))) }
+    return {
+      node,
+      stop: Effect.forkChild(Scope.close(scope, Exit.void)).pipe(Effect.andThen(TestClock.adjust("2 seconds")))
+    }
   })
 
 describe("SupervisedConnectionManager", () => {
@@ -70,9 +73,12 @@ describe("SupervisedConnectionManager", () => {
       const bob = yield* CoreNode.make("bob")
       const [address] = yield* bob.addresses
       const waiting = yield* Effect.forkChild(
-        Effect.all([alice.manager.connect(address!), alice.manager.connect(address!), alice.manager.connect(address!)], {
-          concurrency: 3
-        }),
+        Effect.all(
+          [alice.manager.connect(address!), alice.manager.connect(address!), alice.manager.connect(address!)],
+          {
+            concurrency: 3
+          }
+        ),
         { startImmediately: true }
       )
       yield* settle
@@ -106,29 +112,33 @@ describe("SupervisedConnectionManager", () => {
       assert.strictEqual(alice.happened("ReconnectScheduled").length, 1)
     }).pipe(Effect.provide(net)))
 
-  it.effect("waits 1, 2, 4 ... 60 seconds between the dials of a kept peer that is away, and never ends", () =>
-    Effect.gen(function*() {
-      const alice = yield* CoreNode.make("alice")
-      const { stop } = yield* restartable("bob")
-      yield* alice.manager.keep(`${SimNetwork.place("bob")}/p2p/${SimNetwork.peerId("bob")}` as never)
-      yield* settle
-      assert.strictEqual(yield* alice.table.size, 1)
-      yield* stop
-      yield* TestClock.adjust("3 hours")
-      const delays = alice.events.flatMap((event) =>
-        event._tag === "ReconnectScheduled" ? [Duration.toSeconds(event.delay)] : []
-      )
-      ;[1, 2, 4, 8, 16, 32, 60, 60].forEach((base, index) => {
-        const delay = delays[index]!
-        assert.isAtLeast(delay, base * 0.8)
-        assert.isAtMost(delay, base * 1.2)
-      })
-      assert.isAbove(delays.length, 150)
-      const bob = yield* CoreNode.make("bob")
-      yield* TestClock.adjust("72 seconds")
-      assert.strictEqual(yield* alice.table.size, 1)
-      assert.strictEqual(yield* bob.table.size, 1)
-    }).pipe(Effect.provide(net)), 30_000)
+  it.effect(
+    "waits 1, 2, 4 ... 60 seconds between the dials of a kept peer that is away, and never ends",
+    () =>
+      Effect.gen(function*() {
+        const alice = yield* CoreNode.make("alice")
+        const { stop } = yield* restartable("bob")
+        yield* alice.manager.keep(`${SimNetwork.place("bob")}/p2p/${SimNetwork.peerId("bob")}` as never)
+        yield* settle
+        assert.strictEqual(yield* alice.table.size, 1)
+        yield* stop
+        yield* TestClock.adjust("3 hours")
+        const delays = alice.events.flatMap((event) =>
+          event._tag === "ReconnectScheduled" ? [Duration.toSeconds(event.delay)] : []
+        )
+        ;[1, 2, 4, 8, 16, 32, 60, 60].forEach((base, index) => {
+          const delay = delays[index]!
+          assert.isAtLeast(delay, base * 0.8)
+          assert.isAtMost(delay, base * 1.2)
+        })
+        assert.isAbove(delays.length, 150)
+        const bob = yield* CoreNode.make("bob")
+        yield* TestClock.adjust("72 seconds")
+        assert.strictEqual(yield* alice.table.size, 1)
+        assert.strictEqual(yield* bob.table.size, 1)
+      }).pipe(Effect.provide(net)),
+    30_000
+  )
 
   it.effect("gives a wanted peer up after eight dials", () =>
     Effect.gen(function*() {
@@ -316,7 +326,9 @@ describe("SupervisedConnectionManager", () => {
       yield* within("1 second", alice.manager.connect((yield* bob.addresses)[0]!))
       yield* stop
       const left = alice.happened("PeerDisconnected")[0]
-      assert.deepStrictEqual(left?._tag === "PeerDisconnected" && [left.reason, left.remoteReason], ["remote", "shutdown"])
+      assert.deepStrictEqual(left?._tag === "PeerDisconnected" && [left.reason, left.remoteReason], [
+        "remote",
+        "shutdown"
+      ])
     }).pipe(Effect.provide(net)))
 })
-

@@ -14,7 +14,11 @@ const run = (pairs: number) =>
   Effect.callback<Report, Error>((resume) => {
     const program = fileURLToPath(new URL("../support/lifecycle.ts", import.meta.url))
     const child = execFile(process.execPath, ["--expose-gc", program, `${pairs}`], (error, stdout, stderr) => {
-      resume(error === null ? Effect.succeed(JSON.parse(stdout) as Report) : Effect.fail(new Error(`${error.message}\n${stderr}`)))
+      resume(
+        error === null
+          ? Effect.succeed(JSON.parse(stdout) as Report)
+          : Effect.fail(new Error(`${error.message}\n${stderr}`))
+      )
     })
     return Effect.sync(() => child.kill("SIGKILL"))
   })

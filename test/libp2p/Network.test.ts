@@ -25,7 +25,12 @@ describe("a node on real sockets", () => {
       assert.strictEqual(info.id, bob.localPeer)
       assert.strictEqual(info.agentVersion, agentVersion)
       assert.strictEqual(info.protocolVersion, protocolVersion)
-      assert.includeMembers([...info.protocols], ["/codio/1.0.0", "/ipfs/id/1.0.0", "/ipfs/ping/1.0.0", "/codio/kad/1.0.0"])
+      assert.includeMembers([...info.protocols], [
+        "/codio/1.0.0",
+        "/ipfs/id/1.0.0",
+        "/ipfs/ping/1.0.0",
+        "/codio/kad/1.0.0"
+      ])
       assert.strictEqual(info.path._tag, "Direct")
       assert.strictEqual(info.interest, "wanted")
       yield* Live.until(Effect.map(bob.peerCount, (count) => count === 1))
@@ -33,7 +38,9 @@ describe("a node on real sockets", () => {
       assert.deepStrictEqual([seen.direction, seen.interest], ["inbound", "transient"])
       assert.strictEqual((yield* alice.connect(bob.localPeer)).id, bob.localPeer)
       assert.strictEqual(yield* alice.peerCount, 1)
-      yield* Live.until(Effect.map(alice.peer(bob.localPeer), Option.exists((peer) => peer.roundTripTime !== undefined)))
+      yield* Live.until(
+        Effect.map(alice.peer(bob.localPeer), Option.exists((peer) => peer.roundTripTime !== undefined))
+      )
     }))
 
   it.live("disconnects for good and says so", () =>
@@ -70,7 +77,9 @@ describe("a node on real sockets", () => {
         { startImmediately: true }
       )
       const clients = yield* Effect.all(Array.from({ length: 8 }, () => Live.makeNode()))
-      const exits = yield* Effect.forEach(clients, (client) => Effect.result(client.connect(address)), { concurrency: 8 })
+      const exits = yield* Effect.forEach(clients, (client) => Effect.result(client.connect(address)), {
+        concurrency: 8
+      })
       const failures = exits.flatMap((exit) => exit._tag === "Failure" ? [reasonOf(exit.failure)] : [])
       assert.deepStrictEqual(failures, Array.from({ length: 5 }, () => "DialError.Refused"))
       assert.strictEqual(yield* server.peerCount, 3)
@@ -92,7 +101,8 @@ describe("a node on real sockets", () => {
       const received = yield* stream.read.pipe(
         Stream.runFold(() => ({ bytes: 0, wrong: 0 }), (sum, chunk) => ({
           bytes: sum.bytes + chunk.length,
-          wrong: sum.wrong + chunk.reduce((wrong, byte, index) => wrong + Number(byte !== ((sum.bytes + index) & 255)), 0)
+          wrong: sum.wrong +
+            chunk.reduce((wrong, byte, index) => wrong + Number(byte !== ((sum.bytes + index) & 255)), 0)
         }))
       )
       assert.deepStrictEqual(received, { bytes: 1 << 20, wrong: 0 })
@@ -192,31 +202,38 @@ describe("a node on real sockets", () => {
       yield* Live.until(Effect.map(again.peerCount, (count) => count === 1))
     }).pipe(Effect.provide(NodeFileSystem.layer)))
 
-  it.live("notices a killed peer within a second, a stopped and a cut off one within ten", () =>
-    Effect.gen(function*() {
-      const node = yield* Live.makeNode()
-      const events = yield* Live.record(node)
-      const [killed, stopped] = yield* Effect.all([Live.spawnNode(), Live.spawnNode()], { concurrency: 2 })
-      const distant = yield* Live.makeNode()
-      const cable = yield* Live.proxy(yield* first(distant))
-      yield* Effect.forEach([killed, stopped, cable], ({ address }) => node.connect(address))
-      killed.process.kill("SIGKILL")
-      yield* Live.until(Effect.map(node.peerCount, (count) => count === 2), "1 seconds")
-      stopped.process.kill("SIGSTOP")
-      yield* cable.swallow
-      yield* Live.until(Effect.map(node.peerCount, (count) => count === 0), "10 seconds")
-      const left = events.flatMap((event) => event._tag === "PeerDisconnected" ? [event.reason] : [])
-      assert.deepStrictEqual(left, ["lost", "unhealthy", "unhealthy"])
-      yield* Live.until(Effect.map(distant.peerCount, (count) => count === 0), "10 seconds")
-    }), 40_000)
+  it.live(
+    "notices a killed peer within a second, a stopped and a cut off one within ten",
+    () =>
+      Effect.gen(function*() {
+        const node = yield* Live.makeNode()
+        const events = yield* Live.record(node)
+        const [killed, stopped] = yield* Effect.all([Live.spawnNode(), Live.spawnNode()], { concurrency: 2 })
+        const distant = yield* Live.makeNode()
+        const cable = yield* Live.proxy(yield* first(distant))
+        yield* Effect.forEach([killed, stopped, cable], ({ address }) => node.connect(address))
+        killed.process.kill("SIGKILL")
+        yield* Live.until(Effect.map(node.peerCount, (count) => count === 2), "1 seconds")
+        stopped.process.kill("SIGSTOP")
+        yield* cable.swallow
+        yield* Live.until(Effect.map(node.peerCount, (count) => count === 0), "10 seconds")
+        const left = events.flatMap((event) => event._tag === "PeerDisconnected" ? [event.reason] : [])
+        assert.deepStrictEqual(left, ["lost", "unhealthy", "unhealthy"])
+        yield* Live.until(Effect.map(distant.peerCount, (count) => count === 0), "10 seconds")
+      }),
+    40_000
+  )
 
   it.live("announces the public address of its own interface", (context) =>
     Effect.gen(function*() {
       // A network of its own, with a public address on the loopback device.
       const program = fileURLToPath(new URL("../support/node.ts", import.meta.url))
-      const script = `ip link set lo up && ip addr add 44.0.0.1/32 dev lo && exec "$0" "$1" '{"listenAddresses":["/ip4/44.0.0.1/tcp/0"]}'`
+      const script =
+        `ip link set lo up && ip addr add 44.0.0.1/32 dev lo && exec "$0" "$1" '{"listenAddresses":["/ip4/44.0.0.1/tcp/0"]}'`
       const child = yield* Effect.acquireRelease(
-        Effect.sync(() => spawn("unshare", ["-n", "sh", "-c", script, process.execPath, program], { stdio: ["ignore", "pipe", "pipe"] })),
+        Effect.sync(() =>
+          spawn("unshare", ["-n", "sh", "-c", script, process.execPath, program], { stdio: ["ignore", "pipe", "pipe"] })
+        ),
         (child) => Effect.sync(() => child.kill("SIGKILL"))
       )
       const line = yield* Effect.promise(() =>
@@ -235,7 +252,10 @@ describe("a node on real sockets", () => {
       const layer = Network.layer({ listenAddresses: ["/ip4/127.0.0.1/tcp/0"], enableMdns: false })
       const [one, two] = yield* Effect.provide(Effect.all([Network, Network]), [layer, layer])
       assert.strictEqual(one.localPeer, two.localPeer)
-      const other = Context.get(yield* Layer.build(Network.layer({ listenAddresses: ["/ip4/127.0.0.1/tcp/0"], enableMdns: false })), Network)
+      const other = Context.get(
+        yield* Layer.build(Network.layer({ listenAddresses: ["/ip4/127.0.0.1/tcp/0"], enableMdns: false })),
+        Network
+      )
       assert.notStrictEqual(other.localPeer, one.localPeer)
     }))
 })

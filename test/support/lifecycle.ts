@@ -22,7 +22,9 @@ const handles = (): ReadonlyArray<string> =>
 
 const pair = Effect.scoped(Effect.gen(function*() {
   const options = { listenAddresses: ["/ip4/127.0.0.1/tcp/0"] }
-  const [one, other] = yield* Effect.all([Network.make({ ...options, enableMdns: false }), Network.make(options)], { concurrency: 2 })
+  const [one, other] = yield* Effect.all([Network.make({ ...options, enableMdns: false }), Network.make(options)], {
+    concurrency: 2
+  })
   yield* other.handle("/lifecycle/1.0.0", (stream) => Stream.runForEach(stream.read, stream.write))
   yield* one.connect((yield* other.addresses)[0]!)
   // Left open, so that every stop has a stream to end.

@@ -25,7 +25,10 @@ export const record = Effect.fnUntraced(function*(node: Network["Service"]) {
 })
 
 /** Asks every 20 ms until the answer is yes; a defect after the time limit, 10 s by default. */
-export const until = (question: Effect.Effect<boolean>, limit: `${number} seconds` = "10 seconds"): Effect.Effect<void> =>
+export const until = (
+  question: Effect.Effect<boolean>,
+  limit: `${number} seconds` = "10 seconds"
+): Effect.Effect<void> =>
   question.pipe(
     Effect.repeat({ schedule: Schedule.spaced("20 millis"), until: (answer) => answer }),
     Effect.timeout(limit),
@@ -38,7 +41,9 @@ export const spawnNode = (options: NetworkConfigInput = {}) =>
   Effect.acquireRelease(
     Effect.promise(async (): Promise<{ readonly process: ChildProcess; readonly address: string }> => {
       const program = fileURLToPath(new URL("./node.ts", import.meta.url))
-      const process_ = spawn(process.execPath, [program, JSON.stringify(options)], { stdio: ["ignore", "pipe", "inherit"] })
+      const process_ = spawn(process.execPath, [program, JSON.stringify(options)], {
+        stdio: ["ignore", "pipe", "inherit"]
+      })
       const [address] = await once(createInterface(process_.stdout), "line") as [string]
       return { process: process_, address }
     }),

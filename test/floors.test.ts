@@ -14,6 +14,7 @@ const libp2pFiles = new Set([
   "layers/Libp2pHost.ts",
   "layers/Libp2pLogger.ts",
   "layers/Libp2pNoise.ts",
+  "layers/Libp2pTcp.ts",
   "layers/Libp2pTransport.ts",
   "layers/MdnsDiscovery.ts",
   "layers/RelayClient.ts",

@@ -39,6 +39,7 @@ export const make = (
 ): Libp2pByteStream => {
   // What arrived and is not yet pulled, and how much of it waits.
   let queue: Array<Uint8Array> = []
+  let queued = 0
   let resuming = false
   let released = false
   // Bytes that had arrived when the scope ended.
@@ -60,8 +61,9 @@ export const make = (
     }
     if (event.data instanceof Uint8Array) queue.push(event.data)
     else for (const bytes of event.data) queue.push(bytes)
+    queued += event.data.byteLength
     if (reader !== undefined) wake()
-    else if (!resuming) pause()
+    else if (!resuming && queued > queuedBytesMax) pause()
   }
   const pause = () => {
     if (stream.readStatus === "readable") stream.pause()
@@ -86,11 +88,12 @@ export const make = (
   const take = (): Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamError> | undefined => {
     if (queue.length === 0 && stream.readStatus === "paused") {
       resume()
-      if (queue.length > 0) pause()
+      if (queued > queuedBytesMax) pause()
     }
     if (queue.length > 0) {
       const chunks = queue as unknown as NonEmptyReadonlyArray<Uint8Array> // not empty, see above
       queue = []
+      queued = 0
       return Effect.succeed(chunks)
     }
     // Bytes of the turn in which the listener was added are delivered in a microtask.
@@ -108,10 +111,11 @@ export const make = (
   })
   const pull: Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamError> = Effect.suspend(() => take() ?? next)
 
+  const isBehind = () => stream.writableNeedsDrain || stream.writeBufferLength > unsentBytesMax
   // Sends what the stream takes now; false when the rest has to wait.
   const send = (writer: Writer): boolean => {
     while (writer.offset < writer.chunk.byteLength) {
-      if (stream.writeBufferLength > unsentBytesMax) return false
+      if (isBehind()) return false
       const end = Math.min(writer.offset + sendBytesMax, writer.chunk.byteLength)
       const piece = writer.offset === 0 && end === writer.chunk.byteLength
         ? writer.chunk
@@ -119,7 +123,7 @@ export const make = (
       writer.offset = end
       stream.send(piece)
     }
-    return stream.writeBufferLength <= unsentBytesMax
+    return !isBehind()
   }
   const flush = () => {
     for (let writer = writers[0]; writer !== undefined; writer = writers[0]) {
@@ -224,6 +228,7 @@ export const make = (
 // ---------------------------------------------------------------------------------------------------------------------
 
 const sendBytesMax = 64 * 1024
+const queuedBytesMax = 128 * 1024
 const unsentBytesMax = 128 * 1024
 const lingerMillis = 10_000
 const streamOver = new Error("the stream is over")

@@ -71,6 +71,35 @@ export const watchedMuxer =
   }
 
 /**
+ * Opens the window to the remote again when half of it is used, as yamux does in Go and Rust.
+ *
+ * Fault: js-yamux sends an update for every frame that it reads, each a record of its own to seal, send, read and open on the two sides.
+ */
+export const sparingMuxer =
+  <C>(factory: (components: C) => StreamMuxerFactory) => (components: C): StreamMuxerFactory => {
+    const muxers = factory(components)
+    const create = muxers.createStreamMuxer.bind(muxers)
+    muxers.createStreamMuxer = (connection) => {
+      // yamux's own method, not of the muxer interface; it makes the streams of both directions.
+      const muxer = create(connection) as ReturnType<typeof create> & YamuxMuxer
+      const make = muxer._newStream.bind(muxer)
+      muxer._newStream = (...options) => {
+        const stream = make(...options)
+        const send = stream.sendWindowUpdate.bind(stream)
+        stream.sendWindowUpdate = () => {
+          // The first update of a stream carries its SYN or ACK.
+          const isOpening = stream.state === 0 || stream.state === 2
+          const used = stream.recvWindow - stream.recvWindowCapacity
+          if (isOpening || used * 2 >= stream.recvWindow) send()
+        }
+        return stream
+      }
+      return muxer
+    }
+    return muxers
+  }
+
+/**
  * A muxer that does not throw from a microtask.
  *
  * Fault: yamux sends the first frame of a new stream from a bare `queueMicrotask`. When the connection is aborted in the same turn the
@@ -231,9 +260,15 @@ export const guardNode = (
 
 interface YamuxStream extends Stream {
   sendWindowUpdate: () => void
+  /** Init 0, SYNSent 1, SYNReceived 2, Established 3, Finished 4, Paused 5. */
+  readonly state: number
+  /** Bytes of a full window, and those of it that the remote may still send. */
+  readonly recvWindow: number
+  readonly recvWindowCapacity: number
 }
 
 interface YamuxMuxer {
+  _newStream: (...options: ReadonlyArray<unknown>) => YamuxStream
   onCreateStream: (options: unknown) => YamuxStream
   onRemoteStream: (stream: YamuxStream) => void
 }

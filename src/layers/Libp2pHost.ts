@@ -30,7 +30,7 @@ import { type Direction, type Multiaddr, type PeerId, withoutPeer } from "../sch
 import { Identity } from "../services/Identity.ts"
 import { NetworkConfig } from "../services/NetworkConfig.ts"
 import type { GateRequest, GateRule } from "../services/Transport.ts"
-import { guardNode, rememberProtocols, safeMuxer, toError, watchedMuxer, within } from "./Libp2pFaults.ts"
+import { guardNode, rememberProtocols, safeMuxer, sparingMuxer, toError, watchedMuxer, within } from "./Libp2pFaults.ts"
 import { Libp2pLogger } from "./Libp2pLogger.ts"
 import { fastNoise } from "./Libp2pNoise.ts"
 
@@ -121,12 +121,12 @@ export const make = Effect.gen(function*() {
       },
       addresses: { appendAnnounce: [...config.announceAddresses] },
       connectionEncrypters: [fastNoise],
-      streamMuxers: [watchedMuxer(safeMuxer(yamux({
+      streamMuxers: [watchedMuxer(safeMuxer(sparingMuxer(yamux({
         maxInboundStreams: streamsMax,
         maxOutboundStreams: streamsMax,
         // A window above the read buffer lets a sender put more into a paused stream than it may hold, which resets it.
         streamOptions: { maxStreamWindowSize: readBufferBytes, maxReadBufferLength: readBufferBytes }
-      })))],
+      }))))],
       connectionGater: gater,
       connectionManager: {
         // Only PeerTable opens, keeps and closes; libp2p's limits stay above its. Twice, since two nodes may dial each other at once.

@@ -6,7 +6,7 @@
  * WebAssembly is faster.
  */
 import { noise } from "@chainsafe/libp2p-noise"
-import type { ConnectionEncrypter, StreamMessageEvent } from "@libp2p/interface"
+import type { ConnectionEncrypter, MessageStream, StreamMessageEvent } from "@libp2p/interface"
 import {
   createCipheriv,
   createDecipheriv,
@@ -81,6 +81,10 @@ export const fastNoise: ReturnType<typeof noise> = (components) => {
   const open = encrypter as ConnectionEncrypter & { crypto?: Sealing }
   if (open.crypto !== undefined && getCiphers().includes(algorithm)) {
     open.crypto = { ...open.crypto, ...withKeptKeys(open.crypto) }
+    const secureInbound = open.secureInbound.bind(open)
+    const secureOutbound = open.secureOutbound.bind(open)
+    open.secureInbound = async (connection, options) => withoutCopy(await secureInbound(connection, options))
+    open.secureOutbound = async (connection, options) => withoutCopy(await secureOutbound(connection, options))
   }
   return encrypter
 }
@@ -94,6 +98,22 @@ const tagBytes = 16
 const smallBytes = 1200
 // Each array of a list is a write to the socket of its own; below this, copying it together costs less.
 const gatheredBytes = 16 * 1024
+
+// Noise copies each record together as a place for the plaintext, which node's crypto has no use for. The methods are private.
+function withoutCopy<A extends { readonly connection: MessageStream }>(secured: A): A {
+  const stream: Partial<Records> = secured.connection as MessageStream & Partial<Records>
+  const { decrypt, handshake } = stream
+  if (decrypt === undefined || handshake === undefined) return secured
+  stream.decrypt = (record) =>
+    // One record at a time, so never more than its length of two bytes can say.
+    record.byteLength < smallBytes ? decrypt.call(stream, record) : handshake.decrypt(record)
+  return secured
+}
+
+interface Records {
+  decrypt: (record: Bytes) => Bytes
+  readonly handshake: { readonly decrypt: (record: Bytes) => Bytes }
+}
 
 function openList(decipher: DecipherChaCha20Poly1305, list: Exclude<Bytes, Uint8Array>): Bytes {
   const opened = list.sublist(0, 0)

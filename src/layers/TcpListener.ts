@@ -1,7 +1,7 @@
 /**
  * Lets the host speak TCP, and listen where the configuration says.
  */
-import { tcp } from "@libp2p/tcp"
+import { gatheringTcp } from "./Libp2pTcp.ts"
 import { Effect, Layer } from "effect"
 import type { HostError } from "../schema/NetworkError.ts"
 import { NetworkConfig } from "../services/NetworkConfig.ts"
@@ -14,6 +14,6 @@ export const layer: Layer.Layer<never, HostError, Libp2pHost | NetworkConfig> = 
   Effect.gen(function*() {
     const host = yield* Libp2pHost
     const { listenAddresses } = yield* NetworkConfig
-    yield* host.listen("tcp", tcp(), listenAddresses)
+    yield* host.listen("tcp", gatheringTcp, listenAddresses)
   })
 )

@@ -1,0 +1,73 @@
+/**
+ * TCP that hands the parts of a frame to the system together.
+ *
+ * Stock TCP writes each part of an encrypted frame (length, header, body, tag) with a call of its own, and after a part that fills the
+ * socket's buffer waits for it to drain before it writes the rest. Here a frame is one write, whatever its parts.
+ */
+import type {
+  CreateListenerOptions,
+  DialTransportOptions,
+  MultiaddrConnection,
+  Transport,
+  Upgrader
+} from "@libp2p/interface"
+import { tcp } from "@libp2p/tcp"
+import type { Socket } from "node:net"
+import type { Components } from "./Libp2pHost.ts"
+
+/** The part of a TCP connection that is private in libp2p. */
+interface SocketConnection extends MultiaddrConnection {
+  readonly socket: Socket
+  sendData: (data: Iterable<Uint8Array> & { readonly byteLength: number }) => {
+    readonly sentBytes: number
+    readonly canSendMore: boolean
+  }
+}
+
+export const gatheringTcp = (components: Components): Transport => {
+  const transport = tcp()(components)
+  const dial = transport.dial.bind(transport)
+  const createListener = transport.createListener.bind(transport)
+  return Object.assign(transport, {
+    dial: (address: Parameters<Transport["dial"]>[0], options: DialTransportOptions) =>
+      dial(address, { ...options, upgrader: gathering(options.upgrader) }),
+    createListener: (options: CreateListenerOptions) =>
+      createListener({ ...options, upgrader: gathering(options.upgrader) })
+  })
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+// A transport gives each of its connections to the upgrader before anything is written.
+function gathering(upgrader: Upgrader): Upgrader {
+  return new Proxy(upgrader, {
+    get: (target, name) => {
+      const member: unknown = Reflect.get(target, name)
+      if (typeof member !== "function") return member
+      if (name !== "upgradeInbound" && name !== "upgradeOutbound") return member.bind(target)
+      return (connection: MultiaddrConnection, ...rest: ReadonlyArray<unknown>) => {
+        gather(connection)
+        return member.call(target, connection, ...rest)
+      }
+    }
+  })
+}
+
+function gather(connection: MultiaddrConnection): void {
+  if (!isSocketConnection(connection)) return
+  const { socket } = connection
+  connection.sendData = (data) => {
+    socket.cork()
+    for (const bytes of data) socket.write(bytes)
+    socket.uncork()
+    return { sentBytes: data.byteLength, canSendMore: !socket.writableNeedDrain }
+  }
+}
+
+// Where libp2p has changed inside, its own way of writing stays.
+function isSocketConnection(connection: MultiaddrConnection): connection is SocketConnection {
+  const { sendData, socket } = connection as Partial<SocketConnection>
+  return typeof sendData === "function" && typeof socket?.cork === "function"
+}

@@ -14,12 +14,15 @@ import { interestRank, PeerInfo } from "../schema/Peer.ts"
 import { NetworkConfig } from "../services/NetworkConfig.ts"
 import { NetworkEvents } from "../services/NetworkEvents.ts"
 import * as NetworkMetrics from "../services/NetworkMetrics.ts"
-import { PeerTable } from "../services/PeerTable.ts"
+import { PeerTable, type Released } from "../services/PeerTable.ts"
 import type { Connection } from "../services/Transport.ts"
 import * as CodioProtocol from "./CodioProtocol.ts"
 
 /** How long a place stays reserved between the gate's yes and the connection: the last step of an upgrade takes a turn, not a second. */
 const reservationMillis = 1_000
+
+/** Connections of one peer. Two come of dialling each other at once, a third of a relay; a remote with more takes what others need. */
+const connectionsMax = 8
 
 interface Entry {
   readonly id: PeerId
@@ -47,8 +50,11 @@ export const make = Effect.gen(function*() {
   const entries = new Map<PeerId, Entry>()
   const ranks = new Map<PeerId, Interest>()
   const reservations = new Map<PeerId, number>()
+  // Never admitted again; those among them that this side let go on purpose.
   const departed = new WeakSet<Connection>()
+  const dismissed = new WeakSet<Connection>()
   const tasks = new Set<Task>()
+  const barred = new Map<PeerId, number>()
   let closed = false
 
   const rankOf = (peer: PeerId): Interest => ranks.get(peer) ?? "transient"
@@ -80,8 +86,9 @@ export const make = Effect.gen(function*() {
   })
 
   const reserve = Effect.fnUntraced(function*(peer: PeerId, direction: Direction) {
-    if (closed) return false
-    if (entries.has(peer)) return true
+    if (closed || barred.has(peer)) return false
+    const entry = entries.get(peer)
+    if (entry !== undefined) return entry.connections.size < connectionsMax
     const now = yield* Clock.currentTimeMillis
     for (const [other, expires] of reservations) if (expires <= now) reservations.delete(other)
     const missing = entries.size + reservations.size + (reservations.has(peer) ? 0 : 1) - maxPeers
@@ -126,7 +133,10 @@ export const make = Effect.gen(function*() {
   /** What follows the step that took the entry out of the map. */
   const close = Effect.fnUntraced(function*(entry: Entry, reason: DisconnectReason, remoteReason?: GoodbyeReason) {
     const now = yield* Clock.currentTimeMillis
-    for (const connection of entry.connections.values()) departed.add(connection)
+    for (const connection of entry.connections.values()) {
+      departed.add(connection)
+      if (isGoodbyeReason(reason)) dismissed.add(connection)
+    }
     yield* Metric.modify(NetworkMetrics.peers, -1)
     yield* events.publish(
       new PeerDisconnected({
@@ -151,16 +161,19 @@ export const make = Effect.gen(function*() {
     return true
   }, Effect.uninterruptible)
 
-  const release = Effect.fnUntraced(function*(connection: Connection) {
+  const release = Effect.fnUntraced(function*(connection: Connection): Effect.fn.Return<Released> {
     departed.add(connection)
     const entry = entries.get(connection.peer)
-    if (entry === undefined || !entry.connections.delete(connection.id) || entry.connections.size > 0) return false
+    if (entry === undefined || !entry.connections.delete(connection.id)) {
+      return dismissed.has(connection) ? "removed" : "unknown"
+    }
+    if (entry.connections.size > 0) return "other"
     entries.delete(connection.peer)
     yield* close(entry, entry.expected?.reason ?? "lost", entry.expected?.remoteReason)
-    return true
+    return "last"
   }, Effect.uninterruptible)
 
-  const idle = Effect.fnUntraced(function*(entry: Entry) {
+  const idle: (entry: Entry) => Effect.Effect<void> = Effect.fnUntraced(function*(entry: Entry) {
     let wait = idleMillis
     while (true) {
       yield* Effect.sleep(wait)
@@ -176,8 +189,12 @@ export const make = Effect.gen(function*() {
         if (wait <= 0) break
       }
     }
-    // The timer runs in the scope that removal closes, so removal is forked into the table's scope.
-    yield* Effect.forkIn(remove(entry.id, "idle"), tableScope)
+    // The timer runs in the scope that removal closes, so removal is forked into the table's scope. A user may have come meanwhile.
+    const end: Effect.Effect<unknown> = Effect.suspend(() => {
+      if (entries.get(entry.id) !== entry) return Effect.void
+      return entry.holds + entry.attends > 0 ? Effect.forkIn(idle(entry), entry.scope) : remove(entry.id, "idle")
+    })
+    yield* Effect.forkIn(end, tableScope)
   })
 
   const admit = Effect.fnUntraced(function*(connection: Connection) {
@@ -185,7 +202,9 @@ export const make = Effect.gen(function*() {
     // The scan may take more than one step; the step below checks the size again.
     const evictable = entries.has(peer) || entries.size < maxPeers ? [] : yield* victims(peer, connection.direction)
     const now = yield* Clock.currentTimeMillis
-    if (closed || departed.has(connection) || !(yield* connection.isOpen)) return yield* new PeerNotConnected({ peer })
+    if (closed || barred.has(peer) || departed.has(connection) || !(yield* connection.isOpen)) {
+      return yield* new PeerNotConnected({ peer })
+    }
     let entry = entries.get(peer)
     if (entry !== undefined) {
       entry.connections.set(connection.id, connection)
@@ -242,15 +261,18 @@ export const make = Effect.gen(function*() {
       })
     )
 
+  /** Counts a user of the peer for as long as the scope lives, and gives the peer's best connection. */
   const use = (peer: PeerId, count: "holds" | "attends") =>
     Effect.acquireRelease(
-      Effect.suspend(() => {
+      Effect.gen(function*() {
         const entry = entries.get(peer)
-        if (entry === undefined) return Effect.fail(new PeerNotConnected({ peer }))
+        if (entry === undefined) return yield* new PeerNotConnected({ peer })
+        const [connection] = yield* best(entry)
+        if (entries.get(peer) !== entry || connection === undefined) return yield* new PeerNotConnected({ peer })
         entry[count]++
-        return Effect.succeed(entry)
+        return { entry, connection }
       }),
-      (entry) =>
+      ({ entry }) =>
         Effect.map(Clock.currentTimeMillis, (now) => {
           entry[count]--
           if (entry[count] < 0) throw new Error(`negative ${count} of ${peer}`)
@@ -306,14 +328,18 @@ export const make = Effect.gen(function*() {
     reserve,
     admit,
     release,
-    hold: (peer) =>
-      Effect.flatMap(
-        use(peer, "holds"),
-        (entry) =>
-          Effect.flatMap(best(entry), ([connection]) =>
-            connection === undefined ? Effect.fail(new PeerNotConnected({ peer })) : Effect.succeed(connection))
-      ),
+    hold: (peer) => Effect.map(use(peer, "holds"), ({ connection }) => connection),
     attend: (peer) => Effect.asVoid(use(peer, "attends")),
+    bar: (peer) =>
+      Effect.asVoid(Effect.acquireRelease(
+        Effect.sync(() => barred.set(peer, (barred.get(peer) ?? 0) + 1)),
+        () =>
+          Effect.sync(() => {
+            const left = (barred.get(peer) ?? 1) - 1
+            if (left === 0) barred.delete(peer)
+            else barred.set(peer, left)
+          })
+      )),
     remove,
     expect: (peer, reason, remoteReason) =>
       update(peer, (entry) => {

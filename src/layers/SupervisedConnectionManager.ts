@@ -19,6 +19,7 @@ import {
   Metric,
   Option,
   Pull,
+  Result,
   Schedule,
   Semaphore,
   Stream
@@ -60,9 +61,13 @@ interface Known {
   readonly id: PeerId
   /** Newest last. */
   readonly addresses: Set<Multiaddr>
+  /** Those that `connect` and `keep` were given, which no sighting displaces. Newest last. */
+  readonly given: Set<Multiaddr>
   /** Opened by whatever may change what the supervisor does. */
   readonly changed: Latch.Latch
   keeps: number
+  /** Calls of `connect` in flight: they rank as wanted, and leave nothing behind when they fail. */
+  claims: number
   wanted: boolean
   discovered: boolean
   /** `disconnect` was called and nobody has asked for the peer since. */
@@ -93,6 +98,12 @@ interface Dial {
   waiters: number
 }
 
+/** A place that is being dialled without knowing whose it is: how many dials there are, and who answered at the gate. */
+interface Claim {
+  count: number
+  readonly answered: Set<PeerId>
+}
+
 export const make = Effect.gen(function*() {
   const config = yield* NetworkConfig
   const transport = yield* Transport
@@ -105,7 +116,7 @@ export const make = Effect.gen(function*() {
   const known = new Map<PeerId, Known>()
   const dials = new Map<PeerId, Dial>()
   /** Places of dials whose peer is not known yet, with the interest it will have: the gate ranks the peer when it learns who it is. */
-  const claims = new Map<Multiaddr, number>()
+  const claims = new Map<Multiaddr, Claim>()
   const refusals = new Map<PeerId, "full" | "blocked">()
   const permits = yield* Semaphore.make(config.maxParallelDials)
   const dialFibers = yield* FiberSet.make<unknown, unknown>()
@@ -117,13 +128,14 @@ export const make = Effect.gen(function*() {
       ? "transient"
       : record.keeps > 0
       ? "kept"
-      : record.wanted
+      : record.wanted || record.claims > 0
       ? "wanted"
       : record.discovered
       ? "discovered"
       : "transient"
 
-  const isDesired = (record: Known) => interestOf(record) === "kept" || interestOf(record) === "wanted"
+  /** Whether the peer has a supervisor. */
+  const isDesired = (record: Known) => !record.suspended && record.blocks === 0 && (record.keeps > 0 || record.wanted)
 
   const record = (id: PeerId): Known => {
     const found = known.get(id)
@@ -135,7 +147,7 @@ export const make = Effect.gen(function*() {
     }
     if (known.size >= knownPeersMax) {
       for (const other of known.values()) {
-        if (other.keeps + other.blocks > 0 || other.wanted || other.connectedAt !== undefined) continue
+        if (other.keeps + other.blocks + other.claims > 0 || other.wanted || other.connectedAt !== undefined) continue
         known.delete(other.id)
         break
       }
@@ -144,7 +156,9 @@ export const make = Effect.gen(function*() {
       id,
       addresses: new Set(),
       changed: Latch.makeUnsafe(false),
+      given: new Set(),
       keeps: 0,
+      claims: 0,
       wanted: false,
       discovered: false,
       suspended: false,
@@ -164,13 +178,13 @@ export const make = Effect.gen(function*() {
   }
 
   /** True when the address is new. */
-  const learn = (peer: Known, address: Multiaddr): boolean => {
+  const learn = (peer: Known, address: Multiaddr, among = peer.addresses): boolean => {
     const place = withPeer(address, peer.id)
-    const fresh = !peer.addresses.delete(place)
-    peer.addresses.add(place)
-    if (peer.addresses.size > addressesMax) {
-      for (const oldest of peer.addresses) {
-        peer.addresses.delete(oldest)
+    const fresh = !among.delete(place)
+    among.add(place)
+    if (among.size > addressesMax) {
+      for (const oldest of among) {
+        among.delete(oldest)
         break
       }
     }
@@ -201,23 +215,32 @@ export const make = Effect.gen(function*() {
 
   /** What our own gate's refusal means to the caller. */
   const translate = (target: DialTarget) => (error: DialError): ConnectError => {
-    const peer = peerOf(target)
-    if (error.reason._tag !== "Denied" || peer === undefined) return error
-    switch (refusals.get(peer)) {
-      case "full":
-        return new PeerLimitExceeded({ peer, limit: config.maxPeers })
-      case "blocked":
-        return denied(error.target, "the peer is blocked by this node")
-      default:
-        return error
+    if (error.reason._tag !== "Denied") return error
+    const id = peerOf(target)
+    const answered = id !== undefined ? [id] : [...claims.get(target as Multiaddr)?.answered ?? []]
+    for (const peer of answered) {
+      const refusal = refusals.get(peer)
+      if (refusal === "full") return new PeerLimitExceeded({ peer, limit: config.maxPeers })
+      if (refusal === "blocked") return denied(error.target, "the peer is blocked by this node")
     }
+    return error
   }
 
   const count = (outcome: string) => Metric.update(Metric.withAttributes(NetworkMetrics.dials, { outcome }), 1)
 
   const dialAndAdmit = Effect.fnUntraced(
     function*(target: DialTarget): Effect.fn.Return<PeerInfo, ConnectError> {
-      const connection = yield* transport.dial(target).pipe(
+      const dialled = Effect.gen(function*() {
+        const connection = yield* transport.dial(target)
+        return { connection, admitted: yield* Effect.result(table.admit(connection)) }
+      })
+      const { admitted, connection } = yield* dialled.pipe(
+        // What was open is on its way out, since its peer has just been removed. It is waited for, and dialled anew.
+        Effect.flatMap((first) =>
+          Result.isFailure(first.admitted) && first.admitted.failure._tag === "PeerNotConnected"
+            ? Effect.andThen(first.connection.close, dialled)
+            : Effect.succeed(first)
+        ),
         Effect.timeoutOrElse({
           duration: config.dialTimeout,
           orElse: () =>
@@ -227,14 +250,15 @@ export const make = Effect.gen(function*() {
         }),
         Effect.mapError(translate(target))
       )
-      const info = yield* table.admit(connection).pipe(
-        Effect.tapError(() => connection.close),
-        // Here, then gone: the remote's gate said no, or its table did.
-        Effect.catchTag(
-          "PeerNotConnected",
-          (cause) => Effect.fail(new DialError({ target: showTarget(target), reason: new Refused({ cause }) }))
-        )
-      )
+      if (Result.isFailure(admitted)) {
+        const cause = admitted.failure
+        yield* connection.close
+        if (cause._tag === "PeerLimitExceeded") return yield* cause
+        return yield* (known.get(connection.peer)?.blocks ?? 0) > 0
+          ? denied(showTarget(target), "the peer is blocked by this node")
+          : new DialError({ target: showTarget(target), reason: new Refused({ cause }) })
+      }
+      const info = admitted.success
       if (connection.direction === "outbound") yield* store.remember(connection.peer, connection.remoteAddress)
       yield* connected(connection)
       // The pump will say the same, but the caller shall not have to wait for it.
@@ -275,12 +299,12 @@ export const make = Effect.gen(function*() {
   const startDial = Effect.fnUntraced(function*(peer: Known) {
     const result = Deferred.makeUnsafe<PeerInfo, ConnectError>()
     // Newest first: what was heard or worked last is the likeliest to work now.
-    const addresses = [...peer.addresses].reverse()
+    const addresses = [...new Set([...[...peer.addresses].reverse(), ...[...peer.given].reverse()])]
     const remembered = yield* store.get(peer.id)
     if (remembered._tag === "Some") {
       for (const address of remembered.value.addresses) {
         const place = withPeer(address, peer.id)
-        if (!peer.addresses.has(place)) addresses.push(place)
+        if (!addresses.includes(place)) addresses.push(place)
       }
     }
     const target: DialTarget = addresses.length === 0 ? peer.id : { id: peer.id, addresses }
@@ -312,21 +336,28 @@ export const make = Effect.gen(function*() {
   const dialAddress = (address: Multiaddr, interest: "wanted" | "kept"): Effect.Effect<PeerInfo, ConnectError> =>
     Effect.acquireUseRelease(
       Effect.sync(() => {
-        claims.set(address, (claims.get(address) ?? 0) + 1)
+        const claim = claims.get(address) ?? { count: 0, answered: new Set() }
+        claim.count++
+        claims.set(address, claim)
+        return claim
       }),
       () =>
         Effect.tap(dialAndAdmit(address), (info) => {
           const peer = record(info.id)
           if (interest === "wanted") peer.wanted = true
           peer.suspended = false
-          learn(peer, address)
+          learn(peer, address, peer.given)
           return changed(peer)
         }),
-      () =>
-        Effect.sync(() => {
-          const left = (claims.get(address) ?? 1) - 1
-          if (left === 0) claims.delete(address)
-          else claims.set(address, left)
+      (claim) =>
+        Effect.suspend(() => {
+          if (--claim.count > 0) return Effect.void
+          claims.delete(address)
+          // Whoever answered and did not become a peer goes back to what it was.
+          return Effect.forEach(claim.answered, (id) => {
+            const peer = known.get(id)
+            return table.rank(id, peer === undefined ? "transient" : interestOf(peer))
+          }, { discard: true })
         })
     )
 
@@ -342,6 +373,7 @@ export const make = Effect.gen(function*() {
         learn(peer, connection.remoteAddress)
       }
       peer.connectedAt ??= yield* Clock.currentTimeMillis
+      peer.loss = undefined
       yield* changed(peer)
     })
 
@@ -368,6 +400,7 @@ export const make = Effect.gen(function*() {
           yield* whileConnected(peer)
           continue
         }
+        peer.hurried = false
         const exit = yield* Effect.exit(
           peer.loss === undefined ? dialPeer(peer) : Effect.fail(peer.loss)
         )
@@ -382,12 +415,14 @@ export const make = Effect.gen(function*() {
   const whileConnected = (peer: Known): Effect.Effect<void> =>
     Effect.gen(function*() {
       if (interestOf(peer) !== "kept") return yield* peer.changed.await
-      const [connection] = yield* table.connections(peer.id)
-      if (connection === undefined) return yield* peer.changed.await
+      const ask = Effect.flatMap(
+        table.connections(peer.id),
+        ([connection]) => connection === undefined ? Effect.void : CodioProtocol.keepAlive(connection)
+      )
       yield* Effect.raceFirst(
         peer.changed.await,
-        // A keep stream that broke while the connection lives is asked for again, not at once.
-        CodioProtocol.keepAlive(connection).pipe(Effect.andThen(Effect.sleep("30 seconds")), Effect.forever)
+        // A keep stream that broke while the peer stays is asked for again, not at once.
+        ask.pipe(Effect.andThen(Effect.sleep("30 seconds")), Effect.forever)
       )
     })
 
@@ -404,11 +439,9 @@ export const make = Effect.gen(function*() {
       peer.attempts = 0
       yield* table.rank(peer.id, interestOf(peer))
       // A kept peer whose policy ends waits for a sighting.
-      if (isDesired(peer)) yield* peer.changed.await
-      return
+      return yield* hurry(peer)
     }
     peer.attempts++
-    peer.hurried = false
     yield* events.publish(new ReconnectScheduled({ peer: peer.id, attempt: peer.attempts, delay }))
     yield* Effect.raceFirst(Effect.sleep(delay), hurry(peer))
   })
@@ -429,8 +462,8 @@ export const make = Effect.gen(function*() {
   const admit = (connection: Connection) =>
     table.admit(connection).pipe(
       Effect.andThen(connected(connection)),
-      // Refused by the table after all, or already gone.
-      Effect.catch(() => connection.close)
+      // Refused by the table after all, or already gone. Closing takes time, which the pump does not have.
+      Effect.catch(() => FiberSet.run(background, connection.close))
     )
 
   /**
@@ -449,22 +482,27 @@ export const make = Effect.gen(function*() {
       )
 
   const lost = Effect.fnUntraced(function*(connection: Connection) {
-    const wasLast = yield* table.release(connection)
+    const released = yield* table.release(connection)
     const peer = known.get(connection.peer)
-    if (peer === undefined) return
-    if (!wasLast && (yield* table.get(peer.id))._tag === "Some") return
+    // Of a connection that was never admitted the dial tells, if there was one.
+    if (peer === undefined || released === "unknown") return
+    // The supervisor may stand on the connection that went.
+    if (released === "other") return yield* Effect.asVoid(peer.changed.open)
+    // It is back already, or about to be.
+    if (released === "removed" && (dials.has(peer.id) || (yield* table.get(peer.id))._tag === "Some")) return
     const now = yield* Clock.currentTimeMillis
     const lasted = now - (peer.connectedAt ?? now)
     peer.connectedAt = undefined
     peer.discovered = false
     const { farewell } = peer
     peer.farewell = false
-    if (!wasLast) {
+    if (released === "removed") {
       // The table let it go on purpose (idle, evicted, disconnect, blocked), so nobody wants it back.
       peer.wanted = false
       peer.restUntil = Math.max(peer.restUntil, now + cooldownMillis)
     } else if (!farewell && lasted >= stableMillis) {
       peer.flapping = false
+      peer.loss = undefined
       peer.step = undefined
       peer.attempts = 0
     } else {
@@ -557,7 +595,7 @@ export const make = Effect.gen(function*() {
     peer.suspended = false
     peer.hurried = true
     const addresses = typeof target !== "string" ? target.addresses : isMultiaddr(target) ? [target] : []
-    for (const address of addresses) learn(peer, address)
+    for (const address of addresses) learn(peer, address, peer.given)
   }
 
   const connect = Effect.fn("ConnectionManager.connect")(
@@ -567,29 +605,30 @@ export const make = Effect.gen(function*() {
       if (id === transport.localPeer) return yield* self(target)
       const peer = record(id)
       if (peer.blocks > 0) return yield* denied(showTarget(target), "the peer is blocked by this node")
-      const claimed = peer.wanted
       ask(peer, target)
       const present = yield* table.get(id)
-      peer.wanted = true
       if (present._tag === "Some") {
+        peer.wanted = true
         yield* changed(peer)
-        return yield* Effect.map(table.get(id), (info) => info._tag === "Some" ? info.value : present.value)
+        return yield* Effect.map(table.get(id), Option.getOrElse(() => present.value))
       }
       // Claimed before the dial, since gate and admission rank by it; no supervisor yet, since a failure is the caller's.
+      peer.claims++
       yield* table.rank(id, interestOf(peer))
       const joined = dials.get(id)
       return yield* dialPeer(peer).pipe(
         // The dial that was joined may not have tried the caller's addresses.
         Effect.catch((error) =>
-          joined !== undefined && [...peer.addresses].some((address) => !joined.addresses.has(address))
+          joined !== undefined && [...peer.given].some((address) => !joined.addresses.has(address))
             ? dialPeer(peer)
             : Effect.fail(error)
         ),
         Effect.onExit((exit) => {
-          if (Exit.isSuccess(exit)) return Effect.void
-          peer.wanted = claimed
+          peer.claims--
+          if (Exit.isSuccess(exit)) peer.wanted = true
           return changed(peer)
-        })
+        }),
+        Effect.flatMap((info) => Effect.map(table.get(id), Option.getOrElse(() => info)))
       )
     }
   )
@@ -650,22 +689,24 @@ export const make = Effect.gen(function*() {
     yield* table.remove(id, "disconnect")
   })
 
-  const block = (id: PeerId) =>
-    Effect.acquireRelease(
-      Effect.gen(function*() {
+  const block = Effect.fn("ConnectionManager.block")(function*(id: PeerId) {
+    yield* Effect.acquireRelease(
+      Effect.suspend(() => {
         const peer = record(id)
         peer.blocks++
-        yield* changed(peer)
-        yield* abortDial(id)
-        yield* table.remove(id, "blocked")
-        return peer
+        return Effect.as(changed(peer), peer)
       }),
       (peer) =>
         Effect.suspend(() => {
           peer.blocks--
           return changed(peer)
         })
-    ).pipe(Effect.asVoid, Effect.withSpan("ConnectionManager.block"))
+    )
+    // A connection may have passed the gate and not be a peer yet.
+    yield* table.bar(id)
+    yield* abortDial(id)
+    yield* table.remove(id, "blocked")
+  })
 
   const goodbye = Effect.fnUntraced(function*(id: PeerId, reason: GoodbyeReason) {
     const now = yield* Clock.currentTimeMillis
@@ -696,9 +737,10 @@ export const make = Effect.gen(function*() {
     const { direction, peer: id } = request
     const peer = known.get(id)
     if (peer !== undefined && peer.blocks > 0) return yield* refuse(id, "blocked")
-    if (direction === "outbound" && claims.has(withoutPeer(request.remoteAddress))) {
-      const found = record(id)
-      if (interestOf(found) !== "kept") yield* table.rank(id, "wanted")
+    const claim = direction === "outbound" ? claims.get(withoutPeer(request.remoteAddress)) : undefined
+    if (claim !== undefined) {
+      claim.answered.add(id)
+      if (peer === undefined || interestOf(peer) !== "kept") yield* table.rank(id, "wanted")
     }
     if (yield* table.reserve(id, direction)) {
       refusals.delete(id)

@@ -1,7 +1,7 @@
 /**
  * `Protocols` over the transport's streams and the table's holds.
  */
-import { Effect, Layer, Result } from "effect"
+import { Effect, Exit, Layer, Result, Scope } from "effect"
 import { PeerNotConnected, StreamError } from "../schema/NetworkError.ts"
 import type { PeerId, ProtocolId } from "../schema/Peer.ts"
 import { PeerTable } from "../services/PeerTable.ts"
@@ -43,9 +43,13 @@ export const make = Effect.gen(function*() {
     }
   )
 
+  // In a scope of its own, so that what fails to open holds nothing in the caller's.
   const open = Effect.fn("Protocols.open")(function*(peer: PeerId, protocol: ProtocolId) {
-    const connection = yield* table.hold(peer)
-    return yield* connection.open(protocol)
+    const scope = yield* Scope.fork(yield* Effect.scope)
+    return yield* Effect.flatMap(table.hold(peer), (connection) => connection.open(protocol)).pipe(
+      Scope.provide(scope),
+      Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
+    )
   })
 
   return Protocols.of({ handle: handle as Protocols["Service"]["handle"], open })

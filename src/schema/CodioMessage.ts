@@ -31,7 +31,7 @@ export const CodioRequest = Schema.Union([
 ])
 export type CodioRequest = typeof CodioRequest.Type
 
-/** What the other side answers. `code` is `unknown-op`, `malformed` or `too-large`. */
+/** What the other side answers. `code` is `malformed` or `too-large`. */
 export const CodioResponse = Schema.Union([
   Schema.Struct({ ok: Schema.Literal(true), agent: Schema.optionalKey(Schema.String) }),
   Schema.Struct({ ok: Schema.Literal(false), code: Schema.String, message: Schema.optionalKey(Schema.String) })

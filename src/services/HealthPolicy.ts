@@ -13,20 +13,20 @@ export interface HealthPolicyOptions {
 }
 
 /**
- * Pings that notice a dead peer within 10 s: every 4 s (jittered, so 4.8 s at most), 2.5 s to answer, closed after two misses, which is
- * 9.8 s at most. {@link fast} notices within 3 s. Replace it with `Layer.succeed`.
+ * Pings that notice a dead peer within 10 s: every 4 s (jittered, so 4.8 s at most), 2.4 s to answer, closed after two misses, and
+ * 0.25 s more where the remote is frozen: 9.85 s at most. {@link fast} notices within 3 s. Replace it with `Layer.succeed`.
  */
 export const HealthPolicy = Context.Reference<HealthPolicyOptions>("codio-network/services/HealthPolicy", {
   defaultValue: () => ({
     probe: Schedule.spaced("4 seconds").pipe(Schedule.jittered),
-    timeout: "2500 millis",
+    timeout: "2400 millis",
     maxFailures: 2
   })
 })
 
-/** Notices a dead peer within 2.8 s, for five times the pings. */
+/** Notices a dead peer within 3 s, for five times the pings. */
 export const fast: HealthPolicyOptions = {
   probe: Schedule.spaced("800 millis").pipe(Schedule.jittered),
-  timeout: "900 millis",
+  timeout: "850 millis",
   maxFailures: 2
 }

@@ -15,6 +15,16 @@ import type { DisconnectReason, GoodbyeReason } from "../schema/NetworkEvent.ts"
 import type { Direction, Interest, PeerId, PeerInfo, RemoteIdentity } from "../schema/Peer.ts"
 import type { Connection } from "./Transport.ts"
 
+/**
+ * What a connection that went was to the table.
+ *
+ * - `last`: its peer's last one, so the peer was lost.
+ * - `other`: one of several; the peer is still there.
+ * - `removed`: its peer had been removed on purpose: idle, evicted, disconnected, blocked.
+ * - `unknown`: never admitted, or reported before.
+ */
+export type Released = "last" | "other" | "removed" | "unknown"
+
 export class PeerTable extends Context.Service<PeerTable, {
   /**
    * The gate's last question: is there a place for the peer, or one to evict? A yes holds it until `admit`, 1 s at most. Refusing later,
@@ -29,8 +39,8 @@ export class PeerTable extends Context.Service<PeerTable, {
    * may be evicted, and with `PeerNotConnected` when the connection closed before it was admitted; closing it is the caller's task.
    */
   readonly admit: (connection: Connection) => Effect.Effect<PeerInfo, PeerLimitExceeded | PeerNotConnected>
-  /** The transport reports a connection gone. True when it was the peer's last one and the table still held the peer. */
-  readonly release: (connection: Connection) => Effect.Effect<boolean>
+  /** The transport reports a connection gone; see {@link Released}. */
+  readonly release: (connection: Connection) => Effect.Effect<Released>
   /** Keeps the peer from becoming idle, and from being evicted, while the scope is open. Gives its best connection. */
   readonly hold: (peer: PeerId) => Effect.Effect<Connection, PeerNotConnected, Scope.Scope>
   /** Keeps the peer from becoming idle while the scope is open, not from being evicted: for streams that the remote opened. */
@@ -40,6 +50,8 @@ export class PeerTable extends Context.Service<PeerTable, {
    * table held the peer.
    */
   readonly remove: (peer: PeerId, reason: DisconnectReason) => Effect.Effect<boolean>
+  /** Admits no connection of the peer while the scope lives. Those that it has are not closed; see `remove`. */
+  readonly bar: (peer: PeerId) => Effect.Effect<void, never, Scope.Scope>
   /** The reason to report should the peer be lost next: a goodbye was heard, or pings went unanswered. */
   readonly expect: (peer: PeerId, reason: DisconnectReason, remoteReason?: GoodbyeReason) => Effect.Effect<void>
   /**

@@ -80,6 +80,6 @@ describe("PingHealth", () => {
       yield* network.blackhole(alice.id, bob.id)
       const late = yield* TestNetwork.run(Effect.flip(alice.health.ping(bob.id)))
       assert.strictEqual(late.reason._tag, "PingTimeout")
-      assert.match(late.message, /no answer within 2s 500ms/)
+      assert.match(late.message, /no answer within 2s 400ms/)
     }).pipe(Effect.provide(net)))
 })

@@ -75,8 +75,9 @@ export class Network extends Context.Service<Network, {
   readonly ping: (peer: PeerId) => Effect.Effect<Duration.Duration, PingError>
   /** Announces in the DHT that this node has the content, now or once there is a peer, and again until `stopProviding`. */
   readonly startProviding: (key: ContentKey) => Effect.Effect<void, DhtError>
+  /** Ends `startProviding`. A key that a scope of `provide` still holds stays announced until that scope closes. */
   readonly stopProviding: (key: ContentKey) => Effect.Effect<void, DhtError>
-  /** `startProviding` until the scope closes. */
+  /** `startProviding` until the scope closes, or the last of several that provide the key. An own `startProviding` outlasts it. */
   readonly provide: (key: ContentKey) => Effect.Effect<void, DhtError, Scope.Scope>
   /** Others who have the content, the first as soon as it is known. Ending the stream cancels the query. */
   readonly findProviders: (key: ContentKey) => Stream.Stream<Provider, DhtError>
@@ -173,6 +174,44 @@ const node = (options: NetworkConfigInput | undefined) =>
     Layer.catch((reason) => Layer.effectContext(Effect.fail(new NetworkStartError({ reason }))))
   )
 
+/** The DHT knows one intent for each key, which here belongs to `startProviding` and to the scopes of `provide` together. */
+function countProviders(dht: Dht["Service"]) {
+  const started = new Set<ContentKey>()
+  const scopes = new Map<ContentKey, number>()
+  const count = (key: ContentKey, change: 1 | -1): number => {
+    const next = (scopes.get(key) ?? 0) + change
+    if (next === 0) scopes.delete(key)
+    else scopes.set(key, next)
+    return next
+  }
+  const isHeld = (key: ContentKey) => started.has(key) || scopes.has(key)
+  return {
+    start: (key: ContentKey) =>
+      Effect.suspend(() => {
+        started.add(key)
+        return Effect.onError(dht.startProviding(key), () => Effect.sync(() => started.delete(key)))
+      }),
+    stop: (key: ContentKey) =>
+      Effect.suspend(() => {
+        started.delete(key)
+        return isHeld(key) ? Effect.void : dht.stopProviding(key)
+      }),
+    hold: (key: ContentKey) =>
+      Effect.asVoid(Effect.acquireRelease(
+        Effect.suspend(() => {
+          count(key, 1)
+          return Effect.onError(dht.startProviding(key), () => Effect.sync(() => count(key, -1)))
+        }),
+        () =>
+          Effect.suspend(() => {
+            count(key, -1)
+            // The record expires by itself where it cannot be withdrawn.
+            return isHeld(key) ? Effect.void : Effect.ignore(dht.stopProviding(key))
+          })
+      ))
+  }
+}
+
 /** Layers are memoised by reference, so two nodes built from the same constants would share their table and host. */
 const isolate = <A, E, R>(self: Layer.Layer<A, E, R>): Layer.Layer<A, E, R> =>
   Layer.effectContext(Layer.build(Layer.fresh(self)))
@@ -192,10 +231,12 @@ const networkLayer = Layer.effect(
       const decoded = yield* decodeTarget(target)
       const id = yield* decodeProtocol(protocol)
       const peer = peerOf(decoded)
-      if (peer !== undefined && Option.isSome(yield* table.get(peer))) return yield* protocols.open(peer, id)
+      if (peer !== undefined && (yield* table.has(peer))) return yield* protocols.open(peer, id)
       const info = yield* connections.connect(decoded)
       return yield* protocols.open(info.id, id)
     })
+
+    const provided = countProviders(dht)
 
     return Network.of({
       localPeer: transport.localPeer,
@@ -208,14 +249,9 @@ const networkLayer = Layer.effect(
       peerCount: table.size,
       peer: table.get,
       ping: health.ping,
-      startProviding: dht.startProviding,
-      stopProviding: dht.stopProviding,
-      provide: (key) =>
-        Effect.asVoid(Effect.acquireRelease(
-          dht.startProviding(key),
-          // The record expires by itself where it cannot be withdrawn.
-          () => Effect.ignore(dht.stopProviding(key))
-        )),
+      startProviding: provided.start,
+      stopProviding: provided.stop,
+      provide: provided.hold,
       findProviders: dht.findProviders,
       findPeer: dht.findPeer,
       handle: (protocol, handler) => Effect.flatMap(decodeProtocol(protocol), (id) => protocols.handle(id, handler)),

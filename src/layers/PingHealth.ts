@@ -50,7 +50,8 @@ export const make = Effect.gen(function*() {
     yield* giveUp(peer)
   })
 
-  yield* table.eachPeer((peer) => Effect.asVoid(Effect.repeat(probe(peer), policy.probe)))
+  // The first waits until the connection has settled: on both ends identify and the application come first.
+  yield* table.eachPeer((peer) => Effect.asVoid(Effect.delay(Effect.repeat(probe(peer), policy.probe), "500 millis")))
 
   return Health.of({ ping })
 })

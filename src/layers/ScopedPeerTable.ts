@@ -127,7 +127,7 @@ export const make = Effect.gen(function*() {
       protocolVersion: entry.remote?.protocolVersion ?? "",
       agentVersion: entry.remote?.agentVersion ?? "",
       protocols: entry.remote?.protocols ?? []
-    })
+    }, unchecked)
   })
 
   /** What follows the step that took the entry out of the map. */
@@ -144,7 +144,7 @@ export const make = Effect.gen(function*() {
         reason,
         ...(remoteReason === undefined ? {} : { remoteReason }),
         connectionDuration: Duration.millis(now - entry.connectedAt)
-      })
+      }, unchecked)
     )
     if (isGoodbyeReason(reason)) {
       const [connection] = yield* best(entry)
@@ -197,7 +197,9 @@ export const make = Effect.gen(function*() {
     yield* Effect.forkIn(end, tableScope)
   })
 
-  const admit = Effect.fnUntraced(function*(connection: Connection) {
+  const admit = Effect.fnUntraced(function*(
+    connection: Connection
+  ): Effect.fn.Return<void, PeerLimitExceeded | PeerNotConnected> {
     const { peer } = connection
     // The scan may take more than one step; the step below checks the size again.
     const evictable = entries.has(peer) || entries.size < maxPeers ? [] : yield* victims(peer, connection.direction)
@@ -208,7 +210,7 @@ export const make = Effect.gen(function*() {
     let entry = entries.get(peer)
     if (entry !== undefined) {
       entry.connections.set(connection.id, connection)
-      return yield* info(entry)
+      return
     }
     let evicted: Entry | undefined
     if (entries.size >= maxPeers) {
@@ -240,7 +242,7 @@ export const make = Effect.gen(function*() {
         address: connection.remoteAddress,
         direction: connection.direction,
         interest: rankOf(peer)
-      })
+      }, unchecked)
     )
     if (Number.isFinite(idleMillis)) yield* Effect.forkIn(idle(entry), entry.scope)
     for (const task of tasks) yield* task(entry)
@@ -249,7 +251,6 @@ export const make = Effect.gen(function*() {
       yield* release(connection)
       return yield* new PeerNotConnected({ peer })
     }
-    return yield* info(entry)
   }, Effect.uninterruptible)
 
   // Bounded by the connections that one peer may have.
@@ -301,7 +302,7 @@ export const make = Effect.gen(function*() {
     if (entry === undefined || entry.remote !== undefined) return
     entry.remote = remote
     const { agentVersion, protocolVersion, protocols } = remote
-    yield* events.publish(new PeerIdentified({ peer, agentVersion, protocolVersion, protocols }))
+    yield* events.publish(new PeerIdentified({ peer, agentVersion, protocolVersion, protocols }, unchecked))
   })
 
   const eachPeer = Effect.fnUntraced(function*(body: (peer: PeerId) => Effect.Effect<void>) {
@@ -357,6 +358,7 @@ export const make = Effect.gen(function*() {
         const entry = entries.get(peer)
         return entry === undefined ? Effect.succeed([]) : best(entry)
       }),
+    has: (peer) => Effect.sync(() => entries.has(peer)),
     get: (peer) =>
       Effect.suspend(() => {
         const entry = entries.get(peer)
@@ -372,5 +374,8 @@ export const layer: Layer.Layer<PeerTable, never, NetworkConfig | NetworkEvents>
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
+
+// What the table makes is of values that were checked when they came in; checking a peer id decodes it.
+const unchecked = { disableChecks: true }
 
 const isGoodbyeReason = Schema.is(GoodbyeReason)

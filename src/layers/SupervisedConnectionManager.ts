@@ -258,13 +258,15 @@ export const make = Effect.gen(function*() {
           ? denied(showTarget(target), "the peer is blocked by this node")
           : new DialError({ target: showTarget(target), reason: new Refused({ cause }) })
       }
-      const info = admitted.success
       if (connection.direction === "outbound") yield* store.remember(connection.peer, connection.remoteAddress)
       yield* connected(connection)
       // The pump will say the same, but the caller shall not have to wait for it.
       const remote = yield* connection.remote
       if (remote._tag === "Some") yield* table.identified(connection.peer, remote.value)
-      return Option.getOrElse(yield* table.get(connection.peer), () => info)
+      const info = yield* table.get(connection.peer)
+      if (info._tag === "Some") return info.value
+      // It came and went.
+      return yield* new DialError({ target: showTarget(target), reason: new Refused({}) })
     },
     (effect) => permits.withPermit(effect),
     (effect, target) =>
@@ -396,7 +398,7 @@ export const make = Effect.gen(function*() {
           peer.supervised = false
           return
         }
-        if ((yield* table.get(peer.id))._tag === "Some") {
+        if (yield* table.has(peer.id)) {
           yield* whileConnected(peer)
           continue
         }
@@ -449,7 +451,7 @@ export const make = Effect.gen(function*() {
   /** Ends when the peer is connected, no longer desired, or seen by discovery; other changes do not shorten the delay. */
   const hurry = (peer: Known): Effect.Effect<void> =>
     Effect.gen(function*() {
-      while (isDesired(peer) && !peer.hurried && (yield* table.get(peer.id))._tag === "None") {
+      while (isDesired(peer) && !peer.hurried && !(yield* table.has(peer.id))) {
         yield* peer.changed.close
         yield* peer.changed.await
       }
@@ -489,7 +491,7 @@ export const make = Effect.gen(function*() {
     // The supervisor may stand on the connection that went.
     if (released === "other") return yield* Effect.asVoid(peer.changed.open)
     // It is back already, or about to be.
-    if (released === "removed" && (dials.has(peer.id) || (yield* table.get(peer.id))._tag === "Some")) return
+    if (released === "removed" && (dials.has(peer.id) || (yield* table.has(peer.id)))) return
     const now = yield* Clock.currentTimeMillis
     const lasted = now - (peer.connectedAt ?? now)
     peer.connectedAt = undefined
@@ -566,7 +568,7 @@ export const make = Effect.gen(function*() {
         new PeerDiscovered({ peer: peer.id, addresses: sighting.addresses, source: sighting.source })
       )
     }
-    if (peer.blocks > 0 || (yield* table.get(peer.id))._tag === "Some") return
+    if (peer.blocks > 0 || (yield* table.has(peer.id))) return
     if (isDesired(peer)) {
       // Seen, so the wait is over; but one that flaps is seen all the time.
       if (peer.flapping && fresh.length === 0) return
@@ -627,8 +629,7 @@ export const make = Effect.gen(function*() {
           peer.claims--
           if (Exit.isSuccess(exit)) peer.wanted = true
           return changed(peer)
-        }),
-        Effect.flatMap((info) => Effect.map(table.get(id), Option.getOrElse(() => info)))
+        })
       )
     }
   )

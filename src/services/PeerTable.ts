@@ -38,7 +38,7 @@ export class PeerTable extends Context.Service<PeerTable, {
    * The authority on `maxPeers`. Safe to call twice for one connection. Fails with `PeerLimitExceeded` when the table is full and nobody
    * may be evicted, and with `PeerNotConnected` when the connection closed before it was admitted; closing it is the caller's task.
    */
-  readonly admit: (connection: Connection) => Effect.Effect<PeerInfo, PeerLimitExceeded | PeerNotConnected>
+  readonly admit: (connection: Connection) => Effect.Effect<void, PeerLimitExceeded | PeerNotConnected>
   /** The transport reports a connection gone; see {@link Released}. */
   readonly release: (connection: Connection) => Effect.Effect<Released>
   /** Keeps the peer from becoming idle, and from being evicted, while the scope is open. Gives its best connection. */
@@ -67,6 +67,8 @@ export class PeerTable extends Context.Service<PeerTable, {
   readonly eachPeer: (task: (peer: PeerId) => Effect.Effect<void>) => Effect.Effect<void, never, Scope.Scope>
   /** The open connections of a peer, the best one first: direct before relayed, then the oldest. Empty when it is not connected. */
   readonly connections: (peer: PeerId) => Effect.Effect<ReadonlyArray<Connection>>
+  /** Whether the peer is connected. Cheaper than `get`. */
+  readonly has: (peer: PeerId) => Effect.Effect<boolean>
   readonly get: (peer: PeerId) => Effect.Effect<Option.Option<PeerInfo>>
   readonly peers: Effect.Effect<ReadonlyArray<PeerInfo>>
   readonly size: Effect.Effect<number>

@@ -46,6 +46,22 @@ const at = (
   announced: number
 ) => Effect.andThen(TestClock.adjust(duration), Effect.sync(() => assert.strictEqual(state.announced, announced)))
 
+/** An empty store on a disk that is full while it says so. */
+const fullStore = (isFull: () => boolean) =>
+  KeyValueStore.makeStringOnly({
+    get: () => Effect.succeed(undefined),
+    set: (key) =>
+      Effect.suspend(() =>
+        isFull()
+          ? Effect.fail(new KeyValueStore.KeyValueStoreError({ method: "set", key, message: "disk full" }))
+          : Effect.void
+      ),
+    remove: () => Effect.void,
+    clear: Effect.void,
+    size: Effect.succeed(0),
+    keys: Effect.succeed([])
+  })
+
 describe("ProvidedKeys", () => {
   it.effect("announces again when its time has come, and not before", () =>
     Effect.gen(function*() {
@@ -124,6 +140,23 @@ describe("ProvidedKeys", () => {
       yield* at(state, 0, 1)
     }).pipe(Effect.scoped, Effect.provide(KeyValueStore.layerMemory)))
 
+  it.effect("goes on when its end cannot be saved, and ends with the next call", () => {
+    let isFull = false
+    return Effect.gen(function*() {
+      const { change, keys, state } = yield* makeDht()
+      yield* change({ takers: [bob] })
+      yield* keys.startProviding(key)
+      isFull = true
+      assert.include((yield* Effect.flip(keys.stopProviding(key))).message, "disk full")
+      assert.strictEqual(state.withdrawn, 0)
+      yield* at(state, "11 hours", 2)
+      isFull = false
+      yield* keys.stopProviding(key)
+      assert.strictEqual(state.withdrawn, 1)
+      yield* at(state, "11 hours", 2)
+    }).pipe(Effect.scoped, Effect.provideService(KeyValueStore.KeyValueStore, fullStore(() => isFull)))
+  })
+
   it.effect("fails, and keeps no intent, when it cannot be saved", () =>
     Effect.gen(function*() {
       const { change, keys, state } = yield* makeDht()
@@ -134,16 +167,6 @@ describe("ProvidedKeys", () => {
       yield* at(state, "1 hour", 0)
     }).pipe(
       Effect.scoped,
-      Effect.provideService(
-        KeyValueStore.KeyValueStore,
-        KeyValueStore.makeStringOnly({
-          get: () => Effect.succeed(undefined),
-          set: (key) => Effect.fail(new KeyValueStore.KeyValueStoreError({ method: "set", key, message: "disk full" })),
-          remove: () => Effect.void,
-          clear: Effect.void,
-          size: Effect.succeed(0),
-          keys: Effect.succeed([])
-        })
-      )
+      Effect.provideService(KeyValueStore.KeyValueStore, fullStore(() => true))
     ))
 })

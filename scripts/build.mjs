@@ -2,7 +2,7 @@
  * `npm run build`: compiles src to dist. The directory is made anew, so that nothing of an older build is packed.
  */
 import { spawnSync } from "node:child_process"
-import { rmSync } from "node:fs"
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { setUp } from "./setup.mjs"
 
@@ -13,4 +13,20 @@ const result = spawnSync(node, [join(root, "node_modules/typescript/bin/tsc"), "
   cwd: root,
   stdio: "inherit"
 })
-process.exit(result.status ?? 1)
+if (result.status !== 0) process.exit(result.status ?? 1)
+
+// An import of effect's index loads all of effect: a third more memory, and 60 ms at each start. Each name there is a module of its own.
+for (const file of readdirSync(join(root, "dist"), { recursive: true })) {
+  if (!file.endsWith(".js")) continue
+  const path = join(root, "dist", file)
+  const source = readFileSync(path, "utf8")
+  const direct = source.replace(
+    /^import \{([^}]+)\} from "(effect(?:\/[a-z]+)?)";$/gm,
+    (_, names, entry) =>
+      names.split(",").map((name) => {
+        const [module, local = module] = name.trim().split(/\s+as\s+/)
+        return `import * as ${local} from "${entry}/${module}";`
+      }).join(" ")
+  )
+  if (direct !== source) writeFileSync(path, direct)
+}

@@ -228,10 +228,11 @@ const networkLayer = Layer.effect(
     const events = yield* NetworkEvents
 
     const open = Effect.fnUntraced(function*(target: Target, protocol: string) {
-      const decoded = yield* decodeTarget(target)
       const id = yield* decodeProtocol(protocol)
-      const peer = peerOf(decoded)
+      // Whoever is in the table has an id, so most calls need no decoding.
+      const peer = peerOf(target as DialTarget)
       if (peer !== undefined && (yield* table.has(peer))) return yield* protocols.open(peer, id)
+      const decoded = yield* decodeTarget(target)
       const info = yield* connections.connect(decoded)
       return yield* protocols.open(info.id, id)
     })

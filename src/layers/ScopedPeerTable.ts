@@ -205,7 +205,7 @@ export const make = Effect.gen(function*() {
     const evictable = entries.has(peer) || entries.size < maxPeers ? [] : yield* victims(peer, connection.direction)
     const now = yield* Clock.currentTimeMillis
     if (closed || barred.has(peer) || departed.has(connection) || !(yield* connection.isOpen)) {
-      return yield* new PeerNotConnected({ peer })
+      return yield* new PeerNotConnected({ peer }, unchecked)
     }
     let entry = entries.get(peer)
     if (entry !== undefined) {
@@ -249,7 +249,7 @@ export const make = Effect.gen(function*() {
     // It may have closed since it was asked; its `Closed` may have passed already.
     if (!(yield* connection.isOpen)) {
       yield* release(connection)
-      return yield* new PeerNotConnected({ peer })
+      return yield* new PeerNotConnected({ peer }, unchecked)
     }
   }, Effect.uninterruptible)
 
@@ -267,9 +267,11 @@ export const make = Effect.gen(function*() {
     Effect.acquireRelease(
       Effect.gen(function*() {
         const entry = entries.get(peer)
-        if (entry === undefined) return yield* new PeerNotConnected({ peer })
+        if (entry === undefined) return yield* new PeerNotConnected({ peer }, unchecked)
         const [connection] = yield* best(entry)
-        if (entries.get(peer) !== entry || connection === undefined) return yield* new PeerNotConnected({ peer })
+        if (entries.get(peer) !== entry || connection === undefined) {
+          return yield* new PeerNotConnected({ peer }, unchecked)
+        }
         entry[count]++
         return { entry, connection }
       }),

@@ -164,7 +164,7 @@ export const make: Effect.Effect<
   /** Takes a peer that a query did not reach out of the routing table, which would keep it for ever. */
   const forget = async (peer: Libp2pPeerId, error: Error) => {
     // A dial that this node's own gate refused says nothing of the peer.
-    if (error?.name === "DialDeniedError" || connectionManager.getConnections(peer).length > 0) return
+    if (isOwnRefusal(error) || connectionManager.getConnections(peer).length > 0) return
     await table.remove(peer)
   }
 
@@ -348,6 +348,12 @@ export const layer: Layer.Layer<Dht, HostError, Libp2pHost | NetworkConfig | Dis
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
+
+// The gate says no before a dial or in the last step of one; a dial to several addresses gathers what each came to.
+function isOwnRefusal(error: Error | undefined): boolean {
+  if (error instanceof AggregateError) return error.errors.some(isOwnRefusal)
+  return error?.name === "DialDeniedError" || error?.name === "ConnectionInterceptedError"
+}
 
 /** The parts of kad-dht's class that its interface leaves out. */
 interface AttachedKad extends KadDHT {

@@ -22,7 +22,7 @@ import type {
 import { NotFoundError, peerDiscoverySymbol, peerRoutingSymbol, start, stop } from "@libp2p/interface"
 import { ping } from "@libp2p/ping"
 import { multiaddr } from "@multiformats/multiaddr"
-import { Context, Effect, Layer, Redacted, type Scope } from "effect"
+import { Context, Effect, Layer, Redacted, Schedule, type Scope } from "effect"
 import { createLibp2p, type Libp2pOptions } from "libp2p"
 import { createRequire } from "node:module"
 import { HostError } from "../schema/NetworkError.ts"
@@ -176,14 +176,26 @@ export const make = Effect.gen(function*() {
   yield* Effect.acquireRelease(
     Effect.tryPromise({
       try: async () => {
-        await node.start() // kad and relay tag peers keep-alive, which makes this queue dial them; there is no option to turn it off. `reconnectQueue` is not
-         // in the interface of the connection manager.
-        ;(components.connectionManager as unknown as { readonly reconnectQueue: { stop: () => void } }).reconnectQueue
-          .stop()
+        await node.start()
+        // Only one policy opens and closes connections. Kademlia and relays tag peers keep-alive, which makes the queue dial them; the pruner
+        // closes what it likes least above `maxConnections`. There is no option for either, and the interface has neither.
+        const own = components.connectionManager as unknown as Record<
+          "reconnectQueue" | "connectionPruner",
+          { readonly stop: () => void }
+        >
+        own.reconnectQueue.stop()
+        own.connectionPruner.stop()
       },
       catch: hostError("host")
     }),
     () => Effect.promise(() => guard.stop())
+  )
+
+  // libp2p drops a peer whose time is over only when somebody reads it, so each that was ever heard of would stay in memory.
+  yield* Effect.promise(() => node.peerStore.all()).pipe(
+    // The store is in memory; reading it does not fail.
+    Effect.schedule(Schedule.spaced("1 hour")),
+    Effect.forkScoped
   )
 
   const merge = (event: CustomEvent<PeerInfo>) => {

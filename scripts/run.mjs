@@ -22,7 +22,7 @@ for (const signal of ["SIGINT", "SIGTERM"]) {
       const wentToAll = underNpm ? received > 1 : signal === "SIGINT" && process.stdin.isTTY === true
       if (!wentToAll) child.kill(signal)
       received = 0
-    }, 300)
+    }, 800)
   }
 }
 handlers.SIGHUP = () => child.kill("SIGHUP")

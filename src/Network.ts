@@ -4,8 +4,8 @@
 // Not from its index, which loads everything that it has.
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as NodePath from "@effect/platform-node/NodePath"
-import type { Duration, Scope, Stream } from "effect"
-import { Context, Effect, Layer, Option, Schema } from "effect"
+import type { Duration, Option, Scope, Stream } from "effect"
+import { Context, Effect, Layer, Schema } from "effect"
 import * as BootstrapDiscovery from "./layers/BootstrapDiscovery.ts"
 import * as CodioProtocol from "./layers/CodioProtocol.ts"
 import * as DataDirectory from "./layers/DataDirectory.ts"

@@ -161,10 +161,21 @@ export const make = Effect.fnUntraced(function*(
       }
     }),
     stopProviding: Effect.fn("Dht.stopProviding")(function*(key) {
-      if (!intents.delete(key)) return
+      const intent = intents.get(key)
+      if (intent === undefined) return
+      intents.delete(key)
+      // First of all, so that a key whose end cannot be saved goes on as before, and a second call tries again.
+      yield* save.pipe(
+        Effect.mapError(failed("stopProviding", key)),
+        Effect.onError(() => {
+          if (!intents.has(key)) intents.set(key, intent)
+          return changed.open
+        })
+      )
+      // Somebody may have started it anew meanwhile.
+      if (intents.has(key)) return
       yield* FiberMap.remove(announcing, key)
       yield* Effect.mapError(options.withdraw(key), failed("stopProviding", key))
-      yield* Effect.mapError(save, failed("stopProviding", key))
     })
   }
 })

@@ -179,7 +179,7 @@ describe("Libp2pHost.listen", () => {
       const scope = yield* Scope.make()
       // Only the listener's scope closes: the node itself goes with the test.
       const { host, transport } = yield* makeNode({ listenAddresses: [] })
-      yield* Effect.sync(() => host.components.transportManager.remove("@libp2p/tcp"))
+      yield* Effect.promise(() => host.components.transportManager.remove("@libp2p/tcp"))
       yield* Scope.provide(host.listen("tcp", tcp(), ["/ip4/127.0.0.1/tcp/0" as Multiaddr]), scope)
       const [address] = yield* transport.addresses
       const connection = yield* early.transport.dial(address!)

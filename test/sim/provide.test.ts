@@ -1,0 +1,68 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Context, Effect, Exit, Layer, Scope } from "effect"
+import { KeyValueStore } from "effect/persistence"
+import * as KeyValuePeerStore from "../../src/layers/KeyValuePeerStore.ts"
+import { Network } from "../../src/Network.ts"
+import * as ContentKey from "../../src/schema/Content.ts"
+import { Dht } from "../../src/services/Dht.ts"
+import { Discovery } from "../../src/services/Discovery.ts"
+import { NetworkConfig } from "../../src/services/NetworkConfig.ts"
+import { SimNetwork } from "../../src/testing/SimNetwork.ts"
+import * as SimTransport from "../../src/testing/SimTransport.ts"
+
+const key = ContentKey.fromText("a film")
+
+/** A node over a DHT that only writes down what it provides. */
+const makeNode = Effect.gen(function*() {
+  const provided = new Set<ContentKey.ContentKey>()
+  const layer = Network.layerCore.pipe(
+    Layer.provideMerge(Layer.mergeAll(
+      SimTransport.layer("alice"),
+      Discovery.layer,
+      KeyValuePeerStore.layer.pipe(Layer.provide(KeyValueStore.layerMemory)),
+      Layer.mock(Dht)({
+        startProviding: (key) => Effect.sync(() => void provided.add(key)),
+        stopProviding: (key) => Effect.sync(() => void provided.delete(key))
+      })
+    )),
+    Layer.provide(NetworkConfig.layer())
+  )
+  const network = Context.get(yield* Layer.build(Layer.fresh(layer)), Network)
+  return { network, isProvided: () => provided.has(key) }
+})
+
+describe("provide", () => {
+  it.effect("holds a key until the last of its scopes closes", () =>
+    Effect.gen(function*() {
+      const { isProvided, network } = yield* makeNode
+      const [first, second] = yield* Effect.all([Scope.make(), Scope.make()])
+      yield* Scope.provide(network.provide(key), first)
+      yield* Scope.provide(network.provide(key), second)
+      yield* Scope.close(first, Exit.void)
+      assert.isTrue(isProvided())
+      yield* Scope.close(second, Exit.void)
+      assert.isFalse(isProvided())
+    }).pipe(Effect.scoped, Effect.provide(SimNetwork.layer())))
+
+  it.effect("leaves a key alone that startProviding has begun, until stopProviding", () =>
+    Effect.gen(function*() {
+      const { isProvided, network } = yield* makeNode
+      yield* network.startProviding(key)
+      yield* Effect.scoped(network.provide(key))
+      assert.isTrue(isProvided())
+      yield* network.stopProviding(key)
+      assert.isFalse(isProvided())
+    }).pipe(Effect.scoped, Effect.provide(SimNetwork.layer())))
+
+  it.effect("outlasts stopProviding while its scope is open", () =>
+    Effect.gen(function*() {
+      const { isProvided, network } = yield* makeNode
+      const scope = yield* Scope.make()
+      yield* network.startProviding(key)
+      yield* Scope.provide(network.provide(key), scope)
+      yield* network.stopProviding(key)
+      assert.isTrue(isProvided())
+      yield* Scope.close(scope, Exit.void)
+      assert.isFalse(isProvided())
+    }).pipe(Effect.scoped, Effect.provide(SimNetwork.layer())))
+})

@@ -9,7 +9,7 @@ import { NetworkConfig } from "../services/NetworkConfig.ts"
 /**
  * Keeps the bootstrap peers while the layer lives; provides nothing. Does not wait for them, and goes on trying those that are down.
  *
- * Fails for an address that this node cannot dial. Its own address is passed over, so that all nodes can share one list.
+ * Its own address is passed over, so that all nodes can share one list. One that cannot be dialled is tried again like a peer that is down.
  */
 export const layer: Layer.Layer<never, DialError, ConnectionManager | NetworkConfig> = Layer.effectDiscard(
   Effect.gen(function*() {

@@ -19,6 +19,7 @@ import {
   FiberSet,
   Latch,
   Layer,
+  Option,
   Pull,
   Schedule,
   Semaphore
@@ -66,7 +67,7 @@ export const RelayPolicy = Context.Reference<RelayPolicyOptions>("codio-network/
  * Keeps the relays of `relayPeers`, and reserves a place on them and on relays that it meets, while the scope lives; nothing without
  * `enableRelay`. Never waits for a relay.
  *
- * Fails for an address in `relayPeers` that cannot be dialled, and without `RelayClient`.
+ * Fails without `RelayClient`. A relay that cannot be reached is tried again without end when it is of `relayPeers`.
  */
 export const make = Effect.gen(function*() {
   const { enableRelay, relayPeers } = yield* NetworkConfig
@@ -105,7 +106,10 @@ export const make = Effect.gen(function*() {
 
   const connected = (peer: PeerId): Effect.Effect<Connection> =>
     Effect.suspend(() => {
-      const connection = present.get(peer)
+      // The one that identified the relay may have gone while another lives.
+      const connection = present.has(peer)
+        ? node.getConnections(peerIdFromString(peer)).find(({ direct, status }) => direct && status === "open")
+        : undefined
       if (connection !== undefined) return Effect.succeed(connection)
       // The latch only wakes those who wait already, so one look a second makes up for a wake that was missed.
       return Effect.andThen(Effect.raceFirst(changed.await, Effect.sleep("1 second")), connected(peer))
@@ -146,14 +150,19 @@ export const make = Effect.gen(function*() {
     let refusals = 0
     let step = yield* Schedule.toStep(policy.retry)
     while (true) {
-      const connection = yield* connected(peer)
+      // A relay that was met and does not come back makes room for another; its `keep` ends with this scope.
+      const reached = yield* configured
+        ? Effect.asSome(connected(peer))
+        : Effect.timeoutOption(connected(peer), policy.rest)
+      if (Option.isNone(reached)) return
+      const connection = reached.value
       const refusal = yield* Effect.tryPromise({
         try: () => place.reserve(connection),
         catch: toError
       }).pipe(
+        Effect.timeout("15 seconds"),
         // libp2p empties its queue of reservations when one of them is done, and those who wait in it are never told.
         one.withPermits(1),
-        Effect.timeout("15 seconds"),
         Effect.as(undefined),
         Effect.catch((error) => Effect.succeed(error))
       )

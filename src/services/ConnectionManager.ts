@@ -15,7 +15,7 @@ export class ConnectionManager extends Context.Service<ConnectionManager, {
   readonly connect: (target: DialTarget) => Effect.Effect<PeerInfo, ConnectError>
   /**
    * Keeps a connection to the peer while the scope lives: dialled now and redialled without end, by `ReconnectPolicy`; never closed for
-   * idleness, never evicted. Returns at once and fails only for an `InvalidAddress` or for this node itself. An address without peer id is
+   * idleness, never evicted. Returns at once and fails only for this node itself. An address without peer id is
    * dialled by the same policy until its peer is known.
    */
   readonly keep: (target: DialTarget) => Effect.Effect<void, DialError, Scope.Scope>

@@ -230,6 +230,18 @@ describe("relay", () => {
       assert.deepStrictEqual(yield* relayed(listener, full.id), [])
     }))
 
+  it.live("takes another relay when one that it met is gone for good", () =>
+    Effect.gen(function*() {
+      const listener = yield* makeNode({ policy: { relays: 1, rest: "300 millis" } })
+      const first = yield* makeNode({ relay: {} })
+      yield* listener.network.connect(yield* first.address)
+      yield* reserved(listener, first.id)
+      yield* first.stop
+      const second = yield* makeNode({ relay: {} })
+      yield* listener.network.connect(yield* second.address)
+      yield* until("the second", reserved(listener, second.id), () => true)
+    }))
+
   it.live("finds out by renewal that a relay has forgotten the place", () =>
     Effect.gen(function*() {
       const relay = yield* makeNode({ relay: {} })

@@ -36,7 +36,8 @@ interface Floor {
 const libp2p = /^(libp2p|@libp2p\/.+|@chainsafe\/.+)$/
 const floors: ReadonlyArray<readonly [path: RegExp, floor: Floor]> = [
   [/^schema\//, { name: "schema", height: 0, packages: /^(multiformats|@multiformats\/.+|cborg)$/ }],
-  [/^services\//, { name: "services", height: 1, packages: /^$/ }],
+  // Node's own knowledge of IP ranges, for the default of a Reference.
+  [/^services\//, { name: "services", height: 1, packages: /^node:net$/ }],
   [/^layers\//, { name: "layers", height: 2, packages: /^(node:.+|multiformats|@multiformats\/.+|cborg)$/ }],
   [/^testing\//, { name: "testing", height: 3, packages: /^(multiformats|@multiformats\/.+)$/ }],
   [/^Network\.ts$/, { name: "roof", height: 3, packages: /^@effect\/platform-node$/ }],

@@ -58,6 +58,12 @@ export const textLines = (time: Date, report: Report): ReadonlyArray<string> => 
       ]
     case "RelayLost":
       return [`${at}  relay lost    ${report.relay}`]
+    case "IsolationChanged":
+      return [
+        report.isolated
+          ? `${at}  isolated      nobody is connected; trying ${report.candidates} known peers`
+          : `${at}  not isolated any more`
+      ]
     case "Stopped":
       return [`${at}  stopped`]
     case "PeerDiscovered":

@@ -52,7 +52,7 @@ export const make = Effect.gen(function*() {
   const reservations = new Map<PeerId, number>()
   // Never admitted again; those among them that this side let go on purpose.
   const departed = new WeakSet<Connection>()
-  const dismissed = new WeakSet<Connection>()
+  const dismissed = new WeakMap<Connection, GoodbyeReason>()
   const tasks = new Set<Task>()
   const barred = new Map<PeerId, number>()
   let closed = false
@@ -135,7 +135,7 @@ export const make = Effect.gen(function*() {
     const now = yield* Clock.currentTimeMillis
     for (const connection of entry.connections.values()) {
       departed.add(connection)
-      if (isGoodbyeReason(reason)) dismissed.add(connection)
+      if (isGoodbyeReason(reason)) dismissed.set(connection, reason)
     }
     yield* Metric.modify(NetworkMetrics.peers, -1)
     yield* events.publish(
@@ -165,12 +165,14 @@ export const make = Effect.gen(function*() {
     departed.add(connection)
     const entry = entries.get(connection.peer)
     if (entry === undefined || !entry.connections.delete(connection.id)) {
-      return dismissed.has(connection) ? "removed" : "unknown"
+      const reason = dismissed.get(connection)
+      return reason === undefined ? { kind: "unknown" } : { kind: "removed", reason }
     }
-    if (entry.connections.size > 0) return "other"
+    if (entry.connections.size > 0) return { kind: "other" }
     entries.delete(connection.peer)
-    yield* close(entry, entry.expected?.reason ?? "lost", entry.expected?.remoteReason)
-    return "last"
+    const { reason, remoteReason } = entry.expected ?? { reason: "lost", remoteReason: undefined }
+    yield* close(entry, reason, remoteReason)
+    return { kind: "last", reason, remoteReason }
   }, Effect.uninterruptible)
 
   const idle: (entry: Entry) => Effect.Effect<void> = Effect.fnUntraced(function*(entry: Entry) {

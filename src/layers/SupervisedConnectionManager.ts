@@ -484,7 +484,7 @@ export const make = Effect.gen(function*() {
       )
 
   const lost = Effect.fnUntraced(function*(connection: Connection) {
-    const released = yield* table.release(connection)
+    const { kind: released } = yield* table.release(connection)
     const peer = known.get(connection.peer)
     // Of a connection that was never admitted the dial tells, if there was one.
     if (peer === undefined || released === "unknown") return

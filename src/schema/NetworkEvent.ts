@@ -94,6 +94,15 @@ export class RelayReserved extends Schema.TaggedClass<RelayReserved>()("RelayRes
 /** A relay no longer holds a place for this node. It is asked again on a schedule. */
 export class RelayLost extends Schema.TaggedClass<RelayLost>()("RelayLost", { relay: PeerId }) {}
 
+/**
+ * The node lost its last peer although there are peers to try, or has a peer again. While it is isolated it tries all that it knows, without
+ * end. `candidates` is how many peers there were to try.
+ */
+export class IsolationChanged extends Schema.TaggedClass<IsolationChanged>()("IsolationChanged", {
+  isolated: Schema.Boolean,
+  candidates: Schema.Int
+}) {}
+
 export const NetworkEvent = Schema.Union([
   PeerDiscovered,
   PeerConnected,
@@ -104,6 +113,7 @@ export const NetworkEvent = Schema.Union([
   ReconnectFailed,
   PeerUnhealthy,
   RelayReserved,
-  RelayLost
+  RelayLost,
+  IsolationChanged
 ])
 export type NetworkEvent = typeof NetworkEvent.Type

@@ -23,7 +23,12 @@ import type { Connection } from "./Transport.ts"
  * - `removed`: its peer had been removed on purpose: idle, evicted, disconnected, blocked.
  * - `unknown`: never admitted, or reported before.
  */
-export type Released = "last" | "other" | "removed" | "unknown"
+export interface Released {
+  readonly kind: "last" | "other" | "removed" | "unknown"
+  /** Why the peer left, of `last` and `removed`. */
+  readonly reason?: DisconnectReason | undefined
+  readonly remoteReason?: GoodbyeReason | undefined
+}
 
 export class PeerTable extends Context.Service<PeerTable, {
   /**

@@ -37,8 +37,8 @@ describe("ScopedPeerTable", () => {
       yield* peers.admit(connection)
       yield* peers.admit(connection)
       assert.strictEqual(yield* peers.size, 1)
-      assert.strictEqual(yield* peers.release(connection), "last")
-      assert.strictEqual(yield* peers.release(connection), "unknown")
+      assert.strictEqual((yield* peers.release(connection)).kind, "last")
+      assert.strictEqual((yield* peers.release(connection)).kind, "unknown")
       assert.strictEqual(yield* peers.size, 0)
       yield* TestClock.adjust(0)
       assert.deepStrictEqual(events.map((event) => event._tag), ["PeerConnected", "PeerDisconnected"])
@@ -51,7 +51,7 @@ describe("ScopedPeerTable", () => {
       closed.state.open = false
       assert.strictEqual((yield* Effect.flip(peers.admit(closed)))._tag, "PeerNotConnected")
       const early = FakeConnection.make(alice)
-      assert.strictEqual(yield* peers.release(early), "unknown")
+      assert.strictEqual((yield* peers.release(early)).kind, "unknown")
       assert.strictEqual((yield* Effect.flip(peers.admit(early)))._tag, "PeerNotConnected")
       assert.strictEqual(yield* peers.size, 0)
     }).pipe(Effect.provide(table())))
@@ -64,9 +64,9 @@ describe("ScopedPeerTable", () => {
       yield* peers.admit(first)
       yield* peers.admit(second)
       assert.strictEqual(yield* peers.size, 1)
-      assert.strictEqual(yield* peers.release(first), "other")
+      assert.strictEqual((yield* peers.release(first)).kind, "other")
       assert.strictEqual(yield* peers.size, 1)
-      assert.strictEqual(yield* peers.release(second), "last")
+      assert.strictEqual((yield* peers.release(second)).kind, "last")
     }).pipe(Effect.provide(table())))
 
   it.effect("gives the last place to the peer at the limit and refuses the next, on both sides of the boundary", () =>
@@ -155,7 +155,7 @@ describe("ScopedPeerTable", () => {
       assert.strictEqual(yield* peers.size, 0)
       assert.isFalse(connection.state.open)
       assert.strictEqual(events.find((event) => event._tag === "PeerDisconnected")?.reason, "idle")
-      assert.strictEqual(yield* peers.release(connection), "removed")
+      assert.strictEqual((yield* peers.release(connection)).kind, "removed")
     }).pipe(Effect.provide(table())))
 
   it.effect("counts idleness from the end of the last stream", () =>

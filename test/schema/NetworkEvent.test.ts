@@ -28,7 +28,8 @@ const events: ReadonlyArray<NetworkEvent.NetworkEvent> = [
   new NetworkEvent.ReconnectFailed({ peer, attempts: 8 }),
   new NetworkEvent.PeerUnhealthy({ peer, misses: 1 }),
   new NetworkEvent.RelayReserved({ relay: peer, addresses: [address] }),
-  new NetworkEvent.RelayLost({ relay: peer })
+  new NetworkEvent.RelayLost({ relay: peer }),
+  new NetworkEvent.IsolationChanged({ isolated: true, candidates: 3 })
 ]
 
 describe("NetworkEvent", () => {

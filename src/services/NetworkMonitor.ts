@@ -1,0 +1,35 @@
+/**
+ * What the machine tells of its own network: its interfaces, and the moments at which lost peers are worth another try.
+ *
+ * Gotchas
+ * - A laptop that slept has old sockets which look open; the peers behind them are found out by health checks, not here.
+ */
+import type { Duration, Effect, Stream } from "effect"
+import { Context } from "effect"
+
+/**
+ * An address of one of the machine's interfaces. `prefixLength` is that of its subnet in bits, `internal` is true for loopback.
+ */
+export interface NetworkInterface {
+  readonly address: string
+  readonly prefixLength: number
+  readonly family: 4 | 6
+  readonly internal: boolean
+}
+
+/**
+ * What happened to the machine.
+ *
+ * - `AddressesChanged`: its interfaces have other addresses than before: another network, a cable, a tunnel.
+ * - `Awoke`: it, or this process, did not run for `after`: a sleeping laptop, a suspended container, a debugger.
+ */
+export type NetworkChange =
+  | { readonly _tag: "AddressesChanged" }
+  | { readonly _tag: "Awoke"; readonly after: Duration.Duration }
+
+export class NetworkMonitor extends Context.Service<NetworkMonitor, {
+  /** The addresses of the interfaces, as of the last look. */
+  readonly interfaces: Effect.Effect<ReadonlyArray<NetworkInterface>>
+  /** What happens from now on, without end. A reader more than 16 changes behind loses the oldest. */
+  readonly changes: Stream.Stream<NetworkChange>
+}>()("codio-network/services/NetworkMonitor") {}

@@ -9,6 +9,7 @@ import { join, posix } from "node:path"
 const libp2pFiles = new Set([
   "layers/FileIdentity.ts",
   "layers/KadDht.ts",
+  "layers/KadKeys.ts",
   "layers/Libp2pByteStream.ts",
   "layers/Libp2pFaults.ts",
   "layers/Libp2pHost.ts",

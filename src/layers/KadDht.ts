@@ -7,8 +7,8 @@
  *
  * Gotchas
  * - Kademlia opens connections on its own: to the peers that a query passes, and to verify those it hears of.
- * - A copy is a message that was sent. Kademlia has no answer to it, so a server that drops the record (an address list that is empty, a
- *   key it cannot decode) goes unnoticed.
+ * - A copy is a message that was sent. Kademlia has no answer to it, so a server that drops the record (an address list that is empty, for
+ *   plain js-libp2p a key that is no CID) goes unnoticed.
  * - The routing table of kad-dht keeps peers that went away. They are taken out when a query fails to reach them.
  */
 import type { PeerId as Libp2pPeerId, PeerInfo } from "@libp2p/interface"
@@ -17,15 +17,13 @@ import { peerIdFromString } from "@libp2p/peer-id"
 import { CODE_P2P } from "@multiformats/multiaddr"
 import { Clock, Context, Duration, Effect, FiberSet, Latch, Layer, Queue, Schedule, type Scope, Stream } from "effect"
 import type { KeyValueStore } from "effect/persistence"
-import { CID } from "multiformats/cid"
-import * as raw from "multiformats/codecs/raw"
-import * as Digest from "multiformats/hashes/digest"
-import { type ContentKey, type Provider, toBytes } from "../schema/Content.ts"
+import type { ContentKey, Provider } from "../schema/Content.ts"
 import { DhtError, type HostError, NoPeers, NotFound, QueryTimeout } from "../schema/NetworkError.ts"
 import { type Multiaddr, type PeerAddresses, type PeerId, withoutPeer } from "../schema/Peer.ts"
 import { Dht } from "../services/Dht.ts"
 import { Discovery } from "../services/Discovery.ts"
 import { NetworkConfig } from "../services/NetworkConfig.ts"
+import { type KadInternals, takeAnyKey, toKadKey } from "./KadKeys.ts"
 import { type Components, Libp2pHost } from "./Libp2pHost.ts"
 import * as ProvidedKeys from "./ProvidedKeys.ts"
 import { failed } from "./ProvidedKeys.ts"
@@ -79,6 +77,7 @@ export const make: Effect.Effect<
       reprovide: { interval: Duration.toMillis("1 hour"), threshold: 0, validity: Duration.toMillis("24 hours") }
       // libp2p keeps its services among the components, which their type does not say; the class that is returned is not exported.
     })(components as Components & KadDHTComponents) as AttachedKad
+    takeAnyKey(kad, components)
     const sightings = recent(1024, Duration.toMillis("1 minute"))
     kad.addEventListener("peer", ({ detail }) => {
       const found = toAddresses(detail)
@@ -197,7 +196,7 @@ export const make: Effect.Effect<
 
   const findProviders = (key: ContentKey): Stream.Stream<Provider, DhtError> =>
     Stream.callback<Provider, DhtError>(Effect.fnUntraced(function*(queue) {
-      const cid = toCid(key)
+      const cid = toKadKey(key)
       yield* ready("findProviders", key)
       const seen = new Set([peerId.toString()])
       const progress = makeProgress()
@@ -320,14 +319,14 @@ export const make: Effect.Effect<
         // them a second after it has begun to listen.
         const multiaddrs = addressManager.getAddresses().map((address) => address.decapsulateCode(CODE_P2P))
         await peerStore.patch(peerId, { multiaddrs }, { signal })
-        for await (const event of dht.provide(toCid(key), { signal })) {
+        for await (const event of dht.provide(toKadKey(key), { signal })) {
           if (event.name === "PEER_RESPONSE" && event.messageName === "ADD_PROVIDER") {
             sent(event.from.toString() as PeerId)
           }
           if (event.name === "QUERY_ERROR" && !signal.aborted) await forget(event.from, event.error)
         }
       }),
-    withdraw: (key) => Effect.tryPromise(() => dht.cancelReprovide(toCid(key))),
+    withdraw: (key) => Effect.tryPromise(() => dht.cancelReprovide(toKadKey(key))),
     takers: known,
     hasTakers: Effect.suspend(() => table.size > 0 ? Effect.succeed(true) : someoneSpeaks),
     addresses: () => addressManager.getAddresses().map(String),
@@ -356,7 +355,7 @@ function isOwnRefusal(error: Error | undefined): boolean {
 }
 
 /** The parts of kad-dht's class that its interface leaves out. */
-interface AttachedKad extends KadDHT {
+interface AttachedKad extends KadDHT, KadInternals {
   readonly addEventListener: (type: "peer", listener: (event: CustomEvent<PeerInfo>) => void) => void
   readonly routingTable: {
     readonly size: number
@@ -376,9 +375,6 @@ interface Progress {
 }
 
 const makeProgress = (): Progress => ({ asked: new Set(), heard: new Set(), pending: new Set(), answers: 0 })
-
-/** Kademlia sends no more of it than the multihash. */
-const toCid = (key: ContentKey) => CID.createV1(raw.code, Digest.decode(toBytes(key)))
 
 const toAddresses = (peer: PeerInfo): PeerAddresses => ({
   id: peer.id.toString() as PeerId,

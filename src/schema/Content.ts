@@ -4,20 +4,23 @@
 import { Schema } from "effect"
 import { base58btc } from "multiformats/bases/base58"
 import { CID } from "multiformats/cid"
-import * as Digest from "multiformats/hashes/digest"
 import { sha256 } from "multiformats/hashes/sha2"
 import { PeerAddresses } from "./Peer.ts"
 
 /**
  * The key under which content is provided and found: 1 to 80 bytes, written in base58btc.
  *
- * The usual form is a sha2-256 multihash of 34 bytes (`Qm...`), the only one that Rust, Go and JavaScript servers all store; it reads as
- * a CID of version 0. {@link fromText}, {@link fromBytes} and {@link fromCid} make it.
+ * The usual form is a sha2-256 multihash of 34 bytes (`Qm...`), which servers of every implementation store; it reads as a CID of version
+ * 0. {@link fromText}, {@link fromBytes} and {@link fromCid} make it. Other bytes, which {@link fromRustRecordKey} takes as they are, are
+ * stored by servers of Codio, Rust and Go, and refused by plain js-libp2p.
  */
 export const ContentKey = Schema.String.check(
   Schema.makeFilter((text) => keyProblem(text) ?? true, { expected: "a content key" })
 ).pipe(Schema.brand("ContentKey"))
 export type ContentKey = typeof ContentKey.Type
+
+/** How many bytes a key may have. Go's servers take no more. */
+export const keyBytesMax = 80
 
 /**
  * The key of a text: the sha2-256 multihash of its UTF-8 bytes.
@@ -39,6 +42,19 @@ export const fromBytes = (bytes: Uint8Array): ContentKey => {
 export const fromCid = (cid: string): ContentKey => fromKeyBytes(CID.parse(cid).multihash.bytes)
 
 /**
+ * The key that a Rust program provides as `RecordKey::new(&bytes)`: the bytes themselves, or the UTF-8 bytes of a text, without any hash.
+ * Throws a `RangeError` unless there are 1 to 80 of them.
+ *
+ * Two programs find each other under it only when both use this form: `fromRustRecordKey("video")` is another key than `fromText("video")`.
+ */
+export const fromRustRecordKey = (key: string | Uint8Array): ContentKey => {
+  const bytes = typeof key === "string" ? new TextEncoder().encode(key) : key
+  const problem = lengthProblem(bytes.length)
+  if (problem !== undefined) throw new RangeError(problem)
+  return fromKeyBytes(bytes)
+}
+
+/**
  * The bytes of a key as they travel in messages of Kademlia.
  */
 export const toBytes = (key: ContentKey): Uint8Array => base58btc.baseDecode(key)
@@ -53,27 +69,20 @@ export type Provider = PeerAddresses
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-const keyBytesMax = 80
-
 function fromKeyBytes(bytes: Uint8Array): ContentKey {
   return base58btc.baseEncode(bytes) as ContentKey
 }
 
 function keyProblem(text: string): string | undefined {
-  let bytes: Uint8Array
   try {
-    bytes = base58btc.baseDecode(text)
+    return lengthProblem(base58btc.baseDecode(text).length)
   } catch {
     return `"${text}" is not a content key: expected base58 text such as Qm...`
   }
-  if (bytes.length < 1 || bytes.length > keyBytesMax) {
-    return `a content key has 1 to ${keyBytesMax} bytes, this one has ${bytes.length}`
-  }
-  // A JavaScript server decodes the key as a CID and resets the stream when that fails.
-  try {
-    Digest.decode(bytes)
-    return undefined
-  } catch {
-    return `"${text}" is not a content key: its bytes are not a multihash`
-  }
+}
+
+function lengthProblem(length: number): string | undefined {
+  return length < 1 || length > keyBytesMax
+    ? `a content key has 1 to ${keyBytesMax} bytes, this one has ${length}`
+    : undefined
 }

@@ -143,6 +143,21 @@ export const dhtContract = <R, N extends DhtContractNode>(name: string, fixture:
         yield* Effect.forEach(keys, (key) => finds(alice, key, bob), { concurrency: 5, discard: true })
       }))
 
+    check("finds keys of any 1 to 80 bytes, each as itself", () =>
+      Effect.gen(function*() {
+        const [alice, , carol] = yield* line("alice", "bob", "carol")
+        const text = new TextEncoder().encode("my-content-key")
+        const multihashOfText = Uint8Array.of(0x00, text.length, ...text)
+        const keys = [text, multihashOfText, Uint8Array.of(7), new Uint8Array(80).fill(7)]
+          .map(ContentKey.fromRustRecordKey)
+        for (const key of keys) yield* carol.dht.startProviding(key)
+        for (const key of keys) yield* finds(alice, key, carol)
+        yield* alice.dht.startProviding(ContentKey.fromRustRecordKey("back"))
+        yield* finds(carol, ContentKey.fromRustRecordKey("back"), alice)
+        assert.deepStrictEqual(yield* found(alice, ContentKey.fromText("my-content-key")), [])
+        assert.deepStrictEqual(yield* found(alice, ContentKey.fromRustRecordKey(text.subarray(0, 5))), [])
+      }))
+
     check("finds a connected peer", () =>
       Effect.gen(function*() {
         const [alice, bob] = yield* line("alice", "bob")

@@ -1,95 +1,17 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Deferred, Duration, Effect, Exit, Fiber, Layer, Queue, Schedule, Scope, Stream } from "effect"
+import { Context, Deferred, Duration, Effect, Fiber, Layer, Queue, Schedule, Stream } from "effect"
 import { KeyValueStore } from "effect/persistence"
 import * as FileIdentity from "../../src/layers/FileIdentity.ts"
 import * as KadDht from "../../src/layers/KadDht.ts"
 import * as Libp2pHost from "../../src/layers/Libp2pHost.ts"
 import * as TcpListener from "../../src/layers/TcpListener.ts"
 import * as ContentKey from "../../src/schema/Content.ts"
-import { type Multiaddr, type PeerId, withoutPeer } from "../../src/schema/Peer.ts"
-import { Dht } from "../../src/services/Dht.ts"
 import { Discovery } from "../../src/services/Discovery.ts"
-import type { Identity } from "../../src/services/Identity.ts"
-import { NetworkConfig, type NetworkConfigInput } from "../../src/services/NetworkConfig.ts"
+import { NetworkConfig } from "../../src/services/NetworkConfig.ts"
 import { dhtContract } from "../contract/DhtContract.ts"
-
-interface Node {
-  readonly id: PeerId
-  readonly dht: Dht["Service"]
-  readonly discovery: Discovery["Service"]
-  readonly node: Libp2pHost.Libp2pHost["Service"]["node"]
-  readonly components: Libp2pHost.Components
-  readonly stop: Effect.Effect<void>
-}
-
-interface Options {
-  readonly config?: NetworkConfigInput
-  readonly policy?: Partial<KadDht.KadDhtPolicyOptions>
-  readonly store?: Layer.Layer<KeyValueStore.KeyValueStore>
-  readonly identity?: Layer.Layer<Identity>
-  readonly withoutDht?: boolean
-}
-
-const policy: KadDht.KadDhtPolicyOptions = {
-  retry: Schedule.spaced("100 millis"),
-  republish: Schedule.spaced("11 hours"),
-  lookupTimeout: "5 seconds"
-}
-
-const openGate = Layer.effectDiscard(
-  Effect.flatMap(Libp2pHost.Libp2pHost, (host) => host.gate(() => Effect.succeed(true)))
-)
-
-const makeNode = Effect.fnUntraced(function*(options: Options = {}) {
-  const scope = yield* Scope.make()
-  yield* Effect.addFinalizer((exit) => Scope.close(scope, exit))
-  const noDht = Layer.mock(Dht)({})
-  const layer = Layer.mergeAll(options.withoutDht === true ? noDht : KadDht.layer).pipe(
-    Layer.provideMerge(TcpListener.layer),
-    Layer.provideMerge(openGate),
-    Layer.provideMerge(Libp2pHost.layer),
-    Layer.provideMerge(options.identity ?? FileIdentity.layerEphemeral),
-    Layer.provideMerge(Discovery.layer),
-    Layer.provide(options.store ?? Layer.fresh(KeyValueStore.layerMemory)),
-    Layer.provide(Layer.succeed(KadDht.KadDhtPolicy)({ ...policy, ...options.policy })),
-    Layer.provide(NetworkConfig.layer({ listenAddresses: ["/ip4/127.0.0.1/tcp/0"], ...options.config }))
-  )
-  const context = yield* Layer.buildWithScope(Layer.fresh(layer), scope)
-  const host = Context.get(context, Libp2pHost.Libp2pHost)
-  const result: Node = {
-    id: host.node.peerId.toString() as PeerId,
-    dht: Context.get(context, Dht),
-    discovery: Context.get(context, Discovery),
-    node: host.node,
-    components: host.components,
-    stop: Scope.close(scope, Exit.void)
-  }
-  return result
-})
-
-/** Connects, and waits until both sides know. */
-const connect = Effect.fnUntraced(function*(from: Node, to: Node) {
-  yield* Effect.promise((signal) => from.node.dial(to.node.getMultiaddrs(), { signal }))
-  yield* until(
-    "the listener has it",
-    Effect.sync(() => to.node.getConnections(from.node.peerId).length),
-    (count) => count > 0
-  )
-})
-
-const line = Effect.fnUntraced(function*(size: number, options?: Options) {
-  const nodes: Array<Node> = []
-  for (let i = 0; i < size; i++) nodes.push(yield* makeNode(options))
-  for (let i = 1; i < size; i++) yield* connect(nodes[i - 1]!, nodes[i]!)
-  return nodes
-})
+import { addresses, connect, kadProtocol, line, makeNode, type Node, until } from "../support/DhtNode.ts"
 
 const key = ContentKey.fromText("some content")
-
-const until = <A, E, R>(label: string, read: Effect.Effect<A, E, R>, holds: (a: A) => boolean) =>
-  Effect.repeat(read, { schedule: Schedule.spaced("10 millis"), until: holds }).pipe(
-    Effect.timeoutOrElse({ duration: "8 seconds", orElse: () => Effect.die(new Error(`never: ${label}`)) })
-  )
 
 const providers = (node: Node) => Stream.runCollect(node.dht.findProviders(key))
 
@@ -356,10 +278,6 @@ describe("KadDht", () => {
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
-
-const kadProtocol = "/codio/kad/1.0.0"
-
-const addresses = (node: Node) => node.node.getMultiaddrs().map((address) => withoutPeer(String(address) as Multiaddr))
 
 const openKadStreams = (node: Node) =>
   Effect.sync(() =>

@@ -2,8 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Schema } from "effect"
 import { base58btc } from "multiformats/bases/base58"
 import { CID } from "multiformats/cid"
-import * as Digest from "multiformats/hashes/digest"
-import { ContentKey, fromBytes, fromCid, fromText, toBytes } from "../../src/schema/Content.ts"
+import { ContentKey, fromBytes, fromCid, fromRustRecordKey, fromText, toBytes } from "../../src/schema/Content.ts"
 
 const isKey = Schema.is(ContentKey)
 const bytesOf = (text: string) => new TextEncoder().encode(text)
@@ -40,15 +39,28 @@ describe("ContentKey", () => {
     assert.throws(() => fromCid("no CID"))
   })
 
-  it("has at most 80 bytes", () => {
-    // An identity multihash: its code, its length, its bytes.
-    const multihash = (bytes: number) => keyOf(Digest.create(0, new Uint8Array(bytes - 2).fill(1)).bytes)
-    assert.isTrue(isKey(multihash(80)))
-    assert.isFalse(isKey(multihash(81)))
+  it("has 1 to 80 bytes", () => {
+    for (const length of [1, 34, 80]) assert.isTrue(isKey(keyOf(new Uint8Array(length).fill(1))))
+    assert.isFalse(isKey(keyOf(new Uint8Array(81).fill(1))))
     assert.isFalse(isKey(""))
   })
 
-  it.prop("takes only multihashes, and does not throw for any text", {
+  it.prop("of Rust is its very bytes", { bytes: Schema.Uint8Array }, ({ bytes }) => {
+    if (bytes.length >= 1 && bytes.length <= 80) {
+      assert.deepStrictEqual(toBytes(fromRustRecordKey(bytes)), bytes)
+      assert.isTrue(isKey(fromRustRecordKey(bytes)))
+    } else assert.throws(() => fromRustRecordKey(bytes), RangeError)
+  })
+
+  it("of Rust may be written as text, and is no hash of it", () => {
+    assert.deepStrictEqual(toBytes(fromRustRecordKey("my-content-key")), bytesOf("my-content-key"))
+    assert.notStrictEqual(fromRustRecordKey("my-content-key"), fromText("my-content-key"))
+    assert.strictEqual(fromRustRecordKey(toBytes(fromText("text"))), fromText("text"))
+    assert.throws(() => fromRustRecordKey(""), /1 to 80 bytes, this one has 0/)
+    assert.throws(() => fromRustRecordKey("x".repeat(81)), /1 to 80 bytes, this one has 81/)
+  })
+
+  it.prop("takes only base58, and does not throw for any text", {
     text: Schema.String,
     bytes: Schema.Uint8Array,
     at: Schema.Int
@@ -56,12 +68,10 @@ describe("ContentKey", () => {
     const { at, bytes, text } = input
     const key = fromBytes(bytes)
     const index = Math.abs(at) % key.length
-    for (
-      const candidate of [text, keyOf(bytes), key.slice(0, index), `${key.slice(0, index)}0${key.slice(index + 1)}`]
-    ) {
-      if (isKey(candidate)) Digest.decode(toBytes(candidate as ContentKey))
+    const broken = `${key.slice(0, index)}0${key.slice(index + 1)}`
+    for (const candidate of [text, keyOf(bytes), key.slice(0, index), broken]) {
+      if (isKey(candidate)) assert.strictEqual(keyOf(toBytes(candidate as ContentKey)), candidate)
     }
-    assert.isFalse(isKey(key.slice(0, index)))
-    assert.isFalse(isKey(`${key.slice(0, index)}0${key.slice(index + 1)}`))
+    assert.isFalse(isKey(broken))
   })
 })

@@ -1,0 +1,87 @@
+/**
+ * A long cable between two namespaces: what goes in at one end comes out at the other after a delay. It is made of two TAP devices and this
+ * process between them, so that no queueing discipline of the kernel is needed.
+ */
+import { Effect, type Scope } from "effect"
+import { spawn } from "node:child_process"
+import { existsSync } from "node:fs"
+import type { Readable } from "node:stream"
+import { fileURLToPath } from "node:url"
+
+/** An end of a cable: a device that the cable makes. */
+export interface End {
+  readonly namespace: string
+  readonly device: string
+}
+
+/** Lays the cable while the scope lives; returns when both devices are there. */
+export const make = (one: End, other: End, delayMillis: number): Effect.Effect<void, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const [near, far] = yield* Effect.all([plug(one), plug(other)])
+    near.onFrame = (frame) => void setTimeout(() => far.put(frame), delayMillis)
+    far.onFrame = (frame) => void setTimeout(() => near.put(frame), delayMillis)
+  })
+
+/** What the machine lacks for a cable, in words; nothing when it lacks nothing. */
+export const lacks: Effect.Effect<string | undefined> = Effect.gen(function*() {
+  if (!existsSync("/dev/net/tun")) return "there is no /dev/net/tun here"
+  return yield* Effect.callback<string | undefined>((resume) => {
+    spawn("perl", ["-e", "1"], { stdio: "ignore" })
+      .on("error", () => resume(Effect.succeed("there is no program perl here")))
+      .on("close", () => resume(Effect.succeed(undefined)))
+  })
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+interface Plug {
+  onFrame: (frame: Buffer) => void
+  readonly put: (frame: Buffer) => void
+}
+
+const shim = fileURLToPath(new URL("./tap.pl", import.meta.url))
+
+function plug({ device, namespace }: End): Effect.Effect<Plug, never, Scope.Scope> {
+  return Effect.gen(function*() {
+    const child = yield* Effect.acquireRelease(
+      Effect.sync(() =>
+        spawn("ip", ["netns", "exec", namespace, "perl", shim, device], { stdio: ["pipe", "pipe", "inherit"] })
+      ),
+      (child) => Effect.sync(() => void child.kill("SIGKILL"))
+    )
+    child.stdin.on("error", () => {})
+    const plug: Plug = {
+      onFrame: () => {},
+      put: (frame) => {
+        if (!child.stdin.writable) return
+        child.stdin.write(header(frame.length))
+        child.stdin.write(frame)
+      }
+    }
+    yield* Effect.callback<void>((resume) => {
+      child.once("close", () => resume(Effect.die(new Error(`no device ${device} in ${namespace}`))))
+      readFrames(child.stdout, (frame) => frame.length === 0 ? resume(Effect.void) : plug.onFrame(frame))
+    })
+    return plug
+  })
+}
+
+function header(length: number): Buffer {
+  const bytes = Buffer.alloc(2)
+  bytes.writeUInt16BE(length)
+  return bytes
+}
+
+function readFrames(input: Readable, onFrame: (frame: Buffer) => void): void {
+  let rest = Buffer.alloc(0)
+  input.on("data", (chunk: Buffer) => {
+    rest = Buffer.concat([rest, chunk])
+    while (rest.length >= 2 && rest.length >= 2 + rest.readUInt16BE()) {
+      const end = 2 + rest.readUInt16BE()
+      onFrame(rest.subarray(2, end))
+      rest = rest.subarray(end)
+    }
+  })
+}

@@ -1,0 +1,105 @@
+/**
+ * Hosts of a scenario: network namespaces on one switch, a bridge in a namespace of its own, where what happens to their cables is decided.
+ */
+import { Effect, type Scope } from "effect"
+import * as Cable from "./Cable.ts"
+import { command, Machine, removeNamespace } from "./Machine.ts"
+
+export interface Lab {
+  /**
+   * A host on the switch, with the next address of 44.0.0.0/24: public, so that nothing is left out for being private. Its cable delays each
+   * packet, in each direction; not at all by default.
+   */
+  readonly host: (name: string, delayMillis?: number) => Effect.Effect<Host, never, Machine | Scope.Scope>
+}
+
+/** Faults of a host last as long as their scope. */
+export interface Host {
+  readonly namespace: string
+  /** The address that it was given first. */
+  readonly address: string
+  /** Nothing passes, in either direction, and nobody is told. */
+  readonly silent: Effect.Effect<void, never, Scope.Scope>
+  /** So many of a hundred packets are lost, in each direction. */
+  readonly lossy: (percent: number) => Effect.Effect<void, never, Scope.Scope>
+  /** The cable is out: no carrier. */
+  readonly unplugged: Effect.Effect<void, never, Scope.Scope>
+  /** From now on it has this address and no other. */
+  readonly readdress: (address: string) => Effect.Effect<void>
+  /** Lets nobody in who has not been asked, as a router with address translation does. */
+  readonly firewalled: Effect.Effect<void, never, Scope.Scope>
+}
+
+export const make: Effect.Effect<Lab, never, Machine | Scope.Scope> = Effect.gen(function*() {
+  const { count, prefix } = yield* Machine
+  const lab = `${prefix}-${yield* count}`
+  const middle = yield* namespace(`${lab}-switch`)
+  yield* ip(middle, "link", "add", "br0", "type", "bridge")
+  yield* ip(middle, "link", "set", "br0", "up")
+  let hosts = 0
+
+  const host = Effect.fnUntraced(function*(
+    name: string,
+    delayMillis = 0
+  ): Effect.fn.Return<Host, never, Machine | Scope.Scope> {
+    const number = ++hosts
+    const port = `port${number}`
+    const own = yield* namespace(`${lab}-${name}`)
+    yield* ip(own, "link", "set", "lo", "up")
+    yield* delayMillis > 0
+      ? Cable.make({ namespace: own, device: "e0" }, { namespace: middle, device: port }, delayMillis)
+      : command("ip", ["link", "add", "e0", "netns", own, "type", "veth", "peer", "name", port, "netns", middle])
+    yield* ip(middle, "link", "set", port, "master", "br0", "up")
+    yield* ip(own, "link", "set", "e0", "up")
+    let address = `44.0.0.${number}`
+    yield* ip(own, "addr", "add", `${address}/24`, "dev", "e0")
+
+    /** A rule on the switch's port of this host, in both directions. */
+    const onPort = (name: string, rule: string) =>
+      table(middle, "bridge", `${name}${number}`, [
+        `chain c { type filter hook forward priority 0; iifname "${port}" ${rule}; oifname "${port}" ${rule}; }`
+      ])
+
+    return {
+      namespace: own,
+      address,
+      silent: onPort("silent", "drop"),
+      lossy: (percent) => onPort("lossy", `numgen random mod 100 < ${percent} drop`),
+      unplugged: Effect.asVoid(Effect.acquireRelease(
+        ip(middle, "link", "set", port, "down"),
+        () => ip(middle, "link", "set", port, "up")
+      )),
+      readdress: (next) =>
+        Effect.gen(function*() {
+          yield* ip(own, "addr", "del", `${address}/24`, "dev", "e0")
+          yield* ip(own, "addr", "add", `${next}/24`, "dev", "e0")
+          address = next
+        }),
+      firewalled: table(own, "inet", "firewall", [
+        `chain c { type filter hook input priority 0; iifname "e0" ct state established,related accept; iifname "e0" drop; }`
+      ])
+    }
+  })
+  return { host }
+})
+
+/** A network namespace for as long as the scope lives. */
+export const namespace = (name: string): Effect.Effect<string, never, Scope.Scope> =>
+  Effect.acquireRelease(Effect.as(command("ip", ["netns", "add", name]), name), removeNamespace)
+
+/** Changes links and addresses in a namespace. */
+export const ip = (namespace: string, ...args: ReadonlyArray<string>): Effect.Effect<void> =>
+  Effect.asVoid(command("ip", ["-n", namespace, ...args]))
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** A table of nftables while the scope lives. nft 1.0 wants a brace that ends a chain on a line of its own. */
+function table(namespace: string, family: string, name: string, chains: ReadonlyArray<string>) {
+  const nft = (script: string) => Effect.asVoid(command("ip", ["netns", "exec", namespace, "nft", "-f", "-"], script))
+  return Effect.acquireRelease(
+    nft(`table ${family} ${name} {\n${chains.join("\n")}\n}\n`),
+    () => nft(`delete table ${family} ${name}\n`)
+  )
+}

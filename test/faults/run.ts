@@ -1,0 +1,71 @@
+/**
+ * `npm run test:faults`: what the library promises under faults of real links and real processes. Every scenario has hosts of its own, so two
+ * run at a time; each prints what it measured and the bound. The last line counts the scenarios.
+ *
+ *     npm run test:faults -- kill frozen     # those whose names hold one of the words
+ */
+import { NodeRuntime } from "@effect/platform-node"
+import { Cause, Clock, Console, Effect, Exit } from "effect"
+import { lacks, Machine } from "./Machine.ts"
+import { type Measured, reportTo, type Scenario } from "./Scenario.ts"
+import { scenarios } from "./scenarios.ts"
+
+/** The whole suite; a scenario may not take more than half of it. */
+const limitSeconds = 240
+
+/** Those that were asked for and that the machine can run, the longest first; says what it cannot. */
+const choose = Effect.fnUntraced(function*(words: ReadonlyArray<string>) {
+  const named = scenarios.filter(({ name }) => words.length === 0 || words.some((word) => name.includes(word)))
+  const problem = yield* lacks
+  const leftOut: Array<string> = []
+  const chosen = yield* Effect.filter(
+    named,
+    (scenario) =>
+      Effect.map(problem === undefined ? scenario.lacks ?? Effect.undefined : Effect.succeed(problem), (problem) => {
+        if (problem !== undefined) leftOut.push(problem)
+        return problem === undefined
+      })
+  )
+  if (leftOut.length > 0) {
+    yield* Console.log(`left out ${leftOut.length}, which this machine cannot run: ${[...new Set(leftOut)].join("; ")}`)
+  }
+  return chosen.sort((a, b) => b.seconds - a.seconds)
+})
+
+/** Runs one and prints it; true when it passed. */
+const perform = Effect.fnUntraced(function*({ name, run }: Scenario) {
+  const measured: Array<Measured> = []
+  const began = yield* Clock.currentTimeMillis
+  const exit = yield* Effect.exit(
+    Effect.scoped(run(reportTo(measured))).pipe(Effect.timeout(`${limitSeconds / 2} seconds`))
+  )
+  if (Exit.hasInterrupts(exit)) return yield* Effect.interrupt
+  const seconds = ((yield* Clock.currentTimeMillis) - began) / 1000
+  const isGood = Exit.isSuccess(exit) && measured.length > 0 && measured.every(({ isGood }) => isGood)
+  const lines = measured.map(({ isGood, text }) => `        ${isGood ? "" : "BROKEN  "}${text}`)
+  if (Exit.isFailure(exit)) lines.push(`        ${(Cause.squash(exit.cause) as Error).message}`)
+  yield* Console.log([`${isGood ? "ok    " : "FAILED"}  ${name} (${seconds.toFixed(0)} s)`, ...lines].join("\n"))
+  return isGood
+})
+
+const program = Effect.gen(function*() {
+  const chosen = yield* choose(process.argv.slice(2))
+  const began = yield* Clock.currentTimeMillis
+  let passed = 0
+  const exit = yield* Effect.forEach(chosen, (scenario) =>
+    Effect.map(perform(scenario), (isGood) => {
+      if (isGood) passed++
+    }), { concurrency: 2, discard: true }).pipe(
+      Effect.timeout(`${limitSeconds} seconds`),
+      Effect.provide(Machine.layer),
+      Effect.exit
+    )
+  if (Exit.hasInterrupts(exit)) return yield* Effect.interrupt
+  if (Exit.isFailure(exit)) yield* Console.log(`\n${(Cause.squash(exit.cause) as Error).message}`)
+  yield* Console.log(`\nall scenarios took ${(((yield* Clock.currentTimeMillis) - began) / 1000).toFixed(0)} s`)
+  // Those that the limit cut off count as failed.
+  yield* Console.log(`${passed} passed, ${chosen.length - passed} failed`)
+  if (passed < chosen.length) process.exitCode = 1
+})
+
+NodeRuntime.runMain(program)

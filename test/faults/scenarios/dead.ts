@@ -1,0 +1,128 @@
+/**
+ * Peers that die, in the four ways that a node has to tell apart by time alone.
+ */
+import { Clock, Effect, type Scope } from "effect"
+import type { Happened } from "../commands.ts"
+import * as Lab from "../Lab.ts"
+import type { Machine } from "../Machine.ts"
+import * as PeerProcess from "../PeerProcess.ts"
+import type { Report, Scenario } from "../Scenario.ts"
+
+/** A watcher of each preset keeps the same peer. */
+interface Watched {
+  readonly peer: PeerProcess.PeerProcess
+  readonly host: Lab.Host
+  readonly watchers: ReadonlyArray<Watcher>
+}
+
+interface Watcher {
+  readonly name: string
+  readonly bound: number
+  readonly process: PeerProcess.PeerProcess
+}
+
+/** Short, so that a dial into the void does not hide how long the backoff is. */
+const dialSeconds = 3
+
+const watched: Effect.Effect<Watched, never, Machine | Scope.Scope> = Effect.gen(function*() {
+  const lab = yield* Lab.make
+  const host = yield* lab.host("peer")
+  const config = { dialTimeout: `${dialSeconds} seconds`, minPeers: 0 } as const
+  const [peer, patient, fast] = yield* Effect.all([
+    PeerProcess.start(host, { config, health: "patient" }),
+    Effect.flatMap(lab.host("default"), (host) => PeerProcess.start(host, { config })),
+    Effect.flatMap(lab.host("fast"), (host) => PeerProcess.start(host, { config, health: "fast" }))
+  ], { concurrency: 3 })
+  const watchers: ReadonlyArray<Watcher> = [
+    { name: "default", bound: 10, process: patient },
+    { name: "fast", bound: 3, process: fast }
+  ]
+  yield* Effect.forEach(watchers, ({ process }) => process.ask({ do: "keep", target: peer.address }))
+  yield* Effect.forEach(watchers, ({ process }) => process.event("PeerIdentified", { peer: peer.id, seconds: 10 }))
+  // The first ping comes half a second after the connection.
+  yield* Effect.sleep("1 second")
+  return { peer, host, watchers }
+})
+
+/** Both notice within their bounds, counted from the fault. */
+const noticed = ({ peer, watchers }: Watched, since: number, report: Report, bounds?: number) =>
+  Effect.forEach(watchers, ({ bound, name, process }) =>
+    Effect.gen(function*() {
+      const gone = yield* process.event("PeerDisconnected", { peer: peer.id, since, seconds: bound + 5 })
+      yield* report.within(`gone (${name}, ${gone.event["reason"]})`, since, gone.at, bounds ?? bound)
+    }), { concurrency: 2, discard: true })
+
+/** Both have it back: at most the dial that was under way, then one step of the backoff, then a dial. */
+const back = ({ peer, watchers }: Watched, since: number, report: Report) =>
+  Effect.forEach(watchers, ({ name, process }) =>
+    Effect.gen(function*() {
+      const again = yield* process.event("PeerConnected", { peer: peer.id, since, seconds: 60 })
+      const step = lastDelay(process.happened, peer.id, again.at)
+      yield* report.within(`back (${name}, backoff ${step.toFixed(1)} s)`, since, again.at, dialSeconds + step + 1)
+    }), { concurrency: 2, discard: true })
+
+/** The longest delay of the backoff before that moment, in seconds. */
+export const lastDelay = (happened: ReadonlyArray<Happened>, peer: string, before: number): number => {
+  const last = happened.findLast(({ at, event }) =>
+    event._tag === "ReconnectScheduled" && event["peer"] === peer && at <= before
+  )
+  return Number(last?.event["delay"] ?? 0) / 1000
+}
+
+export const dead: ReadonlyArray<Scenario> = [
+  {
+    name: "a killed peer is gone within a second, and back when it starts again",
+    seconds: 10,
+    run: (report) =>
+      Effect.gen(function*() {
+        const all = yield* watched
+        const killed = yield* Clock.currentTimeMillis
+        yield* all.peer.kill
+        yield* noticed(all, killed, report, 1)
+        yield* PeerProcess.start(all.host, { health: "patient", config: { minPeers: 0 } })
+        yield* back(all, yield* Clock.currentTimeMillis, report)
+      })
+  },
+  {
+    name: "a frozen peer is gone within 10 s, 3 s with the fast preset, and back when it wakes",
+    seconds: 25,
+    run: (report) =>
+      Effect.gen(function*() {
+        const all = yield* watched
+        yield* Effect.scoped(Effect.gen(function*() {
+          const began = yield* Clock.currentTimeMillis
+          yield* all.peer.frozen
+          yield* noticed(all, began, report)
+        }))
+        yield* back(all, yield* Clock.currentTimeMillis, report)
+      })
+  },
+  {
+    name: "a peer whose packets are dropped is gone within 10 s, 3 s with the fast preset, and back when they pass",
+    seconds: 25,
+    run: (report) =>
+      Effect.gen(function*() {
+        const all = yield* watched
+        yield* Effect.scoped(Effect.gen(function*() {
+          const began = yield* Clock.currentTimeMillis
+          yield* all.host.silent
+          yield* noticed(all, began, report)
+        }))
+        yield* back(all, yield* Clock.currentTimeMillis, report)
+      })
+  },
+  {
+    name: "a peer whose cable is pulled is gone within 10 s, 3 s with the fast preset, and back when it is plugged in",
+    seconds: 25,
+    run: (report) =>
+      Effect.gen(function*() {
+        const all = yield* watched
+        yield* Effect.scoped(Effect.gen(function*() {
+          const began = yield* Clock.currentTimeMillis
+          yield* all.host.unplugged
+          yield* noticed(all, began, report)
+        }))
+        yield* back(all, yield* Clock.currentTimeMillis, report)
+      })
+  }
+]

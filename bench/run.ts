@@ -3,7 +3,7 @@
  * ratios; above 1 ours is the faster. Asserts nothing: the figures of one machine say little about another, the ratios more, and on a busy machine
  * the processor time, of both processes together, more than the clock.
  */
-import { type ChildProcess, fork, spawnSync } from "node:child_process"
+import { type ChildProcess, fork, type ForkOptions, spawnSync } from "node:child_process"
 import { once } from "node:events"
 import { cpus } from "node:os"
 import { join } from "node:path"
@@ -13,13 +13,27 @@ const rounds = 5
 const sides = ["plain", "ours"] as const
 type Side = typeof sides[number]
 
-const rows: ReadonlyArray<{ readonly row: Row | "start"; readonly label: string; readonly unit: string }> = [
+/** What is started, until it prints where it listens. Each as its user runs it: the program is a bundle, the library and js-libp2p are modules. */
+const starts = {
+  program: {
+    plain: ["start-plain.mjs"],
+    ours: ["../dist/cli/bin.js", "start", "--listen-address", "/ip4/127.0.0.1/tcp/0"]
+  },
+  library: { plain: ["start-plain-effect.mjs"], ours: ["start-ours.mjs"] }
+} as const
+
+const rows: ReadonlyArray<{
+  readonly row: Row | keyof typeof starts
+  readonly label: string
+  readonly unit: string
+}> = [
   { row: "upload", label: "one stream, client to server", unit: "MiB/s" },
   { row: "download", label: "one stream, server to client", unit: "MiB/s" },
   { row: "fresh", label: "1 KiB requests, a stream each", unit: "1/s" },
   { row: "long", label: "1 KiB requests on one stream", unit: "1/s" },
   { row: "dial", label: "dial and identify", unit: "1/s" },
-  { row: "start", label: "start to listening, all modules", unit: "1/s" }
+  { row: "program", label: "start: the program codio", unit: "1/s" },
+  { row: "library", label: "start: a program that uses effect", unit: "1/s" }
 ]
 
 const build = spawnSync(process.execPath, [join(import.meta.dirname, "../scripts/build.mjs")], { stdio: "inherit" })
@@ -52,7 +66,9 @@ for (let round = 0; round <= rounds; round++) {
   for (const { row } of rows) {
     // Who goes first alternates, so that neither always finds the machine as the other left it.
     for (const side of round % 2 === 0 ? sides : sides.toReversed()) {
-      const value = row === "start" ? await measureStart(side) : await measure(side, row)
+      const value = row in starts
+        ? await measureStart(starts[row as keyof typeof starts][side])
+        : await measure(side, row as Row)
       if (round > 0) results.get(row)![side].push(value)
     }
   }
@@ -74,8 +90,9 @@ process.exit(0)
 
 // internal -------------------------------------------------------------------------------------------------------------------------------
 
-function start(file: string, args: ReadonlyArray<string>): ChildProcess {
-  const child = fork(join(import.meta.dirname, file), args, { stdio: ["ignore", "inherit", "inherit", "ipc"] })
+function start(file: string, args: ReadonlyArray<string>, options: ForkOptions = {}): ChildProcess {
+  const stdio = options.stdio ?? ["ignore", "inherit", "inherit", "ipc"]
+  const child = fork(join(import.meta.dirname, file), args, { ...options, stdio })
   child.once("exit", (code) => {
     if (code === null || code === 0) return
     console.error(`${file} ${args[0] ?? ""}: exit code ${code}`)
@@ -108,9 +125,12 @@ async function measure(side: Side, row: Row): Promise<Result> {
   return { value, cpu: (await cpu()) - before }
 }
 
-async function measureStart(side: Side): Promise<Result> {
+async function measureStart([file, ...args]: readonly [string, ...ReadonlyArray<string>]): Promise<Result> {
   const began = performance.now()
-  const child = start(`start-${side}.mjs`, [])
+  const child = start(file, args, {
+    execArgv: ["--import", new URL("started.mjs", import.meta.url).href],
+    stdio: ["ignore", "ignore", "inherit", "ipc"]
+  })
   const cpu = await message<{ readonly value: number }>(child)
   const seconds = (performance.now() - began) / 1000
   const gone = once(child, "exit")
@@ -129,5 +149,5 @@ function show(value: number): string {
 }
 
 function line(label: string, plain: string, ours: string, unit: string, ratio: string): string {
-  return `${label.padEnd(32)}${plain.padStart(8)}${ours.padStart(8)} ${unit.padEnd(6)}  ${ratio}`
+  return `${label.padEnd(34)}${plain.padStart(8)}${ours.padStart(8)} ${unit.padEnd(6)}  ${ratio}`
 }

@@ -1,15 +1,13 @@
-/** A node of ours with its defaults; tells when it listens. */
-import { Effect } from "effect"
+/** A node of ours with its defaults, in a program that uses effect; tells where it listens. */
+import { Console, Effect } from "effect"
 import { Network } from "../dist/index.js"
 
 const program = Effect.gen(function*() {
-  yield* Network.make({ listenAddresses: ["/ip4/127.0.0.1/tcp/0"] })
-  const { system, user } = process.cpuUsage()
-  process.send?.({ value: (user + system) / 1000 })
+  const network = yield* Network.make({ listenAddresses: ["/ip4/127.0.0.1/tcp/0"] })
+  yield* Console.log((yield* network.addresses).join("\n"))
   yield* Effect.never
 })
 
-process.on("disconnect", () => process.exit(0))
 Effect.runPromise(Effect.scoped(program)).catch((error) => {
   console.error(error)
   process.exit(1)

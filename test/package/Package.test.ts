@@ -3,7 +3,7 @@
  */
 import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
 import { spawn } from "node:child_process"
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { delimiter, dirname, join } from "node:path"
 import { publint } from "publint"
@@ -38,6 +38,7 @@ describe("the tarball", () => {
       "dist/index.js",
       "dist/index.d.ts",
       "dist/cli/bin.js",
+      "dist/cli/THIRD-PARTY.txt",
       "src/index.ts"
     ]
     assert.deepStrictEqual(named.filter((file) => !files.includes(file)), [])
@@ -64,6 +65,31 @@ describe("the tarball", () => {
       "--no-emoji"
     ], work)
     assert.strictEqual(code, 0, output)
+  })
+})
+
+describe("the program alone, without any package beside it", () => {
+  const directory = join(work, "alone")
+
+  beforeAll(async () => {
+    mkdirSync(directory)
+    const unpacked = await run("tar", ["-xzf", tarball, "-C", directory], work)
+    assert.strictEqual(unpacked.code, 0, unpacked.output)
+  })
+
+  it("runs a node until it is stopped", { timeout: 60_000 }, async () => {
+    const args = [join(directory, "package/dist/cli/bin.js"), "start", "--json"]
+    const { code, output, stdout } = await run(process.execPath, args, directory, "SIGINT")
+    assert.strictEqual(code, 0, output)
+    assert.match(stdout, /"started".*\n(.*\n)*.*"stopped"/)
+  })
+
+  it("names whom it is made of, with their licences", () => {
+    const notices = readFileSync(join(directory, "package/dist/cli/THIRD-PARTY.txt"), "utf8")
+    const named = ["effect", "libp2p", "@libp2p/kad-dht", "multiformats", "cborg"]
+    assert.deepStrictEqual(named.filter((name) => !new RegExp(`^${name} \\d`, "m").test(notices)), [])
+    assert.include(notices, "Permission is hereby granted")
+    assert.include(notices, "Apache License")
   })
 })
 
@@ -151,7 +177,13 @@ interface Ended {
   readonly output: string
 }
 
-function run(command: string, args: ReadonlyArray<string>, cwd: string): Promise<Ended> {
+/** Runs a command to its end, which `signal`, if given, asks for once the command has printed something. */
+function run(
+  command: string,
+  args: ReadonlyArray<string>,
+  cwd: string,
+  signal?: NodeJS.Signals
+): Promise<Ended> {
   // The node that runs the specs comes first, as a user's own would; npm's settings of the outer run stay outside.
   const inherited = Object.entries(process.env).filter(([name]) => !/^(npm_|CODIO_)/i.test(name))
   const env = {
@@ -169,6 +201,7 @@ function run(command: string, args: ReadonlyArray<string>, cwd: string): Promise
       output += text
     })
     child.stderr.setEncoding("utf8").on("data", (text: string) => (output += text))
+    if (signal !== undefined) child.stdout.once("data", () => child.kill(signal))
     const late = setTimeout(() => child.kill("SIGKILL"), 100_000)
     child.on("error", reject)
     child.on("close", (code, signal) => {

@@ -25,7 +25,9 @@ interface SocketConnection extends MultiaddrConnection {
 }
 
 export const gatheringTcp = (components: Components): Transport => {
-  const transport = tcp()(components)
+  // Who is silent is found by pings, which know when this process stood still. The timer of a socket does not: after two minutes it would
+  // close every connection, before what it has brought meanwhile is read.
+  const transport = tcp({ inboundSocketInactivityTimeout: 0, outboundSocketInactivityTimeout: 0 })(components)
   const dial = transport.dial.bind(transport)
   const createListener = transport.createListener.bind(transport)
   return Object.assign(transport, {

@@ -1,10 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Schedule } from "effect"
+import { Clock, Duration, Effect, Schedule } from "effect"
 import { TestClock } from "effect/testing"
 import { fast, HealthPolicy } from "../../src/services/HealthPolicy.ts"
 import { SimNetwork } from "../../src/testing/SimNetwork.ts"
 import * as TestNetwork from "../../src/testing/TestNetwork.ts"
 import * as CoreNode from "../support/CoreNode.ts"
+import * as StallingClock from "../support/StallingClock.ts"
 
 const pair = Effect.gen(function*() {
   const alice = yield* CoreNode.make("alice")
@@ -81,5 +82,161 @@ describe("PingHealth", () => {
       const late = yield* TestNetwork.run(Effect.flip(alice.health.ping(bob.id)))
       assert.strictEqual(late.reason._tag, "PingTimeout")
       assert.match(late.message, /no answer within 2s 400ms/)
+    }).pipe(Effect.provide(net)))
+})
+
+/** Pings so rarely that it does not give up whoever stalls. */
+const patient = { probe: Schedule.spaced("1 hour"), timeout: "1 hour", maxFailures: 2 } as const
+
+const awake = { connectionIdleTimeout: "1 day" } as const
+
+/** A node that can stall, and a patient one to which it is connected over a slow link. */
+const stallingPair = Effect.gen(function*() {
+  const network = yield* SimNetwork
+  const { clock, go, lag, leap, stop } = yield* StallingClock.make
+  const alice = yield* CoreNode.make("alice", awake).pipe(Effect.provideService(Clock.Clock, clock))
+  const bob = yield* CoreNode.make("bob", awake).pipe(Effect.provideService(HealthPolicy, patient))
+  yield* TestNetwork.run(alice.manager.connect((yield* bob.addresses)[0]!))
+  return {
+    alice,
+    bob,
+    network,
+    lag,
+    leap,
+    /** For so long neither timers nor messages reach alice. What she sees first when it is over is up to the event loop. */
+    stall: Effect.fnUntraced(function*(duration: Duration.Input, first: "timers" | "messages") {
+      yield* stop
+      yield* network.blackhole(alice.id)
+      yield* TestClock.adjust(duration)
+      if (first === "messages") yield* network.heal
+      yield* go
+      yield* TestClock.adjust(0)
+      yield* network.heal
+    }),
+    /** As `stall`, and the link is dead afterwards. */
+    stallForGood: Effect.fnUntraced(function*(duration: Duration.Input) {
+      yield* stop
+      yield* network.blackhole(alice.id)
+      yield* TestClock.adjust(duration)
+      yield* go
+    })
+  }
+})
+
+const slow = SimNetwork.layer({ latency: "150 millis" })
+
+describe("a process that stalls", () => {
+  for (const first of ["timers", "messages"] as const) {
+    it.effect(`for 20 seconds, at any moment, drops nobody when it wakes and sees its ${first} first`, () =>
+      Effect.gen(function*() {
+        const { alice, stall } = yield* stallingPair
+        yield* TestClock.adjust("3 seconds")
+        for (let phase = 0; phase < 4400; phase += 100) {
+          yield* stall("20 seconds", first)
+          yield* TestClock.adjust("1 second")
+          // A time that this process did not measure is none.
+          const [peer] = yield* alice.table.peers
+          assert.strictEqual(Duration.toMillis(peer!.roundTripTime!), 300)
+          yield* TestClock.adjust("11 seconds")
+          yield* TestClock.adjust(phase)
+        }
+        assert.strictEqual(yield* alice.table.size, 1)
+        assert.deepStrictEqual(alice.happened("PeerUnhealthy"), [])
+      }).pipe(Effect.provide(slow), Effect.provideService(HealthPolicy, { ...steady, maxFailures: 1 })))
+  }
+
+  it.effect("for as long as a ping may take, in the middle of one, blames nobody", () =>
+    Effect.gen(function*() {
+      const { alice, stall } = yield* stallingPair
+      yield* TestClock.adjust("650 millis")
+      for (let millis = 2000; millis < 5000; millis += 50) {
+        yield* stall(millis, "timers")
+        yield* TestClock.adjust("1 second")
+        // From the answer on, so that each stall begins in the middle of a ping.
+        yield* TestClock.adjust("4150 millis")
+      }
+      assert.strictEqual(yield* alice.table.size, 1)
+      assert.deepStrictEqual(alice.happened("PeerUnhealthy"), [])
+    }).pipe(Effect.provide(slow), Effect.provideService(HealthPolicy, { ...steady, maxFailures: 1 })))
+
+  it.effect("gives its peers one more time limit, and then drops those that are dead", () =>
+    Effect.gen(function*() {
+      const { alice, stallForGood } = yield* stallingPair
+      yield* TestClock.adjust("650 millis")
+      yield* stallForGood("20 seconds")
+      yield* TestClock.adjust("4900 millis")
+      assert.strictEqual(yield* alice.table.size, 1)
+      assert.strictEqual(alice.happened("PeerUnhealthy").length, 1)
+      yield* TestClock.adjust("200 millis")
+      assert.strictEqual(yield* alice.table.size, 0)
+      assert.strictEqual(alice.happened("PeerUnhealthy").length, 2)
+    }).pipe(Effect.provide(slow), Effect.provideService(HealthPolicy, steady)))
+
+  it.effect("notices a dead peer as soon as ever afterwards", () =>
+    Effect.gen(function*() {
+      const { alice, bob, network, stall } = yield* stallingPair
+      yield* TestClock.adjust("3 seconds")
+      yield* stall("20 seconds", "timers")
+      yield* TestClock.adjust("10 seconds")
+      yield* network.blackhole(bob.id)
+      yield* TestClock.adjust("9 seconds")
+      assert.strictEqual(yield* alice.table.size, 0)
+    }).pipe(Effect.provide(slow), Effect.provideService(HealthPolicy, steady)))
+
+  it.effect("all the time loses its dead peers too", () =>
+    Effect.gen(function*() {
+      const { alice, bob, lag, network } = yield* stallingPair
+      yield* TestClock.adjust("3 seconds")
+      yield* lag("2 seconds")
+      yield* TestClock.adjust("2 minutes")
+      assert.strictEqual(yield* alice.table.size, 1)
+      assert.deepStrictEqual(alice.happened("PeerUnhealthy"), [])
+      yield* network.blackhole(bob.id)
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual(yield* alice.table.size, 0)
+    }).pipe(Effect.provide(slow), Effect.provideService(HealthPolicy, steady)))
+
+  it.effect("is not told from a clock that somebody sets, forward or back", () =>
+    Effect.gen(function*() {
+      const { alice, bob, leap, network } = yield* stallingPair
+      for (const by of ["1 minute", "-1 minute"] as const) {
+        for (let phase = 0; phase < 4000; phase += 100) {
+          yield* leap(by)
+          yield* TestClock.adjust("10 seconds")
+          yield* TestClock.adjust(phase)
+        }
+      }
+      assert.strictEqual(yield* alice.table.size, 1)
+      assert.deepStrictEqual(alice.happened("PeerUnhealthy"), [])
+      yield* network.blackhole(bob.id)
+      // In the middle of a ping, which then has the whole time limit again.
+      yield* TestClock.adjust("4500 millis")
+      yield* leap("-1 hour")
+      yield* TestClock.adjust("5 seconds")
+      assert.strictEqual(yield* alice.table.size, 0)
+    }).pipe(Effect.provide(slow), Effect.provideService(HealthPolicy, { ...steady, maxFailures: 1 })))
+
+  it.effect("finds out that a kept peer has dropped it meanwhile, and dials it at once", () =>
+    Effect.gen(function*() {
+      const network = yield* SimNetwork
+      const { clock, go, stop } = yield* StallingClock.make
+      const alice = yield* CoreNode.make("alice").pipe(Effect.provideService(Clock.Clock, clock))
+      const bob = yield* CoreNode.make("bob")
+      yield* alice.manager.keep((yield* bob.addresses)[0]!)
+      yield* TestClock.adjust("1 minute")
+      yield* stop
+      yield* network.blackhole(alice.id)
+      yield* TestClock.adjust("20 seconds")
+      assert.strictEqual(yield* bob.table.size, 0)
+      yield* go
+      yield* TestClock.adjust(0)
+      yield* network.heal
+      yield* TestClock.adjust("2 seconds")
+      assert.deepStrictEqual([yield* alice.table.size, yield* bob.table.size], [1, 1])
+      assert.deepStrictEqual(alice.happened("PeerUnhealthy"), [])
+      assert.deepStrictEqual(
+        alice.happened("PeerDisconnected").map((event) => event._tag === "PeerDisconnected" && event.reason),
+        ["lost"]
+      )
     }).pipe(Effect.provide(net)))
 })

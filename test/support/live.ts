@@ -36,12 +36,16 @@ export const until = (
     Effect.asVoid
   )
 
-/** A node in a process of its own, killed with the scope. */
-export const spawnNode = (options: NetworkConfigInput = {}) =>
+/** A node in a process of its own, killed with the scope. With `patience` it pings so seldom, and waits so long for an answer. */
+export const spawnNode = (options: NetworkConfigInput = {}, patience?: string) =>
   Effect.acquireRelease(
     Effect.promise(async (): Promise<{ readonly process: ChildProcess; readonly address: string }> => {
       const program = fileURLToPath(new URL("./node.ts", import.meta.url))
-      const process_ = spawn(process.execPath, [program, JSON.stringify(options)], {
+      const process_ = spawn(process.execPath, [
+        program,
+        JSON.stringify(options),
+        ...patience === undefined ? [] : [patience]
+      ], {
         stdio: ["ignore", "pipe", "inherit"]
       })
       const [address] = await once(createInterface(process_.stdout), "line") as [string]

@@ -1,11 +1,15 @@
 /**
  * A node in a process of its own, for specs that stop or kill it: prints its address and then waits.
  *
- *     node test/support/node.ts '{"enableMdns": false}'
+ *     node test/support/node.ts '{"enableMdns": false}' "1 hour"
+ *
+ * The second argument is how long it waits between its pings, and for their answers, where not the default is meant.
  */
 import { NodeRuntime } from "@effect/platform-node"
-import { Console, Effect } from "effect"
-import { Network } from "../../src/index.ts"
+import { Console, type Duration, Effect, Schedule } from "effect"
+import { HealthPolicy, Network } from "../../src/index.ts"
+
+const patience = process.argv[3] as Duration.Input | undefined
 
 const program = Effect.gen(function*() {
   const node = yield* Network.make({
@@ -18,4 +22,10 @@ const program = Effect.gen(function*() {
   return yield* Effect.never
 })
 
-program.pipe(Effect.scoped, NodeRuntime.runMain)
+program.pipe(
+  Effect.scoped,
+  patience === undefined
+    ? (effect) => effect
+    : Effect.provideService(HealthPolicy, { probe: Schedule.spaced(patience), timeout: patience, maxFailures: 2 }),
+  NodeRuntime.runMain
+)

@@ -47,12 +47,20 @@ export const flags = {
   listenAddresses: texts("listen-address", "multiaddr", "Where to listen, in place of the port on all interfaces"),
   announceAddresses: texts("announce-address", "multiaddr", "Address to tell others, such as a forwarded port"),
   maxPeers: text("max-peers", "number", "Connected peers at most; default 50"),
+  maxInboundPeers: text("max-inbound-peers", "number", "Peers that dialled this node at most; default --max-peers"),
+  maxPeersPerSubnet: text(
+    "max-peers-per-subnet",
+    "number",
+    "Peers of one public /24 or IPv6 /56 at most; default --max-peers"
+  ),
   minPeers: text(
     "min-peers",
     "number",
     "Discovered peers are dialled below this number; default a quarter of --max-peers"
   ),
   maxPendingInbound: text("max-pending-inbound", "number", "Inbound handshakes at a time; default 64"),
+  inboundRate: text("inbound-rate", "number", "Inbound connections a second from one host; default 50"),
+  inboundBurst: text("inbound-burst", "number", "Inbound connections at once from one host; default 400"),
   maxParallelDials: text("max-parallel-dials", "number", "Dials at a time; default 16"),
   enableMdns: switched("mdns", "Find peers on the local network; default on, --no-mdns turns it off"),
   enableRelay: switched(

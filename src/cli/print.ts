@@ -67,6 +67,7 @@ export const textLines = (time: Date, report: Report): ReadonlyArray<string> => 
     case "Stopped":
       return [`${at}  stopped`]
     case "PeerDiscovered":
+    case "PeerRefused":
     case "ReconnectScheduled":
       return []
   }

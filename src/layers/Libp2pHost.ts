@@ -77,12 +77,13 @@ export const make = Effect.gen(function*() {
   // Transports whose acceptance has ended.
   const ended = new Set<Libp2pTransport>()
   const routers = new Set<PeerRouting>()
+  const pending = new Map<MultiaddrConnection, Multiaddr>()
   const identifying = new WeakMap<Connection, Promise<IdentifyResult | undefined>>()
 
   const allows = (request: GateRequest): boolean => {
     if (rule === undefined) return request.direction === "outbound"
     try {
-      return Effect.runSyncWith(context)(rule(request))
+      return Effect.runSyncWith(context)(rule(request)) === true
     } catch (cause) {
       logger.forComponent("codio:gate").error("the gate's rule failed, refusing - %e", toError(cause))
       return false
@@ -102,9 +103,18 @@ export const make = Effect.gen(function*() {
       const transport = components.transportManager.dialTransportForMultiaddr(connection.remoteAddr)
       if (transport !== undefined && ended.has(transport)) return true
       const remoteAddress = withoutPeer(connection.remoteAddr.toString() as Multiaddr)
-      return !allows({ stage: "address", direction: "inbound", remoteAddress })
+      if (!allows({ stage: "address", direction: "inbound", remoteAddress, pending: [...pending.values()] })) {
+        return true
+      }
+      // Between the two stages until the second, or until the handshake has failed, which closes it.
+      pending.set(connection, remoteAddress)
+      connection.addEventListener("close", () => pending.delete(connection), { once: true })
+      return false
     },
-    denyInboundUpgradedConnection: (peer, connection) => !allowsPeer("inbound", peer, connection),
+    denyInboundUpgradedConnection: (peer, connection) => {
+      pending.delete(connection)
+      return !allowsPeer("inbound", peer, connection)
+    },
     denyOutboundUpgradedConnection: (peer, connection) => !allowsPeer("outbound", peer, connection)
   }
 
@@ -135,7 +145,8 @@ export const make = Effect.gen(function*() {
         maxDialQueueLength: 1024,
         maxPeerAddrsToDial: 32,
         addressDialTimeout,
-        maxIncomingPendingConnections: config.maxPendingInbound,
+        // The gate counts them, on the simulator too.
+        maxIncomingPendingConnections: Number.POSITIVE_INFINITY,
         inboundConnectionThreshold: 10_000,
         reconnectRetries: 0
       },

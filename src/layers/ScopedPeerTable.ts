@@ -2,33 +2,41 @@
  * A `PeerTable` whose entries are scopes.
  *
  * Every transition of the map is one synchronous step, so that no two fibers can interleave in it and the gate can ask without suspending;
- * what takes time (a goodbye, closing connections) happens after the step, to an entry that is no longer in the map. `maxPeers` therefore
- * holds at every instant.
+ * what takes time (a goodbye, closing connections) happens after the step, to an entry that is no longer in the map. The limits therefore
+ * hold at every instant.
+ *
+ * Idleness is one fiber for all peers, which sleeps until the first of them may be idle: a peer that is kept or has streams costs no wake.
  */
-import { Clock, DateTime, Duration, Effect, Exit, FiberSet, Layer, Metric, Schema, Scope } from "effect"
+import { Clock, DateTime, Duration, Effect, Exit, FiberSet, Latch, Layer, Metric, Schema, Scope } from "effect"
 import { PeerLimitExceeded, PeerNotConnected } from "../schema/NetworkError.ts"
 import type { DisconnectReason } from "../schema/NetworkEvent.ts"
 import { GoodbyeReason, PeerConnected, PeerDisconnected, PeerIdentified } from "../schema/NetworkEvent.ts"
-import type { Direction, Interest, PeerId, RemoteIdentity } from "../schema/Peer.ts"
+import type { Interest, Multiaddr, PeerId, RemoteIdentity } from "../schema/Peer.ts"
 import { interestRank, PeerInfo } from "../schema/Peer.ts"
+import { type EvictionCandidate, EvictionPolicy } from "../services/EvictionPolicy.ts"
 import { NetworkConfig } from "../services/NetworkConfig.ts"
 import { NetworkEvents } from "../services/NetworkEvents.ts"
 import * as NetworkMetrics from "../services/NetworkMetrics.ts"
 import { PeerTable, type Released } from "../services/PeerTable.ts"
 import type { Connection } from "../services/Transport.ts"
 import * as CodioProtocol from "./CodioProtocol.ts"
+import { countedNetworkOf, limitsFor, missing, type Place } from "./PeerLimits.ts"
 
-/** How long a place stays reserved between the gate's yes and the connection: the last step of an upgrade takes a turn, not a second. */
-const reservationMillis = 1_000
+/**
+ * How long a place stays reserved between the gate's yes and the admission: of an inbound connection that takes a turn, of an outbound one as
+ * long as identify, for which the dial waits 2 s. A connection that closes gives its place back before.
+ */
+const reservationMillis = { inbound: 1_000, outbound: 3_000 }
 
 /** Connections of one peer. Two come of dialling each other at once, a third of a relay; a remote with more takes what others need. */
 const connectionsMax = 8
 
-interface Entry {
+interface Entry extends Place {
   readonly id: PeerId
   readonly scope: Scope.Closeable
   /** By connection id, oldest first. */
   readonly connections: Map<string, Connection>
+  networks: ReadonlySet<string>
   readonly connectedAt: number
   /** Open scopes of `hold` and of `attend`. */
   holds: number
@@ -39,22 +47,30 @@ interface Entry {
   expected: { readonly reason: DisconnectReason; readonly remoteReason: GoodbyeReason | undefined } | undefined
 }
 
+interface Reservation extends Place {
+  readonly expires: number
+}
+
 type Task = (entry: Entry) => Effect.Effect<void>
 
 export const make = Effect.gen(function*() {
-  const { connectionIdleTimeout, maxPeers } = yield* NetworkConfig
+  const config = yield* NetworkConfig
+  const { connectionIdleTimeout, maxPeers } = config
+  const evictable = yield* EvictionPolicy
   const events = yield* NetworkEvents
   const tableScope = yield* Effect.scope
   const idleMillis = Duration.toMillis(connectionIdleTimeout)
 
   const entries = new Map<PeerId, Entry>()
   const ranks = new Map<PeerId, Interest>()
-  const reservations = new Map<PeerId, number>()
+  const reservations = new Map<PeerId, Reservation>()
   // Never admitted again; those among them that this side let go on purpose.
   const departed = new WeakSet<Connection>()
   const dismissed = new WeakMap<Connection, GoodbyeReason>()
   const tasks = new Set<Task>()
   const barred = new Map<PeerId, number>()
+  // Open while nobody can become idle, so that the fiber that looks for idle peers has nothing to sleep until.
+  const mayIdle = Latch.makeUnsafe(false)
   let closed = false
 
   const rankOf = (peer: PeerId): Interest => ranks.get(peer) ?? "transient"
@@ -65,36 +81,78 @@ export const make = Effect.gen(function*() {
     return active
   })
 
-  /** Who may be evicted for a peer, the first one first: lowest interest, then without streams, then idle the longest. */
-  const victims = Effect.fnUntraced(function*(peer: PeerId, direction: Direction) {
-    const rank = interestRank(rankOf(peer))
-    const claimed = rank >= interestRank("wanted")
-    if (!claimed && direction === "inbound") return []
-    const candidates: Array<{ readonly entry: Entry; readonly rank: number; readonly busy: boolean }> = []
+  /** Who may be evicted for a connection, the first one first, by the policy. */
+  const victims = Effect.fnUntraced(function*({ direction, peer }: Pick<Connection, "peer" | "direction">) {
+    const now = yield* Clock.currentTimeMillis
+    const candidates: Array<EvictionCandidate> = []
     for (const entry of entries.values()) {
-      if (entry.holds > 0) continue
-      const candidate = {
-        entry,
-        rank: interestRank(rankOf(entry.id)),
-        busy: (yield* streams(entry)) > 0 || entry.attends > 0
-      }
-      if (claimed ? candidate.rank < rank : candidate.rank === 0 && !candidate.busy) candidates.push(candidate)
+      const interest = rankOf(entry.id)
+      if (entry.holds > 0 || interest === "kept" || entry.id === peer) continue
+      candidates.push({
+        id: entry.id,
+        interest,
+        direction: entry.isInbound ? "inbound" : "outbound",
+        isBusy: (yield* streams(entry)) > 0 || entry.attends > 0,
+        idleDuration: Duration.millis(now - entry.idleSince),
+        connectionDuration: Duration.millis(now - entry.connectedAt)
+      })
     }
-    return candidates
-      .sort((a, b) => a.rank - b.rank || Number(a.busy) - Number(b.busy) || a.entry.idleSince - b.entry.idleSince)
-      .map(({ entry }) => entry)
+    const chosen = evictable(candidates, { id: peer, interest: rankOf(peer), direction })
+    // A policy answers with candidates only, whatever it says.
+    return chosen.flatMap(({ id }) => {
+      const entry = candidates.some((candidate) => candidate.id === id) ? entries.get(id) : undefined
+      return entry === undefined ? [] : [entry]
+    })
   })
 
-  const reserve = Effect.fnUntraced(function*(peer: PeerId, direction: Direction) {
-    if (closed || barred.has(peer)) return false
+  const limitsOf = ({ direction, remoteAddress }: Pick<Connection, "direction" | "remoteAddress">, present?: Place) =>
+    limitsFor(config, { isInbound: direction === "inbound", network: countedNetworkOf(remoteAddress) }, present)
+
+  const forgetExpired = (now: number) => {
+    for (const [peer, { expires }] of reservations) if (expires <= now) reservations.delete(peer)
+  }
+
+  /** The reservations of all but one peer. */
+  function* reservedByOthers(peer?: PeerId): Generator<Place> {
+    for (const [other, place] of reservations) if (other !== peer) yield place
+  }
+
+  const reserve: PeerTable["Service"]["reserve"] = Effect.fnUntraced(function*(connection) {
+    const { direction, peer, remoteAddress } = connection
+    if (closed) return "shutdown"
+    if (barred.has(peer)) return "blocked"
     const entry = entries.get(peer)
-    if (entry !== undefined) return entry.connections.size < connectionsMax
+    if (entry !== undefined && entry.connections.size >= connectionsMax) return "connections"
     const now = yield* Clock.currentTimeMillis
-    for (const [other, expires] of reservations) if (expires <= now) reservations.delete(other)
-    const missing = entries.size + reservations.size + (reservations.has(peer) ? 0 : 1) - maxPeers
-    if (missing > 0 && (yield* victims(peer, direction)).length < missing) return false
-    reservations.set(peer, now + reservationMillis)
-    return true
+    forgetExpired(now)
+    let candidates: ReadonlyArray<Entry> | undefined
+    for (const limit of limitsOf(connection, entry)) {
+      const need = missing(limit, entries.values(), reservedByOthers(peer))
+      if (need <= 0) continue
+      candidates ??= yield* victims(connection)
+      if (candidates.filter(limit.counts).length < need) return limit.name
+    }
+    if (entry === undefined) {
+      const network = countedNetworkOf(remoteAddress)
+      reservations.set(peer, {
+        isInbound: direction === "inbound",
+        networks: new Set(network === undefined ? [] : [network]),
+        expires: now + reservationMillis[direction]
+      })
+    }
+    return undefined
+  })
+
+  const accepts = Effect.fnUntraced(function*(remoteAddress: Multiaddr) {
+    const [limit] = limitsOf({ direction: "inbound", remoteAddress })
+    if (limit?.name !== "subnet") return true
+    forgetExpired(yield* Clock.currentTimeMillis)
+    if (missing(limit, entries.values(), reservedByOthers()) <= 0) return true
+    // It may be a peer for which a place is made, once it has said who it is.
+    for (const [peer, interest] of ranks) {
+      if (interestRank(interest) >= interestRank("wanted") && !entries.has(peer)) return true
+    }
+    return false
   })
 
   const best = (entry: Entry): Effect.Effect<ReadonlyArray<Connection>> =>
@@ -165,65 +223,86 @@ export const make = Effect.gen(function*() {
     departed.add(connection)
     const entry = entries.get(connection.peer)
     if (entry === undefined || !entry.connections.delete(connection.id)) {
+      // What it had reserved and did not come to use.
+      reservations.delete(connection.peer)
       const reason = dismissed.get(connection)
       return reason === undefined ? { kind: "unknown" } : { kind: "removed", reason }
     }
-    if (entry.connections.size > 0) return { kind: "other" }
+    if (entry.connections.size > 0) {
+      entry.networks = networksOf(entry)
+      return { kind: "other" }
+    }
     entries.delete(connection.peer)
     const { reason, remoteReason } = entry.expected ?? { reason: "lost", remoteReason: undefined }
     yield* close(entry, reason, remoteReason)
     return { kind: "last", reason, remoteReason }
   }, Effect.uninterruptible)
 
-  const idle: (entry: Entry) => Effect.Effect<void> = Effect.fnUntraced(function*(entry: Entry) {
-    let wait = idleMillis
+  const isExempt = (entry: Entry) => entry.holds + entry.attends > 0 || rankOf(entry.id) === "kept"
+
+  /** Closes who is idle, for ever. A peer's time is never brought forward, so that the first one's is the time of the next look. */
+  const closeIdle = Effect.gen(function*() {
     while (true) {
-      yield* Effect.sleep(wait)
+      yield* mayIdle.close
       const now = yield* Clock.currentTimeMillis
-      if (entry.holds + entry.attends > 0 || rankOf(entry.id) === "kept") {
-        wait = idleMillis
-      } else if ((yield* streams(entry)) > 0) {
-        // A stream that the library did not open, such as a relay's: nobody tells when it ends, so the timer starts over.
-        entry.idleSince = now
-        wait = idleMillis
-      } else {
-        wait = entry.idleSince + idleMillis - now
-        if (wait <= 0) break
+      let next = Number.POSITIVE_INFINITY
+      for (const entry of [...entries.values()]) {
+        if (isExempt(entry)) continue
+        if (entry.idleSince + idleMillis - now < toleranceMillis) {
+          const active = yield* streams(entry)
+          // Asking may have taken more than one step.
+          if (entries.get(entry.id) !== entry || isExempt(entry)) continue
+          if (active === 0) {
+            entries.delete(entry.id)
+            yield* Effect.forkIn(close(entry, "idle"), tableScope)
+            continue
+          }
+          // A stream that the library did not open, such as a relay's: nobody tells when it ends, so its time starts over.
+          entry.idleSince = now
+        }
+        next = Math.min(next, entry.idleSince + idleMillis)
       }
+      yield* next === Number.POSITIVE_INFINITY ? mayIdle.await : Effect.sleep(next - now)
     }
-    // The timer runs in the scope that removal closes, so removal is forked into the table's scope. A user may have come meanwhile.
-    const end: Effect.Effect<unknown> = Effect.suspend(() => {
-      if (entries.get(entry.id) !== entry) return Effect.void
-      return entry.holds + entry.attends > 0 ? Effect.forkIn(idle(entry), entry.scope) : remove(entry.id, "idle")
-    })
-    yield* Effect.forkIn(end, tableScope)
   })
 
   const admit = Effect.fnUntraced(function*(
     connection: Connection
   ): Effect.fn.Return<void, PeerLimitExceeded | PeerNotConnected> {
     const { peer } = connection
-    // The scan may take more than one step; the step below checks the size again.
-    const evictable = entries.has(peer) || entries.size < maxPeers ? [] : yield* victims(peer, connection.direction)
+    const isFull = limitsOf(connection, entries.get(peer)).some((limit) => missing(limit, entries.values()) > 0)
+    // The scan may take more than one step; the step below looks again.
+    const candidates = isFull ? yield* victims(connection) : []
     const now = yield* Clock.currentTimeMillis
     if (closed || barred.has(peer) || departed.has(connection) || !(yield* connection.isOpen)) {
       return yield* new PeerNotConnected({ peer }, unchecked)
     }
     let entry = entries.get(peer)
+    if (entry?.connections.has(connection.id) === true) return
+    const evicted = new Set<Entry>()
+    for (const limit of limitsOf(connection, entry)) {
+      while (missing(limit, remaining(evicted)) > 0) {
+        const victim = candidates.find((one) =>
+          entries.get(one.id) === one && one.holds === 0 && !evicted.has(one) && limit.counts(one)
+        )
+        if (victim === undefined) return yield* new PeerLimitExceeded({ peer, limit: limit.most, rule: limit.name })
+        evicted.add(victim)
+      }
+    }
+    for (const { id } of evicted) entries.delete(id)
+    // A slow goodbye to an evicted peer delays nobody.
+    for (const victim of evicted) yield* Effect.forkIn(close(victim, "evicted"), tableScope)
     if (entry !== undefined) {
       entry.connections.set(connection.id, connection)
+      entry.networks = networksOf(entry)
       return
-    }
-    let evicted: Entry | undefined
-    if (entries.size >= maxPeers) {
-      evicted = evictable.find((victim) => entries.get(victim.id) === victim && victim.holds === 0)
-      if (evicted === undefined) return yield* new PeerLimitExceeded({ peer, limit: maxPeers })
-      entries.delete(evicted.id)
     }
     entry = {
       id: peer,
       scope: Scope.makeUnsafe("parallel"),
       connections: new Map([[connection.id, connection]]),
+      isInbound: connection.direction === "inbound",
+      networks: new Set(),
       connectedAt: now,
       holds: 0,
       attends: 0,
@@ -232,12 +311,12 @@ export const make = Effect.gen(function*() {
       remote: undefined,
       expected: undefined
     }
+    entry.networks = networksOf(entry)
     entries.set(peer, entry)
     reservations.delete(peer)
+    yield* mayIdle.open
     yield* Scope.addFinalizer(entry.scope, closeAll(entry))
     yield* Metric.modify(NetworkMetrics.peers, 1)
-    // A slow goodbye to the evicted peer delays nobody.
-    if (evicted !== undefined) yield* Effect.forkIn(close(evicted, "evicted"), tableScope)
     yield* events.publish(
       new PeerConnected({
         peer,
@@ -246,7 +325,6 @@ export const make = Effect.gen(function*() {
         interest: rankOf(peer)
       }, unchecked)
     )
-    if (Number.isFinite(idleMillis)) yield* Effect.forkIn(idle(entry), entry.scope)
     for (const task of tasks) yield* task(entry)
     // It may have closed since it was asked; its `Closed` may have passed already.
     if (!(yield* connection.isOpen)) {
@@ -254,6 +332,10 @@ export const make = Effect.gen(function*() {
       return yield* new PeerNotConnected({ peer }, unchecked)
     }
   }, Effect.uninterruptible)
+
+  function* remaining(evicted: ReadonlySet<Entry>): Generator<Place> {
+    for (const entry of entries.values()) if (!evicted.has(entry)) yield entry
+  }
 
   // Bounded by the connections that one peer may have.
   const closeAll = (entry: Entry) =>
@@ -278,21 +360,25 @@ export const make = Effect.gen(function*() {
         return { entry, connection }
       }),
       ({ entry }) =>
-        Effect.map(Clock.currentTimeMillis, (now) => {
+        Effect.flatMap(Clock.currentTimeMillis, (now) => {
           entry[count]--
-          if (entry[count] < 0) throw new Error(`negative ${count} of ${peer}`)
-          if (entry.holds + entry.attends === 0) entry.idleSince = now
+          if (entry[count] < 0) return Effect.die(new Error(`negative ${count} of ${peer}`))
+          if (entry.holds + entry.attends > 0) return Effect.void
+          entry.idleSince = now
+          return mayIdle.open
         })
     )
 
   const rank = (peer: PeerId, interest: Interest) =>
-    Effect.map(Clock.currentTimeMillis, (now) => {
+    Effect.flatMap(Clock.currentTimeMillis, (now) => {
       const former = rankOf(peer)
       if (interest === "transient") ranks.delete(peer)
       else ranks.set(peer, interest)
-      // Exempt until now, so its idle time begins now.
       const entry = entries.get(peer)
-      if (entry !== undefined && former === "kept" && interest !== "kept") entry.idleSince = now
+      if (entry === undefined || former !== "kept" || interest === "kept") return Effect.void
+      // Exempt until now, so its idle time begins now.
+      entry.idleSince = now
+      return mayIdle.open
     })
 
   const update = (peer: PeerId, change: (entry: Entry) => void) =>
@@ -319,6 +405,8 @@ export const make = Effect.gen(function*() {
     yield* Effect.forEach([...entries.values()], task, { discard: true })
   })
 
+  if (Number.isFinite(idleMillis)) yield* Effect.forkScoped(closeIdle)
+
   yield* Effect.addFinalizer(() =>
     Effect.suspend(() => {
       closed = true
@@ -330,6 +418,7 @@ export const make = Effect.gen(function*() {
   )
 
   return PeerTable.of({
+    accepts,
     reserve,
     admit,
     release,
@@ -369,7 +458,26 @@ export const make = Effect.gen(function*() {
         return entry === undefined ? Effect.succeedNone : Effect.asSome(info(entry))
       }),
     peers: Effect.suspend(() => Effect.forEach([...entries.values()], info)),
-    size: Effect.sync(() => entries.size)
+    size: Effect.sync(() => entries.size),
+    slots: Effect.map(Clock.currentTimeMillis, (now) => {
+      forgetExpired(now)
+      const slots = {
+        limit: maxPeers,
+        used: entries.size,
+        inboundLimit: config.maxInboundPeers,
+        inbound: 0,
+        reserved: reservations.size,
+        kept: 0,
+        wanted: 0,
+        discovered: 0,
+        transient: 0
+      }
+      for (const entry of entries.values()) {
+        slots[rankOf(entry.id)]++
+        if (entry.isInbound) slots.inbound++
+      }
+      return slots
+    })
   })
 })
 
@@ -383,3 +491,17 @@ export const layer: Layer.Layer<PeerTable, never, NetworkConfig | NetworkEvents>
 const unchecked = { disableChecks: true }
 
 const isGoodbyeReason = Schema.is(GoodbyeReason)
+
+// A clock that stands at a fraction of a millisecond misses a sum of fractions by a rounding error.
+const toleranceMillis = 0.001
+
+const networksOf = (
+  { connections }: { readonly connections: ReadonlyMap<string, Connection> }
+): ReadonlySet<string> => {
+  const networks = new Set<string>()
+  for (const { remoteAddress } of connections.values()) {
+    const network = countedNetworkOf(remoteAddress)
+    if (network !== undefined) networks.add(network)
+  }
+  return networks
+}

@@ -26,8 +26,8 @@ import {
 } from "effect"
 import type { ConnectError } from "../schema/NetworkError.ts"
 import { Denied, DialedSelf, DialError, DialTimeout, PeerLimitExceeded, Refused } from "../schema/NetworkError.ts"
-import type { GoodbyeReason } from "../schema/NetworkEvent.ts"
-import { DialFailed, PeerDiscovered, ReconnectFailed, ReconnectScheduled } from "../schema/NetworkEvent.ts"
+import type { GoodbyeReason, RefusalReason } from "../schema/NetworkEvent.ts"
+import { DialFailed, PeerDiscovered, PeerRefused, ReconnectFailed, ReconnectScheduled } from "../schema/NetworkEvent.ts"
 import type { DialTarget, Interest, Multiaddr, PeerId, PeerInfo } from "../schema/Peer.ts"
 import { isMultiaddr, peerOf, showTarget, withoutPeer, withPeer } from "../schema/Peer.ts"
 import { ConnectionManager } from "../services/ConnectionManager.ts"
@@ -41,6 +41,7 @@ import { type KnownPeer, ReconnectPolicy } from "../services/ReconnectPolicy.ts"
 import type { Connection, GateRequest } from "../services/Transport.ts"
 import { Transport } from "../services/Transport.ts"
 import * as CodioProtocol from "./CodioProtocol.ts"
+import * as InboundLimits from "./InboundLimits.ts"
 
 /** Known peers that are kept in memory; of more, those without interest and not connected go, the longest unseen first. */
 const knownPeersMax = 4_096
@@ -117,7 +118,8 @@ export const make = Effect.gen(function*() {
   const dials = new Map<PeerId, Dial>()
   /** Places of dials whose peer is not known yet, with the interest it will have: the gate ranks the peer when it learns who it is. */
   const claims = new Map<Multiaddr, Claim>()
-  const refusals = new Map<PeerId, "full" | "blocked">()
+  const refusals = new Map<PeerId, RefusalReason>()
+  const limits = yield* InboundLimits.make
   const permits = yield* Semaphore.make(config.maxParallelDials)
   const dialFibers = yield* FiberSet.make<unknown, unknown>()
   const background = yield* FiberSet.make<unknown, unknown>()
@@ -221,6 +223,7 @@ export const make = Effect.gen(function*() {
     for (const peer of answered) {
       const refusal = refusals.get(peer)
       if (refusal === "full") return new PeerLimitExceeded({ peer, limit: config.maxPeers })
+      if (refusal === "subnet") return new PeerLimitExceeded({ peer, limit: config.maxPeersPerSubnet, rule: refusal })
       if (refusal === "blocked") return denied(error.target, "the peer is blocked by this node")
     }
     return error
@@ -720,7 +723,8 @@ export const make = Effect.gen(function*() {
     yield* changed(peer)
   })
 
-  const refuse = (peer: PeerId, reason: "full" | "blocked") => {
+  const refuse = Effect.fnUntraced(function*(request: GateRequest & { readonly stage: "peer" }, reason: RefusalReason) {
+    const { direction, peer, remoteAddress: address } = request
     refusals.delete(peer)
     refusals.set(peer, reason)
     if (refusals.size > knownPeersMax) {
@@ -729,25 +733,26 @@ export const make = Effect.gen(function*() {
         break
       }
     }
-    return Effect.as(Metric.update(Metric.withAttributes(NetworkMetrics.refusals, { reason }), 1), false)
-  }
+    yield* limits.count(reason)
+    yield* events.publish(new PeerRefused({ peer, address, direction, reason }, { disableChecks: true }))
+    return reason
+  })
 
   // Installed last, when the pump runs.
   yield* transport.gate(Effect.fnUntraced(function*(request: GateRequest) {
-    if (request.stage === "address") return true
+    if (request.stage === "address") return yield* limits.arrive(request)
     const { direction, peer: id } = request
     const peer = known.get(id)
-    if (peer !== undefined && peer.blocks > 0) return yield* refuse(id, "blocked")
+    if (peer !== undefined && peer.blocks > 0) return yield* refuse(request, "blocked")
     const claim = direction === "outbound" ? claims.get(withoutPeer(request.remoteAddress)) : undefined
     if (claim !== undefined) {
       claim.answered.add(id)
       if (peer === undefined || interestOf(peer) !== "kept") yield* table.rank(id, "wanted")
     }
-    if (yield* table.reserve(id, direction)) {
-      refusals.delete(id)
-      return true
-    }
-    return yield* refuse(id, "full")
+    const refusal = yield* table.reserve(request)
+    if (refusal !== undefined) return yield* refuse(request, refusal)
+    refusals.delete(id)
+    return true
   }))
 
   return ConnectionManager.of({ connect, keep, disconnect, block, goodbye })

@@ -96,14 +96,18 @@ export class DialError
   }
 }
 
-/** All `limit` places of the table are taken by peers that this one may not evict. */
+/** All `limit` places that `rule` has (`full` is `maxPeers`, the default) are taken by peers that this one may not evict. */
 export class PeerLimitExceeded extends Schema.TaggedError<PeerLimitExceeded>()("PeerLimitExceeded", {
   peer: PeerId,
-  limit: Schema.Int
+  limit: Schema.Int,
+  rule: Schema.optionalKey(Schema.Literals(["full", "inbound", "subnet"]))
 }) {
   readonly isRetryable = true
   override get message() {
-    return `no place for ${this.peer}: all ${this.limit} peers are taken; raise maxPeers or disconnect one`
+    const rule = this.rule ?? "full"
+    const option = rule === "full" ? "maxPeers" : rule === "inbound" ? "maxInboundPeers" : "maxPeersPerSubnet"
+    const whose = rule === "full" ? " peers" : rule === "inbound" ? " for peers that dial in" : " of its subnet"
+    return `no place for ${this.peer}: all ${this.limit}${whose} are taken; raise ${option} or disconnect one`
   }
 }
 

@@ -28,6 +28,26 @@ export type DisconnectReason = typeof DisconnectReason.Type
 export const GoodbyeReason = Schema.Literals(["idle", "evicted", "disconnect", "blocked", "shutdown"])
 export type GoodbyeReason = typeof GoodbyeReason.Type
 
+/**
+ * Why this node refused a connection.
+ *
+ * - `full`, `inbound`, `subnet`: `maxPeers`, `maxInboundPeers`, `maxPeersPerSubnet`, and nobody may be evicted for the peer.
+ * - `connections`: the peer has eight connections already.
+ * - `blocked`: the program blocks the peer. `shutdown`: the node is stopping.
+ * - `pending`, `rate`: too many handshakes at once, or connections from one host; the peer is not known yet.
+ */
+export const RefusalReason = Schema.Literals([
+  "full",
+  "inbound",
+  "subnet",
+  "connections",
+  "blocked",
+  "shutdown",
+  "pending",
+  "rate"
+])
+export type RefusalReason = typeof RefusalReason.Type
+
 /** A source told of a peer, for the first time or with an address that was not known. */
 export class PeerDiscovered extends Schema.TaggedClass<PeerDiscovered>()("PeerDiscovered", {
   peer: PeerId,
@@ -57,6 +77,17 @@ export class PeerDisconnected extends Schema.TaggedClass<PeerDisconnected>()("Pe
   reason: DisconnectReason,
   remoteReason: Schema.optionalKey(GoodbyeReason),
   connectionDuration: Schema.Duration
+}) {}
+
+/**
+ * This node refused a connection to or from a peer, which takes no place. What is refused before the handshake, by the address alone, is
+ * counted (`codio_refusals_total`) and not told.
+ */
+export class PeerRefused extends Schema.TaggedClass<PeerRefused>()("PeerRefused", {
+  peer: PeerId,
+  address: Multiaddr,
+  direction: Direction,
+  reason: RefusalReason
 }) {}
 
 /** A dial of this node failed, asked for by `connect`, by `keep` or by discovery. */
@@ -108,6 +139,7 @@ export const NetworkEvent = Schema.Union([
   PeerConnected,
   PeerIdentified,
   PeerDisconnected,
+  PeerRefused,
   DialFailed,
   ReconnectScheduled,
   ReconnectFailed,

@@ -59,6 +59,14 @@ export const isLoopback = (address: Multiaddr): boolean => {
   return host !== undefined && loopback.check(host, isIP(host) === 6 ? "ipv6" : "ipv4")
 }
 
+/** Whether the address is one that no stranger on the internet can have: loopback, link-local or private. */
+export const isLocal = (address: Multiaddr): boolean => {
+  const host = hostOf(address)
+  if (host === undefined) return false
+  const family = isIP(host) === 6 ? "ipv6" : "ipv4"
+  return loopback.check(host, family) || local.check(host, family)
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------

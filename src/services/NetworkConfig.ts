@@ -15,10 +15,22 @@ export interface NetworkConfigValues {
   readonly announceAddresses: ReadonlyArray<Multiaddr>
   /** How many peers may be connected, in both directions together: never exceeded. Defaults to 50. */
   readonly maxPeers: number
+  /** How many of them may be peers that dialled this node: never exceeded. Defaults to `maxPeers`, which is no limit of its own. */
+  readonly maxInboundPeers: number
+  /**
+   * How many of them may have their address in one subnet, /24 of IPv4 or /56 of IPv6: never exceeded, so that whoever owns a network cannot
+   * surround this node. Loopback, link-local and private addresses are not counted, since a local network is one subnet; nor are relayed
+   * connections, which have the address of the relay. Defaults to `maxPeers`, which is no limit of its own.
+   */
+  readonly maxPeersPerSubnet: number
   /** Discovered peers are dialled while fewer than this are connected. Defaults to a quarter of `maxPeers`. */
   readonly minPeers: number
-  /** Inbound handshakes in flight. Defaults to 64. */
+  /** Inbound handshakes in flight, of which one host may have half. Defaults to 64. */
   readonly maxPendingInbound: number
+  /** Inbound connections a second that one host (an IPv4 address, or a /64 of IPv6) may open for long. Defaults to 50. */
+  readonly inboundRate: number
+  /** Inbound connections that one host may open at once after a pause. Defaults to 400. */
+  readonly inboundBurst: number
   /** Dials in flight. Defaults to 16. */
   readonly maxParallelDials: number
   /** Whether peers on the local network are found by multicast. Defaults to true. */
@@ -56,8 +68,12 @@ export interface NetworkConfigInput {
   readonly listenAddresses?: ReadonlyArray<string> | undefined
   readonly announceAddresses?: ReadonlyArray<string> | undefined
   readonly maxPeers?: number | undefined
+  readonly maxInboundPeers?: number | undefined
+  readonly maxPeersPerSubnet?: number | undefined
   readonly minPeers?: number | undefined
   readonly maxPendingInbound?: number | undefined
+  readonly inboundRate?: number | undefined
+  readonly inboundBurst?: number | undefined
   readonly maxParallelDials?: number | undefined
   readonly enableMdns?: boolean | undefined
   readonly enableRelay?: boolean | undefined
@@ -93,8 +109,12 @@ export class NetworkConfig
         listenAddresses: options.listenAddresses ?? [`/ip4/0.0.0.0/tcp/${listenPort}` as Multiaddr],
         announceAddresses: options.announceAddresses ?? [],
         maxPeers,
+        maxInboundPeers: Math.min(maxPeers, options.maxInboundPeers ?? maxPeers),
+        maxPeersPerSubnet: Math.min(maxPeers, options.maxPeersPerSubnet ?? maxPeers),
         minPeers: Math.min(maxPeers, options.minPeers ?? Math.ceil(maxPeers / 4)),
         maxPendingInbound: options.maxPendingInbound ?? 64,
+        inboundRate: options.inboundRate ?? 50,
+        inboundBurst: options.inboundBurst ?? 400,
         maxParallelDials: options.maxParallelDials ?? 16,
         enableMdns: options.enableMdns ?? true,
         enableRelay: options.enableRelay ?? true,

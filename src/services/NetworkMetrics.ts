@@ -9,7 +9,7 @@ export const peers = Metric.gauge("codio_peers", { description: "Connected peers
 /** Dials, by `outcome`: `connected`, or the reason of the failure. */
 export const dials = Metric.counter("codio_dials_total", { description: "Dials", incremental: true })
 
-/** Connections refused by the gate, by `reason`: `full` or `blocked`. */
+/** Connections refused by the gate, by `reason`: a `RefusalReason`. */
 export const refusals = Metric.counter("codio_refusals_total", {
   description: "Refused connections",
   incremental: true

@@ -11,8 +11,8 @@
 import type { Duration, Effect, Option, Scope } from "effect"
 import { Context } from "effect"
 import type { PeerLimitExceeded, PeerNotConnected } from "../schema/NetworkError.ts"
-import type { DisconnectReason, GoodbyeReason } from "../schema/NetworkEvent.ts"
-import type { Direction, Interest, PeerId, PeerInfo, RemoteIdentity } from "../schema/Peer.ts"
+import type { DisconnectReason, GoodbyeReason, RefusalReason } from "../schema/NetworkEvent.ts"
+import type { Interest, Multiaddr, PeerId, PeerInfo, RemoteIdentity } from "../schema/Peer.ts"
 import type { Connection } from "./Transport.ts"
 
 /**
@@ -30,17 +30,37 @@ export interface Released {
   readonly remoteReason?: GoodbyeReason | undefined
 }
 
+/**
+ * The places of the table: how many there are, and how many are in use, in all, by direction and by interest.
+ */
+export interface Slots extends Readonly<Record<Interest, number>> {
+  readonly limit: number
+  readonly used: number
+  readonly inboundLimit: number
+  /** Of those in use, peers that dialled this node. */
+  readonly inbound: number
+  /** Promised by the gate, to connections that are not admitted yet. */
+  readonly reserved: number
+}
+
 export class PeerTable extends Context.Service<PeerTable, {
   /**
-   * The gate's last question: is there a place for the peer, or one to evict? A yes holds it until `admit`, 1 s at most. Refusing later,
-   * in `admit`, would come after identify was answered, and the dialler would count this node as a peer. Never suspends. An inbound
-   * stranger evicts nobody, a dial of the DHT's own only transient peers without streams.
+   * The gate's first question, before any cryptography: may somebody from the address have a place? Only `maxPeersPerSubnet` knows by the
+   * address alone, and it waits for the handshake while a peer that is wanted or kept is missing. Never suspends.
    */
-  readonly reserve: (peer: PeerId, direction: Direction) => Effect.Effect<boolean>
+  readonly accepts: (remoteAddress: Multiaddr) => Effect.Effect<boolean>
+  /**
+   * The gate's last question: is there a place for the peer, or one to evict by `EvictionPolicy`? Answers with the reason of the refusal;
+   * no answer holds the place until `admit`, 1 s at most, 3 s for a dial of this node, or until the connection is released. Refusing later,
+   * in `admit`, would come after identify was answered, and the dialler would count this node as a peer. Never suspends.
+   */
+  readonly reserve: (
+    connection: Pick<Connection, "peer" | "direction" | "remoteAddress">
+  ) => Effect.Effect<RefusalReason | undefined>
   /**
    * Adds a connection and, for a new peer, takes one of `maxPeers` places for as long as the peer's scope lives.
    *
-   * The authority on `maxPeers`. Safe to call twice for one connection. Fails with `PeerLimitExceeded` when the table is full and nobody
+   * The authority on the limits. Safe to call twice for one connection. Fails with `PeerLimitExceeded` when the table is full and nobody
    * may be evicted, and with `PeerNotConnected` when the connection closed before it was admitted; closing it is the caller's task.
    */
   readonly admit: (connection: Connection) => Effect.Effect<void, PeerLimitExceeded | PeerNotConnected>
@@ -77,4 +97,6 @@ export class PeerTable extends Context.Service<PeerTable, {
   readonly get: (peer: PeerId) => Effect.Effect<Option.Option<PeerInfo>>
   readonly peers: Effect.Effect<ReadonlyArray<PeerInfo>>
   readonly size: Effect.Effect<number>
+  /** Places in use, as of now. */
+  readonly slots: Effect.Effect<Slots>
 }>()("codio-network/services/PeerTable") {}

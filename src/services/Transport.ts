@@ -7,6 +7,7 @@
 import type { Duration, Effect, Option, Queue, Scope, Stream } from "effect"
 import { Context } from "effect"
 import type { DialError, PingError, ProtocolError, StreamError } from "../schema/NetworkError.ts"
+import type { RefusalReason } from "../schema/NetworkEvent.ts"
 import type { DialTarget, Direction, Multiaddr, Path, PeerId, ProtocolId, RemoteIdentity } from "../schema/Peer.ts"
 
 /**
@@ -14,13 +15,20 @@ import type { DialTarget, Direction, Multiaddr, Path, PeerId, ProtocolId, Remote
  * the last step before it exists (`stage: "peer"`).
  */
 export type GateRequest =
-  | { readonly stage: "address"; readonly direction: "inbound"; readonly remoteAddress: Multiaddr }
+  | {
+    readonly stage: "address"
+    readonly direction: "inbound"
+    readonly remoteAddress: Multiaddr
+    /** Where the other inbound connections come from that are between the two stages now. */
+    readonly pending: ReadonlyArray<Multiaddr>
+  }
   | { readonly stage: "peer"; readonly direction: Direction; readonly peer: PeerId; readonly remoteAddress: Multiaddr }
 
 /**
- * Answers whether a connection may be. It is run synchronously, so it must not suspend.
+ * Answers whether a connection may be. It is run synchronously, so it must not suspend. A reason in place of `false` refuses as well, and
+ * is told to the remote where the handshake is over.
  */
-export type GateRule = (request: GateRequest) => Effect.Effect<boolean>
+export type GateRule = (request: GateRequest) => Effect.Effect<boolean | RefusalReason>
 
 /**
  * One connection to a peer. The same object is given by `dial`, by `events` and by a handler's stream.

@@ -24,6 +24,7 @@ import {
 } from "effect"
 import { protocolVersion } from "../schema/Agent.ts"
 import type { DialReason, StreamReason } from "../schema/NetworkError.ts"
+import type { RefusalReason } from "../schema/NetworkEvent.ts"
 import {
   Denied,
   DialedSelf,
@@ -76,7 +77,9 @@ export const make = Effect.fnUntraced(function*(name: string) {
   const connections = new Set<LiveConnection>()
   const handlers = new Map<string, (stream: LiveStream) => void>()
   const knownAddresses = new Map<PeerId, ReadonlyArray<Multiaddr>>()
-  let ask: ((request: GateRequest) => boolean) | undefined
+  const clock = yield* Clock.Clock
+  const pending = new Map<LineEnd, { readonly from: Multiaddr; readonly since: number }>()
+  let ask: ((request: GateRequest) => boolean | RefusalReason) | undefined
   let isStopped = false
 
   const identity = (): RemoteIdentity => ({
@@ -102,11 +105,21 @@ export const make = Effect.fnUntraced(function*(name: string) {
   }
 
   const accept = (end: LineEnd, from: Multiaddr) => {
-    if (ask?.({ stage: "address", direction: "inbound", remoteAddress: from }) !== true) {
+    const now = clock.currentTimeMillisUnsafe()
+    for (const [other, { since }] of pending) {
+      if (now - since < handshakeMillis) continue
+      pending.delete(other)
+      other.hangUp("the handshake took too long")
+    }
+    const coming = Array.from(pending.values(), (one) => one.from)
+    if (ask?.({ stage: "address", direction: "inbound", remoteAddress: from, pending: coming }) !== true) {
       return end.hangUp("the connection was closed during the handshake")
     }
+    pending.set(end, { from, since: now })
+    end.onHangUp = () => pending.delete(end)
     end.onMessage = (message) => {
       if (message._tag !== "Finish") return
+      pending.delete(end)
       const { identity: remote, peer } = message
       if (ask?.({ stage: "peer", direction: "inbound", peer, remoteAddress: from }) !== true) {
         return end.hangUp("refused")
@@ -134,7 +147,7 @@ export const make = Effect.fnUntraced(function*(name: string) {
           const { peer } = message
           if (expected !== undefined && peer !== expected) return fail(new UnexpectedPeer({ expected }))
           if (peer === localPeer) return fail(new DialedSelf())
-          if (ask?.({ stage: "peer", direction: "outbound", peer, remoteAddress: to }) === false) {
+          if (ask !== undefined && ask({ stage: "peer", direction: "outbound", peer, remoteAddress: to }) !== true) {
             return fail(new Denied({ detail: `this node does not let ${peer} in` }))
           }
           const live = establish(end, peer, "outbound", to)
@@ -290,6 +303,7 @@ export const layer = (name: string): Layer.Layer<Transport, never, SimNetwork> =
 // ---------------------------------------------------------------------------------------------------------------------
 
 const stopped = new Denied({ detail: "this node has stopped" })
+const handshakeMillis = 10_000
 const identifyTimeout = Duration.seconds(2)
 const lingerTimeout = Duration.seconds(10)
 const windowBytes = 256 * 1024

@@ -166,6 +166,7 @@ describe("codio start", () => {
           place,
           "--max-peers=10"
         ],
+        ...["--max-inbound-peers", "8", "--max-peers-per-subnet", "7", "--inbound-rate", "30", "--inbound-burst", "90"],
         ...["--min-peers", "2", "--max-pending-inbound", "3", "--max-parallel-dials", "4", "--no-mdns", "--no-relay"],
         ...[
           "--relay-peer",
@@ -191,8 +192,12 @@ describe("codio start", () => {
         listenAddresses: ["/ip4/127.0.0.1/tcp/0"],
         announceAddresses: [place],
         maxPeers: 10,
+        maxInboundPeers: 8,
+        maxPeersPerSubnet: 7,
         minPeers: 2,
         maxPendingInbound: 3,
+        inboundRate: 30,
+        inboundBurst: 90,
         maxParallelDials: 4,
         enableMdns: false,
         enableRelay: false,

@@ -3,6 +3,7 @@ import { Effect, Exit, Fiber, Layer, Schema, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as ScopedPeerTable from "../../src/layers/ScopedPeerTable.ts"
 import type { NetworkEvent } from "../../src/schema/NetworkEvent.ts"
+import type { Direction, PeerId } from "../../src/schema/Peer.ts"
 import { NetworkConfig, type NetworkConfigInput } from "../../src/services/NetworkConfig.ts"
 import { NetworkEvents } from "../../src/services/NetworkEvents.ts"
 import { PeerTable } from "../../src/services/PeerTable.ts"
@@ -17,6 +18,13 @@ const [alice, bob, carol, dave] = ["alice", "bob", "carol", "dave"].map(FakeConn
 
 const table = (config: NetworkConfigInput = {}) =>
   ScopedPeerTable.layer.pipe(Layer.provideMerge(NetworkEvents.layer), Layer.provide(NetworkConfig.layer(config)))
+
+/** Whether the gate's last question is answered with yes. */
+const reserved = (peers: PeerTable["Service"], peer: PeerId, direction: Direction) =>
+  Effect.map(
+    peers.reserve(FakeConnection.make(peer, { inbound: direction === "inbound" })),
+    (reason) => reason === undefined
+  )
 
 /** Everything published from here on, read when the table is done. */
 const recorded = Effect.gen(function*() {
@@ -74,10 +82,10 @@ describe("ScopedPeerTable", () => {
       const peers = yield* PeerTable
       for (let i = 1; i <= 50; i++) {
         const id = FakeConnection.peerId(`stranger ${i}`)
-        assert.isTrue(yield* peers.reserve(id, "inbound"), `${i}`)
+        assert.isTrue(yield* reserved(peers, id, "inbound"), `${i}`)
         yield* peers.admit(FakeConnection.make(id, { inbound: true }))
       }
-      assert.isFalse(yield* peers.reserve(alice, "inbound"))
+      assert.isFalse(yield* reserved(peers, alice, "inbound"))
       const error = yield* Effect.flip(peers.admit(FakeConnection.make(alice, { inbound: true })))
       assert.strictEqual(error._tag, "PeerLimitExceeded")
       assert.strictEqual(yield* peers.size, 50)
@@ -86,12 +94,12 @@ describe("ScopedPeerTable", () => {
   it.effect("holds a reserved place for one second", () =>
     Effect.gen(function*() {
       const peers = yield* PeerTable
-      assert.isTrue(yield* peers.reserve(alice, "inbound"))
-      assert.isFalse(yield* peers.reserve(bob, "inbound"))
+      assert.isTrue(yield* reserved(peers, alice, "inbound"))
+      assert.isFalse(yield* reserved(peers, bob, "inbound"))
       yield* TestClock.adjust("999 millis")
-      assert.isFalse(yield* peers.reserve(bob, "inbound"))
+      assert.isFalse(yield* reserved(peers, bob, "inbound"))
       yield* TestClock.adjust("1 millis")
-      assert.isTrue(yield* peers.reserve(bob, "inbound"))
+      assert.isTrue(yield* reserved(peers, bob, "inbound"))
     }).pipe(Effect.provide(table({ maxPeers: 1 }))))
 
   it.effect("evicts the longest idle peer of the lowest interest for a wanted one", () =>
@@ -106,7 +114,7 @@ describe("ScopedPeerTable", () => {
       yield* TestClock.adjust("1 second")
       yield* peers.admit(FakeConnection.make(carol))
       yield* peers.rank(dave, "wanted")
-      assert.isTrue(yield* peers.reserve(dave, "outbound"))
+      assert.isTrue(yield* reserved(peers, dave, "outbound"))
       yield* peers.admit(FakeConnection.make(dave))
       yield* TestClock.adjust(0)
       assert.sameMembers((yield* peers.peers).map((peer) => peer.id), [alice, carol, dave])
@@ -122,11 +130,11 @@ describe("ScopedPeerTable", () => {
       yield* peers.rank(bob, "kept")
       const held = yield* Scope.make()
       yield* Scope.provide(peers.hold(alice), held)
-      assert.isFalse(yield* peers.reserve(bob, "outbound"))
+      assert.isFalse(yield* reserved(peers, bob, "outbound"))
       assert.strictEqual((yield* Effect.flip(peers.admit(FakeConnection.make(bob))))._tag, "PeerLimitExceeded")
       yield* Scope.close(held, Exit.void)
       yield* peers.attend(alice)
-      assert.isTrue(yield* peers.reserve(bob, "outbound"))
+      assert.isTrue(yield* reserved(peers, bob, "outbound"))
       yield* peers.admit(FakeConnection.make(bob))
       assert.deepStrictEqual((yield* peers.peers).map((peer) => peer.id), [bob])
     }).pipe(Effect.scoped, Effect.provide(table({ maxPeers: 1 }))))
@@ -137,10 +145,10 @@ describe("ScopedPeerTable", () => {
       const busy = FakeConnection.make(alice)
       busy.state.activeStreams = 1
       yield* peers.admit(busy)
-      assert.isFalse(yield* peers.reserve(bob, "outbound"))
+      assert.isFalse(yield* reserved(peers, bob, "outbound"))
       busy.state.activeStreams = 0
-      assert.isTrue(yield* peers.reserve(bob, "outbound"))
-      assert.isFalse(yield* peers.reserve(carol, "inbound"))
+      assert.isTrue(yield* reserved(peers, bob, "outbound"))
+      assert.isFalse(yield* reserved(peers, carol, "inbound"))
     }).pipe(Effect.provide(table({ maxPeers: 1 }))))
 
   it.effect("closes a peer after the idle timeout and not before", () =>
@@ -249,19 +257,105 @@ describe("ScopedPeerTable", () => {
       for (const connection of connections) yield* peers.admit(connection)
       yield* Scope.close(scope, Exit.void)
       assert.deepStrictEqual(connections.map((connection) => connection.state.open), [false, false])
-      assert.isFalse(yield* peers.reserve(carol, "inbound"))
+      assert.isFalse(yield* reserved(peers, carol, "inbound"))
       assert.strictEqual((yield* Effect.flip(peers.admit(FakeConnection.make(carol))))._tag, "PeerNotConnected")
     }))
 
-  // One step of a random life of the table: who, and what happens to it.
+  it.effect("gives inbound peers maxInboundPeers places, and the rest to those that it dials", () =>
+    Effect.gen(function*() {
+      const peers = yield* PeerTable
+      const inbound = (id: PeerId) => FakeConnection.make(id, { inbound: true })
+      yield* peers.admit(inbound(alice))
+      yield* peers.admit(inbound(bob))
+      assert.strictEqual(yield* peers.reserve(inbound(carol)), "inbound")
+      const error = yield* Effect.flip(peers.admit(inbound(carol)))
+      assert.deepStrictEqual(error._tag === "PeerLimitExceeded" && [error.limit, error.rule], [2, "inbound"])
+      // Another connection of a peer takes no place, whoever dialled it.
+      assert.isUndefined(yield* peers.reserve(inbound(alice)))
+      assert.isTrue(yield* reserved(peers, carol, "outbound"))
+      yield* peers.admit(FakeConnection.make(carol))
+      // One that is wanted evicts an inbound peer, not the idlest one.
+      yield* TestClock.adjust("1 second")
+      yield* peers.attend(alice)
+      yield* peers.rank(dave, "wanted")
+      assert.isUndefined(yield* peers.reserve(inbound(dave)))
+      yield* peers.admit(inbound(dave))
+      assert.sameMembers((yield* peers.peers).map((peer) => peer.id), [alice, carol, dave])
+      const { inbound: used, inboundLimit, limit, transient, wanted } = yield* peers.slots
+      assert.deepStrictEqual([used, inboundLimit, limit, transient, wanted], [2, 2, 50, 2, 1])
+    }).pipe(Effect.scoped, Effect.provide(table({ maxInboundPeers: 2 }))))
+
+  it.effect("gives the peers of one network maxPeersPerSubnet places, on both sides of the boundary", () =>
+    Effect.gen(function*() {
+      const peers = yield* PeerTable
+      const from = (id: PeerId, address: string, inbound = true) => FakeConnection.make(id, { inbound, address })
+      yield* peers.admit(from(alice, "/ip4/203.0.113.1/tcp/1"))
+      assert.isUndefined(yield* peers.reserve(from(bob, "/ip4/203.0.113.2/tcp/1")))
+      // A place that is reserved counts.
+      assert.strictEqual(yield* peers.reserve(from(carol, "/ip4/203.0.113.3/tcp/1")), "subnet")
+      yield* peers.admit(from(bob, "/ip4/203.0.113.2/tcp/1"))
+      const error = yield* Effect.flip(peers.admit(from(carol, "/ip4/203.0.113.3/tcp/1")))
+      assert.deepStrictEqual(error._tag === "PeerLimitExceeded" && [error.limit, error.rule], [2, "subnet"])
+      // From the network next to it, and for one that is wanted.
+      yield* peers.admit(from(carol, "/ip4/203.0.114.3/tcp/1"))
+      yield* peers.rank(dave, "wanted")
+      yield* peers.admit(from(dave, "/ip4/203.0.113.4/tcp/1", false))
+      assert.sameMembers((yield* peers.peers).map((peer) => peer.id), [bob, carol, dave])
+      // A second connection of a peer must not bring a third peer into the network.
+      const second = from(carol, "/ip4/203.0.113.5/tcp/1")
+      assert.strictEqual(yield* peers.reserve(second), "subnet")
+      assert.strictEqual((yield* Effect.flip(peers.admit(second)))._tag, "PeerLimitExceeded")
+    }).pipe(Effect.provide(table({ maxPeersPerSubnet: 2 }))))
+
+  it.effect("counts no network for private addresses and for relayed connections", () =>
+    Effect.gen(function*() {
+      const peers = yield* PeerTable
+      const relayed = `/ip4/203.0.113.1/tcp/1/p2p/${dave}/p2p-circuit`
+      for (const place of ["/ip4/127.0.0.1/tcp/1", "/ip4/192.168.1.1/tcp/1", "/ip6/fe80::1/tcp/1", relayed]) {
+        for (const name of ["one", "two"]) {
+          const connection = FakeConnection.make(FakeConnection.peerId(`${name} at ${place}`), {
+            inbound: true,
+            address: place
+          })
+          assert.isUndefined(yield* peers.reserve(connection))
+          yield* peers.admit(connection)
+        }
+      }
+      assert.strictEqual(yield* peers.size, 8)
+    }).pipe(Effect.provide(table({ maxPeersPerSubnet: 1 }))))
+
+  it.effect("keeps the place of a dial until it is identified, and gives it back when the dial closes", () =>
+    Effect.gen(function*() {
+      const peers = yield* PeerTable
+      const dial = FakeConnection.make(alice)
+      assert.isUndefined(yield* peers.reserve(dial))
+      yield* TestClock.adjust("2999 millis")
+      assert.isFalse(yield* reserved(peers, bob, "inbound"))
+      yield* TestClock.adjust("1 millis")
+      assert.isTrue(yield* reserved(peers, bob, "inbound"))
+      yield* TestClock.adjust("1 second")
+      assert.isUndefined(yield* peers.reserve(dial))
+      assert.strictEqual((yield* peers.slots).reserved, 1)
+      yield* peers.release(dial)
+      assert.isTrue(yield* reserved(peers, bob, "inbound"))
+    }).pipe(Effect.provide(table({ maxPeers: 1 }))))
+
+  // One step of a random life of the table: who, from where, and what happens to it.
   const Step = Schema.Struct({
     peer: Schema.Literals(["a", "b", "c", "d", "e", "f"]),
-    act: Schema.Literals(["connect", "accept", "lose", "remove", "want", "keep", "forget", "hold", "drop", "wait"])
+    network: Schema.Literals(["203.0.113", "198.51.100", "192.168.0"]),
+    roll: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 29 }))
   })
+  const acts = [
+    ...["ask", "ask", "ask", "ask in", "ask in", "ask in", "ask in", "admit", "admit", "admit", "admit", "admit"],
+    ...["admit all", "admit all", "lose", "lose", "remove", "want", "want", "keep", "forget", "hold", "hold", "hold"],
+    ...["drop", "attend", "rest", "wait", "settle", "settle"]
+  ]
+  const names = ["a", "b", "c", "d", "e", "f"] as const
 
   it.effect.prop(
-    "is never over the limit and releases every admitted peer once",
-    { steps: Schema.Array(Step) },
+    "is never over a limit and releases every admitted peer once, whatever happens in the middle of what",
+    { steps: Schema.Array(Step).check(Schema.isMinLength(40)) },
     ({ steps }) =>
       Effect.gen(function*() {
         const { stream } = yield* NetworkEvents
@@ -272,62 +366,119 @@ describe("ScopedPeerTable", () => {
             if (event._tag === "PeerDisconnected") balance.set(event.peer, (balance.get(event.peer) ?? 0) - 1)
           })).pipe(Effect.forkChild({ startImmediately: true }))
         const peers = yield* PeerTable
-        const open = new Map<string, FakeConnection.FakeConnection>()
-        const holds = new Map<string, Scope.Closeable>()
-        for (const { act, peer: name } of steps) {
-          const peer = FakeConnection.peerId(name)
-          const connection = open.get(name)
-          switch (act) {
-            case "connect":
-            case "accept": {
-              const made = FakeConnection.make(peer, { inbound: act === "accept" })
-              if (yield* peers.reserve(peer, made.direction)) {
-                if (Exit.isSuccess(yield* Effect.exit(peers.admit(made)))) open.set(name, made)
-              }
-              break
-            }
-            case "lose":
-              if (connection !== undefined) {
-                connection.state.open = false
-                yield* peers.release(connection)
-              }
-              break
-            case "remove":
-              yield* peers.remove(peer, "disconnect")
-              break
-            case "want":
-              yield* peers.rank(peer, "wanted")
-              break
-            case "keep":
-              yield* peers.rank(peer, "kept")
-              break
-            case "forget":
-              yield* peers.rank(peer, "transient")
-              break
-            case "hold":
-              if (!holds.has(name)) {
-                const scope = yield* Scope.make()
-                if (Exit.isSuccess(yield* Effect.exit(Scope.provide(peers.hold(peer), scope)))) holds.set(name, scope)
-              }
-              break
-            case "drop": {
-              const scope = holds.get(name)
-              if (scope !== undefined) yield* Scope.close(scope, Exit.void)
-              holds.delete(name)
-              break
-            }
-            case "wait":
-              yield* TestClock.adjust("2 minutes")
-              break
-          }
-          yield* TestClock.adjust(0)
+        // How often the scope of a peer is open.
+        const scopes = new Map<string, number>()
+        const count = (peer: string, change: number) =>
+          Effect.sync(() => scopes.set(peer, (scopes.get(peer) ?? 0) + change))
+        yield* peers.eachPeer((peer) =>
+          Effect.acquireUseRelease(count(peer, 1), () => Effect.never, () => count(peer, -1))
+        )
+
+        const asked: Array<FakeConnection.FakeConnection> = []
+        const admitted: Array<FakeConnection.FakeConnection> = []
+        const users = new Map<string, Scope.Closeable>()
+        const use = Effect.fnUntraced(function*(key: string, user: Effect.Effect<unknown, unknown, Scope.Scope>) {
+          if (users.has(key)) return
+          const scope = yield* Scope.make()
+          users.set(key, scope)
+          yield* Effect.exit(Scope.provide(user, scope))
+        })
+        const leave = (key: string) =>
+          Effect.suspend(() => {
+            const scope = users.get(key)
+            users.delete(key)
+            return scope === undefined ? Effect.void : Scope.close(scope, Exit.void)
+          })
+        const admit = (connection: FakeConnection.FakeConnection) =>
+          Effect.flatMap(Effect.exit(peers.admit(connection)), (exit) =>
+            Exit.isSuccess(exit) ? Effect.sync(() => admitted.push(connection)) : connection.close)
+
+        const check = Effect.gen(function*() {
           const all = yield* peers.peers
-          assert.isAtMost(all.length, 3)
-          for (const id of ["a", "b", "c", "d", "e", "f"].map(FakeConnection.peerId)) {
-            assert.strictEqual(balance.get(id) ?? 0, all.some((info) => info.id === id) ? 1 : 0)
+          const slots = yield* peers.slots
+          assert.isAtMost(all.length, 4)
+          assert.deepStrictEqual([slots.used, slots.kept + slots.wanted + slots.discovered + slots.transient], [
+            all.length,
+            all.length
+          ])
+          assert.isAtMost(slots.inbound, 2)
+          for (const network of ["203.0.113", "198.51.100"]) {
+            const there = all.filter((info) =>
+              info.addresses.some((address) => address.includes(network))
+            )
+            assert.isAtMost(there.length, 2)
           }
+          return all
+        })
+
+        for (const { network, peer: name, roll } of steps) {
+          const act = acts[roll]!
+          const peer = FakeConnection.peerId(name)
+          const address = `/ip4/${network}.${names.indexOf(name)}/tcp/1`
+          const held: Array<PeerId> = []
+          for (const one of names) {
+            if (!users.has(`hold ${one}`)) continue
+            // A hold ends with the peer; of one that comes back it is none.
+            if (yield* peers.has(FakeConnection.peerId(one))) held.push(FakeConnection.peerId(one))
+            else yield* leave(`hold ${one}`)
+          }
+          // Each is left to itself, in the middle of those before it.
+          const work: Effect.Effect<unknown> = Effect.gen(function*() {
+            switch (act) {
+              case "ask":
+              case "ask in": {
+                const made = FakeConnection.make(peer, { inbound: act === "ask in", address })
+                if ((yield* peers.reserve(made)) === undefined) asked.push(made)
+                return
+              }
+              case "admit": {
+                const made = asked.shift()
+                return made === undefined ? undefined : yield* admit(made)
+              }
+              case "admit all":
+                return yield* Effect.forEach(asked.splice(0), admit, { concurrency: "unbounded", discard: true })
+              case "lose": {
+                const lost = admitted.shift()
+                if (lost === undefined) return
+                lost.state.open = false
+                return yield* peers.release(lost)
+              }
+              case "remove":
+                return yield* peers.remove(peer, "disconnect")
+              case "want":
+                return yield* peers.rank(peer, "wanted")
+              case "keep":
+                return yield* peers.rank(peer, "kept")
+              case "forget":
+                return yield* peers.rank(peer, "transient")
+              case "hold":
+                return yield* use(`hold ${name}`, peers.hold(peer))
+              case "drop":
+                return yield* leave(`hold ${name}`)
+              case "attend":
+                return yield* use(`attend ${name}`, peers.attend(peer))
+              case "rest":
+                return yield* leave(`attend ${name}`)
+            }
+          })
+          yield* Effect.forkChild(work, { startImmediately: true })
+          if (act === "wait") yield* TestClock.adjust("2 minutes")
+          if (act === "settle") yield* TestClock.adjust(0)
+          yield* check
+          if (!act.startsWith("admit")) continue
+          for (const one of held) assert.isTrue(yield* peers.has(one), "a held peer was evicted")
+        }
+        yield* TestClock.adjust(0)
+        const all = yield* check
+        for (const id of names.map(FakeConnection.peerId)) {
+          const expected = all.some((info) => info.id === id) ? 1 : 0
+          assert.strictEqual(balance.get(id) ?? 0, expected)
+          assert.strictEqual(scopes.get(id) ?? 0, expected)
         }
         yield* Fiber.interrupt(observer)
-      }).pipe(Effect.provide(table({ maxPeers: 3 }), { local: true }))
+      }).pipe(
+        Effect.scoped,
+        Effect.provide(table({ maxPeers: 4, maxInboundPeers: 2, maxPeersPerSubnet: 2 }), { local: true })
+      )
   )
 })

@@ -23,6 +23,7 @@ const events: ReadonlyArray<NetworkEvent.NetworkEvent> = [
     connectionDuration: Duration.millis(1_500)
   }),
   new NetworkEvent.PeerDisconnected({ peer, reason: "lost", connectionDuration: Duration.zero }),
+  new NetworkEvent.PeerRefused({ peer, address, direction: "inbound", reason: "full" }),
   new NetworkEvent.DialFailed({ target: address, reason: "Refused", message: "dial failed" }),
   new NetworkEvent.ReconnectScheduled({ peer, attempt: 2, delay: Duration.seconds(2) }),
   new NetworkEvent.ReconnectFailed({ peer, attempts: 8 }),

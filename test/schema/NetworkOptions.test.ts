@@ -94,8 +94,12 @@ describe("NetworkOptions", () => {
       const ranges = {
         listenPort: [0, 65_535],
         maxPeers: [1, 10_000],
+        maxInboundPeers: [0, 10_000],
+        maxPeersPerSubnet: [1, 10_000],
         minPeers: [0, 10_000],
         maxPendingInbound: [1, 10_000],
+        inboundRate: [1, 100_000],
+        inboundBurst: [1, 100_000],
         maxParallelDials: [1, 1_000],
         kadReplicationFactor: [1, 100],
         eventBuffer: [1, 1_000_000]

@@ -16,8 +16,12 @@ describe("NetworkConfig", () => {
         listenAddresses: ["/ip4/0.0.0.0/tcp/0"],
         announceAddresses: [],
         maxPeers: 50,
+        maxInboundPeers: 50,
+        maxPeersPerSubnet: 50,
         minPeers: 13,
         maxPendingInbound: 64,
+        inboundRate: 50,
+        inboundBurst: 400,
         maxParallelDials: 16,
         enableMdns: true,
         enableRelay: true,
@@ -38,6 +42,14 @@ describe("NetworkConfig", () => {
       const config = yield* NetworkConfig.resolve({ listenPort: 4001, maxPeers: 3, minPeers: 10 })
       assert.deepStrictEqual<unknown>(config.listenAddresses, ["/ip4/0.0.0.0/tcp/4001"])
       assert.strictEqual(config.minPeers, 3)
+    }))
+
+  it.effect("keeps the limits within maxPeers", () =>
+    Effect.gen(function*() {
+      const within = yield* NetworkConfig.resolve({ maxPeers: 10, maxInboundPeers: 0, maxPeersPerSubnet: 2 })
+      assert.deepStrictEqual([within.maxInboundPeers, within.maxPeersPerSubnet], [0, 2])
+      const above = yield* NetworkConfig.resolve({ maxPeers: 10, maxInboundPeers: 11, maxPeersPerSubnet: 12 })
+      assert.deepStrictEqual([above.maxInboundPeers, above.maxPeersPerSubnet], [10, 10])
     }))
 
   it.effect("takes durations as texts, as milliseconds and as Durations", () =>

@@ -62,6 +62,37 @@ describe("the limit of 50 peers", () => {
       assert.strictEqual(yield* others[50]!.peerCount, 0)
     }).pipe(Effect.provide(net)))
 
+  it.effect("gives strangers maxInboundPeers places, and the others to those that the node dials", () =>
+    Effect.gen(function*() {
+      const hub = yield* TestNetwork.makeNode("hub", { maxPeers: 4, maxInboundPeers: 2, minPeers: 0 })
+      const [a, b, c, d, e, f] = yield* Effect.forEach(
+        ["a", "b", "c", "d", "e", "f"],
+        (name) => TestNetwork.makeNode(name, { minPeers: 0 })
+      )
+      assert.strictEqual(yield* outcome(a!, hub), "connected")
+      assert.strictEqual(yield* outcome(b!, hub), "connected")
+      assert.strictEqual(yield* outcome(c!, hub), "Refused")
+      assert.strictEqual(yield* c!.peerCount, 0)
+      for (const node of [d!, e!]) assert.strictEqual(yield* outcome(hub, node), "connected")
+      assert.strictEqual(yield* outcome(f!, hub), "Refused")
+      assert.strictEqual(yield* hub.peerCount, 4)
+    }).pipe(Effect.provide(net)))
+
+  it.effect("counts handshakes that do not end, until their time is over", () =>
+    Effect.gen(function*() {
+      const network = yield* SimNetwork
+      const hub = yield* TestNetwork.makeNode("hub", { maxPendingInbound: 2, minPeers: 0 })
+      const [a, b, c] = yield* Effect.forEach(["a", "b", "c"], (name) => TestNetwork.makeNode(name, { minPeers: 0 }))
+      const [address] = yield* hub.addresses
+      yield* Effect.forEach([a!, b!], (node) => Effect.forkScoped(Effect.exit(node.connect(address!))))
+      // The call has come; what follows does not.
+      yield* TestClock.adjust("5 millis")
+      yield* Effect.forEach([a!, b!], (node) => network.blackhole(node))
+      assert.strictEqual(yield* outcome(c!, hub), "Unreachable")
+      yield* TestClock.adjust("10 seconds")
+      assert.strictEqual(yield* outcome(c!, hub), "connected")
+    }).pipe(Effect.provide(net)))
+
   it.effect("is never passed when many come at once, with jitter and losses", () =>
     Effect.gen(function*() {
       const hub = yield* TestNetwork.makeNode("hub", { maxPeers: 5 })

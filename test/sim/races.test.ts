@@ -155,12 +155,12 @@ describe("races", () => {
       const alice = yield* CoreNode.make("alice", alone)
       const bob = yield* CoreNode.make("bob", alone)
       yield* TestNetwork.run(alice.manager.connect((yield* bob.addresses)[0]!))
-      assert.isTrue(yield* bob.table.reserve(alice.id, "inbound"))
       const [connection] = yield* bob.table.connections(alice.id)
+      assert.isUndefined(yield* bob.table.reserve(connection!))
       for (let i = 0; i < 7; i++) {
-        assert.isTrue(yield* bob.table.reserve(alice.id, "inbound"))
+        assert.isUndefined(yield* bob.table.reserve(connection!))
         yield* bob.table.admit({ ...connection!, id: `another ${i}` })
       }
-      assert.isFalse(yield* bob.table.reserve(alice.id, "inbound"))
+      assert.strictEqual(yield* bob.table.reserve(connection!), "connections")
     }).pipe(Effect.provide(net)))
 })

@@ -21,14 +21,17 @@ export const peerId = (name: string): PeerId => {
   return base58btc.baseEncode(Digest.decode(digest.bytes).bytes) as PeerId
 }
 
-export const make = (peer: PeerId, options: { readonly inbound?: boolean } = {}): FakeConnection => {
+export const make = (
+  peer: PeerId,
+  options: { readonly inbound?: boolean; readonly address?: string } = {}
+): FakeConnection => {
   const state = { open: true, activeStreams: 0, closes: 0 }
   return {
     state,
     id: `fake-${count++}`,
     peer,
     direction: options.inbound === true ? "inbound" : "outbound",
-    remoteAddress: "/ip4/127.0.0.1/tcp/4001" as Multiaddr,
+    remoteAddress: (options.address ?? "/ip4/127.0.0.1/tcp/4001") as Multiaddr,
     path: Effect.succeed({ _tag: "Direct" }),
     isOpen: Effect.sync(() => state.open),
     activeStreams: Effect.sync(() => state.activeStreams),

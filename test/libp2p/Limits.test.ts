@@ -1,0 +1,66 @@
+/**
+ * The limits on real sockets.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { once } from "node:events"
+import { connect } from "node:net"
+import type { Network } from "../../src/Network.ts"
+import * as Live from "../support/live.ts"
+
+const portOf = (node: Network["Service"]) =>
+  Effect.map(node.addresses, ([address]) => Number(/tcp\/(\d+)/.exec(address!)![1]))
+
+/** A socket that says nothing, and what became of it. */
+const silentSocket = (port: number) =>
+  Effect.acquireRelease(
+    Effect.promise(async () => {
+      const socket = connect(port, "127.0.0.1")
+      const state = { bytes: 0, closed: false }
+      socket.on("data", (chunk) => {
+        state.bytes += chunk.length
+      })
+      socket.on("error", () => {})
+      socket.on("close", () => {
+        state.closed = true
+      })
+      // One that is reset at once may never tell that it was connected.
+      await Promise.race([once(socket, "connect"), once(socket, "close")]).catch(() => {})
+      return { socket, state }
+    }),
+    ({ socket }) => Effect.sync(() => socket.destroy())
+  )
+
+describe("limits on real sockets", () => {
+  it.live("lets maxPendingInbound handshakes be in flight, half of them from one host", () =>
+    Effect.gen(function*() {
+      const node = yield* Live.makeNode({ maxPendingInbound: 4 })
+      const other = yield* Live.makeNode()
+      const port = yield* portOf(node)
+      const [first, second] = yield* Effect.all([silentSocket(port), silentSocket(port)])
+      const third = yield* silentSocket(port)
+      yield* Live.until(Effect.sync(() => third.state.closed))
+      assert.deepStrictEqual([third.state.bytes, first.state.closed, second.state.closed], [0, false, false])
+      const [address] = yield* node.addresses
+      const error = yield* Effect.flip(other.connect(address!))
+      assert.strictEqual(error._tag === "DialError" && error.reason._tag, "Unreachable")
+      first.socket.destroy()
+      yield* Live.until(Effect.map(Effect.result(other.connect(address!)), ({ _tag }) => _tag === "Success"))
+      assert.strictEqual(yield* node.peerCount, 1)
+    }))
+
+  it.live("closes what a host opens above its rate, before a byte of the handshake", () =>
+    Effect.gen(function*() {
+      const node = yield* Live.makeNode({ inboundRate: 1, inboundBurst: 3 })
+      const port = yield* portOf(node)
+      const sockets = yield* Effect.all(Array.from({ length: 3 }, () => silentSocket(port)))
+      const fourth = yield* silentSocket(port)
+      yield* Live.until(Effect.sync(() => fourth.state.closed))
+      assert.strictEqual(fourth.state.bytes, 0)
+      assert.isTrue(sockets.every(({ state }) => !state.closed))
+      // A second later there is room for one more.
+      const other = yield* Live.makeNode()
+      const [address] = yield* node.addresses
+      yield* Live.until(Effect.map(Effect.result(other.connect(address!)), ({ _tag }) => _tag === "Success"))
+    }))
+})

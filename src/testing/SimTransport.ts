@@ -70,8 +70,8 @@ import { type LineEnd, SimNetwork } from "./SimNetwork.ts"
 export const make = Effect.fnUntraced(function*(name: string) {
   const network = yield* SimNetwork
   const localPeer = SimNetwork.peerId(name)
-  const place = SimNetwork.place(name)
-  const address = withPeer(place, localPeer)
+  const machine = network.machine(name)
+  const place = () => SimNetwork.place(machine.address)
   const run = yield* FiberSet.makeRuntime()
   const events = yield* Effect.acquireRelease(Queue.unbounded<ConnectionEvent>(), Queue.shutdown)
   const connections = new Set<LiveConnection>()
@@ -86,7 +86,7 @@ export const make = Effect.fnUntraced(function*(name: string) {
     protocolVersion,
     agentVersion: "codio-network/<sim>",
     protocols: ["/ipfs/id/1.0.0", "/ipfs/ping/1.0.0", ...handlers.keys()],
-    listenAddresses: [place]
+    listenAddresses: [place()]
   })
 
   const establish = (end: LineEnd, peer: PeerId, direction: Direction, remoteAddress: Multiaddr): LiveConnection => {
@@ -210,7 +210,9 @@ export const make = Effect.fnUntraced(function*(name: string) {
 
   yield* network.join({
     peer: localPeer,
-    place,
+    get place() {
+      return place()
+    },
     accept,
     killed: () => {
       isStopped = true
@@ -224,7 +226,7 @@ export const make = Effect.fnUntraced(function*(name: string) {
 
   return Transport.of({
     localPeer,
-    addresses: Effect.sync(() => isStopped ? [] : [address]),
+    addresses: Effect.sync(() => isStopped ? [] : [withPeer(place(), localPeer)]),
     dial: (target) =>
       Effect.mapError(
         Effect.suspend(() => dial(target)),

@@ -12,8 +12,7 @@
  *   }).pipe(Effect.provide(SimNetwork.layer({ latency: "10 millis" }))))
  * ```
  */
-import { Clock, Context, Duration, Effect, Fiber, Layer, Option, type Scope } from "effect"
-import { KeyValueStore } from "effect/persistence"
+import { Clock, Context, Duration, Effect, Exit, Fiber, FiberSet, Layer, Metric, Option, Scope, Stream } from "effect"
 import type { TestClock } from "effect/testing"
 import * as BootstrapDiscovery from "../layers/BootstrapDiscovery.ts"
 import * as KeyValuePeerStore from "../layers/KeyValuePeerStore.ts"
@@ -21,52 +20,133 @@ import * as RememberedPeers from "../layers/RememberedPeers.ts"
 import { type Core, Network } from "../Network.ts"
 import { type ConnectError, NetworkStartError } from "../schema/NetworkError.ts"
 import type { PeerInfo } from "../schema/Peer.ts"
-import type { Dht } from "../services/Dht.ts"
+import { ConnectionManager } from "../services/ConnectionManager.ts"
+import { Dht } from "../services/Dht.ts"
 import { Discovery } from "../services/Discovery.ts"
+import { Health } from "../services/Health.ts"
 import { NetworkConfig, type NetworkConfigInput } from "../services/NetworkConfig.ts"
-import type { Transport } from "../services/Transport.ts"
+import type { NetworkMonitor } from "../services/NetworkMonitor.ts"
+import { PeerTable } from "../services/PeerTable.ts"
+import { Protocols } from "../services/Protocols.ts"
+import { Transport } from "../services/Transport.ts"
 import * as SimDht from "./SimDht.ts"
 import * as SimDiscovery from "./SimDiscovery.ts"
-import type { SimNetwork } from "./SimNetwork.ts"
+import * as SimDisk from "./SimDisk.ts"
+import { SimNetwork } from "./SimNetwork.ts"
+import * as SimNetworkMonitor from "./SimNetworkMonitor.ts"
 import * as SimTransport from "./SimTransport.ts"
 
-/**
- * A node of the given name with all its services, as `Network.layer` gives one on real sockets. Each call is one node.
- *
- * It does not look for others on the local network unless `enableMdns` is true. Its data lives in memory and goes with it. The options
- * that concern sockets and relays have no effect.
- */
-export const layer = (
-  name: string,
-  config: NetworkConfigInput = {}
-): Layer.Layer<Core | Dht | Transport | NetworkConfig, NetworkStartError, SimNetwork> => {
-  // Read from the bottom: what stands first.
-  const node = Layer.mergeAll(
-    BootstrapDiscovery.layer,
-    RememberedPeers.layer,
-    config.enableMdns === true ? SimDiscovery.layer : Layer.empty
-  ).pipe(
-    Layer.provideMerge(Network.layerCore),
-    Layer.provideMerge(SimDht.layer),
-    Layer.provideMerge(SimTransport.layer(name)),
-    Layer.provide(
-      Layer.mergeAll(Discovery.layer, KeyValuePeerStore.layer.pipe(Layer.provide(KeyValueStore.layerMemory)))
-    ),
-    Layer.provideMerge(NetworkConfig.layer(config)),
-    Layer.catch((reason) => Layer.effectContext(Effect.fail(new NetworkStartError({ reason }))))
-  )
-  // Layers are memoised by reference: without it two nodes would share what they are built of.
-  return Layer.effectContext(Layer.build(Layer.fresh(node)))
+/** All services of a simulated node. */
+export type TestServices = Core | Dht | Transport | NetworkConfig | NetworkMonitor
+
+export interface TestNodeOptions {
+  /** What it finds and leaves on its disk. Defaults to an empty disk that goes with the node. */
+  readonly disk?: SimDisk.SimDisk | undefined
 }
 
 /**
- * A node of the given name, for as long as the scope lives: see {@link layer}.
+ * A simulated node with more about it than its `Network`.
+ */
+export interface TestNode {
+  readonly name: string
+  readonly network: Network["Service"]
+  readonly services: Context.Context<TestServices>
+  /** Ends it in order, as the closing of its scope does. */
+  readonly stop: Effect.Effect<void>
+  /** How many of its fibers have begun and not ended. */
+  readonly fibers: Effect.Effect<number>
+  /** Runs an effect in the time of the node's machine, as the node itself runs. */
+  readonly within: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+}
+
+/**
+ * A node of the given name, for as long as the scope lives, on the machine of that name. Each call is one node.
+ *
+ * It does not look for others on the local network unless `enableMdns` is true. The options that concern sockets and relays have no effect.
+ * `SimNetwork.kill` ends it: what it leaves on its disk is what it had written before.
+ */
+export const start = Effect.fnUntraced(function*(
+  name: string,
+  config: NetworkConfigInput = {},
+  options: TestNodeOptions = {}
+) {
+  const { machine: machineOf } = yield* SimNetwork
+  const machine = machineOf(name)
+  const disk = (options.disk ?? SimDisk.make()).mount()
+  const scope = yield* Scope.fork(yield* Effect.scope)
+  const stop = Scope.close(scope, Exit.void)
+  const run = yield* FiberSet.makeRuntime()
+  const killed = () => {
+    disk.detach()
+    run(stop)
+  }
+  yield* Effect.acquireRelease(
+    Effect.sync(() => machine.onKill.add(killed)),
+    () => Effect.sync(() => machine.onKill.delete(killed))
+  ).pipe(Scope.provide(scope))
+
+  let fibers = 0
+  const counting: Metric.FiberRuntimeMetricsService = {
+    recordFiberStart: () => void fibers++,
+    recordFiberEnd: () => void fibers--
+  }
+  const inTime = <R>(context: Context.Context<R>): Context.Context<R> =>
+    context.pipe(
+      Context.add(Clock.Clock, machine.clock),
+      Context.add(Metric.FiberRuntimeMetrics, counting)
+      // Both are references, which nobody has to require.
+    ) as Context.Context<R>
+  const within: TestNode["within"] = (effect) => Effect.updateContext(effect, inTime)
+
+  const node = layersOf(name, config).pipe(Layer.provide(Layer.succeed(SimDisk.KeyValueStore)(disk.store)))
+  // Layers are memoised by reference: without `fresh` two nodes would share what they are built of.
+  const built = yield* within(Layer.build(Layer.fresh(node))).pipe(
+    Scope.provide(scope),
+    Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
+  )
+  // The services with operations, which a test calls from fibers of its own: what they do has to happen in the time of the node.
+  const timed = <I, S extends object>(key: Context.Key<I, S>) => <R>(context: Context.Context<R | I>) =>
+    Context.add(context, key, inTimeOf(Context.get(context, key), inTime))
+  const services: Context.Context<TestServices> = built.pipe(
+    timed(Network),
+    timed(ConnectionManager),
+    timed(PeerTable),
+    timed(Health),
+    timed(Protocols),
+    timed(Dht),
+    timed(Transport),
+    Context.add(Clock.Clock, machine.clock)
+  )
+  const self: TestNode = {
+    name,
+    network: Context.get(services, Network),
+    services,
+    stop,
+    fibers: Effect.sync(() => fibers),
+    within
+  }
+  return self
+})
+
+/**
+ * A node of the given name with all its services, as `Network.layer` gives one on real sockets: see {@link start}.
+ */
+export const layer = (
+  name: string,
+  config?: NetworkConfigInput,
+  options?: TestNodeOptions
+): Layer.Layer<TestServices, NetworkStartError, SimNetwork> =>
+  Layer.effectContext(Effect.map(start(name, config, options), ({ services }) => services))
+
+/**
+ * The `Network` of a node of the given name, for as long as the scope lives: see {@link start}.
  */
 export const makeNode = (
   name: string,
-  config?: NetworkConfigInput
+  config?: NetworkConfigInput,
+  options?: TestNodeOptions
 ): Effect.Effect<Network["Service"], NetworkStartError, Scope.Scope | SimNetwork> =>
-  Effect.map(Layer.build(layer(name, config)), (context) => Context.get(context, Network))
+  Effect.map(start(name, config, options), ({ network }) => network)
 
 /**
  * Connects one node to another, and returns when both have each other in their tables. Moves a `TestClock` as far as that takes.
@@ -117,3 +197,32 @@ const passing = (clock: Clock.Clock): (duration: Duration.Duration) => Effect.Ef
   isTestClock(clock) ? clock.adjust(duration) : clock.sleep(duration)
 
 const isTestClock = (clock: Clock.Clock): clock is TestClock.TestClock => "adjust" in clock
+
+const layersOf = (name: string, config: NetworkConfigInput) =>
+  // Read from the bottom: what stands first.
+  Layer.mergeAll(
+    BootstrapDiscovery.layer,
+    RememberedPeers.layer,
+    config.enableMdns === true ? SimDiscovery.layer : Layer.empty
+  ).pipe(
+    Layer.provideMerge(Network.layerCore),
+    Layer.provideMerge(SimDht.layer),
+    Layer.provideMerge(SimTransport.layer(name)),
+    Layer.provideMerge(SimNetworkMonitor.layer(name)),
+    Layer.provide(Layer.mergeAll(Discovery.layer, KeyValuePeerStore.layer)),
+    Layer.provideMerge(NetworkConfig.layer(config)),
+    Layer.catch((reason) => Layer.effectContext(Effect.fail(new NetworkStartError({ reason }))))
+  )
+
+type InTime = <R>(context: Context.Context<R>) => Context.Context<R>
+
+function inTimeOf<A extends object>(service: A, inTime: InTime): A {
+  const wrap = (value: unknown): unknown => {
+    if (Effect.isEffect(value)) return Effect.updateContext(value, inTime)
+    if (Stream.isStream(value)) return Stream.updateContext(value, inTime)
+    if (typeof value === "function") return (...args: ReadonlyArray<unknown>) => wrap(value(...args))
+    return value
+  }
+  // Every operation keeps its type: only the context is added to in which it runs.
+  return Object.fromEntries(Object.entries(service).map(([name, value]) => [name, wrap(value)])) as A
+}

@@ -1,8 +1,11 @@
 /**
  * A simulated network for tests: whole nodes without sockets, in virtual time.
  */
+export * as SimClock from "./SimClock.ts"
 export * as SimDht from "./SimDht.ts"
 export * as SimDiscovery from "./SimDiscovery.ts"
-export { SimNetwork, type SimNetworkOptions, type SimNode } from "./SimNetwork.ts"
+export * as SimDisk from "./SimDisk.ts"
+export { type SimLinkOptions, type SimMachine, SimNetwork, type SimNetworkOptions, type SimNode } from "./SimNetwork.ts"
+export * as SimNetworkMonitor from "./SimNetworkMonitor.ts"
 export * as SimTransport from "./SimTransport.ts"
 export * as TestNetwork from "./TestNetwork.ts"

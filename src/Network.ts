@@ -83,6 +83,13 @@ export class Network extends Context.Service<Network, {
   readonly findProviders: (key: ContentKey) => Stream.Stream<Provider, DhtError>
   /** Where a peer is, from the DHT. */
   readonly findPeer: (peer: PeerId) => Effect.Effect<PeerAddresses, DhtError>
+  /**
+   * Stores a small value in the DHT under `/<namespace>/<path>`. Fails with `QuorumFailed` when fewer than `quorum` nodes, by default 1, say
+   * that they have stored it.
+   */
+  readonly putValue: Dht["Service"]["putValue"]
+  /** The value under `/<namespace>/<path>` that wins among those found. With a `quorum` it ends when as many nodes have given one. */
+  readonly getValue: Dht["Service"]["getValue"]
   /** Answers a protocol while the scope lives; the handler runs once for each stream. Fails when the id is taken, or is none. */
   readonly handle: <E, R>(
     protocol: string,
@@ -255,6 +262,8 @@ const networkLayer = Layer.effect(
       provide: provided.hold,
       findProviders: dht.findProviders,
       findPeer: dht.findPeer,
+      putValue: dht.putValue,
+      getValue: dht.getValue,
       handle: (protocol, handler) => Effect.flatMap(decodeProtocol(protocol), (id) => protocols.handle(id, handler)),
       open,
       events: events.stream

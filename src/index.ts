@@ -6,6 +6,8 @@
  */
 export * from "./Network.ts"
 
+export * as PublishedValue from "./layers/PublishedValue.ts"
+
 export { agentVersion, protocolVersion, version } from "./schema/Agent.ts"
 export * as CodioMessage from "./schema/CodioMessage.ts"
 export * as ContentKey from "./schema/Content.ts"
@@ -17,6 +19,7 @@ export * as NetworkOptions from "./schema/NetworkOptions.ts"
 export * from "./schema/NodeStatus.ts"
 export * from "./schema/Peer.ts"
 export * as Subnet from "./schema/Subnet.ts"
+export * as ValueNamespace from "./schema/ValueNamespace.ts"
 
 export * from "./services/AddressGuard.ts"
 export * from "./services/ConnectionManager.ts"
@@ -36,3 +39,4 @@ export * from "./services/PeerTable.ts"
 export * from "./services/Protocols.ts"
 export * from "./services/ReconnectPolicy.ts"
 export * from "./services/Transport.ts"
+export * from "./services/ValueNamespaces.ts"

@@ -22,11 +22,14 @@ import { DhtError, type HostError, NoPeers, NotFound, QueryTimeout } from "../sc
 import { type Multiaddr, type PeerAddresses, type PeerId, withoutPeer } from "../schema/Peer.ts"
 import { Dht } from "../services/Dht.ts"
 import { Discovery } from "../services/Discovery.ts"
+import { Identity } from "../services/Identity.ts"
 import { NetworkConfig } from "../services/NetworkConfig.ts"
 import { type KadInternals, takeAnyKey, toKadKey } from "./KadKeys.ts"
+import { type KadValueInternals, keepWinners, localValue, valueRules } from "./KadValues.ts"
 import { type Components, Libp2pHost } from "./Libp2pHost.ts"
 import * as ProvidedKeys from "./ProvidedKeys.ts"
 import { failed } from "./ProvidedKeys.ts"
+import * as Values from "./Values.ts"
 
 /**
  * When records are announced, and how long a lookup may take.
@@ -55,13 +58,15 @@ export const KadDhtPolicy = Context.Reference<KadDhtPolicyOptions>("codio-networ
 export const make: Effect.Effect<
   Dht["Service"],
   HostError,
-  Libp2pHost | NetworkConfig | Discovery | KeyValueStore.KeyValueStore | Scope.Scope
+  Libp2pHost | Identity | NetworkConfig | Discovery | KeyValueStore.KeyValueStore | Scope.Scope
 > = Effect.gen(function*() {
   const host = yield* Libp2pHost
   const { kadProtocol, kadReplicationFactor } = yield* NetworkConfig
   const { announce: tell } = yield* Discovery
   const policy = yield* KadDhtPolicy
   const run = yield* FiberSet.makeRuntime()
+  const namespaces = yield* Values.namespaces
+  const signer = yield* Identity
 
   const dht = yield* host.attach("kad-dht", (components) => {
     const kad = kadDHT({
@@ -73,11 +78,13 @@ export const make: Effect.Effect<
       initialQuerySelfInterval: 100,
       // Without it every query waits for a peer that may never come, and for a first query of libp2p's own. `ready` waits instead.
       allowQueryWithZeroPeers: true,
+      ...valueRules(namespaces),
       // Only what cleans up after others: own records are announced by ProvidedKeys.
       reprovide: { interval: Duration.toMillis("1 hour"), threshold: 0, validity: Duration.toMillis("24 hours") }
       // libp2p keeps its services among the components, which their type does not say; the class that is returned is not exported.
     })(components as Components & KadDHTComponents) as AttachedKad
     takeAnyKey(kad, components)
+    keepWinners(kad, namespaces)
     const sightings = recent(1024, Duration.toMillis("1 minute"))
     kad.addEventListener("peer", ({ detail }) => {
       const found = toAddresses(detail)
@@ -279,6 +286,71 @@ export const make: Effect.Effect<
     }))
   })
 
+  const values = Values.make({
+    namespaces,
+    signer,
+    local: (key) => Effect.promise(() => localValue(dht, key)),
+    put: (key, bytes, count) => {
+      const subject = new TextDecoder().decode(key)
+      return Effect.andThen(
+        ready("putValue", subject),
+        Effect.tryPromise({
+          try: async (signal) => {
+            for await (const event of dht.put(key, bytes, { signal }) as AsyncIterable<QueryEvent>) {
+              if (event.name === "SEND_QUERY" && event.messageName === "PUT_VALUE") count.asked.add(event.to.toString())
+              if (event.name === "QUERY_ERROR" && !signal.aborted) await forget(event.from, event.error)
+              // Who has stored a value sends it back.
+              if (
+                event.name === "PEER_RESPONSE" && event.messageName === "PUT_VALUE" &&
+                event.record !== undefined && Values.sameBytes(event.record.value, bytes)
+              ) count.acknowledged.add(event.from.toString())
+            }
+          },
+          catch: failed("putValue", subject)
+          // What has been counted by then is what there is.
+        }).pipe(Effect.timeoutOption(policy.lookupTimeout))
+      )
+    },
+    get: (key) =>
+      Stream.callback<Uint8Array | undefined, DhtError>(Effect.fnUntraced(function*(queue) {
+        const subject = new TextDecoder().decode(key)
+        yield* ready("getValue", subject)
+        const progress = makeProgress()
+        const answered = new Set<string>()
+        const round = Effect.tryPromise({
+          try: (signal) =>
+            ask(progress, dht.get(key, { signal }), (event) => {
+              if (event.name !== "PEER_RESPONSE" || event.messageName !== "GET_VALUE") return false
+              const from = event.from.toString()
+              if (answered.has(from)) return false
+              answered.add(from)
+              Queue.offerUnsafe(queue, event.record?.value)
+              return false
+            }, signal),
+          catch: failed("getValue", subject)
+        }).pipe(
+          // kad-dht ends by sending the winner to those that had another, and fails when one of them does not take it.
+          Effect.catch((error) => answered.size > 0 ? Effect.void : Effect.fail(error))
+        )
+        const rounds = Effect.gen(function*() {
+          yield* round
+          for (let i = 0; i < 2 && (yield* more(progress)); i++) yield* round
+          if (answered.size === 0) {
+            return yield* new DhtError({ operation: "getValue", subject, reason: new NoPeers({}) })
+          }
+        })
+        const after = Duration.fromInputUnsafe(policy.lookupTimeout)
+        yield* Effect.timeoutOrElse(rounds, {
+          duration: after,
+          orElse: () =>
+            answered.size > 0
+              ? Effect.void
+              : Effect.fail(new DhtError({ operation: "getValue", subject, reason: new QueryTimeout({ after }) }))
+        })
+        yield* Queue.end(queue)
+      }))
+  })
+
   // New peers come in groups; only the first is not made to wait.
   const growth = yield* Queue.sliding<void>(1)
   yield* Effect.forkScoped(Effect.forever(
@@ -335,14 +407,17 @@ export const make: Effect.Effect<
     retry: policy.retry,
     republish: policy.republish
   })
-  return Dht.of({ ...providing, findProviders, findPeer })
+  return Dht.of({ ...providing, ...values, findProviders, findPeer })
 }).pipe(Effect.annotateLogs({ component: "dht" }))
 
 /**
  * The DHT on the host's node. Provided keys outlive the process when the `KeyValueStore` does.
  */
-export const layer: Layer.Layer<Dht, HostError, Libp2pHost | NetworkConfig | Discovery | KeyValueStore.KeyValueStore> =
-  Layer.effect(Dht, make)
+export const layer: Layer.Layer<
+  Dht,
+  HostError,
+  Libp2pHost | Identity | NetworkConfig | Discovery | KeyValueStore.KeyValueStore
+> = Layer.effect(Dht, make)
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
@@ -355,7 +430,7 @@ function isOwnRefusal(error: Error | undefined): boolean {
 }
 
 /** The parts of kad-dht's class that its interface leaves out. */
-interface AttachedKad extends KadDHT, KadInternals {
+interface AttachedKad extends KadDHT, KadInternals, KadValueInternals {
   readonly addEventListener: (type: "peer", listener: (event: CustomEvent<PeerInfo>) => void) => void
   readonly routingTable: {
     readonly size: number

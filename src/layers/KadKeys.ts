@@ -102,21 +102,22 @@ export const takeAnyKey = (kad: KadInternals, components: Components): void => {
 // ---------------------------------------------------------------------------------------------------------------------
 
 /** A message of Kademlia as kad-dht decodes it. */
-interface Message {
+export interface KadMessage {
   readonly type: unknown
   readonly key?: Uint8Array
   readonly clusterLevel?: number | undefined
-  readonly closer: ReadonlyArray<MessagePeer>
-  readonly providers: ReadonlyArray<MessagePeer>
+  readonly record?: Uint8Array | undefined
+  readonly closer: ReadonlyArray<KadMessagePeer>
+  readonly providers: ReadonlyArray<KadMessagePeer>
 }
 
-interface MessagePeer {
+interface KadMessagePeer {
   readonly id: Uint8Array
   readonly multiaddrs: ReadonlyArray<Uint8Array>
 }
 
 interface Handler {
-  readonly handle: (from: PeerId, message: Message) => Promise<Message | undefined>
+  readonly handle: (from: PeerId, message: KadMessage) => Promise<KadMessage | undefined>
 }
 
 function assertMembers(kad: KadInternals): void {

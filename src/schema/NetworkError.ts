@@ -305,6 +305,23 @@ export class RecordInvalid
   }
 }
 
+/**
+ * Fewer nodes have stored a value, or given one, than the caller asked for. What was stored stays, and the same call may reach more.
+ */
+export class QuorumFailed extends Schema.TaggedError<QuorumFailed>()("QuorumFailed", {
+  /** How many nodes were needed. */
+  quorum: Schema.Int,
+  /** How many were asked. */
+  asked: Schema.Int,
+  /** How many of them have stored the value, or given one. */
+  acknowledged: Schema.Int
+}) {
+  readonly isRetryable = true
+  override get message() {
+    return `${this.acknowledged} of ${this.asked} nodes asked, where ${this.quorum} were needed`
+  }
+}
+
 /** The query broke for a reason of the DHT's implementation. */
 export class QueryFailed extends Schema.TaggedError<QueryFailed>()("QueryFailed", { detail: Schema.String, ...cause }) {
   readonly isRetryable = true
@@ -315,9 +332,9 @@ export class QueryFailed extends Schema.TaggedError<QueryFailed>()("QueryFailed"
 
 /** An operation on the DHT that failed. `subject` is the key or the peer id. */
 export class DhtError extends Schema.TaggedError<DhtError>()("DhtError", {
-  operation: Schema.Literals(["startProviding", "stopProviding", "findProviders", "findPeer"]),
+  operation: Schema.Literals(["startProviding", "stopProviding", "findProviders", "findPeer", "putValue", "getValue"]),
   subject: Schema.String,
-  reason: Schema.Union([NoPeers, QueryTimeout, NotFound, RecordInvalid, QueryFailed])
+  reason: Schema.Union([NoPeers, QueryTimeout, NotFound, RecordInvalid, QuorumFailed, QueryFailed])
 }) {
   get isRetryable(): boolean {
     return this.reason.isRetryable

@@ -1,11 +1,23 @@
 /**
- * The port to the distributed hash table: who provides a key, and where a peer is.
+ * The port to the distributed hash table: who provides a key, where a peer is, and small values.
  */
 import type { Effect, Stream } from "effect"
 import { Context } from "effect"
 import type { ContentKey, Provider } from "../schema/Content.ts"
 import type { DhtError } from "../schema/NetworkError.ts"
 import type { PeerAddresses, PeerId } from "../schema/Peer.ts"
+import type { ValueNamespace } from "../schema/ValueNamespace.ts"
+
+/** How many nodes must have stored a value, or given one. This node itself does not count. */
+export interface ValueOptions {
+  readonly quorum?: number | undefined
+}
+
+/** How many nodes were asked to store a value, and how many of them say that they have. */
+export interface ValueStored {
+  readonly asked: number
+  readonly acknowledged: number
+}
 
 export class Dht extends Context.Service<Dht, {
   /**
@@ -22,4 +34,25 @@ export class Dht extends Context.Service<Dht, {
   readonly findProviders: (key: ContentKey) => Stream.Stream<Provider, DhtError>
   /** Where a peer is. Fails with `NoPeers` at once when nobody can be asked, with `NotFound` when nobody knows. */
   readonly findPeer: (peer: PeerId) => Effect.Effect<PeerAddresses, DhtError>
+  /**
+   * Stores a value under `/<namespace>/<path>`, here and on the nodes closest to the key. Fails with `QuorumFailed` when fewer than `quorum`
+   * others, by default 1, say that they have stored it; with `RecordInvalid` for a value that its namespace does not take, one over which
+   * the stored one wins, and a namespace that this node does not know. Copies expire after a day or two: put it again while it is of use.
+   */
+  readonly putValue: <A, Input>(
+    namespace: ValueNamespace<A, Input>,
+    path: string,
+    value: Input,
+    options?: ValueOptions
+  ) => Effect.Effect<ValueStored, DhtError>
+  /**
+   * The value that wins among those found, this node's own copy included. Without a `quorum` the whole lookup is awaited; with one it ends
+   * when as many others have given a value, and fails with `QuorumFailed` when fewer have. Fails with `NotFound` when nobody has one, with
+   * `NoPeers` at once when nobody can be asked.
+   */
+  readonly getValue: <A, Input>(
+    namespace: ValueNamespace<A, Input>,
+    path: string,
+    options?: ValueOptions
+  ) => Effect.Effect<A, DhtError>
 }>()("codio-network/services/Dht") {}

@@ -3,23 +3,30 @@
  *
  * A record goes to every node that can be reached over connections between nodes with this layer, again when there are more of them and
  * every 11 hours; it expires after 24 hours. A lookup asks the neighbours, then their neighbours, and so on, which takes two messages for
- * each step, and sees only what is reachable at that time. Unlike Kademlia it opens no connections and tells `Discovery` of nobody.
+ * each step, and sees only what is reachable at that time. Unlike Kademlia it opens no connections and tells `Discovery` of nobody. A value
+ * goes to the nodes that can be reached when it is put, and stays with each for 48 hours; every node keeps the one that wins.
  */
 import { Clock, Duration, Effect, Latch, Layer, Stream } from "effect"
+import * as Values from "../layers/Values.ts"
 import type { ContentKey, Provider } from "../schema/Content.ts"
 import { DhtError, NoPeers, NotFound } from "../schema/NetworkError.ts"
 import type { PeerAddresses, PeerId } from "../schema/Peer.ts"
+import type { ValueRules } from "../schema/ValueNamespace.ts"
 import { Dht } from "../services/Dht.ts"
 import { Transport } from "../services/Transport.ts"
+import { signerOf } from "./SimIdentity.ts"
 import { SimNetwork } from "./SimNetwork.ts"
 
 export const make = Effect.gen(function*() {
   const network = yield* SimNetwork
   const { addresses, localPeer } = yield* Transport
   const nodes = nodesOf(network)
+  const namespaces = yield* Values.namespaces
   const self: Node = {
     peer: localPeer,
     records: new Map(),
+    values: new Map(),
+    namespaces,
     says: Effect.map(addresses, (addresses) => ({ id: localPeer, addresses }))
   }
   const intents = new Set<ContentKey>()
@@ -85,7 +92,7 @@ export const make = Effect.gen(function*() {
   const lookup = (operation: DhtError["operation"], subject: string): Stream.Stream<Node, DhtError> =>
     Stream.suspend(() => {
       const asked = waves()
-      if (asked.length === 0) return Stream.fail(new DhtError({ operation, subject, reason: new NoPeers({}) }))
+      if (asked.length === 0) return Stream.fail(nobody(operation, subject))
       const answers = Stream.fromIterable(asked).pipe(
         Stream.rechunk(1),
         Stream.tap(() => Effect.andThen(network.delay, network.delay)),
@@ -101,7 +108,31 @@ export const make = Effect.gen(function*() {
         [...node.records.get(key)?.values() ?? []].filter(({ until }) => now < until).map(({ provider }) => provider)
     )
 
+  const values = Values.make({
+    namespaces,
+    signer: signerOf(localPeer),
+    local: (key) => valueOf(self, key),
+    put: (key, bytes, count) =>
+      Effect.gen(function*() {
+        const reachable = waves().flat()
+        if (reachable.length === 0) return yield* Effect.fail(nobody("putValue", keyText(key)))
+        yield* network.delay
+        yield* store(self, key, bytes)
+        for (const node of reachable) {
+          count.asked.add(node.peer)
+          if (yield* store(node, key, bytes)) count.acknowledged.add(node.peer)
+        }
+        yield* network.delay
+      }),
+    get: (key) =>
+      lookup("getValue", keyText(key)).pipe(
+        Stream.filter((node) => node !== self),
+        Stream.mapEffect((node) => valueOf(node, key))
+      )
+  })
+
   return Dht.of({
+    ...values,
     startProviding: (key) =>
       Effect.suspend(() => {
         if (intents.has(key)) return Effect.void
@@ -149,7 +180,35 @@ interface Node {
   readonly peer: PeerId
   readonly says: Effect.Effect<PeerAddresses>
   readonly records: Map<ContentKey, Map<PeerId, Record>>
+  /** By the text of the key. */
+  readonly values: Map<string, { readonly bytes: Uint8Array; readonly until: number }>
+  readonly namespaces: ReadonlyArray<ValueRules>
 }
+
+const valueValidityMillis = Duration.toMillis("48 hours")
+
+const keyText = (key: Uint8Array) => new TextDecoder().decode(key)
+
+const nobody = (operation: DhtError["operation"], subject: string) =>
+  new DhtError({ operation, subject, reason: new NoPeers({}) })
+
+const valueOf = (node: Node, key: Uint8Array): Effect.Effect<Uint8Array | undefined> =>
+  Effect.map(Clock.currentTimeMillis, (now) => {
+    const stored = node.values.get(keyText(key))
+    return stored !== undefined && now < stored.until ? stored.bytes : undefined
+  })
+
+/** Whether the node takes the value: one of a namespace that it knows, over which the one that it has does not win. */
+const store = (node: Node, key: Uint8Array, bytes: Uint8Array): Effect.Effect<boolean> =>
+  Effect.gen(function*() {
+    const found = Values.rulesOf(node.namespaces, key)
+    if (found === undefined) return false
+    yield* found.rules.check(found.path, bytes)
+    const stored = yield* valueOf(node, key)
+    if (stored !== undefined && (yield* found.rules.replaces(found.path, stored, bytes))) return false
+    node.values.set(keyText(key), { bytes, until: (yield* Clock.currentTimeMillis) + valueValidityMillis })
+    return true
+  }).pipe(Effect.catch(() => Effect.succeed(false)))
 
 const networks = new WeakMap<SimNetwork["Service"], Map<PeerId, Node>>()
 

@@ -18,10 +18,9 @@
  * - `readdress`: it is in another network now, its connections are dead in silence, and perhaps its address is another.
  */
 import { Clock, Context, Duration, Effect, Exit, type Fiber, FiberSet, Layer, Random, Schema, type Scope } from "effect"
-import { base58btc } from "multiformats/bases/base58"
-import { sha256 } from "multiformats/hashes/sha2"
 import { type Multiaddr, PeerId } from "../schema/Peer.ts"
 import * as SimClock from "./SimClock.ts"
+import { identityOf } from "./SimIdentity.ts"
 import { type Line, type LineEnd, type Link, lost, makeLine, sample, type Switchboard } from "./SimLine.ts"
 import * as Machine from "./SimMachine.ts"
 
@@ -402,16 +401,9 @@ function peerIdOf(node: SimNode): PeerId {
   if (typeof node !== "string") return node.localPeer
   const known = peerIds.get(node)
   if (known !== undefined) return known
-  const found = isPeerId(node) ? node : makePeerId(node)
+  const found = isPeerId(node) ? node : identityOf(node).peerId
   peerIds.set(node, found)
   return found
-}
-
-function makePeerId(name: string): PeerId {
-  const digest = sha256.digest(new TextEncoder().encode(name))
-  if (digest instanceof Promise) throw new Error("sha2-256 is synchronous on Node")
-  // An identity multihash (00 24) of an Ed25519 public key in protobuf (08 01 12 20).
-  return base58btc.baseEncode(Uint8Array.of(0x00, 0x24, 0x08, 0x01, 0x12, 0x20, ...digest.digest)) as PeerId
 }
 
 const memory = "/memory/"

@@ -3,11 +3,14 @@
  * Kademlia over sockets and for the simulator alike.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Duration, Effect, type Layer, type Scope, Stream } from "effect"
+import { Clock, Duration, Effect, type Layer, Order, Schema, type Scope, Stream } from "effect"
+import * as PublishedValue from "../../src/layers/PublishedValue.ts"
 import * as ContentKey from "../../src/schema/Content.ts"
 import type { DhtError } from "../../src/schema/NetworkError.ts"
 import type { PeerId } from "../../src/schema/Peer.ts"
+import * as ValueNamespace from "../../src/schema/ValueNamespace.ts"
 import type { Dht } from "../../src/services/Dht.ts"
+import { ValueNamespaces } from "../../src/services/ValueNamespaces.ts"
 import { SimNetwork } from "../../src/testing/SimNetwork.ts"
 import { eventually } from "./eventually.ts"
 
@@ -36,6 +39,7 @@ export const dhtContract = <R, N extends DhtContractNode>(name: string, fixture:
           duration: fixture.timeLimit,
           orElse: () => Effect.die(new Error("not done within the time limit"))
         }),
+        Effect.provideService(ValueNamespaces, [Scores]),
         Effect.provide(fixture.layer)
       ), Duration.toMillis(Duration.fromInputUnsafe(fixture.timeLimit)) + 5_000)
 
@@ -64,7 +68,9 @@ export const dhtContract = <R, N extends DhtContractNode>(name: string, fixture:
         for (
           const asks of [
             Effect.asVoid(Stream.runCollect(alice.dht.findProviders(key("nobody")))),
-            Effect.asVoid(alice.dht.findPeer(SimNetwork.peerId("nobody")))
+            Effect.asVoid(alice.dht.findPeer(SimNetwork.peerId("nobody"))),
+            Effect.asVoid(alice.dht.putValue(Scores, "alice", { points: 1 })),
+            Effect.asVoid(alice.dht.getValue(Scores, "alice"))
           ]
         ) {
           const error: DhtError = yield* Effect.flip(asks)
@@ -158,6 +164,89 @@ export const dhtContract = <R, N extends DhtContractNode>(name: string, fixture:
         assert.deepStrictEqual(yield* found(alice, ContentKey.fromRustRecordKey(text.subarray(0, 5))), [])
       }))
 
+    check("gives a value of any node to any other, and says who has stored it", () =>
+      Effect.gen(function*() {
+        const [alice, , carol] = yield* line("alice", "bob", "carol")
+        const stored = yield* alice.dht.putValue(Scores, "alice", { points: 3 })
+        assert.isAtLeast(stored.acknowledged, 1)
+        assert.isAtLeast(stored.asked, stored.acknowledged)
+        assert.deepStrictEqual(yield* carol.dht.getValue(Scores, "alice"), { points: 3 })
+        assert.deepStrictEqual(yield* alice.dht.getValue(Scores, "alice"), { points: 3 })
+        assert.strictEqual((yield* reasonOf(carol.dht.getValue(Scores, "nobody")))._tag, "NotFound")
+      }))
+
+    check("lets the value win that its namespace ranks highest, whoever puts it", () =>
+      Effect.gen(function*() {
+        const [alice, bob] = yield* line("alice", "bob")
+        yield* alice.dht.putValue(Scores, "player", { points: 5 })
+        yield* bob.dht.putValue(Scores, "player", { points: 7 })
+        assert.deepStrictEqual(yield* alice.dht.getValue(Scores, "player"), { points: 7 })
+        // Either node has stored the one that wins over it.
+        assert.strictEqual(
+          (yield* reasonOf(alice.dht.putValue(Scores, "player", { points: 6 })))._tag,
+          "RecordInvalid"
+        )
+        yield* bob.dht.putValue(Scores, "player", { points: 7 })
+        assert.deepStrictEqual(yield* bob.dht.getValue(Scores, "player"), { points: 7 })
+      }))
+
+    check("publishes values that are signed, of which the newest wins", () =>
+      Effect.gen(function*() {
+        const [alice, bob] = yield* line("alice", "bob")
+        const path = PublishedValue.path(alice.id, "profile")
+        for (const value of ["first", "second", "third"]) {
+          yield* alice.dht.putValue(PublishedValue.namespace, path, { value: text(value) })
+        }
+        const found = yield* bob.dht.getValue(PublishedValue.namespace, path)
+        assert.strictEqual(found.publisher, alice.id)
+        assert.strictEqual(found.name, "profile")
+        assert.deepStrictEqual(found.value, text("third"))
+        const older = { value: text("older"), sequence: found.sequence - 1 }
+        const forged = bob.dht.putValue(PublishedValue.namespace, path, { value: text("forged") })
+        for (const put of [alice.dht.putValue(PublishedValue.namespace, path, older), forged]) {
+          assert.strictEqual((yield* reasonOf(put))._tag, "RecordInvalid")
+        }
+        assert.deepStrictEqual((yield* bob.dht.getValue(PublishedValue.namespace, path)).value, text("third"))
+      }))
+
+    check("fails with the numbers when fewer nodes than the quorum answer", () =>
+      Effect.gen(function*() {
+        const [alice, bob] = yield* line("alice", "bob")
+        const put = yield* reasonOf(alice.dht.putValue(Scores, "alice", { points: 1 }, { quorum: 2 }))
+        assert.deepInclude(put, { _tag: "QuorumFailed", quorum: 2, asked: 1, acknowledged: 1 })
+        // What was stored stays.
+        assert.deepStrictEqual(yield* bob.dht.getValue(Scores, "alice", { quorum: 1 }), { points: 1 })
+        const get = yield* reasonOf(bob.dht.getValue(Scores, "alice", { quorum: 2 }))
+        assert.deepInclude(get, { _tag: "QuorumFailed", quorum: 2, asked: 1, acknowledged: 1 })
+      }))
+
+    check("counts nobody that does not know the namespace", () =>
+      Effect.gen(function*() {
+        const alice = yield* fixture.makeNode("alice")
+        const bob = yield* fixture.makeNode("bob").pipe(Effect.provideService(ValueNamespaces, []))
+        yield* fixture.connect(alice, bob)
+        const put = yield* reasonOf(alice.dht.putValue(Scores, "alice", { points: 1 }))
+        assert.deepInclude(put, { _tag: "QuorumFailed", quorum: 1, asked: 1, acknowledged: 0 })
+        const unknown = yield* Effect.flip(bob.dht.getValue(Scores, "alice"))
+        assert.strictEqual(unknown.reason._tag, "RecordInvalid")
+        assert.strictEqual(unknown.subject, "/scores/alice")
+      }))
+
+    check("takes no value that its namespace does not take, and no key that is none", () =>
+      Effect.gen(function*() {
+        const [alice] = yield* line("alice", "bob")
+        const large = { value: new Uint8Array(ValueNamespace.valueBytesMax) }
+        for (
+          const put of [
+            alice.dht.putValue(Scores, "alice", { points: 0.5 }),
+            alice.dht.putValue(Scores, "", { points: 1 }),
+            alice.dht.putValue(Scores, "x".repeat(ValueNamespace.valueKeyBytesMax), { points: 1 }),
+            alice.dht.putValue(PublishedValue.namespace, PublishedValue.path(alice.id, "large"), large),
+            alice.dht.putValue(PublishedValue.namespace, "profile", { value: text("nobody's") })
+          ]
+        ) assert.strictEqual((yield* reasonOf(put))._tag, "RecordInvalid")
+      }))
+
     check("finds a connected peer", () =>
       Effect.gen(function*() {
         const [alice, bob] = yield* line("alice", "bob")
@@ -180,6 +269,17 @@ export const dhtContract = <R, N extends DhtContractNode>(name: string, fixture:
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
+
+/** The greatest score of each player, which everybody may put. */
+const Scores = ValueNamespace.make({
+  name: "scores",
+  schema: ValueNamespace.fromJson(Schema.Struct({ points: Schema.Int })),
+  order: Order.mapInput(Order.Number, ({ points }: { readonly points: number }) => points)
+})
+
+const reasonOf = <A>(effect: Effect.Effect<A, DhtError>) => Effect.map(Effect.flip(effect), ({ reason }) => reason)
+
+const text = (value: string) => new TextEncoder().encode(value)
 
 const key = (text: string) => ContentKey.fromText(`dht contract: ${text}`)
 

@@ -1,57 +1,10 @@
-import { noise } from "@chainsafe/libp2p-noise"
-import { yamux } from "@chainsafe/libp2p-yamux"
-import { identify } from "@libp2p/identify"
-import { kadDHT, passthroughMapper } from "@libp2p/kad-dht"
-import { ping } from "@libp2p/ping"
-import { tcp } from "@libp2p/tcp"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Stream } from "effect"
-import { createLibp2p } from "libp2p"
 import { type KadInternals, takeAnyKey, toKadKey } from "../../src/layers/KadKeys.ts"
 import * as ContentKey from "../../src/schema/Content.ts"
 import { type Multiaddr, withoutPeer } from "../../src/schema/Peer.ts"
-import { addresses, kadProtocol, line, makeNode, type Node, until } from "../support/DhtNode.ts"
-
-/** Plain libp2p with plain kad-dht, whose messages may be sent one by one. */
-const makePlain = (listen: ReadonlyArray<string> = ["/ip4/127.0.0.1/tcp/0"]) =>
-  Effect.acquireRelease(
-    Effect.promise(() =>
-      createLibp2p({
-        addresses: { listen: [...listen] },
-        transports: [tcp()],
-        connectionEncrypters: [noise()],
-        streamMuxers: [yamux()],
-        services: {
-          identify: identify(),
-          ping: ping(),
-          dht: kadDHT({ protocol: kadProtocol, clientMode: false, peerInfoMapper: passthroughMapper })
-        }
-      })
-    ),
-    (node) => Effect.promise(async () => node.stop())
-  )
-
-type Plain = Effect.Success<ReturnType<typeof makePlain>>
-
-const meet = Effect.fnUntraced(function*(plain: Plain, node: Node) {
-  yield* Effect.promise((signal) => plain.dial(node.node.getMultiaddrs(), { signal }))
-  yield* until("identified", stored(node, plain), (peer) => peer?.metadata.has("AgentVersion") === true)
-})
-
-const stored = (node: Node, plain: Plain) =>
-  Effect.promise(() => node.components.peerStore.get(plain.peerId).catch(() => undefined))
-
-/** Sends one message of kad-dht, and gives the names of the events that came of it. */
-const send = (plain: Plain, to: Node, method: "sendMessage" | "sendRequest", message: Record<string, unknown>) =>
-  Effect.promise(async () => {
-    // `network` is a public member of the class, and missing in its interface.
-    const { network } = plain.services.dht as unknown as {
-      readonly network: Record<typeof method, (...args: ReadonlyArray<unknown>) => AsyncIterable<{ name: string }>>
-    }
-    const events: Array<{ readonly name: string; readonly providers?: ReadonlyArray<{ multiaddrs: unknown[] }> }> = []
-    for await (const event of network[method](to.node.peerId, message, { path: { index: -1 } })) events.push(event)
-    return events
-  })
+import { addresses, line, makeNode, type Node, until } from "../support/DhtNode.ts"
+import { makePlain, meet, type Plain, send } from "../support/PlainKad.ts"
 
 const addProvider = (plain: Plain, to: Node, key: Uint8Array, multiaddrs: ReadonlyArray<Uint8Array> = []) =>
   send(plain, to, "sendMessage", {

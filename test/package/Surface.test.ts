@@ -7,11 +7,14 @@ import { join } from "node:path"
 
 /** Parts of other layers: workarounds of one libp2p version, what only a connection can make, encryption, one layer's own records. */
 const partsOfLayers = new Set([
+  "KadKeys.ts",
+  "KadValues.ts",
   "Libp2pByteStream.ts",
   "Libp2pFaults.ts",
   "Libp2pNoise.ts",
   "Libp2pTcp.ts",
-  "ProvidedKeys.ts"
+  "ProvidedKeys.ts",
+  "Values.ts"
 ])
 
 describe("the entry points", () => {

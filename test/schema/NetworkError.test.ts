@@ -29,6 +29,7 @@ const {
   ProtocolNotSupported,
   QueryFailed,
   QueryTimeout,
+  QuorumFailed,
   RecordInvalid,
   Refused,
   StreamError,
@@ -120,6 +121,11 @@ const errors: ReadonlyArray<readonly [error: NetworkError.NetworkError, message:
   [dht(new QueryTimeout({ after: Duration.seconds(10) })), `findPeer ${peer}: the lookup did not end within 10s`, true],
   [dht(new NotFound({})), `findPeer ${peer}: nobody in reach knows it`, true],
   [dht(new RecordInvalid({ detail: "the key is too long" })), `findPeer ${peer}: the key is too long`, false],
+  [
+    dht(new QuorumFailed({ quorum: 3, asked: 5, acknowledged: 2 })),
+    `findPeer ${peer}: 2 of 5 nodes asked, where 3 were needed`,
+    true
+  ],
   [dht(new QueryFailed({ detail: "the query broke", cause })), `findPeer ${peer}: the query broke`, true],
   [
     new NetworkStartError({ reason: configError }),

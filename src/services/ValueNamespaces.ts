@@ -1,0 +1,12 @@
+/**
+ * The namespaces of values that this node stores, besides the built-in `/codio/...`.
+ */
+import { Context } from "effect"
+import type { ValueRules } from "../schema/ValueNamespace.ts"
+
+/**
+ * None by default. Give those of an application with `Layer.succeed(ValueNamespaces)([Scores])`, on every node that should store them.
+ */
+export const ValueNamespaces = Context.Reference<ReadonlyArray<ValueRules>>("codio-network/services/ValueNamespaces", {
+  defaultValue: () => []
+})

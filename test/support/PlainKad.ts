@@ -1,0 +1,66 @@
+/**
+ * Plain libp2p with plain kad-dht, whose messages may be sent one by one.
+ */
+import { noise } from "@chainsafe/libp2p-noise"
+import { yamux } from "@chainsafe/libp2p-yamux"
+import { identify } from "@libp2p/identify"
+import { kadDHT, passthroughMapper } from "@libp2p/kad-dht"
+import { ping } from "@libp2p/ping"
+import { tcp } from "@libp2p/tcp"
+import { Effect } from "effect"
+import { createLibp2p } from "libp2p"
+import { kadProtocol, type Node, until } from "./DhtNode.ts"
+
+export const makePlain = (listen: ReadonlyArray<string> = ["/ip4/127.0.0.1/tcp/0"]) =>
+  Effect.acquireRelease(
+    Effect.promise(() =>
+      createLibp2p({
+        addresses: { listen: [...listen] },
+        transports: [tcp()],
+        connectionEncrypters: [noise()],
+        streamMuxers: [yamux()],
+        services: {
+          identify: identify(),
+          ping: ping(),
+          dht: kadDHT({ protocol: kadProtocol, clientMode: false, peerInfoMapper: passthroughMapper })
+        }
+      })
+    ),
+    (node) => Effect.promise(async () => node.stop())
+  )
+
+export type Plain = Effect.Success<ReturnType<typeof makePlain>>
+
+/** Connects, and waits until the node has been told who the plain one is. */
+export const meet = Effect.fnUntraced(function*(plain: Plain, node: Node) {
+  yield* Effect.promise((signal) => plain.dial(node.node.getMultiaddrs(), { signal }))
+  yield* until(
+    "identified",
+    Effect.promise(() => node.components.peerStore.get(plain.peerId).catch(() => undefined)),
+    (peer) => peer?.metadata.has("AgentVersion") === true
+  )
+})
+
+/** What kad-dht says came of a message. */
+export interface KadEvent {
+  readonly name: string
+  readonly providers?: ReadonlyArray<unknown>
+  readonly record?: { readonly value: Uint8Array }
+}
+
+/** Sends one message of kad-dht, with or without waiting for an answer. */
+export const send = (
+  plain: Plain,
+  to: Node,
+  method: "sendMessage" | "sendRequest",
+  message: Record<string, unknown>
+): Effect.Effect<ReadonlyArray<KadEvent>> =>
+  Effect.promise(async () => {
+    // `network` is a public member of the class, and missing in its interface.
+    const { network } = plain.services.dht as unknown as {
+      readonly network: Record<typeof method, (...args: ReadonlyArray<unknown>) => AsyncIterable<KadEvent>>
+    }
+    const events: Array<KadEvent> = []
+    for await (const event of network[method](to.node.peerId, message, { path: { index: -1 } })) events.push(event)
+    return events
+  })

@@ -15,6 +15,7 @@ import * as KeyValuePeerStore from "./layers/KeyValuePeerStore.ts"
 import * as Host from "./layers/Libp2pHost.ts"
 import * as Libp2pTransport from "./layers/Libp2pTransport.ts"
 import * as MdnsDiscovery from "./layers/MdnsDiscovery.ts"
+import * as NodeNetworkMonitor from "./layers/NodeNetworkMonitor.ts"
 import * as PingHealth from "./layers/PingHealth.ts"
 import * as RelayClient from "./layers/RelayClient.ts"
 import * as RelayReservations from "./layers/RelayReservations.ts"
@@ -27,6 +28,7 @@ import type { ContentKey, Provider } from "./schema/Content.ts"
 import type { ConnectError, DhtError, PingError, StreamError } from "./schema/NetworkError.ts"
 import { DialError, InvalidAddress, NetworkStartError, ProtocolError } from "./schema/NetworkError.ts"
 import type { NetworkEvent } from "./schema/NetworkEvent.ts"
+import type { NodeStatus, PeerExplanation } from "./schema/NodeStatus.ts"
 import type { DialTarget, PeerAddresses, PeerInfo } from "./schema/Peer.ts"
 import { isMultiaddr, Multiaddr, PeerId, peerOf, ProtocolId } from "./schema/Peer.ts"
 import { ConnectionManager } from "./services/ConnectionManager.ts"
@@ -35,6 +37,7 @@ import { Discovery } from "./services/Discovery.ts"
 import { Health } from "./services/Health.ts"
 import { NetworkConfig, type NetworkConfigInput } from "./services/NetworkConfig.ts"
 import { NetworkEvents } from "./services/NetworkEvents.ts"
+import type { NetworkMonitor } from "./services/NetworkMonitor.ts"
 import type { PeerStore } from "./services/PeerStore.ts"
 import { PeerTable } from "./services/PeerTable.ts"
 import { Protocols } from "./services/Protocols.ts"
@@ -71,6 +74,13 @@ export class Network extends Context.Service<Network, {
   readonly peerCount: Effect.Effect<number>
   /** A connected peer. */
   readonly peer: (peer: PeerId) => Effect.Effect<Option.Option<PeerInfo>>
+  /**
+   * Why the peer is connected, or is not: its interest, addresses with their last result, last dials and refusals, how its last connection
+   * ended and by which rule, and when it is dialled next.
+   */
+  readonly explain: (peer: PeerId) => Effect.Effect<PeerExplanation>
+  /** How the node stands: isolated or not and why, places in use by interest, dials under way and waiting. */
+  readonly status: Effect.Effect<NodeStatus>
   /** The round-trip time to a connected peer. */
   readonly ping: (peer: PeerId) => Effect.Effect<Duration.Duration, PingError>
   /** Announces in the DHT that this node has the content, now or once there is a peer, and again until `stopProviding`. */
@@ -139,7 +149,7 @@ export class Network extends Context.Service<Network, {
 export type Core = Network | ConnectionManager | PeerTable | Health | Protocols | NetworkEvents
 
 /** What the services above the ports stand on. */
-export type Ports = Transport | Discovery | Dht | PeerStore | NetworkConfig
+export type Ports = Transport | Discovery | Dht | PeerStore | NetworkMonitor | NetworkConfig
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
@@ -174,7 +184,9 @@ const node = (options: NetworkConfigInput | undefined) =>
     Layer.provideMerge(KadDht.layer),
     Layer.provideMerge(Layer.mergeAll(Libp2pTransport.layer, RelayClient.layer)),
     Layer.provideMerge(Host.layer),
-    Layer.provide(Layer.mergeAll(FileIdentity.layer, KeyValuePeerStore.layer, Discovery.layer)),
+    Layer.provide(
+      Layer.mergeAll(FileIdentity.layer, KeyValuePeerStore.layer, Discovery.layer, NodeNetworkMonitor.layer)
+    ),
     Layer.provide(DataDirectory.layer), // the lock
     Layer.provide(Layer.mergeAll(NodeFileSystem.layer, NodePath.layer)),
     Layer.provideMerge(NetworkConfig.layer(options)),
@@ -253,6 +265,8 @@ const networkLayer = Layer.effect(
       keep: (target) => Effect.flatMap(decodeTarget(target), connections.keep),
       disconnect: connections.disconnect,
       block: connections.block,
+      explain: connections.explain,
+      status: connections.status,
       peers: table.peers,
       peerCount: table.size,
       peer: table.get,

@@ -87,6 +87,7 @@ export const flags = {
   dialTimeout: text("dial-timeout", "duration", "A dial may take this long; default \"10 seconds\""),
   bootstrapPeers: texts("bootstrap-peer", "multiaddr", "Peer to keep a connection to, as the way into the network"),
   dataDirectory: text("data-directory", "path", "Where identity and peers are kept; default none, all in memory"),
+  maxKnownPeers: text("max-known-peers", "number", "Peers remembered at most; default 4096"),
   eventBuffer: text("event-buffer", "number", "Events that a slow reader may be behind; default 1024"),
   relayServer: switched("relay-server", "Relay for others; default off"),
   config: text("config", "file", "JSON file with options: {\"listenPort\": 4001, ...}"),

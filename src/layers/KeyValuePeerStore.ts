@@ -9,10 +9,8 @@ import { Clock, DateTime, Effect, Layer, Option, Schedule, Schema } from "effect
 import { KeyValueStore } from "effect/persistence"
 import { PeerStoreError } from "../schema/NetworkError.ts"
 import { Multiaddr, PeerId, withoutPeer } from "../schema/Peer.ts"
-import { PeerStore, type RememberedPeer } from "../services/PeerStore.ts"
-
-/** Peers remembered at most; the longest unseen go first. */
-export const peersMax = 4096
+import { NetworkConfig } from "../services/NetworkConfig.ts"
+import { PeerStore, type RememberedAddress, type RememberedPeer } from "../services/PeerStore.ts"
 
 /** Addresses remembered of each peer; the longest unused go first. */
 export const addressesMax = 8
@@ -24,15 +22,16 @@ export const snapshotInterval = "30 seconds"
  * Reads what is remembered, and keeps the store written while the scope lives.
  */
 export const make = Effect.gen(function*() {
+  const { maxKnownPeers } = yield* NetworkConfig
   const store = yield* KeyValueStore.KeyValueStore
   // In the order of insertion, and a peer that is seen again is inserted anew: the first is the longest unseen.
-  const peers = new Map((yield* load(store)).map((peer) => [peer.id, peer]))
+  const peers = new Map((yield* load(store, maxKnownPeers)).map((peer) => [peer.id, peer]))
   let changed = false
 
   const save = Effect.suspend(() => {
     if (!changed) return Effect.void
     changed = false
-    return encodeSnapshot({ version: 1, peers: [...peers.values()] }).pipe(
+    return encodeSnapshot({ version: 2, peers: [...peers.values()] }).pipe(
       Effect.flatMap((text) => store.set(key, text)),
       Effect.catch((error) => {
         changed = true
@@ -50,10 +49,11 @@ export const make = Effect.gen(function*() {
         // A test clock may stand between two milliseconds; a time on disk is whole.
         const lastSeen = DateTime.makeUnsafe(Math.floor(now))
         const place = withoutPeer(address)
-        const others = (peers.get(peer)?.addresses ?? []).filter((other) => other !== place)
+        const others = (peers.get(peer)?.addresses ?? []).filter(({ address: other }) => other !== place)
+        const newest: RememberedAddress = { address: place, lastSuccess: lastSeen }
         peers.delete(peer)
-        peers.set(peer, { id: peer, addresses: [place, ...others].slice(0, addressesMax), lastSeen })
-        if (peers.size > peersMax) {
+        peers.set(peer, { id: peer, addresses: [newest, ...others].slice(0, addressesMax), lastSeen })
+        if (peers.size > maxKnownPeers) {
           const [longestUnseen] = peers.keys()
           if (longestUnseen !== undefined) peers.delete(longestUnseen)
         }
@@ -67,7 +67,10 @@ export const make = Effect.gen(function*() {
 /**
  * The peer store in the `KeyValueStore` of `DataDirectory`.
  */
-export const layer: Layer.Layer<PeerStore, PeerStoreError, KeyValueStore.KeyValueStore> = Layer.effect(PeerStore, make)
+export const layer: Layer.Layer<PeerStore, PeerStoreError, KeyValueStore.KeyValueStore | NetworkConfig> = Layer.effect(
+  PeerStore,
+  make
+)
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
@@ -76,24 +79,35 @@ export const layer: Layer.Layer<PeerStore, PeerStoreError, KeyValueStore.KeyValu
 const key = "peers"
 const component = "peer-store"
 
-// The longest unseen first. A peer's addresses: the last one that worked first.
-const Snapshot = Schema.fromJsonString(Schema.Struct({
-  version: Schema.Literal(1),
+// The longest unseen first. A peer's addresses: the last one that worked first. Version 1 had no times of addresses.
+const peerFields = { id: PeerId, lastSeen: Schema.DateTimeUtcFromMillis }
+const Snapshot2 = Schema.Struct({
+  version: Schema.Literal(2),
   peers: Schema.Array(Schema.Struct({
-    id: PeerId,
-    addresses: Schema.Array(Multiaddr),
-    lastSeen: Schema.DateTimeUtcFromMillis
+    ...peerFields,
+    addresses: Schema.Array(Schema.Struct({ address: Multiaddr, lastSuccess: Schema.DateTimeUtcFromMillis }))
   }))
-}))
-const encodeSnapshot = Schema.encodeEffect(Snapshot)
-const decodeSnapshot = Schema.decodeEffect(Snapshot)
+})
+const Snapshot1 = Schema.Struct({
+  version: Schema.Literal(1),
+  peers: Schema.Array(Schema.Struct({ ...peerFields, addresses: Schema.Array(Multiaddr) }))
+})
+const encodeSnapshot = Schema.encodeEffect(Schema.fromJsonString(Snapshot2))
+const decodeSnapshot = Schema.decodeEffect(Schema.fromJsonString(Schema.Union([Snapshot2, Snapshot1])))
 
-const load = Effect.fnUntraced(function*(store: KeyValueStore.KeyValueStore) {
+const peersOf = (snapshot: typeof Snapshot1.Type | typeof Snapshot2.Type): ReadonlyArray<RememberedPeer> =>
+  snapshot.version === 2 ? snapshot.peers : snapshot.peers.map(({ addresses, id, lastSeen }) => ({
+    id,
+    lastSeen,
+    addresses: addresses.map((address) => ({ address, lastSuccess: lastSeen }))
+  }))
+
+const load = Effect.fnUntraced(function*(store: KeyValueStore.KeyValueStore, peersMax: number) {
   const text = yield* store.get(key).pipe(Effect.mapError((cause) => new PeerStoreError({ operation: "read", cause })))
   if (text === undefined) return []
   return yield* decodeSnapshot(text).pipe(
-    Effect.map(({ peers }): ReadonlyArray<RememberedPeer> =>
-      peers.slice(-peersMax).map((peer) => ({ ...peer, addresses: peer.addresses.slice(0, addressesMax) }))
+    Effect.map((snapshot) =>
+      peersOf(snapshot).slice(-peersMax).map((peer) => ({ ...peer, addresses: peer.addresses.slice(0, addressesMax) }))
     ),
     Effect.catch(() =>
       Effect.as(

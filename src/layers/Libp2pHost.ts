@@ -21,7 +21,7 @@ import type {
 } from "@libp2p/interface"
 import { NotFoundError, peerDiscoverySymbol, peerRoutingSymbol, start, stop } from "@libp2p/interface"
 import { ping } from "@libp2p/ping"
-import { multiaddr } from "@multiformats/multiaddr"
+import { type Multiaddr as Libp2pMultiaddr, multiaddr } from "@multiformats/multiaddr"
 import { Context, Effect, Layer, Redacted, Schedule, type Scope } from "effect"
 import { createLibp2p, type Libp2pOptions } from "libp2p"
 import { createRequire } from "node:module"
@@ -47,6 +47,8 @@ export class Libp2pHost extends Context.Service<Libp2pHost, {
   ) => Effect.Effect<A, HostError, Scope.Scope>
   /** Behind `Transport.gate`; one rule at a time. */
   readonly gate: (rule: GateRule) => Effect.Effect<void, never, Scope.Scope>
+  /** Dials addresses that the caller chose, so that the gate is not asked for them (`stage: "dial"`). */
+  readonly dialChosen: <A>(addresses: ReadonlyArray<Libp2pMultiaddr>, dial: () => Promise<A>) => Promise<A>
   /**
    * Attaches a transport module and listens on the addresses, none of which may be foreign to it. Release only ends acceptance: closing a
    * TCP listener destroys its inbound connections, before any goodbye, so the socket itself closes with the node.
@@ -74,6 +76,8 @@ export const make = Effect.gen(function*() {
   const context = yield* Effect.context()
 
   let rule: GateRule | undefined
+  // Addresses that are being dialled because somebody chose them; how many dials there are of each.
+  const chosen = new Map<string, number>()
   // Transports whose acceptance has ended.
   const ended = new Set<Libp2pTransport>()
   const routers = new Set<PeerRouting>()
@@ -97,8 +101,11 @@ export const make = Effect.gen(function*() {
       remoteAddress: withoutPeer(connection.remoteAddr.toString() as Multiaddr)
     })
   const gater: ConnectionGater = {
-    // libp2p's default refuses private addresses in browsers.
-    denyDialMultiaddr: () => false,
+    denyDialMultiaddr: (address) => {
+      const remoteAddress = withoutPeer(address.toString() as Multiaddr)
+      return !chosen.has(remoteAddress) && !chosen.has(anyName) &&
+        !allows({ stage: "dial", direction: "outbound", remoteAddress })
+    },
     denyInboundConnection: (connection) => {
       const transport = components.transportManager.dialTransportForMultiaddr(connection.remoteAddr)
       if (transport !== undefined && ended.has(transport)) return true
@@ -266,6 +273,19 @@ export const make = Effect.gen(function*() {
         }),
         () => Effect.sync(() => rule = undefined)
       ),
+    dialChosen: async (addresses, dial) => {
+      const places = addresses.flatMap(placesOf)
+      for (const place of places) chosen.set(place, (chosen.get(place) ?? 0) + 1)
+      try {
+        return await dial()
+      } finally {
+        for (const place of places) {
+          const left = (chosen.get(place) ?? 1) - 1
+          if (left === 0) chosen.delete(place)
+          else chosen.set(place, left)
+        }
+      }
+    },
     listen: (module, factory, addresses) =>
       Effect.gen(function*() {
         const transport = yield* attach(module, factory)
@@ -321,6 +341,17 @@ const packageJson = createRequire(import.meta.url)("../../package.json") as {
 }
 /** How long one address of a peer may take to answer, in milliseconds. */
 export const addressDialTimeout = 3000
+
+// A dnsaddr resolves to addresses that nobody can tell from others: while one is dialled, everything may be.
+const anyName = "/dnsaddr"
+
+// An address as the gate is asked for it; of a relayed one also the relay's, which is dialled first.
+function placesOf(address: Libp2pMultiaddr): ReadonlyArray<string> {
+  const place = withoutPeer(address.toString() as Multiaddr)
+  if (place.startsWith(`${anyName}/`)) return [anyName]
+  const [relay, ...rest] = place.split("/p2p-circuit")
+  return rest.length === 0 ? [place] : [place, withoutPeer(relay as Multiaddr)]
+}
 
 const protocolVersion = "/codio/1.0.0"
 const readBufferBytes = 4 * 1024 * 1024

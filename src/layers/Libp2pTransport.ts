@@ -132,6 +132,19 @@ export const make = Effect.gen(function*() {
       })
     })
 
+  /**
+   * One address of a known peer goes straight to its transport: libp2p's queue joins a dial to others of the same peer, so that addresses
+   * dialled by several calls would be tried one after another.
+   */
+  const dialOnce = (destination: Destination, signal: AbortSignal): Promise<Libp2pConnection> => {
+    const { addresses, peer } = destination
+    const [only, ...others] = addresses
+    if (only === undefined) return node.dial(peer!, { signal })
+    if (peer === undefined || others.length > 0 || isDns(only)) return node.dial(addresses, { signal })
+    if (node.status !== "started") throw new Error("the node is stopping")
+    return host.components.transportManager.dial(only, { signal })
+  }
+
   const dial = Effect.fnUntraced(function*(target: DialTarget) {
     const failed = (reason: DialReason) => new DialError({ target: showTarget(target), reason })
     const expected = peerOf(target)
@@ -152,10 +165,7 @@ export const make = Effect.gen(function*() {
         const start = performance.now()
         for (;;) {
           try {
-            const connection = await node.dial(
-              destination.addresses.length > 0 ? destination.addresses : destination.peer!,
-              { signal }
-            )
+            const connection = await host.dialChosen(destination.addresses, () => dialOnce(destination, signal))
             if (signal.aborted && !delivered.has(connection) && !waiting.has(connection)) {
               void closeConnection(connection, closeMillis)
             }

@@ -21,7 +21,12 @@ export const layer: Layer.Layer<never, never, Discovery | PeerStore> = Layer.eff
   const announce = Effect.flatMap(
     store.peers,
     (peers) =>
-      Effect.forEach(peers.slice(0, announcedMax), (peer) => discovery.announce(peer, "remembered"), { discard: true })
+      Effect.forEach(
+        peers.slice(0, announcedMax),
+        ({ addresses, id }) =>
+          discovery.announce({ id, addresses: addresses.map(({ address }) => address) }, "remembered"),
+        { discard: true }
+      )
   )
   yield* announce
   yield* Effect.forkScoped(Effect.schedule(announce, Schedule.spaced(interval)))

@@ -48,6 +48,7 @@ export const NetworkOptions = Schema.Struct({
   dialTimeout: Schema.optionalKey(positiveDuration),
   bootstrapPeers: Schema.optionalKey(Schema.Array(peerAddress)),
   dataDirectory: Schema.optionalKey(Schema.NonEmptyString),
+  maxKnownPeers: Schema.optionalKey(count(1, 1_000_000)),
   eventBuffer: Schema.optionalKey(count(1, 1_000_000))
 })
 export type NetworkOptions = typeof NetworkOptions.Type
@@ -147,6 +148,7 @@ const expectations: { readonly [Name in keyof NetworkOptions]-?: string } = {
   dialTimeout: duration,
   bootstrapPeers: addresses,
   dataDirectory: "the path of a directory",
+  maxKnownPeers: "a whole number from 1 to 1000000",
   eventBuffer: "a whole number from 1 to 1000000"
 }
 

@@ -2,7 +2,7 @@
  * The answers to "why?": what a node knows of one peer, and how it stands itself.
  */
 import { Schema } from "effect"
-import { DisconnectReason, GoodbyeReason } from "./NetworkEvent.ts"
+import { DisconnectReason, GoodbyeReason, RefusalReason } from "./NetworkEvent.ts"
 import { Direction, Interest, Multiaddr, PeerId } from "./Peer.ts"
 
 /**
@@ -40,8 +40,7 @@ export type DialRecord = typeof DialRecord.Type
 export const RefusalRecord = Schema.Struct({
   at: Schema.DateTimeUtc,
   direction: Direction,
-  /** The limit or wish that refused it: `full`, `blocked`, or the name of a limit. */
-  reason: Schema.String
+  reason: RefusalReason
 })
 export type RefusalRecord = typeof RefusalRecord.Type
 
@@ -109,10 +108,13 @@ export class NodeStatus extends Schema.Class<NodeStatus>("codio-network/NodeStat
   peer: PeerId,
   addresses: Schema.Array(Multiaddr),
   isolation: Isolation,
-  /** Places of the table: how many there are, and how many are in use by interest. */
+  /** Places of the table: how many there are, and how many are in use, by direction and by interest; `reserved` ones are promised. */
   slots: Schema.Struct({
     limit: Schema.Int,
     used: Schema.Int,
+    inboundLimit: Schema.Int,
+    inbound: Schema.Int,
+    reserved: Schema.Int,
     kept: Schema.Int,
     wanted: Schema.Int,
     discovered: Schema.Int,

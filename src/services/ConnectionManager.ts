@@ -5,6 +5,7 @@ import type { Effect, Scope } from "effect"
 import { Context } from "effect"
 import type { ConnectError, DialError } from "../schema/NetworkError.ts"
 import type { GoodbyeReason } from "../schema/NetworkEvent.ts"
+import type { NodeStatus, PeerExplanation } from "../schema/NodeStatus.ts"
 import type { DialTarget, PeerId, PeerInfo } from "../schema/Peer.ts"
 
 export class ConnectionManager extends Context.Service<ConnectionManager, {
@@ -28,4 +29,11 @@ export class ConnectionManager extends Context.Service<ConnectionManager, {
   readonly block: (peer: PeerId) => Effect.Effect<void, never, Scope.Scope>
   /** The remote said goodbye: the loss that follows is its wish, so discovery leaves it alone for a while. */
   readonly goodbye: (peer: PeerId, reason: GoodbyeReason) => Effect.Effect<void>
+  /**
+   * Why the peer is connected, or is not: its interest, addresses, last dials and refusals, how its last connection ended, and when it is
+   * dialled next. Also of a peer that nobody has heard of.
+   */
+  readonly explain: (peer: PeerId) => Effect.Effect<PeerExplanation>
+  /** How the node stands: isolated or not and why, places in use, dials under way and waiting. */
+  readonly status: Effect.Effect<NodeStatus>
 }>()("codio-network/services/ConnectionManager") {}

@@ -1,5 +1,6 @@
 /**
- * The numbers and flags of a node. Behaviours, which cannot be written in a file, are References: `ReconnectPolicy`, `HealthPolicy`.
+ * The numbers and flags of a node. Behaviours, which cannot be written in a file, are References: `ReconnectPolicy`, `HealthPolicy`,
+ * `DialPolicy`, `EvictionPolicy`, `AddressGuard`.
  */
 import { Context, Duration, Effect, Layer, Pipeable } from "effect"
 import type { ConfigError } from "../schema/NetworkError.ts"
@@ -56,6 +57,8 @@ export interface NetworkConfigValues {
   readonly bootstrapPeers: ReadonlyArray<Multiaddr>
   /** Where the identity, remembered peers and provided keys are kept. Defaults to none: all in memory. */
   readonly dataDirectory: string | undefined
+  /** Peers that are remembered, across restarts too; of more, the longest unseen go first. Defaults to 4,096. */
+  readonly maxKnownPeers: number
   /** How many events a slow subscriber of `events` may be behind before it loses the oldest. Defaults to 1024. */
   readonly eventBuffer: number
 }
@@ -85,6 +88,7 @@ export interface NetworkConfigInput {
   readonly dialTimeout?: Duration.Input | undefined
   readonly bootstrapPeers?: ReadonlyArray<string> | undefined
   readonly dataDirectory?: string | undefined
+  readonly maxKnownPeers?: number | undefined
   readonly eventBuffer?: number | undefined
 }
 
@@ -126,6 +130,7 @@ export class NetworkConfig
         dialTimeout: options.dialTimeout ?? Duration.seconds(10),
         bootstrapPeers: options.bootstrapPeers ?? [],
         dataDirectory: options.dataDirectory,
+        maxKnownPeers: options.maxKnownPeers ?? 4096,
         eventBuffer: options.eventBuffer ?? 1024
       }
     })

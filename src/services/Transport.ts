@@ -12,9 +12,11 @@ import type { DialTarget, Direction, Multiaddr, Path, PeerId, ProtocolId, Remote
 
 /**
  * What the gate's rule is asked: an inbound connection before its handshake (`stage: "address"`), then every connection, in or out, in
- * the last step before it exists (`stage: "peer"`).
+ * the last step before it exists (`stage: "peer"`); and an address that the transport dials of its own accord, for the DHT or for a peer
+ * whose addresses the caller did not name (`stage: "dial"`).
  */
 export type GateRequest =
+  | { readonly stage: "dial"; readonly direction: "outbound"; readonly remoteAddress: Multiaddr }
   | {
     readonly stage: "address"
     readonly direction: "inbound"

@@ -33,7 +33,9 @@ const fake = (failing: Record<string, DialError> = {}) => {
     connect: () => Effect.die("not used"),
     disconnect: () => Effect.die("not used"),
     block: () => Effect.die("not used"),
-    goodbye: () => Effect.die("not used")
+    goodbye: () => Effect.die("not used"),
+    explain: () => Effect.die("not used"),
+    status: Effect.die("not used")
   }
   return { kept, manager }
 }

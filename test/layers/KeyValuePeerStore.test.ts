@@ -5,7 +5,8 @@ import { TestClock } from "effect/testing"
 import { base58btc } from "multiformats/bases/base58"
 import * as KeyValuePeerStore from "../../src/layers/KeyValuePeerStore.ts"
 import type { Multiaddr, PeerId } from "../../src/schema/Peer.ts"
-import type { PeerStore } from "../../src/services/PeerStore.ts"
+import { NetworkConfig } from "../../src/services/NetworkConfig.ts"
+import type { PeerStore, RememberedPeer } from "../../src/services/PeerStore.ts"
 
 // A sha2-256 multihash whose last bytes are the number.
 const peer = (n: number): PeerId => {
@@ -22,7 +23,9 @@ const open = Effect.gen(function*() {
   return { store, close: Scope.close(scope, Exit.void) }
 })
 
-const memory = Layer.fresh(KeyValueStore.layerMemory)
+const memory = Layer.merge(Layer.fresh(KeyValueStore.layerMemory), NetworkConfig.layer())
+
+const addressesOf = (known: RememberedPeer) => known.addresses.map(({ address }) => address)
 
 describe("KeyValuePeerStore", () => {
   it.effect("remembers peers across openings, those seen last first, with their last address first", () =>
@@ -37,17 +40,34 @@ describe("KeyValuePeerStore", () => {
 
       const after = yield* open
       const peers = yield* after.store.peers
-      assert.deepStrictEqual(peers.map((known) => [known.id, known.addresses, known.lastSeen.epochMilliseconds]), [
+      assert.deepStrictEqual(peers.map((known) => [known.id, addressesOf(known), known.lastSeen.epochMilliseconds]), [
         [peer(1), [address(3), address(1)], 2000],
         [peer(2), [address(2)], 1000]
       ])
-      assert.deepStrictEqual(
-        Option.map(yield* after.store.get(peer(2)), (known) => known.addresses),
-        Option.some([address(2)])
-      )
+      assert.deepStrictEqual(peers[0]?.addresses.map(({ lastSuccess }) => lastSuccess.epochMilliseconds), [2000, 0])
+      assert.deepStrictEqual(Option.map(yield* after.store.get(peer(2)), addressesOf), Option.some([address(2)]))
       assert.isTrue(Option.isNone(yield* after.store.get(peer(3))))
       yield* after.close
     }).pipe(Effect.provide(memory)))
+
+  it.effect("takes over what an earlier version wrote, and remembers fewer where it is told so", () =>
+    Effect.gen(function*() {
+      const values = yield* KeyValueStore.KeyValueStore
+      const peers = [1, 2, 3].map((n) => ({ id: peer(n), addresses: [address(n)], lastSeen: n * 1000 }))
+      yield* values.set("peers", JSON.stringify({ version: 1, peers }))
+      const { close, store } = yield* open
+      assert.deepStrictEqual((yield* store.peers).map(({ id }) => id), [peer(3), peer(2)])
+      assert.deepStrictEqual(
+        Option.map(
+          yield* store.get(peer(2)),
+          ({ addresses }) => addresses.map(({ address, lastSuccess }) => [address, lastSuccess.epochMilliseconds])
+        ),
+        Option.some([[address(2), 2000]])
+      )
+      yield* close
+    }).pipe(
+      Effect.provide(Layer.merge(Layer.fresh(KeyValueStore.layerMemory), NetworkConfig.layer({ maxKnownPeers: 2 })))
+    ))
 
   it.effect("writes 30 s after a change, and nothing when nothing changed", () =>
     Effect.gen(function*() {
@@ -76,7 +96,7 @@ describe("KeyValuePeerStore", () => {
       const { close, store } = yield* open
       for (let n = 1; n <= 9; n++) yield* store.remember(peer(0), address(n))
       const known = Option.getOrThrow(yield* store.get(peer(0)))
-      assert.deepStrictEqual(known.addresses, [9, 8, 7, 6, 5, 4, 3, 2].map(address))
+      assert.deepStrictEqual(addressesOf(known), [9, 8, 7, 6, 5, 4, 3, 2].map(address))
       for (let n = 1; n < 4096; n++) yield* store.remember(peer(n), address(1))
       assert.strictEqual((yield* store.peers).length, 4096)
       yield* store.remember(peer(0), address(1))
@@ -93,7 +113,7 @@ describe("KeyValuePeerStore", () => {
       for (
         const damaged of [
           "{\"version\":1,\"peers\":[{\"id\"",
-          "{\"version\":2,\"peers\":[]}",
+          "{\"version\":3,\"peers\":[]}",
           "{\"version\":1,\"peers\":[{\"id\":\"x\"}]}"
         ]
       ) {

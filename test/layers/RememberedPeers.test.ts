@@ -8,7 +8,7 @@ import { PeerStore, type RememberedPeer } from "../../src/services/PeerStore.ts"
 
 const remembered = (n: number): RememberedPeer => ({
   id: `peer-${n}` as PeerId,
-  addresses: [`/ip4/192.0.2.1/tcp/${n}` as Multiaddr],
+  addresses: [{ address: `/ip4/192.0.2.1/tcp/${n}` as Multiaddr, lastSuccess: DateTime.makeUnsafe(0) }],
   lastSeen: DateTime.makeUnsafe(0)
 })
 

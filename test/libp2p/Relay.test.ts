@@ -7,6 +7,7 @@ import * as KeyValuePeerStore from "../../src/layers/KeyValuePeerStore.ts"
 import { Libp2pHost, layer as hostLayer } from "../../src/layers/Libp2pHost.ts"
 import * as Libp2pTransport from "../../src/layers/Libp2pTransport.ts"
 import * as RelayClient from "../../src/layers/RelayClient.ts"
+import * as NodeNetworkMonitor from "../../src/layers/NodeNetworkMonitor.ts"
 import * as RelayReservations from "../../src/layers/RelayReservations.ts"
 import * as RelayServer from "../../src/layers/RelayServer.ts"
 import * as TcpListener from "../../src/layers/TcpListener.ts"
@@ -54,6 +55,7 @@ const makeNode = Effect.fnUntraced(function*(options: Options = {}) {
     ),
     Layer.provideMerge(Layer.mergeAll(
       Discovery.layer,
+      NodeNetworkMonitor.layer,
       KeyValuePeerStore.layer.pipe(Layer.provide(KeyValueStore.layerMemory)),
       Layer.mock(Dht)({ findProviders: () => Stream.empty })
     )),

@@ -7,13 +7,19 @@ import { join } from "node:path"
 
 /** Parts of other layers: workarounds of one libp2p version, what only a connection can make, encryption, one layer's own records. */
 const partsOfLayers = new Set([
+  "IsolationSupervisor.ts",
   "KadKeys.ts",
   "KadValues.ts",
+  "KnownPeers.ts",
   "Libp2pByteStream.ts",
   "Libp2pFaults.ts",
   "Libp2pNoise.ts",
   "Libp2pTcp.ts",
+  "PeerDialer.ts",
+  "PeerExplanations.ts",
   "ProvidedKeys.ts",
+  "Pulse.ts",
+  "StaggeredDial.ts",
   "Values.ts"
 ])
 

@@ -33,6 +33,7 @@ describe("NetworkConfig", () => {
         dialTimeout: Duration.seconds(10),
         bootstrapPeers: [],
         dataDirectory: undefined,
+        maxKnownPeers: 4096,
         eventBuffer: 1024
       })
     }))

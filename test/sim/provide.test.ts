@@ -8,6 +8,7 @@ import { Dht } from "../../src/services/Dht.ts"
 import { Discovery } from "../../src/services/Discovery.ts"
 import { NetworkConfig } from "../../src/services/NetworkConfig.ts"
 import { SimNetwork } from "../../src/testing/SimNetwork.ts"
+import * as SimNetworkMonitor from "../../src/testing/SimNetworkMonitor.ts"
 import * as SimTransport from "../../src/testing/SimTransport.ts"
 
 const key = ContentKey.fromText("a film")
@@ -19,6 +20,7 @@ const makeNode = Effect.gen(function*() {
     Layer.provideMerge(Layer.mergeAll(
       SimTransport.layer("alice"),
       Discovery.layer,
+      SimNetworkMonitor.layer("alice"),
       KeyValuePeerStore.layer.pipe(Layer.provide(KeyValueStore.layerMemory)),
       Layer.mock(Dht)({
         startProviding: (key) => Effect.sync(() => void provided.add(key)),

@@ -18,6 +18,7 @@ import { NetworkEvents } from "../../src/services/NetworkEvents.ts"
 import { PeerTable } from "../../src/services/PeerTable.ts"
 import { Protocols } from "../../src/services/Protocols.ts"
 import { Transport } from "../../src/services/Transport.ts"
+import * as SimNetworkMonitor from "../../src/testing/SimNetworkMonitor.ts"
 import * as SimTransport from "../../src/testing/SimTransport.ts"
 
 const core = CodioProtocol.layer.pipe(
@@ -33,6 +34,7 @@ export const make = Effect.fnUntraced(function*(name: string, config: NetworkCon
     Layer.provideMerge(Layer.mergeAll(
       SimTransport.layer(name),
       Discovery.layer,
+      SimNetworkMonitor.layer(name),
       KeyValuePeerStore.layer.pipe(Layer.provide(KeyValueStore.layerMemory))
     )),
     Layer.provide(NetworkConfig.layer(config))

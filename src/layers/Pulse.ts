@@ -1,0 +1,36 @@
+/**
+ * An event without memory: whoever waits when it beats goes on.
+ *
+ * A latch that waiters close themselves can lose a beat between two of them; here a waiter takes `next` before it looks, and awaits after.
+ */
+import { Effect, Latch } from "effect"
+
+export interface Pulse {
+  /** Lets everybody go on who took `next` before. */
+  readonly beat: Effect.Effect<void>
+  /** The coming beat, as of this call. */
+  readonly next: () => Effect.Effect<void>
+}
+
+export const make = (): Pulse => {
+  let latch: Latch.Latch | undefined
+  return {
+    beat: Effect.suspend(() => {
+      const former = latch
+      latch = undefined
+      return former === undefined ? Effect.void : Effect.asVoid(former.open)
+    }),
+    next: () => (latch ??= Latch.makeUnsafe(false)).await
+  }
+}
+
+/**
+ * Ends when the condition holds, which is asked now and after each beat.
+ */
+export const until = Effect.fnUntraced(function*(pulse: Pulse, condition: Effect.Effect<boolean>) {
+  while (true) {
+    const next = pulse.next()
+    if (yield* condition) return
+    yield* next
+  }
+})

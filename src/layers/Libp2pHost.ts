@@ -26,11 +26,13 @@ import { Context, Effect, Layer, Redacted, Schedule, type Scope } from "effect"
 import { createLibp2p, type Libp2pOptions } from "libp2p"
 import { createRequire } from "node:module"
 import { HostError } from "../schema/NetworkError.ts"
+import type { RefusalReason } from "../schema/NetworkEvent.ts"
 import { type Direction, type Multiaddr, type PeerId, withoutPeer } from "../schema/Peer.ts"
 import { Identity } from "../services/Identity.ts"
 import { NetworkConfig } from "../services/NetworkConfig.ts"
 import type { GateRequest, GateRule } from "../services/Transport.ts"
 import { guardNode, rememberProtocols, safeMuxer, sparingMuxer, toError, watchedMuxer, within } from "./Libp2pFaults.ts"
+import * as GoAway from "./Libp2pGoAway.ts"
 import { Libp2pLogger } from "./Libp2pLogger.ts"
 import { fastNoise } from "./Libp2pNoise.ts"
 
@@ -84,22 +86,27 @@ export const make = Effect.gen(function*() {
   const pending = new Map<MultiaddrConnection, Multiaddr>()
   const identifying = new WeakMap<Connection, Promise<IdentifyResult | undefined>>()
 
-  const allows = (request: GateRequest): boolean => {
+  const answer = (request: GateRequest): boolean | RefusalReason => {
     if (rule === undefined) return request.direction === "outbound"
     try {
-      return Effect.runSyncWith(context)(rule(request)) === true
+      return Effect.runSyncWith(context)(rule(request))
     } catch (cause) {
       logger.forComponent("codio:gate").error("the gate's rule failed, refusing - %e", toError(cause))
       return false
     }
   }
-  const allowsPeer = (direction: Direction, peer: Libp2pPeerId, connection: MultiaddrConnection) =>
-    allows({
+  const allows = (request: GateRequest): boolean => answer(request) === true
+  const muxers = GoAway.make({ lingerMillis: 250, most: refusalsMax })
+  const refuses = (direction: Direction, peer: Libp2pPeerId, connection: MultiaddrConnection) => {
+    const answered = answer({
       stage: "peer",
       direction,
       peer: peer.toString() as PeerId,
       remoteAddress: withoutPeer(connection.remoteAddr.toString() as Multiaddr)
     })
+    if (typeof answered === "boolean") return !answered
+    return muxers.refuse(connection, answered).then(() => true)
+  }
   const gater: ConnectionGater = {
     denyDialMultiaddr: (address) => {
       const remoteAddress = withoutPeer(address.toString() as Multiaddr)
@@ -120,9 +127,9 @@ export const make = Effect.gen(function*() {
     },
     denyInboundUpgradedConnection: (peer, connection) => {
       pending.delete(connection)
-      return !allowsPeer("inbound", peer, connection)
+      return refuses("inbound", peer, connection)
     },
-    denyOutboundUpgradedConnection: (peer, connection) => !allowsPeer("outbound", peer, connection)
+    denyOutboundUpgradedConnection: (peer, connection) => refuses("outbound", peer, connection)
   }
 
   let components!: Components
@@ -138,12 +145,12 @@ export const make = Effect.gen(function*() {
       },
       addresses: { appendAnnounce: [...config.announceAddresses] },
       connectionEncrypters: [fastNoise],
-      streamMuxers: [watchedMuxer(safeMuxer(sparingMuxer(yamux({
+      streamMuxers: [muxers.watch(watchedMuxer(safeMuxer(sparingMuxer(yamux({
         maxInboundStreams: streamsMax,
         maxOutboundStreams: streamsMax,
         // A window above the read buffer lets a sender put more into a paused stream than it may hold, which resets it.
         streamOptions: { maxStreamWindowSize: readBufferBytes, maxReadBufferLength: readBufferBytes }
-      }))))],
+      })))))],
       connectionGater: gater,
       connectionManager: {
         // Only PeerTable opens, keeps and closes; libp2p's limits stay above its. Twice, since two nodes may dial each other at once.
@@ -357,6 +364,8 @@ const protocolVersion = "/codio/1.0.0"
 const readBufferBytes = 4 * 1024 * 1024
 const streamsMax = 2048
 const identifyTimeoutMillis = 5000
+// Refused connections that wait for their remote to have heard it.
+const refusalsMax = 32
 const moduleStopMillis = 2000
 
 interface Attached<A> {

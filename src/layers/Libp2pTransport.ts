@@ -45,6 +45,7 @@ import {
 import { type Connection, type ConnectionEvent, Transport } from "../services/Transport.ts"
 import * as ByteStream from "./Libp2pByteStream.ts"
 import { closeConnection, toError } from "./Libp2pFaults.ts"
+import { farewellOf } from "./Libp2pGoAway.ts"
 import { addressDialTimeout, Libp2pHost } from "./Libp2pHost.ts"
 
 export const make = Effect.gen(function*() {
@@ -187,7 +188,7 @@ export const make = Effect.gen(function*() {
       return yield* failed(new UnexpectedPeer({ expected }))
     }
     yield* identified(underlying)
-    if (!isOpen(underlying)) return yield* failed(node.status === "started" ? new Refused() : stopping())
+    if (!isOpen(underlying)) return yield* failed(node.status === "started" ? refused(underlying) : stopping())
     return connectionOf(underlying)
   })
 
@@ -282,7 +283,8 @@ interface Libp2pBackedConnection extends Connection {
 let connectionCount = 0
 
 function isOpen(underlying: Libp2pConnection): boolean {
-  return underlying.status === "open"
+  // After a farewell it carries no more streams, and closes in the next turn.
+  return underlying.status === "open" && farewellOf(underlying) === undefined
 }
 
 // Direct before relayed, then the oldest.
@@ -310,6 +312,7 @@ function makeConnection(underlying: Libp2pConnection): Libp2pBackedConnection {
       return active
     }),
     remote: Effect.sync(() => remote),
+    farewell: Effect.sync(() => isOpen(underlying) ? undefined : farewellOf(underlying)),
     open: (protocol) =>
       Effect.acquireRelease(
         openStream(underlying, connection, protocol),
@@ -478,6 +481,11 @@ function destinationOf(target: DialTarget): Effect.Effect<Destination, InvalidAd
     }
   }
   return Effect.succeed({ peer, addresses })
+}
+
+function refused(underlying: Libp2pConnection): Refused {
+  const why = farewellOf(underlying)
+  return new Refused(why === undefined ? {} : { why: why === "evicted" ? "full" : why })
 }
 
 function stopping(thrown?: unknown): Denied {

@@ -233,7 +233,10 @@ export const make = Effect.gen(function*() {
       return { kind: "other" }
     }
     entries.delete(connection.peer)
-    const { reason, remoteReason } = entry.expected ?? { reason: "lost", remoteReason: undefined }
+    const farewell = yield* connection.farewell
+    const { reason, remoteReason } = entry.expected ?? (farewell === undefined
+      ? { reason: "lost", remoteReason: undefined } as const
+      : { reason: "remote", remoteReason: farewell === "full" ? "evicted" : farewell } as const)
     yield* close(entry, reason, remoteReason)
     return { kind: "last", reason, remoteReason }
   }, Effect.uninterruptible)

@@ -39,11 +39,26 @@ export class Denied extends Schema.TaggedError<Denied>()("Denied", { detail: Sch
   }
 }
 
-/** The remote closed the connection as soon as it stood: it is full, or blocks this node. */
-export class Refused extends Schema.TaggedError<Refused>()("Refused", { ...cause }) {
+/**
+ * The remote closed the connection as soon as it stood. `why` is what it said: a node of this library says whether it is full, blocks this
+ * node or is stopping; of others nothing may be known.
+ */
+export class Refused extends Schema.TaggedError<Refused>()("Refused", {
+  why: Schema.optionalKey(Schema.Literals(["full", "blocked", "shutdown"])),
+  ...cause
+}) {
   readonly isRetryable = true
   override get message() {
-    return "the remote refused the connection; it may be full or block this peer"
+    switch (this.why) {
+      case "full":
+        return "the remote refused the connection: it has no place for this peer"
+      case "blocked":
+        return "the remote refused the connection: it blocks this peer"
+      case "shutdown":
+        return "the remote refused the connection: it is stopping"
+      default:
+        return "the remote refused the connection; it may be full or block this peer"
+    }
   }
 }
 

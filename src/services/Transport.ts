@@ -33,6 +33,12 @@ export type GateRequest =
 export type GateRule = (request: GateRequest) => Effect.Effect<boolean | RefusalReason>
 
 /**
+ * What a remote's host says of its own accord when it refuses or closes a connection: it has no place, it made room, it blocks this node, it
+ * is stopping. Software that says nothing just closes.
+ */
+export type Farewell = "full" | "evicted" | "blocked" | "shutdown"
+
+/**
  * One connection to a peer. The same object is given by `dial`, by `events` and by a handler's stream.
  */
 export interface Connection {
@@ -49,6 +55,8 @@ export interface Connection {
   readonly activeStreams: Effect.Effect<number>
   /** What identify told, once it has. */
   readonly remote: Effect.Effect<Option.Option<RemoteIdentity>>
+  /** What the remote's host said when it closed the connection; none while it is open, and where nothing was said. */
+  readonly farewell: Effect.Effect<Farewell | undefined>
   /** Opens a stream that lives as long as the scope; see {@link ByteStream}. Interruption aborts the negotiation. */
   readonly open: (protocol: ProtocolId) => Effect.Effect<ByteStream, StreamError, Scope.Scope>
   /** Closes it: gracefully for 250 ms, then by force. Never fails, and is safe to call twice. */

@@ -58,6 +58,7 @@ import {
   type ByteStream,
   type Connection,
   type ConnectionEvent,
+  type Farewell,
   type GateRequest,
   type GateRule,
   Transport
@@ -121,9 +122,8 @@ export const make = Effect.fnUntraced(function*(name: string) {
       if (message._tag !== "Finish") return
       pending.delete(end)
       const { identity: remote, peer } = message
-      if (ask?.({ stage: "peer", direction: "inbound", peer, remoteAddress: from }) !== true) {
-        return end.hangUp("refused")
-      }
+      const answer = ask?.({ stage: "peer", direction: "inbound", peer, remoteAddress: from })
+      if (answer !== true) return end.hangUp(typeof answer === "string" ? `${refused}${whyOf(answer)}` : refused)
       const live = establish(end, peer, "inbound", from)
       end.established()
       end.send({ _tag: "Identify", identity: identity() })
@@ -165,7 +165,7 @@ export const make = Effect.fnUntraced(function*(name: string) {
     ).pipe(
       Effect.andThen(Effect.yieldNow),
       Effect.flatMap(() =>
-        live.isOpen || live.isIdentified ? Effect.succeed(live.connection) : Effect.fail(new Refused({}))
+        live.isOpen || live.isIdentified ? Effect.succeed(live.connection) : Effect.fail(live.refusal)
       )
     )
 
@@ -305,6 +305,10 @@ export const layer = (name: string): Layer.Layer<Transport, never, SimNetwork> =
 // ---------------------------------------------------------------------------------------------------------------------
 
 const stopped = new Denied({ detail: "this node has stopped" })
+// How a node hangs up on a peer that its gate refuses; why follows, where the rule says so.
+const refused = "refused "
+const whyOf = (reason: RefusalReason): Farewell => reason === "blocked" || reason === "shutdown" ? reason : "full"
+
 const handshakeMillis = 10_000
 const identifyTimeout = Duration.seconds(2)
 const lingerTimeout = Duration.seconds(10)
@@ -319,6 +323,8 @@ interface LiveConnection {
   readonly connection: Connection
   readonly isOpen: boolean
   readonly isIdentified: boolean
+  /** What a dial fails with that was closed before it was identified. */
+  readonly refusal: Refused
   /** Done when the connection was identified, or closed. */
   readonly settled: Deferred.Deferred<void>
   readonly identify: (remote: RemoteIdentity) => void
@@ -359,6 +365,7 @@ function makeConnection(options: {
   const negotiations = new Map<number, Negotiation>()
   const pings = new Map<number, (answer: Effect.Effect<void, string>) => void>()
   let isOpen = true
+  let farewell: Farewell | undefined
   let remote: RemoteIdentity | undefined
   // Both sides count their streams, one in even numbers and one in odd ones.
   let nextStream = direction === "outbound" ? 0 : 1
@@ -367,6 +374,7 @@ function makeConnection(options: {
   const closed = (detail: string) => {
     if (!isOpen) return
     isOpen = false
+    if (detail.startsWith(refused) && detail !== refused) farewell = detail.slice(refused.length) as Farewell
     const reason = new StreamReset({ detail })
     for (const stream of [...streams.values()]) stream.fail(reason)
     for (const negotiation of [...negotiations.values()]) negotiation.end(Effect.fail(reason))
@@ -446,6 +454,7 @@ function makeConnection(options: {
     isOpen: Effect.sync(() => isOpen),
     activeStreams: Effect.sync(() => streams.size),
     remote: Effect.sync(() => Option.fromUndefinedOr(remote)),
+    farewell: Effect.sync(() => farewell),
     open: (protocol) =>
       Effect.acquireRelease(
         Effect.mapError(negotiate(protocol), (reason) => new StreamError({ peer, protocol, reason })),
@@ -462,6 +471,9 @@ function makeConnection(options: {
     connection,
     get isOpen() {
       return isOpen
+    },
+    get refusal() {
+      return new Refused(farewell === undefined || farewell === "evicted" ? {} : { why: farewell })
     },
     get isIdentified() {
       return remote !== undefined

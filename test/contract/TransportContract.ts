@@ -19,6 +19,7 @@ import {
   Stream
 } from "effect"
 import type { StreamError } from "../../src/schema/NetworkError.ts"
+import type { RefusalReason } from "../../src/schema/NetworkEvent.ts"
 import { type Multiaddr, type PeerId, peerOf, type ProtocolId, withoutPeer, withPeer } from "../../src/schema/Peer.ts"
 import type { ByteStream, Connection, ConnectionEvent, GateRequest, Transport } from "../../src/services/Transport.ts"
 import { eventually } from "./eventually.ts"
@@ -226,6 +227,48 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
             alice.localPeer
           ])
           assert.strictEqual(atBob.length, 0)
+        }))
+
+      check("tells the dialler why, where the rule says it, and the connection is none of either side's", () =>
+        Effect.gen(function*() {
+          const alice = yield* node("alice")
+          const bob = yield* fixture.makeTransport("bob")
+          const atBob = yield* observe(bob)
+          const words: Partial<Record<RefusalReason, string>> = {
+            full: "full",
+            inbound: "full",
+            subnet: "full",
+            blocked: "blocked",
+            shutdown: "shutdown"
+          }
+          const address = yield* addressOf(bob)
+          for (const [reason, expected] of Object.entries(words)) {
+            yield* Effect.scoped(Effect.gen(function*() {
+              yield* gated(bob, (request) => request.stage !== "peer" || reason as RefusalReason)
+              const error = yield* Effect.flip(alice.dial(address))
+              assert.deepStrictEqual([error.reason._tag, error.reason._tag === "Refused" && error.reason.why], [
+                "Refused",
+                expected
+              ])
+            }))
+          }
+          assert.strictEqual(atBob.length, 0)
+        }))
+
+      check("says which inbound handshakes are in flight, and forgets them however they end", () =>
+        Effect.gen(function*() {
+          const alice = yield* node("alice")
+          const bob = yield* fixture.makeTransport("bob")
+          let answer: boolean | RefusalReason = true
+          const asked = yield* gated(bob, (request) => request.stage === "address" || answer)
+          const address = yield* addressOf(bob)
+          const connection = yield* alice.dial(address)
+          yield* connection.close
+          for (answer of [false, "full"] as const) assert.strictEqual(yield* dialReason(alice, address), "Refused")
+          answer = true
+          yield* alice.dial(address)
+          const pending = asked.flatMap((request) => request.stage === "address" ? [request.pending.length] : [])
+          assert.deepStrictEqual(pending, [0, 0, 0, 0])
         }))
 
       check("asks for the peer of an own dial, where a no is Denied", () =>
@@ -677,7 +720,7 @@ const streamReason = <A>(effect: Effect.Effect<A, StreamError>): Effect.Effect<s
     return error?.reason._tag ?? "defect"
   }))
 
-const gated = (node: Node, allows: (request: GateRequest) => boolean) => {
+const gated = (node: Node, allows: (request: GateRequest) => boolean | RefusalReason) => {
   const asked: Array<GateRequest> = []
   return Effect.as(
     node.gate((request) =>

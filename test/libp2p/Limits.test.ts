@@ -63,4 +63,61 @@ describe("limits on real sockets", () => {
       const [address] = yield* node.addresses
       yield* Live.until(Effect.map(Effect.result(other.connect(address!)), ({ _tag }) => _tag === "Success"))
     }))
+
+  it.live(
+    "tells who is refused that it is full, and neither side counts the other as a peer",
+    () =>
+      Effect.gen(function*() {
+        const node = yield* Live.makeNode({ maxPeers: 1 })
+        const [address] = yield* node.addresses
+        const refusals = yield* Live.record(node)
+        const first = yield* Live.makeNode()
+        yield* first.connect(address!)
+        const others = yield* Effect.all(Array.from({ length: 4 }, () => Live.makeNode()))
+        const seen = yield* Effect.forEach(others, Live.record)
+        const errors = yield* Effect.forEach(
+          Array.from({ length: 10 }, () => others).flat(),
+          (other) => Effect.flip(other.connect(address!)),
+          { concurrency: 4 }
+        )
+        const reasons = errors.map((error) =>
+          error._tag === "DialError" && error.reason._tag === "Refused" && error.reason.why
+        )
+        assert.deepStrictEqual(reasons, Array.from({ length: 40 }, () => "full"))
+        assert.strictEqual(yield* node.peerCount, 1)
+        for (const events of seen) assert.isFalse(events.some((event) => event._tag === "PeerConnected"))
+        const refused = refusals.flatMap((event) => event._tag === "PeerRefused" ? [event] : [])
+        assert.strictEqual(refused.length, 40)
+        assert.deepStrictEqual([refused[0]?.direction, refused[0]?.reason], ["inbound", "full"])
+        assert.isTrue(others.some((other) => other.localPeer === refused[0]?.peer))
+      }),
+    30_000
+  )
+
+  it.live("tells a blocked peer that it is blocked", () =>
+    Effect.gen(function*() {
+      const [node, other] = yield* Effect.all([Live.makeNode(), Live.makeNode()])
+      yield* node.block(other.localPeer)
+      const [address] = yield* node.addresses
+      const error = yield* Effect.flip(other.connect(address!))
+      assert.strictEqual(error._tag === "DialError" && error.reason._tag === "Refused" && error.reason.why, "blocked")
+      assert.match(error.message, /it blocks this peer/)
+    }))
+
+  it.live("tells a peer that it was evicted", () =>
+    Effect.gen(function*() {
+      const [node, stranger, wanted] = yield* Effect.all([
+        Live.makeNode({ maxPeers: 1 }),
+        Live.makeNode(),
+        Live.makeNode()
+      ])
+      const [here, there] = yield* Effect.all([Live.record(node), Live.record(stranger)])
+      yield* Effect.flatMap(node.addresses, ([address]) => stranger.connect(address!))
+      yield* Effect.flatMap(wanted.addresses, ([address]) => node.connect(address!))
+      const left = (events: typeof here) => events.find((event) => event._tag === "PeerDisconnected")
+      yield* Live.until(Effect.sync(() => left(there) !== undefined))
+      assert.strictEqual(left(here)?.reason, "evicted")
+      assert.deepStrictEqual([left(there)?.reason, left(there)?.remoteReason], ["remote", "evicted"])
+      assert.strictEqual(yield* node.peerCount, 1)
+    }))
 })

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import type { Network } from "../../src/Network.ts"
 import { SimNetwork, TestNetwork } from "../../src/testing/index.ts"
@@ -33,7 +33,17 @@ describe("the limit of 50 peers", () => {
       assert.strictEqual(yield* hub.peerCount, 49)
       assert.strictEqual(yield* outcome(others[49]!, hub), "connected")
       assert.strictEqual(yield* hub.peerCount, 50)
-      assert.strictEqual(yield* outcome(last, hub), "Refused")
+      const refusals: Array<unknown> = []
+      yield* Effect.forkScoped(
+        Stream.runForEach(hub.events, (event) =>
+          Effect.sync(() => event._tag === "PeerRefused" && refusals.push([event.peer, event.direction, event.reason]))),
+        { startImmediately: true }
+      )
+      const refused = yield* TestNetwork.run(
+        Effect.flatMap(hub.addresses, ([address]) => Effect.flip(last.connect(address!)))
+      )
+      assert.strictEqual(refused._tag === "DialError" && refused.reason._tag === "Refused" && refused.reason.why, "full")
+      assert.deepStrictEqual(refusals, [[last.localPeer, "inbound", "full"]])
       assert.strictEqual(yield* hub.peerCount, 50)
       assert.strictEqual(yield* last.peerCount, 0)
       yield* TestNetwork.run(others[0].disconnect(hub.localPeer))

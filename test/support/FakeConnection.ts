@@ -6,7 +6,7 @@ import { base58btc } from "multiformats/bases/base58"
 import * as Digest from "multiformats/hashes/digest"
 import { sha256 } from "multiformats/hashes/sha2"
 import type { Multiaddr, PeerId } from "../../src/schema/Peer.ts"
-import type { Connection } from "../../src/services/Transport.ts"
+import type { Connection, Farewell } from "../../src/services/Transport.ts"
 
 export interface FakeConnection extends Connection {
   readonly state: { open: boolean; activeStreams: number; closes: number }
@@ -23,7 +23,7 @@ export const peerId = (name: string): PeerId => {
 
 export const make = (
   peer: PeerId,
-  options: { readonly inbound?: boolean; readonly address?: string } = {}
+  options: { readonly inbound?: boolean; readonly address?: string; readonly farewell?: Farewell } = {}
 ): FakeConnection => {
   const state = { open: true, activeStreams: 0, closes: 0 }
   return {
@@ -37,6 +37,7 @@ export const make = (
     activeStreams: Effect.sync(() => state.activeStreams),
     // Other software, to which no goodbye is said.
     remote: Effect.succeedSome({ protocolVersion: "", agentVersion: "fake", protocols: [], listenAddresses: [] }),
+    farewell: Effect.sync(() => state.open ? undefined : options.farewell),
     open: () => Effect.die("a fake connection opens no streams"),
     close: Effect.sync(() => {
       state.open = false

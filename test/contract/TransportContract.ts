@@ -229,47 +229,53 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
           assert.strictEqual(atBob.length, 0)
         }))
 
-      check("tells the dialler why, where the rule says it, and the connection is none of either side's", () =>
-        Effect.gen(function*() {
-          const alice = yield* node("alice")
-          const bob = yield* fixture.makeTransport("bob")
-          const atBob = yield* observe(bob)
-          const words: Partial<Record<RefusalReason, string>> = {
-            full: "full",
-            inbound: "full",
-            subnet: "full",
-            blocked: "blocked",
-            shutdown: "shutdown"
-          }
-          const address = yield* addressOf(bob)
-          for (const [reason, expected] of Object.entries(words)) {
-            yield* Effect.scoped(Effect.gen(function*() {
-              yield* gated(bob, (request) => request.stage !== "peer" || reason as RefusalReason)
-              const error = yield* Effect.flip(alice.dial(address))
-              assert.deepStrictEqual([error.reason._tag, error.reason._tag === "Refused" && error.reason.why], [
-                "Refused",
-                expected
-              ])
-            }))
-          }
-          assert.strictEqual(atBob.length, 0)
-        }))
+      check(
+        "tells the dialler why, where the rule says it, and the connection is none of either side's",
+        () =>
+          Effect.gen(function*() {
+            const alice = yield* node("alice")
+            const bob = yield* fixture.makeTransport("bob")
+            const atBob = yield* observe(bob)
+            const words: Partial<Record<RefusalReason, string>> = {
+              full: "full",
+              inbound: "full",
+              subnet: "full",
+              blocked: "blocked",
+              shutdown: "shutdown"
+            }
+            const address = yield* addressOf(bob)
+            for (const [reason, expected] of Object.entries(words)) {
+              yield* Effect.scoped(Effect.gen(function*() {
+                yield* gated(bob, (request) => request.stage !== "peer" || reason as RefusalReason)
+                const error = yield* Effect.flip(alice.dial(address))
+                assert.deepStrictEqual([error.reason._tag, error.reason._tag === "Refused" && error.reason.why], [
+                  "Refused",
+                  expected
+                ])
+              }))
+            }
+            assert.strictEqual(atBob.length, 0)
+          })
+      )
 
-      check("says which inbound handshakes are in flight, and forgets them however they end", () =>
-        Effect.gen(function*() {
-          const alice = yield* node("alice")
-          const bob = yield* fixture.makeTransport("bob")
-          let answer: boolean | RefusalReason = true
-          const asked = yield* gated(bob, (request) => request.stage === "address" || answer)
-          const address = yield* addressOf(bob)
-          const connection = yield* alice.dial(address)
-          yield* connection.close
-          for (answer of [false, "full"] as const) assert.strictEqual(yield* dialReason(alice, address), "Refused")
-          answer = true
-          yield* alice.dial(address)
-          const pending = asked.flatMap((request) => request.stage === "address" ? [request.pending.length] : [])
-          assert.deepStrictEqual(pending, [0, 0, 0, 0])
-        }))
+      check(
+        "says which inbound handshakes are in flight, and forgets them however they end",
+        () =>
+          Effect.gen(function*() {
+            const alice = yield* node("alice")
+            const bob = yield* fixture.makeTransport("bob")
+            let answer: boolean | RefusalReason = true
+            const asked = yield* gated(bob, (request) => request.stage === "address" || answer)
+            const address = yield* addressOf(bob)
+            const connection = yield* alice.dial(address)
+            yield* connection.close
+            for (answer of [false, "full"] as const) assert.strictEqual(yield* dialReason(alice, address), "Refused")
+            answer = true
+            yield* alice.dial(address)
+            const pending = asked.flatMap((request) => request.stage === "address" ? [request.pending.length] : [])
+            assert.deepStrictEqual(pending, [0, 0, 0, 0])
+          })
+      )
 
       check("asks for the peer of an own dial, where a no is Denied", () =>
         Effect.gen(function*() {

@@ -36,13 +36,18 @@ describe("the limit of 50 peers", () => {
       const refusals: Array<unknown> = []
       yield* Effect.forkScoped(
         Stream.runForEach(hub.events, (event) =>
-          Effect.sync(() => event._tag === "PeerRefused" && refusals.push([event.peer, event.direction, event.reason]))),
+          Effect.sync(() =>
+            event._tag === "PeerRefused" && refusals.push([event.peer, event.direction, event.reason])
+          )),
         { startImmediately: true }
       )
       const refused = yield* TestNetwork.run(
         Effect.flatMap(hub.addresses, ([address]) => Effect.flip(last.connect(address!)))
       )
-      assert.strictEqual(refused._tag === "DialError" && refused.reason._tag === "Refused" && refused.reason.why, "full")
+      assert.strictEqual(
+        refused._tag === "DialError" && refused.reason._tag === "Refused" && refused.reason.why,
+        "full"
+      )
       assert.deepStrictEqual(refusals, [[last.localPeer, "inbound", "full"]])
       assert.strictEqual(yield* hub.peerCount, 50)
       assert.strictEqual(yield* last.peerCount, 0)

@@ -34,7 +34,7 @@ import type { GateRequest, GateRule } from "../services/Transport.ts"
 import { guardNode, rememberProtocols, safeMuxer, sparingMuxer, toError, watchedMuxer, within } from "./Libp2pFaults.ts"
 import * as GoAway from "./Libp2pGoAway.ts"
 import { Libp2pLogger } from "./Libp2pLogger.ts"
-import { fastNoise } from "./Libp2pNoise.ts"
+import { fastNoise, withKeptKey } from "./Libp2pNoise.ts"
 
 /** What libp2p gives to the factory of a module: the running node's parts. libp2p declares the type and does not export it. */
 export type Components = Parameters<NonNullable<Libp2pOptions["transports"]>[number]>[0]
@@ -137,7 +137,7 @@ export const make = Effect.gen(function*() {
     const node = await createLibp2p({
       start: false,
       logger,
-      privateKey: privateKeyFromProtobuf(Redacted.value(identity.privateKey)),
+      privateKey: withKeptKey(privateKeyFromProtobuf(Redacted.value(identity.privateKey))),
       nodeInfo: {
         name: packageJson.name,
         version: packageJson.version,

@@ -1,19 +1,24 @@
 /**
  * Noise with its keys kept in the form that node's crypto works with.
  *
- * Stock noise hands over raw key bytes for every message, which are copied and checked each time: 10 % of the time of a bulk transfer.
- * Nothing else differs: the algorithm, the records and the handshake are noise's own, and so are messages below 1200 bytes, for which its
- * WebAssembly is faster.
+ * Stock noise hands over raw key bytes for every message, which are copied and checked each time: 10 % of the time of a bulk transfer, and
+ * two thirds of that of a handshake. Nothing else differs: the algorithms, the records and the handshake are noise's own, and so are
+ * messages below 1200 bytes, for which its WebAssembly is faster.
  */
 import { noise } from "@chainsafe/libp2p-noise"
-import type { ConnectionEncrypter, MessageStream, StreamMessageEvent } from "@libp2p/interface"
+import type { ConnectionEncrypter, MessageStream, PrivateKey, StreamMessageEvent } from "@libp2p/interface"
 import {
   createCipheriv,
   createDecipheriv,
+  createPrivateKey,
+  createPublicKey,
   createSecretKey,
   type DecipherChaCha20Poly1305,
+  diffieHellman,
+  generateKeyPairSync,
   getCiphers,
-  type KeyObject
+  type KeyObject,
+  sign
 } from "node:crypto"
 
 // One array, or a list of arrays.
@@ -31,14 +36,8 @@ export interface Sealing {
  */
 export const withKeptKeys = (given: Sealing): Sealing => {
   // Each direction of a connection has one array of key bytes as long as it lives, which is never written to.
-  const kept = new WeakMap<Uint8Array, KeyObject>()
-  const keyOf = (bytes: Uint8Array): KeyObject => {
-    const known = kept.get(bytes)
-    if (known !== undefined) return known
-    const key = createSecretKey(bytes)
-    kept.set(bytes, key)
-    return key
-  }
+  const keys = new WeakMap<Uint8Array, KeyObject>()
+  const keyOf = (bytes: Uint8Array): KeyObject => kept(keys, bytes, () => createSecretKey(bytes))
   return {
     encrypt: (plaintext, nonce, ad, key) => {
       // Messages of connections come as lists; single arrays only during the handshake.
@@ -72,19 +71,77 @@ export const withKeptKeys = (given: Sealing): Sealing => {
   }
 }
 
+/** A pair of X25519 keys, 32 bytes each. */
+export interface KeyPair {
+  readonly publicKey: Uint8Array
+  readonly privateKey: Uint8Array
+}
+
+/** The two operations of noise on such pairs. */
+export interface Exchange {
+  generateKeypair: () => KeyPair
+  dh: (pair: KeyPair, publicKey: Bytes) => Uint8Array
+}
+
+/**
+ * The operations on key pairs. A pair that is made here keeps its private key to itself: `privateKey` is empty.
+ */
+export const exchangeOfKeptKeys = (): Exchange => {
+  const privateKeys = new WeakMap<KeyPair, KeyObject>()
+  // A handshake uses a key of the remote twice.
+  const publicKeys = new WeakMap<Bytes, KeyObject>()
+  return {
+    generateKeypair: () => {
+      const { privateKey, publicKey } = generateKeyPairSync("x25519")
+      // The other formats of export take a hundred times as long.
+      const { x = "" } = publicKey.export({ format: "jwk" })
+      const pair = { publicKey: Buffer.from(x, "base64url"), privateKey: new Uint8Array() }
+      privateKeys.set(pair, privateKey)
+      return pair
+    },
+    dh: (pair, publicKey) =>
+      diffieHellman({
+        privateKey: kept(privateKeys, pair, () => {
+          const key = { ...x25519, x: base64url(pair.publicKey), d: base64url(pair.privateKey) }
+          return createPrivateKey({ key, format: "jwk" })
+        }),
+        publicKey: kept(publicKeys, publicKey, () => {
+          const key = { ...x25519, x: base64url(publicKey.subarray()) }
+          return createPublicKey({ key, format: "jwk" })
+        })
+      })
+  }
+}
+
+/**
+ * The identity of a node, signing without being read from its bytes each time, which takes longer than a signature. Each side of a
+ * connection signs twice.
+ */
+export const withKeptKey = (identity: PrivateKey): PrivateKey => {
+  if (identity.type !== "Ed25519") return identity
+  const jwk = {
+    kty: "OKP",
+    crv: "Ed25519",
+    x: base64url(identity.publicKey.raw),
+    d: base64url(identity.raw.subarray(0, 32))
+  }
+  const key = createPrivateKey({ key: jwk, format: "jwk" })
+  return Object.assign(identity, { sign: (message: Bytes) => sign(null, message.subarray(), key) })
+}
+
 /**
  * Noise for a host. Where the machine's crypto lacks the cipher, or noise has changed inside, it is stock noise.
  */
 export const fastNoise: ReturnType<typeof noise> = (components) => {
   const encrypter = noise()(components)
   // A public field of the class that the interface lacks.
-  const open = encrypter as ConnectionEncrypter & { crypto?: Sealing }
+  const open = encrypter as ConnectionEncrypter & { crypto?: Sealing & Exchange }
   if (open.crypto !== undefined && getCiphers().includes(algorithm)) {
-    open.crypto = { ...open.crypto, ...withKeptKeys(open.crypto) }
+    open.crypto = { ...open.crypto, ...withKeptKeys(open.crypto), ...exchangeOfKeptKeys() }
     const secureInbound = open.secureInbound.bind(open)
     const secureOutbound = open.secureOutbound.bind(open)
-    open.secureInbound = async (connection, options) => withoutCopy(await secureInbound(connection, options))
-    open.secureOutbound = async (connection, options) => withoutCopy(await secureOutbound(connection, options))
+    open.secureInbound = async (connection, options) => lean(await secureInbound(connection, options))
+    open.secureOutbound = async (connection, options) => lean(await secureOutbound(connection, options))
   }
   return encrypter
 }
@@ -99,18 +156,41 @@ const smallBytes = 1200
 // Each array of a list is a write to the socket of its own; below this, copying it together costs less.
 const gatheredBytes = 16 * 1024
 
-// Noise copies each record together as a place for the plaintext, which node's crypto has no use for. The methods are private.
-function withoutCopy<A extends { readonly connection: MessageStream }>(secured: A): A {
+const x25519 = { kty: "OKP", crv: "X25519" }
+
+const base64url = (bytes: Uint8Array): string =>
+  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("base64url")
+
+function kept<A extends object>(keys: WeakMap<A, KeyObject>, of: A, make: () => KeyObject): KeyObject {
+  const known = keys.get(of)
+  if (known !== undefined) return known
+  const key = make()
+  keys.set(of, key)
+  return key
+}
+
+// Noise copies each record together as a place for the plaintext, which node's crypto has no use for. And it looks for the next record
+// until an exception says that there is none, whose stack costs more than a small record. What is used here is private.
+function lean<A extends { readonly connection: MessageStream }>(secured: A): A {
   const stream: Partial<Records> = secured.connection as MessageStream & Partial<Records>
-  const { decrypt, handshake } = stream
-  if (decrypt === undefined || handshake === undefined) return secured
+  const { decoder, decrypt, handshake } = stream
+  if (decoder === undefined || decrypt === undefined || handshake === undefined) return secured
+  decoder.lengthDecoder = lengthOf
   stream.decrypt = (record) =>
     // One record at a time, so never more than its length of two bytes can say.
     record.byteLength < smallBytes ? decrypt.call(stream, record) : handshake.decrypt(record)
   return secured
 }
 
+const noLength = new RangeError("the length of the next record has not arrived")
+
+function lengthOf(list: Exclude<Bytes, Uint8Array>): number {
+  if (list.byteLength < 2) throw noLength
+  return list.getUint16(0)
+}
+
 interface Records {
+  readonly decoder: { lengthDecoder: (list: Exclude<Bytes, Uint8Array>) => number }
   decrypt: (record: Bytes) => Bytes
   readonly handshake: { readonly decrypt: (record: Bytes) => Bytes }
 }

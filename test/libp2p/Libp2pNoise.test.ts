@@ -1,8 +1,9 @@
 import { pureJsCrypto } from "@chainsafe/libp2p-noise"
+import { generateKeyPair } from "@libp2p/crypto/keys"
 import { assert, describe, it } from "@effect/vitest"
 import { streamPair } from "@libp2p/utils"
 import { randomBytes } from "node:crypto"
-import { type Sealing, withKeptKeys } from "../../src/layers/Libp2pNoise.ts"
+import { exchangeOfKeptKeys, type Sealing, withKeptKey, withKeptKeys } from "../../src/layers/Libp2pNoise.ts"
 
 // noise and libp2p name two versions of the same list in their types.
 const stock = {
@@ -64,5 +65,48 @@ describe("noise with kept keys", () => {
         plain
       )
     }
+  })
+})
+
+describe("the exchange of kept keys", () => {
+  it("agrees with noise's own on the secret, with its pairs too, whether a key comes in one array or in parts", async () => {
+    const exchange = exchangeOfKeptKeys()
+    const theirs = pureJsCrypto.generateX25519KeyPair()
+    for (const ours of [exchange.generateKeypair(), pureJsCrypto.generateX25519KeyPair()]) {
+      const { publicKey } = ours
+      const expected = Buffer.from(pureJsCrypto.generateX25519SharedKey(theirs.privateKey, publicKey))
+      // Twice, since the second time the keys are known.
+      for (const key of [theirs.publicKey, await listOf(theirs.publicKey as Uint8Array), theirs.publicKey]) {
+        assert.deepStrictEqual(Buffer.from(exchange.dh(ours, key as Uint8Array)), expected)
+      }
+    }
+  })
+
+  it("makes a new pair each time", () => {
+    const exchange = exchangeOfKeptKeys()
+    const [a, b] = [exchange.generateKeypair(), exchange.generateKeypair()]
+    assert.strictEqual(a.publicKey.byteLength, 32)
+    assert.notDeepEqual(a.publicKey, b.publicKey)
+    assert.deepStrictEqual(exchange.dh(a, b.publicKey), exchange.dh(b, a.publicKey))
+  })
+
+  it("refuses a key that leads to no secret", () => {
+    const exchange = exchangeOfKeptKeys()
+    assert.throws(() => exchange.dh(exchange.generateKeypair(), new Uint8Array(32)))
+  })
+})
+
+describe("an identity with its key kept", () => {
+  it("signs as before, and no other kind of key is touched", async () => {
+    const key = await generateKeyPair("Ed25519")
+    const message = randomBytes(100)
+    const before = await key.sign(message)
+    const kept = withKeptKey(key)
+    for (const form of [message, await listOf(message)]) {
+      assert.deepStrictEqual(Buffer.from(await kept.sign(form as Uint8Array)), Buffer.from(before))
+    }
+    assert.isTrue(await kept.publicKey.verify(message, before))
+    const other = await generateKeyPair("secp256k1")
+    assert.strictEqual(withKeptKey(other).sign, other.sign)
   })
 })

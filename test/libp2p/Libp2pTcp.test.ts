@@ -1,0 +1,104 @@
+import type { MultiaddrConnection } from "@libp2p/interface"
+import { assert, describe, it } from "@effect/vitest"
+import { multiaddr } from "@multiformats/multiaddr"
+import { Effect } from "effect"
+import { type AddressInfo, createServer, type Socket } from "node:net"
+import { gatheringTcp } from "../../src/layers/Libp2pTcp.ts"
+import { Libp2pLogger } from "../../src/layers/Libp2pLogger.ts"
+
+describe("TCP that gathers", () => {
+  it.live("writes what is sent in one turn together and in order", () =>
+    Effect.gen(function*() {
+      const { connection, received, writes } = yield* dialled
+      yield* Effect.promise(async () => {
+        connection.send(Uint8Array.of(1))
+        connection.send(Uint8Array.of(2, 3))
+        await Promise.resolve()
+        connection.send(Uint8Array.of(4))
+        assert.strictEqual(writes(), 0)
+        await received(4)
+        assert.strictEqual(writes(), 1)
+        connection.send(Uint8Array.of(5))
+        assert.deepStrictEqual([...await received(5)], [1, 2, 3, 4, 5])
+        assert.strictEqual(writes(), 2)
+      })
+    }))
+
+  it.live("writes at once what fills the socket's buffer, and asks to wait", () =>
+    Effect.gen(function*() {
+      const { connection, received, writes } = yield* dialled
+      yield* Effect.promise(async () => {
+        connection.send(Uint8Array.of(1))
+        assert.isFalse(connection.send(new Uint8Array(1024 * 1024).fill(2)))
+        assert.strictEqual(writes(), 1)
+        connection.send(Uint8Array.of(3))
+        const all = await received(1024 * 1024 + 2)
+        assert.deepStrictEqual([all[0], all[1], all.at(-2), all.at(-1)], [1, 2, 2, 3])
+      })
+    }))
+
+  it.live("sends what a turn has written when it closes in that turn", () =>
+    Effect.gen(function*() {
+      const { connection, received } = yield* dialled
+      yield* Effect.promise(async () => {
+        connection.send(Uint8Array.of(1, 2))
+        const closed = connection.close()
+        assert.deepStrictEqual([...await received(2)], [1, 2])
+        await closed
+      })
+    }))
+})
+
+// internal -------------------------------------------------------------------------------------------------------------------------------
+
+/** A connection to a plain server, what the server has received once it is so many bytes, and how often the connection has written. */
+const dialled = Effect.gen(function*() {
+  let all = Buffer.alloc(0)
+  let arrived = () => {}
+  const server = yield* Effect.acquireRelease(
+    Effect.promise(async () => {
+      const server = createServer((socket) => {
+        socket.on("error", () => {})
+        socket.on("data", (bytes) => {
+          all = Buffer.concat([all, bytes])
+          arrived()
+        })
+      })
+      await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
+      return server
+    }),
+    (server) => Effect.sync(() => server.close())
+  )
+  const { port } = server.address() as AddressInfo
+  const logger = yield* Libp2pLogger
+  const transport = gatheringTcp({ logger } as Parameters<typeof gatheringTcp>[0])
+  const connection = yield* Effect.acquireRelease(
+    Effect.promise((signal) =>
+      transport.dial(multiaddr(`/ip4/127.0.0.1/tcp/${port}`), {
+        signal,
+        upgrader: { upgradeOutbound: async (connection: MultiaddrConnection) => connection } as never
+      }) as unknown as Promise<MultiaddrConnection>
+    ),
+    (connection) => Effect.sync(() => connection.abort(new Error("the test is over")))
+  )
+  let count = 0
+  const { socket } = connection as MultiaddrConnection & { readonly socket: Socket }
+  const { _write, _writev } = socket
+  socket._write = (...args) => {
+    count++
+    _write.call(socket, ...args)
+  }
+  socket._writev = (...args) => {
+    count++
+    _writev!.call(socket, ...args)
+  }
+  return {
+    connection,
+    writes: () => count,
+    received: (bytes: number) =>
+      new Promise<Buffer>((resolve) => {
+        arrived = () => all.byteLength >= bytes && resolve(all)
+        arrived()
+      })
+  }
+})

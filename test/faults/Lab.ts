@@ -6,10 +6,7 @@ import * as Cable from "./Cable.ts"
 import { command, Machine, removeNamespace } from "./Machine.ts"
 
 export interface Lab {
-  /**
-   * A host on the switch, with the next address of 44.0.0.0/24: public, so that nothing is left out for being private. Its cable delays each
-   * packet, in each direction; not at all by default.
-   */
+  /** A host on the switch, with the next address. Its cable delays each packet, in each direction; not at all by default. */
   readonly host: (name: string, delayMillis?: number) => Effect.Effect<Host, never, Machine | Scope.Scope>
 }
 
@@ -26,11 +23,16 @@ export interface Host {
   readonly unplugged: Effect.Effect<void, never, Scope.Scope>
   /** From now on it has this address and no other. */
   readonly readdress: (address: string) => Effect.Effect<void>
+  /** TCP connections that stand there now. */
+  readonly connections: Effect.Effect<number>
   /** Lets nobody in who has not been asked, as a router with address translation does. */
   readonly firewalled: Effect.Effect<void, never, Scope.Scope>
 }
 
-export const make: Effect.Effect<Lab, never, Machine | Scope.Scope> = Effect.gen(function*() {
+/** A network that nobody is on yet. Its addresses are public unless told otherwise: libp2p leaves private ones out in places. */
+export const make = Effect.fnUntraced(function*(
+  network = "44.0.0"
+): Effect.fn.Return<Lab, never, Machine | Scope.Scope> {
   const { count, prefix } = yield* Machine
   const lab = `${prefix}-${yield* count}`
   const middle = yield* namespace(`${lab}-switch`)
@@ -51,8 +53,15 @@ export const make: Effect.Effect<Lab, never, Machine | Scope.Scope> = Effect.gen
       : command("ip", ["link", "add", "e0", "netns", own, "type", "veth", "peer", "name", port, "netns", middle])
     yield* ip(middle, "link", "set", port, "master", "br0", "up")
     yield* ip(own, "link", "set", "e0", "up")
-    let address = `44.0.0.${number}`
-    yield* ip(own, "addr", "add", `${address}/24`, "dev", "e0")
+    let address = `${network}.${number}`
+    // Everything is near; without a default route nothing is sent to a multicast group.
+    const addAddress = Effect.suspend(() =>
+      Effect.andThen(
+        ip(own, "addr", "add", `${address}/24`, "dev", "e0"),
+        ip(own, "route", "replace", "default", "dev", "e0")
+      )
+    )
+    yield* addAddress
 
     /** A rule on the switch's port of this host, in both directions. */
     const onPort = (name: string, rule: string) =>
@@ -72,9 +81,12 @@ export const make: Effect.Effect<Lab, never, Machine | Scope.Scope> = Effect.gen
       readdress: (next) =>
         Effect.gen(function*() {
           yield* ip(own, "addr", "del", `${address}/24`, "dev", "e0")
-          yield* ip(own, "addr", "add", `${next}/24`, "dev", "e0")
           address = next
+          yield* addAddress
         }),
+      connections: command("ip", ["netns", "exec", own, "ss", "-Htn", "state", "established"]).pipe(
+        Effect.map((lines) => lines.split("\n").filter((line) => line !== "").length)
+      ),
       firewalled: table(own, "inet", "firewall", [
         `chain c { type filter hook input priority 0; iifname "e0" ct state established,related accept; iifname "e0" drop; }`
       ])

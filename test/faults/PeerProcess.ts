@@ -31,6 +31,8 @@ export interface PeerProcess {
     tag: string,
     options: { readonly peer?: string; readonly since?: number; readonly seconds: number }
   ) => Effect.Effect<Happened>
+  /** The step of the backoff for that peer before a moment, in seconds; 0 when it was never told. */
+  readonly backoff: (peer: string, before: number) => number
   /** Ends it at once, and tells nobody. */
   readonly kill: Effect.Effect<void>
   /** Frozen, its sockets open, while the scope lives. */
@@ -55,7 +57,8 @@ export const start = (
     const single = (options.nodes ?? 1) === 1
     const config = { ...(single ? { dataDirectory, listenPort: port } : {}), ...options.config }
     const program = yield* Effect.acquireRelease(
-      Effect.sync(() => launch(host, { ...options, config })),
+      // Some fifty processes run the same program.
+      Effect.sync(() => launch(host, { ...options, config }, { NODE_COMPILE_CACHE: join(directory, "cache") })),
       ({ kill }) => kill
     )
     const ready = yield* program.ready
@@ -69,14 +72,17 @@ export const start = (
 
 const peerProgram = fileURLToPath(new URL("./peer.ts", import.meta.url))
 
+/** No answer takes so long, however busy the machine. */
+const answerSeconds = 60
+
 /** What a peer said on standard error, its last words. */
 const errorCharacters = 4_000
 
-function launch(host: Host, options: PeerOptions) {
+function launch(host: Host, options: PeerOptions, variables: Readonly<Record<string, string>>) {
   const child = spawn(
     "ip",
     ["netns", "exec", host.namespace, process.execPath, peerProgram, JSON.stringify(options)],
-    { stdio: ["pipe", "pipe", "pipe"], env: environment }
+    { stdio: ["pipe", "pipe", "pipe"], env: { ...environment, ...variables } }
   )
   const happened: Array<Happened> = []
   const looking = new Set<() => void>()
@@ -87,6 +93,12 @@ function launch(host: Host, options: PeerOptions) {
   let stderr = ""
   let isKilled = false
   const problem = (what: string) => new Error(stderr === "" ? what : `${what}; it said: ${stderr.trim()}`)
+
+  const inTime = <A>(what: string, wait: Effect.Effect<A>) =>
+    Effect.timeoutOrElse(wait, {
+      duration: `${answerSeconds} seconds`,
+      orElse: () => Effect.die(problem(`${what} within ${answerSeconds} s`))
+    })
 
   child.stdin.on("error", () => {})
   child.stderr.setEncoding("utf8").on("data", (text: string) => {
@@ -117,7 +129,7 @@ function launch(host: Host, options: PeerOptions) {
       const asked = Deferred.makeUnsafe<Answer>()
       answers.set(id, asked)
       child.stdin.write(`${JSON.stringify({ ...command, id })}\n`)
-      return Deferred.await(asked)
+      return inTime(`no answer to ${command.do}`, Deferred.await(asked))
     })
 
   const event: PeerProcess["event"] = (tag, { peer, seconds, since = 0 }) =>
@@ -146,9 +158,15 @@ function launch(host: Host, options: PeerOptions) {
 
   return {
     pid: child.pid ?? 0,
-    ready: Deferred.await(ready),
+    ready: inTime("the peer did not start", Deferred.await(ready)),
     happened,
     event,
+    backoff: (peer: string, before: number) => {
+      const last = happened.findLast(({ at, event }) =>
+        event._tag === "ReconnectScheduled" && event["peer"] === peer && at <= before
+      )
+      return Number(last?.event["delay"] ?? 0) / 1000
+    },
     kill,
     ask: (command: Command): Effect.Effect<any> =>
       Effect.flatMap(request(command), (answer) =>

@@ -7,6 +7,7 @@
 import { NodeRuntime } from "@effect/platform-node"
 import { Cause, Clock, Context, Duration, Effect, Exit, Layer, Logger, Queue, Schedule, Scope, Stream } from "effect"
 import { once } from "node:events"
+import { flushCompileCache } from "node:module"
 import { type AddressInfo, connect, createServer, type Socket } from "node:net"
 import { createInterface } from "node:readline"
 import { RelayServer } from "../../src/layers/index.ts"
@@ -81,6 +82,8 @@ const program = Effect.gen(function*() {
           nodes,
           (node) =>
             node.connect(command.target).pipe(
+              // Of a machine that is busy: asked again.
+              Effect.retry({ times: 5, while: (error) => describe(error).reason === "DialError.DialTimeout" }),
               Effect.as("connected"),
               Effect.catch((error) => Effect.succeed(describe(error).reason))
             ),
@@ -130,6 +133,8 @@ const program = Effect.gen(function*() {
   createInterface(process.stdin)
     .on("line", (line) => Queue.offerUnsafe(lines, line))
     .on("close", () => Queue.endUnsafe(lines))
+  // It is killed in the end, and would not write it then.
+  flushCompileCache()
   yield* say({ ready: nodes.map((node) => node.localPeer) })
   yield* Stream.runForEach(Stream.fromQueue(lines), (line) => Effect.forkScoped(answer(JSON.parse(line))))
 })

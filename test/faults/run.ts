@@ -55,7 +55,7 @@ const program = Effect.gen(function*() {
   const exit = yield* Effect.forEach(chosen, (scenario) =>
     Effect.map(perform(scenario), (isGood) => {
       if (isGood) passed++
-    }), { concurrency: 2, discard: true }).pipe(
+    }), { concurrency: 3, discard: true }).pipe(
       Effect.timeout(`${limitSeconds} seconds`),
       Effect.provide(Machine.layer),
       Effect.exit

@@ -36,7 +36,7 @@ const stands = (
   })
 
 const connected = Effect.fnUntraced(function*(delayMillis: number) {
-  const lab = yield* Lab.make
+  const lab = yield* Lab.make()
   const host = yield* lab.host("near", delayMillis)
   const [node, peer] = yield* Effect.all([
     PeerProcess.start(host),

@@ -16,6 +16,7 @@ import * as Host from "./layers/Libp2pHost.ts"
 import * as Libp2pTransport from "./layers/Libp2pTransport.ts"
 import * as MdnsDiscovery from "./layers/MdnsDiscovery.ts"
 import * as NodeNetworkMonitor from "./layers/NodeNetworkMonitor.ts"
+import * as OwnAddresses from "./layers/OwnAddresses.ts"
 import * as PingHealth from "./layers/PingHealth.ts"
 import * as RelayClient from "./layers/RelayClient.ts"
 import * as RelayReservations from "./layers/RelayReservations.ts"
@@ -178,7 +179,13 @@ function decodeProtocol(protocol: string): Effect.Effect<ProtocolId, ProtocolErr
 
 // Read from the bottom: what stands first.
 const node = (options: NetworkConfigInput | undefined) =>
-  Layer.mergeAll(BootstrapDiscovery.layer, MdnsDiscovery.layer, RememberedPeers.layer, RelayReservations.layer).pipe( // speaks
+  Layer.mergeAll(
+    BootstrapDiscovery.layer,
+    MdnsDiscovery.layer,
+    RememberedPeers.layer,
+    RelayReservations.layer,
+    OwnAddresses.layer
+  ).pipe( // speaks
     Layer.provideMerge(TcpListener.layer), // accepts
     Layer.provideMerge(Network.layerCore), // handlers and policies
     Layer.provideMerge(KadDht.layer),

@@ -338,7 +338,7 @@ const hourMillis = 3_600_000
  * Announces the public addresses of this machine's own interfaces. libp2p holds them back until somebody has confirmed them, which nobody
  * does without AutoNAT, so that a node on a public address would be known by its private ones alone.
  */
-function confirmOwn({ addressManager, transportManager }: Components): void {
+export function confirmOwn({ addressManager, transportManager }: Components): void {
   for (const address of transportManager.getAddrs()) addressManager.confirmObservedAddr(address, { type: "transport" })
 }
 

@@ -148,9 +148,16 @@ export const interestOf = (peer: KnownPeer): Interest => {
 export const isDesired = (peer: KnownPeer): boolean =>
   !peer.suspended && peer.blocks === 0 && (peer.keeps > 0 || peer.wanted)
 
-/** Whether a node without peers may count on this one. */
-export const isCandidate = (peer: KnownPeer): boolean =>
-  isDesired(peer) || !(peer.suspended || peer.parted || peer.blocks > 0 || peer.addresses.size === 0)
+/**
+ * Whether a node without peers may count on this one: not on those that left on purpose, nor on those that only ever dialled in, such as
+ * the clients of a server, of whom nothing is known but what they said themselves.
+ */
+export const isCandidate = (peer: KnownPeer): boolean => {
+  if (isDesired(peer)) return true
+  if (peer.suspended || peer.parted || peer.blocks > 0) return false
+  for (const { source } of peer.addresses.values()) if (source !== "identify") return true
+  return false
+}
 
 /**
  * Notes an address; true when it is new. An address that is known keeps its results; one that was given stays given.

@@ -104,7 +104,7 @@ export const make = Effect.gen(function*() {
   const waiting = new Map<Libp2pConnection, number>()
   const delivered = new WeakSet<Libp2pConnection>()
 
-  const identified = (underlying: Libp2pConnection) =>
+  const identified = (underlying: Libp2pConnection, isOwn: boolean) =>
     Effect.callback<void>((resume) => {
       waiting.set(underlying, (waiting.get(underlying) ?? 0) + 1)
       let settled = false
@@ -129,7 +129,10 @@ export const make = Effect.gen(function*() {
       else done()
       return Effect.sync(() => {
         settle()
-        if (!waiting.has(underlying) && !delivered.has(underlying)) void closeConnection(underlying, closeMillis)
+        // One that somebody else opened, the remote perhaps, is not ours to close.
+        if (isOwn && !waiting.has(underlying) && !delivered.has(underlying)) {
+          void closeConnection(underlying, closeMillis)
+        }
       })
     })
 
@@ -154,7 +157,10 @@ export const make = Effect.gen(function*() {
     if (expected !== undefined) {
       const open = best(node.getConnections(destination.peer))
       // A relayed connection does not keep from trying a direct address.
-      if (open !== undefined && (open.direct || destination.addresses.every(isRelayed))) return connectionOf(open)
+      if (open !== undefined && (open.direct || destination.addresses.every(isRelayed))) {
+        yield* identified(open, false)
+        return isOpen(open) ? connectionOf(open) : yield* failed(refused(open))
+      }
     }
     for (const address of destination.addresses) {
       if (isDns(address) || host.components.transportManager.dialTransportForMultiaddr(address) !== undefined) continue
@@ -187,7 +193,7 @@ export const make = Effect.gen(function*() {
       yield* Effect.promise(() => closeConnection(underlying, closeMillis))
       return yield* failed(new UnexpectedPeer({ expected }))
     }
-    yield* identified(underlying)
+    yield* identified(underlying, true)
     if (!isOpen(underlying)) return yield* failed(node.status === "started" ? refused(underlying) : stopping())
     return connectionOf(underlying)
   })

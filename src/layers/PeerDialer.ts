@@ -112,8 +112,7 @@ export const make = Effect.gen(function*() {
         Effect.tapError(
           transport.dial({ id: peer.id, addresses: [address] }),
           (error) => Effect.map(Clock.currentTimeMillis, (now) => failed(peer, address, now, error))
-        ),
-      (late: Connection) => late.close
+        )
     )
 
   const dialAndAdmit = Effect.fnUntraced(

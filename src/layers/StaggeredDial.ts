@@ -8,17 +8,15 @@ import type { Multiaddr } from "../schema/Peer.ts"
 import type { DialPolicyOptions } from "../services/DialPolicy.ts"
 
 /**
- * Dials the addresses in their order until one answers. `attempt` dials one of them, with the policy's timeout on it. Fails when all have
- * failed: with what they have in common, else with `Unreachable` and each one's reason. Interruption aborts all dials.
- *
- * A dial that succeeds in the very step in which another wins gives a connection that nobody asked for any more; `unwanted` gets it.
+ * Dials the addresses in their order until one answers. `attempt` dials one of them; of several each has the policy's timeout. Fails when all have
+ * failed: with what they have in common, else with `Unreachable` and each one's reason. Interruption aborts all dials. A second connection
+ * that stands in the very step in which the first does is left to the table, as any second one.
  */
 export const race = <A>(
   target: string,
   addresses: ReadonlyArray<Multiaddr>,
   policy: DialPolicyOptions,
-  attempt: (address: Multiaddr) => Effect.Effect<A, DialError>,
-  unwanted: (late: A) => Effect.Effect<unknown>
+  attempt: (address: Multiaddr) => Effect.Effect<A, DialError>
 ): Effect.Effect<A, DialError> => {
   const timeout = Duration.fromInputUnsafe(policy.timeout)
   const dial = (address: Multiaddr) =>
@@ -30,21 +28,16 @@ export const race = <A>(
   if (only === undefined) {
     return Effect.fail(new DialError({ target, reason: new Unreachable({ detail: "no address is known" }) }))
   }
-  if (addresses.length === 1) return dial(only)
+  // Nothing waits behind it, so the dial as a whole bounds it.
+  if (addresses.length === 1) return attempt(only)
   return Effect.suspend(() => {
     const slots = Semaphore.makeUnsafe(Math.max(1, policy.parallelDials))
     const failures: Array<DialError> = []
-    let isWon = false
     const from = (index: number): Effect.Effect<A, DialError> => {
       const address = addresses[index]
       if (address === undefined) return Effect.never
       const failed = Latch.makeUnsafe(false)
       const own = slots.withPermit(dial(address)).pipe(
-        Effect.flatMap((made) => {
-          if (isWon) return Effect.andThen(unwanted(made), Effect.never)
-          isWon = true
-          return Effect.succeed(made)
-        }),
         Effect.catch((error) => {
           failures.push(error)
           if (failures.length === addresses.length) return Effect.fail(together(target, failures))

@@ -95,9 +95,7 @@ export const make = Effect.gen(function*() {
     const isDialled = connection.direction === "outbound"
     if (isLoopback(connection.remoteAddress)) localConnections.add(connection.id)
     if (isDialled) yield* store.remember(connection.peer, connection.remoteAddress)
-    const peer = known.get(connection.peer)
-    // Whoever only came in is known by the table alone.
-    if (peer === undefined) return yield* isolation.poke
+    const peer = known.record(connection.peer)
     if (isDialled) Known.worked(peer, connection.remoteAddress, now)
     peer.connectedAt ??= now
     peer.loss = undefined
@@ -307,7 +305,8 @@ export const make = Effect.gen(function*() {
   })
 
   const identified = Effect.fnUntraced(function*(connection: Connection, remote: RemoteIdentity) {
-    const peer = known.get(connection.peer)
+    // Not of one that was refused after all.
+    const peer = (yield* table.has(connection.peer)) ? known.get(connection.peer) : undefined
     if (peer !== undefined) {
       const isToldLocally = isLoopback(connection.remoteAddress)
       for (const address of remote.listenAddresses) {

@@ -21,7 +21,7 @@ export interface DialPolicyOptions {
   readonly order: (candidates: ReadonlyArray<DialCandidate>) => ReadonlyArray<DialCandidate>
   /** How long after one address the next is dialled too, while none has answered; at once after one that failed. */
   readonly stagger: Duration.Input
-  /** How long one address may take. The whole dial has `NetworkConfig.dialTimeout`. */
+  /** How long one of several addresses may take. The whole dial, and that of an only address, has `NetworkConfig.dialTimeout`. */
   readonly timeout: Duration.Input
   /** Addresses of one peer dialled at the same time. */
   readonly parallelDials: number
@@ -48,7 +48,7 @@ export const defaultOrder = (candidates: ReadonlyArray<DialCandidate>): Readonly
 }
 
 /**
- * The default: {@link defaultOrder}, 250 ms between addresses (RFC 8305, section 5), 5 s for one, 8 at a time. Replace it with
+ * The default: {@link defaultOrder}, 250 ms between addresses (RFC 8305, section 5), 5 s for one of several, 8 at a time. Replace it with
  * `Layer.succeed`.
  */
 export const DialPolicy = Context.Reference<DialPolicyOptions>("codio-network/services/DialPolicy", {

@@ -41,6 +41,9 @@ const stableMillis = 15_000
 /** A peer that is seen again and again is dialled for it at most this often. */
 const sightingMillis = 10_000
 
+/** The source that tells of peers which nobody has seen since. */
+const remembered = "remembered"
+
 /** How long identify may take before a connection is taken for a peer without it. `Transport.dial` waits as long. */
 const identifyTime = "2 seconds"
 
@@ -352,7 +355,8 @@ export const make = Effect.gen(function*() {
     const now = yield* Clock.currentTimeMillis
     if (Known.isDesired(peer)) {
       // Seen, so the wait is over and the backoff begins anew; but one that flaps or refuses is seen all the time.
-      if (fresh.length === 0 && (peer.flapping || now - peer.hurriedAt < sightingMillis)) return
+      const isNews = sighting.source !== remembered && !peer.flapping && now - peer.hurriedAt >= sightingMillis
+      if (fresh.length === 0 && !isNews) return
       peer.hurriedAt = now
       Known.startAnew(peer)
       return yield* Effect.asVoid(peer.changed.open)

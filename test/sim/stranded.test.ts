@@ -168,6 +168,12 @@ describe("a kept peer that is away", () => {
 describe("the addresses of one peer", () => {
   const nobody = "/memory/nobody" as Multiaddr
   const silent = "/memory/silent" as Multiaddr
+  const patient = Layer.succeed(DialPolicy)({
+    order: (candidates) => candidates,
+    stagger: "1 minute",
+    timeout: "3 seconds",
+    parallelDials: 8
+  })
 
   it.effect("are raced: a silent one delays the next by a quarter of a second, and the one that worked goes first afterwards", () =>
     Effect.gen(function*() {
@@ -206,17 +212,7 @@ describe("the addresses of one peer", () => {
       const took = Duration.toMillis(DateTime.distance(begin, yield* DateTime.now))
       assert.isAbove(took, 3_000)
       assert.isBelow(took, 4_100)
-    }).pipe(
-      Effect.provide(
-        Layer.succeed(DialPolicy)({
-          order: (candidates) => candidates,
-          stagger: "1 minute",
-          timeout: "3 seconds",
-          parallelDials: 8
-        })
-      ),
-      Effect.provide(net)
-    ))
+    }).pipe(Effect.provide([patient, net])))
 })
 
 describe("why", () => {
@@ -315,8 +311,5 @@ describe("a policy for reconnection", () => {
       const { isolation } = yield* alice.status
       // Five dials at most, each of ten seconds and three seconds apart.
       assert.isTrue(isolation._tag === "Isolated" && isolation.attempts >= 4 && isolation.attempts <= 8)
-    }).pipe(
-      Effect.provide(Layer.succeed(ReconnectPolicy)(() => Schedule.spaced("3 seconds"))),
-      Effect.provide(net)
-    ))
+    }).pipe(Effect.provide([Layer.succeed(ReconnectPolicy)(() => Schedule.spaced("3 seconds")), net])))
 })

@@ -4,11 +4,12 @@
 import { peerIdFromString } from "@libp2p/peer-id"
 import { multiaddr } from "@multiformats/multiaddr"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Layer } from "effect"
 import { once } from "node:events"
 import { type AddressInfo, createServer, type Socket } from "node:net"
 import type { Multiaddr } from "../../src/schema/Peer.ts"
 import { peerOf, withoutPeer } from "../../src/schema/Peer.ts"
+import { AddressGuard, anyAddress } from "../../src/services/AddressGuard.ts"
 import type { GateRequest } from "../../src/services/Transport.ts"
 import { SimNetwork } from "../../src/testing/SimNetwork.ts"
 import * as Libp2pNode from "../support/Libp2pNode.ts"
@@ -124,4 +125,16 @@ describe("addresses that this program did not give", () => {
       ) => [withoutPeer(address), source])
       assert.deepStrictEqual<unknown>(guarded, [["/ip4/10.255.255.1/tcp/4001", "identify"]])
     }))
+
+  it.live("are dialled everywhere with a guard that says so", () =>
+    Effect.gen(function*() {
+      const node = yield* Live.makeNode()
+      const stranger = yield* Live.makeNode({ announceAddresses: ["/ip4/10.255.255.1/tcp/4001"] })
+      yield* stranger.connect((yield* node.addresses)[0]!)
+      const told = Effect.map(node.explain(stranger.localPeer), ({ addresses }) =>
+        addresses.filter(({ address }) => address.startsWith("/ip4/10.")))
+      yield* Live.until(Effect.map(told, (addresses) =>
+        addresses.length > 0))
+      assert.deepStrictEqual((yield* told).map(({ isGuarded }) => isGuarded), [false])
+    }).pipe(Effect.provide(Layer.succeed(AddressGuard)(anyAddress))))
 })

@@ -39,6 +39,8 @@ export interface IsolationSupervisor {
 export const make = Effect.fnUntraced(function*(options: {
   readonly peersAtOnce: number
   readonly dial: (peer: KnownPeer) => Effect.Effect<void>
+  /** Addresses that are being tried without knowing whose they are. */
+  readonly places: () => number
 }) {
   const table = yield* PeerTable
   const store = yield* PeerStore
@@ -56,7 +58,11 @@ export const make = Effect.fnUntraced(function*(options: {
 
   const somebodyCame = Pulse.until(changed, Effect.map(isAlone, (alone) => !alone))
 
-  const candidates = (): ReadonlyArray<KnownPeer> => [...known.all()].filter(isCandidate)
+  const candidates = (): number => {
+    let count = options.places()
+    for (const peer of known.all()) if (isCandidate(peer)) count++
+    return count
+  }
 
   const recallAll = Effect.gen(function*() {
     const remembered = yield* store.peers
@@ -122,9 +128,9 @@ export const make = Effect.fnUntraced(function*(options: {
 
   const isLonely = Effect.gen(function*() {
     if (!(yield* isAlone)) return false
-    if (candidates().length > 0) return true
+    if (candidates() > 0) return true
     yield* recallAll
-    return candidates().length > 0
+    return candidates() > 0
   })
 
   yield* Effect.forkScoped(
@@ -134,14 +140,14 @@ export const make = Effect.fnUntraced(function*(options: {
       if (isBack || !(yield* isLonely)) return
       since = yield* Clock.currentTimeMillis
       attempts = 0
-      yield* events.publish(new IsolationChanged({ isolated: true, candidates: candidates().length }))
+      yield* events.publish(new IsolationChanged({ isolated: true, candidates: candidates() }))
       yield* Effect.raceFirst(
         options.peersAtOnce > 0 ? tryAll : Effect.never,
         Pulse.until(changed, Effect.map(isLonely, (lonely) => !lonely))
       )
       since = undefined
       nextAttempt = undefined
-      yield* events.publish(new IsolationChanged({ isolated: false, candidates: candidates().length }))
+      yield* events.publish(new IsolationChanged({ isolated: false, candidates: candidates() }))
     })),
     { startImmediately: true }
   )
@@ -151,12 +157,11 @@ export const make = Effect.fnUntraced(function*(options: {
     hope: Effect.andThen(hope.beat, changed.beat),
     state: Effect.gen(function*(): Effect.fn.Return<Isolation> {
       if (!(yield* isAlone)) return { _tag: "Connected" }
-      const count = candidates().length
       if (since === undefined) return { _tag: "Alone" }
       return {
         _tag: "Isolated",
         since: dateOf(since),
-        candidates: count,
+        candidates: candidates(),
         attempts,
         ...(nextAttempt === undefined ? {} : { nextAttempt: dateOf(nextAttempt) })
       }

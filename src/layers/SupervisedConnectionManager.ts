@@ -194,6 +194,8 @@ export const make = Effect.gen(function*() {
     })
 
   let discovering = 0
+  /** Places that are kept without knowing yet who is there. */
+  let keptPlaces = 0
 
   const dialDiscovered = (peer: KnownPeer) =>
     Effect.gen(function*() {
@@ -223,14 +225,15 @@ export const make = Effect.gen(function*() {
 
   const isolation = yield* IsolationSupervisor.make({
     peersAtOnce: Math.min(isolatedDialsMax, config.minPeers),
-    dial: dialDiscovered
+    dial: dialDiscovered,
+    places: () => keptPlaces
   })
 
   // What kept a peer from answering may be gone, so every wait is over.
   yield* monitor.changes.pipe(
     Stream.runForEach(() =>
       Effect.gen(function*() {
-        for (const peer of known.all()) {
+        for (const peer of [...known.all()]) {
           if (yield* table.has(peer.id)) continue
           peer.retryAt = undefined
           if (!Known.isDesired(peer)) continue
@@ -473,7 +476,18 @@ export const make = Effect.gen(function*() {
     if (id === transport.localPeer) return yield* self(target)
     return yield* id !== undefined
       ? keepPeer(id, target)
-      : keepAddress(target as Multiaddr).pipe(
+      : Effect.acquireUseRelease(
+        Effect.suspend(() => {
+          keptPlaces++
+          return isolation.poke
+        }),
+        () => keepAddress(target as Multiaddr),
+        () =>
+          Effect.suspend(() => {
+            keptPlaces--
+            return isolation.poke
+          })
+      ).pipe(
         Effect.annotateLogs({ component: "connections" }),
         Effect.forkScoped,
         Effect.asVoid

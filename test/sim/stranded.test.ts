@@ -88,6 +88,20 @@ describe("a node that has lost everybody", () => {
       assert.strictEqual(yield* bob.peerCount, 0)
     }).pipe(Effect.provide(net)))
 
+  it.effect("is isolated from its start when nobody answers at the addresses that it keeps", () =>
+    Effect.gen(function*() {
+      const alice = yield* TestNetwork.makeNode("alice", { bootstrapPeers: [SimNetwork.place("bob")] })
+      const events = yield* eventsOf(alice)
+      yield* TestClock.adjust("3 seconds")
+      const { isolation } = yield* alice.status
+      assert.strictEqual(isolation._tag === "Isolated" && isolation.candidates, 1)
+      yield* TestClock.adjust("10 minutes")
+      yield* TestNetwork.makeNode("bob")
+      yield* TestClock.adjust("75 seconds")
+      assert.strictEqual(yield* alice.peerCount, 1)
+      assert.deepStrictEqual(isolations(events), [true, false])
+    }).pipe(Effect.provide(net)))
+
   it.effect("does not dial unasked when it wants no peers", () =>
     Effect.gen(function*() {
       const network = yield* SimNetwork

@@ -7,6 +7,7 @@ import * as NodePath from "@effect/platform-node/NodePath"
 import type { Duration, Option, Scope, Stream } from "effect"
 import { Context, Effect, Layer, Schema } from "effect"
 import * as BootstrapDiscovery from "./layers/BootstrapDiscovery.ts"
+import * as BoundedShutdown from "./layers/BoundedShutdown.ts"
 import * as CodioProtocol from "./layers/CodioProtocol.ts"
 import * as DataDirectory from "./layers/DataDirectory.ts"
 import * as FileIdentity from "./layers/FileIdentity.ts"
@@ -117,10 +118,10 @@ export class Network extends Context.Service<Network, {
   /** Everything above the ports. The simulator and production share this value. */
   static readonly layerCore: Layer.Layer<Core, ProtocolError, Ports> = Layer.suspend(() =>
     networkLayer.pipe(
-      Layer.provideMerge(CodioProtocol.layer),
-      Layer.provideMerge(PingHealth.layer),
+      Layer.provideMerge(part("/codio/1.0.0")(CodioProtocol.layer)),
+      Layer.provideMerge(part("health")(PingHealth.layer)),
       Layer.provideMerge(TransportProtocols.layer),
-      Layer.provideMerge(SupervisedConnectionManager.layer),
+      Layer.provideMerge(part("connections")(SupervisedConnectionManager.layer)),
       Layer.provideMerge(ScopedPeerTable.layer),
       Layer.provideMerge(NetworkEvents.layer)
     )
@@ -130,7 +131,7 @@ export class Network extends Context.Service<Network, {
    * A node on libp2p, with all its services. Each call is one node; using the returned value twice shares it.
    *
    * It listens when every handler stands, then looks for peers; its scope undoes that in the reverse order, peers told goodbye, and ends
-   * within 5 s whatever they do. Fails with `NetworkStartError` for options that are wrong, a data directory or identity that cannot be
+   * within `stopTimeout` whatever they do. Fails with `NetworkStartError` for options that are wrong, a data directory or identity that cannot be
    * used, and a port that is taken.
    */
   static readonly layer = (
@@ -155,6 +156,8 @@ export type Ports = Transport | Discovery | Dht | PeerStore | NetworkMonitor | N
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
+
+const { part } = BoundedShutdown
 
 const isPeerId = Schema.is(PeerId)
 const isAddress = Schema.is(Multiaddr)
@@ -186,16 +189,20 @@ const node = (options: NetworkConfigInput | undefined) =>
     RelayReservations.layer,
     OwnAddresses.layer
   ).pipe( // speaks
-    Layer.provideMerge(TcpListener.layer), // accepts
+    part("discovery"),
+    Layer.provideMerge(part("listener")(TcpListener.layer)), // accepts
     Layer.provideMerge(Network.layerCore), // handlers and policies
-    Layer.provideMerge(KadDht.layer),
-    Layer.provideMerge(Layer.mergeAll(Libp2pTransport.layer, RelayClient.layer)),
-    Layer.provideMerge(Host.layer),
+    Layer.provideMerge(part("dht")(KadDht.layer)),
+    Layer.provideMerge(part("transport")(Layer.mergeAll(Libp2pTransport.layer, RelayClient.layer))),
+    Layer.provideMerge(part("host")(Host.layer)),
     Layer.provide(
-      Layer.mergeAll(FileIdentity.layer, KeyValuePeerStore.layer, Discovery.layer, NodeNetworkMonitor.layer)
+      part("stores")(
+        Layer.mergeAll(FileIdentity.layer, KeyValuePeerStore.layer, Discovery.layer, NodeNetworkMonitor.layer)
+      )
     ),
-    Layer.provide(DataDirectory.layer), // the lock
+    Layer.provide(part("data directory")(DataDirectory.layer)), // the lock
     Layer.provide(Layer.mergeAll(NodeFileSystem.layer, NodePath.layer)),
+    Layer.provideMerge(BoundedShutdown.layer), // its time limit, and what held it
     Layer.provideMerge(NetworkConfig.layer(options)),
     Layer.catch((reason) => Layer.effectContext(Effect.fail(new NetworkStartError({ reason }))))
   )

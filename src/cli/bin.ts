@@ -3,18 +3,26 @@
  * The program `codio`.
  *
  * Exit codes: 0 when it was asked to stop (SIGINT, SIGTERM, or its output is no longer read) or showed its help, 1 for everything that is
- * told in a line on stderr. A stop ends within 2 s: what has not closed by then is left to the operating system, and so it is at once on a
- * second signal.
+ * told in a line on stderr. A stop ends within 2 s, or within the given `stopTimeout`: what has not closed by then is left to the operating
+ * system, and so it is at once on a second signal.
  */
 // Not from the package's index, which loads its HTTP server too and takes a third of a second.
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
-import { Cause, Console, Effect, Exit, Layer, Runtime } from "effect"
+import { Cause, Console, Duration, Effect, Exit, Layer, Runtime } from "effect"
 import { run } from "./codio.ts"
-import { Reader } from "./start.ts"
+import { Reader, StopLimit } from "./start.ts"
 
-/** Leaves a tenth of the two seconds for the process itself. */
-const stopMillisMax = 1800
+/** From a signal to the end, whatever happens. Leaves a tenth of the two seconds for the process itself. */
+let stopMillisMax = 1800
+
+/** What a node's stop needs besides its time limit, to tell what held it. */
+const stopMillisMore = 300
+
+const stopLimit = (stopTimeout: Duration.Duration) =>
+  Effect.sync(() => {
+    stopMillisMax = Duration.toMillis(stopTimeout) + stopMillisMore
+  })
 
 const reader = {
   gone: Effect.callback<void>((resume) => {
@@ -44,7 +52,9 @@ process.on("SIGTERM", onSignal)
 run(process.argv.slice(2)).pipe(
   // A bug, and the one case in which a stack helps.
   Effect.tapCause((cause) => Cause.hasDies(cause) ? Console.error(Cause.pretty(cause)) : Effect.void),
-  Effect.provide(Layer.merge(NodeServices.layer, Layer.succeed(Reader, reader))),
+  Effect.provide(
+    Layer.mergeAll(NodeServices.layer, Layer.succeed(Reader, reader), Layer.succeed(StopLimit, stopLimit))
+  ),
   NodeRuntime.runMain({
     disableErrorReporting: true,
     teardown: (exit) => {

@@ -13,7 +13,8 @@ export { Network }
  * A node with the options, and with a relay server where they ask for one.
  */
 export const libp2pNode = ({ network, relayServer }: ProgramOptions): Layer.Layer<Network, NetworkStartError> => {
-  const node = Network.layer(network)
+  // Shorter than a node's own default: whoever presses Ctrl-C waits for it.
+  const node = Network.layer({ stopTimeout: "1500 millis", ...network })
   return relayServer
     ? RelayServer.layer().pipe(
       Layer.catch((reason) => Layer.effectDiscard(Effect.fail(new NetworkStartError({ reason })))),

@@ -85,6 +85,7 @@ export const flags = {
     "A peer that was left is not sought for this long; default \"5 minutes\""
   ),
   dialTimeout: text("dial-timeout", "duration", "A dial may take this long; default \"10 seconds\""),
+  stopTimeout: text("stop-timeout", "duration", "The end may take this long; default \"1500 millis\""),
   bootstrapPeers: texts("bootstrap-peer", "multiaddr", "Peer to keep a connection to, as the way into the network"),
   dataDirectory: text("data-directory", "path", "Where identity and peers are kept; default none, all in memory"),
   maxKnownPeers: text("max-known-peers", "number", "Peers remembered at most; default 4096"),

@@ -1,7 +1,7 @@
 /**
  * `codio start`: runs a node and tells what happens in it, until it is stopped.
  */
-import { Clock, Console, Context, Effect, Layer, Queue, Stream } from "effect"
+import { Clock, Console, Context, type Duration, Effect, Layer, Queue, Stream } from "effect"
 import { Command } from "effect/cli"
 import type { Network } from "../Network.ts"
 import type { NetworkStartError } from "../schema/NetworkError.ts"
@@ -29,6 +29,12 @@ export const Reader = Context.Reference<{
   defaultValue: () => ({ gone: Effect.never, ready: Effect.void })
 })
 
+/** Told how long the node may take to stop, where the options say so. Replaced by `bin.ts`, which ends the process a little later, whatever it does. */
+export const StopLimit = Context.Reference<(stopTimeout: Duration.Duration) => Effect.Effect<void>>(
+  "codio-network/cli/StopLimit",
+  { defaultValue: () => () => Effect.void }
+)
+
 /**
  * The command. Fails with `ConfigError` or `NetworkStartError` before it prints anything.
  */
@@ -37,6 +43,7 @@ export const start = Command.make(
   flags,
   Effect.fnUntraced(function*(given) {
     const options = yield* resolve(given)
+    if (options.network.stopTimeout !== undefined) yield* (yield* StopLimit)(options.network.stopTimeout)
     // Loaded only now: libp2p takes most of the time of a start, which help and wrong options need not wait for.
     const { libp2pNode, Network } = yield* Effect.promise(() => import("./node.ts"))
     const node = (yield* Node) ?? libp2pNode

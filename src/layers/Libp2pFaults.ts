@@ -154,20 +154,31 @@ export const closeConnection = async (connection: Connection, millis: number): P
       for (const stream of [...connection.streams]) {
         if (stream.writeStatus === "writable") stream.abort(new Error("the connection is closed by this side"))
       }
-      const ending = [...connection.streams]
-      await until(
-        signal,
-        () => ending.every(({ status, writeStatus }) => writeStatus === "closed" || status !== "open")
-      )
-      // The muxer of a connection is private, and `ping` is yamux's.
-      const { muxer } = connection as {
-        readonly muxer?: { readonly ping?: (options: { signal: AbortSignal }) => Promise<number> }
-      }
-      if (ending.some(({ status }) => status === "open")) await muxer?.ping?.({ signal })
+      await flush(connection, signal)
       await connection.close({ signal })
     }, connection)
   } catch (cause) {
     connection.abort(toError(cause))
+  }
+}
+
+/**
+ * Waits until the remote has what was written to streams whose write half has ended, or until the connection closes. Rejects only with the
+ * signal's reason.
+ */
+export const flushConnection = async (connection: Connection, interrupted: AbortSignal): Promise<void> => {
+  if (connection.status === "closed") return
+  const controller = new AbortController()
+  const end = () => controller.abort(interrupted.reason ?? new Error("closed"))
+  connection.addEventListener("close", end)
+  interrupted.addEventListener("abort", end)
+  try {
+    await flush(connection, controller.signal)
+  } catch (cause) {
+    if (interrupted.aborted) throw toError(cause)
+  } finally {
+    connection.removeEventListener("close", end)
+    interrupted.removeEventListener("abort", end)
   }
 }
 
@@ -287,6 +298,19 @@ interface Destroyable {
 function watched(stream: YamuxStream): YamuxStream {
   stream.addEventListener("remoteCloseWrite", () => ended.add(stream), { once: true })
   return stream
+}
+
+async function flush(connection: Connection, signal: AbortSignal): Promise<void> {
+  const ending = connection.streams.filter(({ writeStatus }) => writeStatus !== "writable")
+  await until(
+    signal,
+    () => ending.every(({ status, writeStatus }) => writeStatus === "closed" || status !== "open")
+  )
+  // The muxer of a connection is private, and `ping` is yamux's.
+  const { muxer } = connection as {
+    readonly muxer?: { readonly ping?: (options: { signal: AbortSignal }) => Promise<number> }
+  }
+  if (ending.some(({ status }) => status === "open")) await muxer?.ping?.({ signal })
 }
 
 // The end of a write half has no event of its own, so it is looked for.

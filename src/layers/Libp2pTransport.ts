@@ -44,7 +44,7 @@ import {
 } from "../schema/Peer.ts"
 import { type Connection, type ConnectionEvent, Transport } from "../services/Transport.ts"
 import * as ByteStream from "./Libp2pByteStream.ts"
-import { closeConnection, toError } from "./Libp2pFaults.ts"
+import { closeConnection, flushConnection, toError } from "./Libp2pFaults.ts"
 import { farewellOf } from "./Libp2pGoAway.ts"
 import { addressDialTimeout, Libp2pHost } from "./Libp2pHost.ts"
 
@@ -325,6 +325,7 @@ function makeConnection(underlying: Libp2pConnection): Libp2pBackedConnection {
         (stream, exit) => Effect.sync(() => stream.release(exit)),
         { interruptible: true }
       ),
+    flushed: Effect.promise((signal) => flushConnection(underlying, signal)),
     close: Effect.promise(() => closeConnection(underlying, closeMillis)),
     identify: (told) => {
       remote = Option.some(told)

@@ -18,6 +18,7 @@ import { NetworkConfig } from "../services/NetworkConfig.ts"
 import { NetworkEvents } from "../services/NetworkEvents.ts"
 import * as NetworkMetrics from "../services/NetworkMetrics.ts"
 import { PeerTable, type Released } from "../services/PeerTable.ts"
+import { Shutdown } from "../services/Shutdown.ts"
 import type { Connection } from "../services/Transport.ts"
 import * as CodioProtocol from "./CodioProtocol.ts"
 import { countedNetworkOf, limitsFor, missing, type Place } from "./PeerLimits.ts"
@@ -58,6 +59,7 @@ export const make = Effect.gen(function*() {
   const { connectionIdleTimeout, maxPeers } = config
   const evictable = yield* EvictionPolicy
   const events = yield* NetworkEvents
+  const shutdown = yield* Shutdown
   const tableScope = yield* Effect.scope
   const idleMillis = Duration.toMillis(connectionIdleTimeout)
 
@@ -206,9 +208,12 @@ export const make = Effect.gen(function*() {
     )
     if (isGoodbyeReason(reason)) {
       const [connection] = yield* best(entry)
-      if (connection !== undefined) yield* CodioProtocol.goodbye(connection, reason)
+      const goodbye = connection === undefined ? Effect.void : CodioProtocol.goodbye(connection, reason)
+      yield* reason === "shutdown" ? shutdown.part("goodbyes", goodbye) : goodbye
     }
-    yield* Scope.close(entry.scope, Exit.void)
+    if (reason === "shutdown") yield* shutdown.part(`streams of ${entry.id}`, flushed(entry), "most")
+    const end = Scope.close(entry.scope, Exit.void)
+    yield* reason === "shutdown" ? shutdown.part("connections of peers", end) : end
   }, Effect.uninterruptible)
 
   const remove = Effect.fnUntraced(function*(peer: PeerId, reason: DisconnectReason) {
@@ -340,7 +345,14 @@ export const make = Effect.gen(function*() {
     for (const entry of entries.values()) if (!evicted.has(entry)) yield entry
   }
 
-  // Bounded by the connections that one peer may have.
+  // Both are bounded by the connections that one peer may have.
+  const flushed = (entry: Entry) =>
+    Effect.suspend(() =>
+      Effect.forEach([...entry.connections.values()], (connection) => connection.flushed, {
+        concurrency: "unbounded",
+        discard: true
+      })
+    )
   const closeAll = (entry: Entry) =>
     Effect.suspend(() =>
       Effect.forEach([...entry.connections.values()], (connection) => connection.close, {

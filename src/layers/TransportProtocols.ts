@@ -1,17 +1,33 @@
 /**
  * `Protocols` over the transport's streams and the table's holds.
  */
-import { Effect, Exit, Layer, Result, Scope } from "effect"
+import { Effect, Exit, Fiber, Layer, Result, Scope } from "effect"
 import { PeerNotConnected, StreamError } from "../schema/NetworkError.ts"
 import type { PeerId, ProtocolId } from "../schema/Peer.ts"
 import { PeerTable } from "../services/PeerTable.ts"
 import { Protocols } from "../services/Protocols.ts"
+import { Shutdown } from "../services/Shutdown.ts"
 import type { ByteStream } from "../services/Transport.ts"
 import { Transport } from "../services/Transport.ts"
 
 export const make = Effect.gen(function*() {
   const transport = yield* Transport
   const table = yield* PeerTable
+  const shutdown = yield* Shutdown
+
+  /** Runs a handler. One that ignores its interruption is waited for as long as a stop may take, then left to itself. */
+  const leavable = <E, R>(name: string, handler: Effect.Effect<void, E, R>) =>
+    Effect.uninterruptibleMask((restore) =>
+      Effect.flatMap(
+        Effect.forkDetach(handler, { startImmediately: true }),
+        (fiber) =>
+          Effect.onInterrupt(restore(Fiber.join(fiber)), () =>
+            Effect.flatMap(shutdown.part(name, Fiber.interrupt(fiber), "most"), (ended) =>
+              ended
+                ? Effect.void
+                : Effect.logWarning(`${name} does not end when it is interrupted, and is left to itself`)))
+      )
+    )
 
   const handle = Effect.fnUntraced(
     function*<E, R>(protocol: ProtocolId, handler: (stream: ByteStream) => Effect.Effect<void, E, R>) {
@@ -24,7 +40,7 @@ export const make = Effect.gen(function*() {
             return yield* stream.connection.close
           }
           yield* table.attend(peer)
-          yield* handler(stream)
+          yield* leavable(`the handler of ${protocol}`, handler(stream))
         }).pipe(
           Effect.scoped,
           Effect.provide(context),

@@ -3,6 +3,7 @@
  * composition takes them from here.
  */
 export * as BootstrapDiscovery from "./BootstrapDiscovery.ts"
+export * as BoundedShutdown from "./BoundedShutdown.ts"
 export * as CodioProtocol from "./CodioProtocol.ts"
 export * as DataDirectory from "./DataDirectory.ts"
 export * as FileIdentity from "./FileIdentity.ts"

@@ -46,6 +46,7 @@ export const NetworkOptions = Schema.Struct({
   connectionIdleTimeout: Schema.optionalKey(positiveDuration),
   rediscoveryCooldown: Schema.optionalKey(positiveDuration),
   dialTimeout: Schema.optionalKey(positiveDuration),
+  stopTimeout: Schema.optionalKey(positiveDuration),
   bootstrapPeers: Schema.optionalKey(Schema.Array(peerAddress)),
   dataDirectory: Schema.optionalKey(Schema.NonEmptyString),
   maxKnownPeers: Schema.optionalKey(count(1, 1_000_000)),
@@ -146,6 +147,7 @@ const expectations: { readonly [Name in keyof NetworkOptions]-?: string } = {
   connectionIdleTimeout: duration,
   rediscoveryCooldown: duration,
   dialTimeout: duration,
+  stopTimeout: duration,
   bootstrapPeers: addresses,
   dataDirectory: "the path of a directory",
   maxKnownPeers: "a whole number from 1 to 1000000",
@@ -228,6 +230,7 @@ const plainTexts = new Set<string>([
   "connectionIdleTimeout",
   "rediscoveryCooldown",
   "dialTimeout",
+  "stopTimeout",
   "dataDirectory"
 ])
 

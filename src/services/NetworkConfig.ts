@@ -53,6 +53,11 @@ export interface NetworkConfigValues {
   readonly rediscoveryCooldown: Duration.Duration
   /** How long a dial may take, all addresses together. Defaults to 10 seconds. */
   readonly dialTimeout: Duration.Duration
+  /**
+   * How long the node may take to end when its scope closes: peers told goodbye, written streams flushed, all else aborted. What held it
+   * for more than a second is logged as a warning. Defaults to 5 seconds.
+   */
+  readonly stopTimeout: Duration.Duration
   /** Peers to keep a connection to, as the way into the network. Defaults to none. */
   readonly bootstrapPeers: ReadonlyArray<Multiaddr>
   /** Where the identity, remembered peers and provided keys are kept. Defaults to none: all in memory. */
@@ -86,6 +91,7 @@ export interface NetworkConfigInput {
   readonly connectionIdleTimeout?: Duration.Input | undefined
   readonly rediscoveryCooldown?: Duration.Input | undefined
   readonly dialTimeout?: Duration.Input | undefined
+  readonly stopTimeout?: Duration.Input | undefined
   readonly bootstrapPeers?: ReadonlyArray<string> | undefined
   readonly dataDirectory?: string | undefined
   readonly maxKnownPeers?: number | undefined
@@ -128,6 +134,7 @@ export class NetworkConfig
         connectionIdleTimeout: options.connectionIdleTimeout ?? Duration.minutes(5),
         rediscoveryCooldown: options.rediscoveryCooldown ?? Duration.minutes(5),
         dialTimeout: options.dialTimeout ?? Duration.seconds(10),
+        stopTimeout: options.stopTimeout ?? Duration.seconds(5),
         bootstrapPeers: options.bootstrapPeers ?? [],
         dataDirectory: options.dataDirectory,
         maxKnownPeers: options.maxKnownPeers ?? 4096,
@@ -168,7 +175,7 @@ export class NetworkConfig
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-const durations = new Set(["connectionIdleTimeout", "rediscoveryCooldown", "dialTimeout"])
+const durations = new Set(["connectionIdleTimeout", "rediscoveryCooldown", "dialTimeout", "stopTimeout"])
 
 function values(input: NetworkConfigInput): Record<string, unknown> {
   const out: Record<string, unknown> = {}

@@ -59,6 +59,11 @@ export interface Connection {
   readonly farewell: Effect.Effect<Farewell | undefined>
   /** Opens a stream that lives as long as the scope; see {@link ByteStream}. Interruption aborts the negotiation. */
   readonly open: (protocol: ProtocolId) => Effect.Effect<ByteStream, StreamError, Scope.Scope>
+  /**
+   * Completes when the remote has what was written to streams whose scope has closed, and when the connection is gone. Streams whose scope
+   * is open are not waited for. The time limit is the caller's.
+   */
+  readonly flushed: Effect.Effect<void>
   /** Closes it: gracefully for 250 ms, then by force. Never fails, and is safe to call twice. */
   readonly close: Effect.Effect<void>
 }

@@ -342,6 +342,8 @@ interface LiveStream {
   readonly byteStream: ByteStream
   /** The owner's scope has closed. */
   readonly finish: (exit: Exit.Exit<unknown, unknown>) => void
+  /** Its owner's scope has closed, and what was written is on its way. */
+  readonly flushed: Effect.Effect<void>
   /** It ended before its time. */
   readonly fail: (reason: StreamReason) => void
   readonly reset: (detail: string) => void
@@ -461,6 +463,9 @@ function makeConnection(options: {
         (stream, exit) => Effect.sync(() => stream.finish(exit)),
         { interruptible: true }
       ).pipe(Effect.map((stream) => stream.byteStream)),
+    flushed: Effect.suspend(() =>
+      Effect.forEach([...streams.values()], (stream) => stream.flushed, { concurrency: "unbounded", discard: true })
+    ),
     close: Effect.sync(() => {
       closed("this side closed the connection")
       end.hangUp("the remote closed the connection")
@@ -615,6 +620,7 @@ function makeStream(options: {
         )
       )
     },
+    flushed: Effect.suspend(() => isLingering && !isOver ? Effect.asVoid(Effect.exit(closeWrite)) : Effect.void),
     fail,
     reset,
     onData(bytes) {

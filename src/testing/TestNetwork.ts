@@ -15,6 +15,7 @@
 import { Clock, Context, Duration, Effect, Exit, Fiber, FiberSet, Layer, Metric, Option, Scope, Stream } from "effect"
 import type { TestClock } from "effect/testing"
 import * as BootstrapDiscovery from "../layers/BootstrapDiscovery.ts"
+import * as BoundedShutdown from "../layers/BoundedShutdown.ts"
 import * as KeyValuePeerStore from "../layers/KeyValuePeerStore.ts"
 import * as RememberedPeers from "../layers/RememberedPeers.ts"
 import { type Core, Network } from "../Network.ts"
@@ -210,6 +211,7 @@ const layersOf = (name: string, config: NetworkConfigInput) =>
     Layer.provideMerge(SimTransport.layer(name)),
     Layer.provideMerge(SimNetworkMonitor.layer(name)),
     Layer.provide(Layer.mergeAll(Discovery.layer, KeyValuePeerStore.layer)),
+    Layer.provideMerge(BoundedShutdown.layer),
     Layer.provideMerge(NetworkConfig.layer(config)),
     Layer.catch((reason) => Layer.effectContext(Effect.fail(new NetworkStartError({ reason }))))
   )

@@ -182,7 +182,9 @@ describe("codio start", () => {
           "--rediscovery-cooldown",
           "2 minutes",
           "--dial-timeout",
-          "3 seconds"
+          "3 seconds",
+          "--stop-timeout",
+          "4 seconds"
         ],
         ...["--bootstrap-peer", place, "--bootstrap-peer", "/ip4/192.0.2.2/tcp/1", "--data-directory", "data"],
         ...["--event-buffer", "6", "--relay-server", "--no-json"]
@@ -207,6 +209,7 @@ describe("codio start", () => {
         connectionIdleTimeout: Duration.minutes(1),
         rediscoveryCooldown: Duration.minutes(2),
         dialTimeout: Duration.seconds(3),
+        stopTimeout: Duration.seconds(4),
         bootstrapPeers: [place, "/ip4/192.0.2.2/tcp/1"],
         dataDirectory: "data",
         eventBuffer: 6

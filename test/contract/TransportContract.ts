@@ -352,6 +352,30 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
           }
         }))
 
+      check(
+        "is flushed when the remote has what was left to it, whatever streams are open, and when it is closed",
+        () =>
+          Effect.gen(function*() {
+            const { bob, connection } = yield* connected
+            let received = 0
+            yield* bob.handle(echoProtocol, (stream) =>
+              Stream.runForEach(stream.read, (chunk) =>
+                Effect.sync(() => received += chunk.length)).pipe(
+                  Effect.ignore
+                ))
+            const open = yield* connection.open(echoProtocol)
+            yield* open.write(new Uint8Array(10))
+            yield* Effect.scoped(
+              Effect.flatMap(connection.open(echoProtocol), (stream) =>
+                stream.write(new Uint8Array(200_000)))
+            )
+            yield* connection.flushed
+            yield* eventually("the remote has it", Effect.sync(() => received === 200_010))
+            yield* connection.close
+            yield* connection.flushed
+          })
+      )
+
       check("closes on both sides, and fails the streams it carried", () =>
         Effect.gen(function*() {
           const { bob, atBob, connection, inbound } = yield* connected

@@ -31,6 +31,7 @@ describe("NetworkConfig", () => {
         connectionIdleTimeout: Duration.minutes(5),
         rediscoveryCooldown: Duration.minutes(5),
         dialTimeout: Duration.seconds(10),
+        stopTimeout: Duration.seconds(5),
         bootstrapPeers: [],
         dataDirectory: undefined,
         maxKnownPeers: 4096,

@@ -39,6 +39,7 @@ export const make = (
     remote: Effect.succeedSome({ protocolVersion: "", agentVersion: "fake", protocols: [], listenAddresses: [] }),
     farewell: Effect.sync(() => state.open ? undefined : options.farewell),
     open: () => Effect.die("a fake connection opens no streams"),
+    flushed: Effect.void,
     close: Effect.sync(() => {
       state.open = false
       state.closes++

@@ -159,6 +159,10 @@ export const isCandidate = (peer: KnownPeer): boolean => {
   return false
 }
 
+/** Whether somebody was there and had no place, here or there. */
+export const isRefusal = (error: ConnectError): boolean =>
+  error._tag === "PeerLimitExceeded" || (error._tag === "DialError" && error.reason._tag === "Refused")
+
 /**
  * Notes an address; true when it is new. An address that is known keeps its results; one that was given stays given.
  */

@@ -1,17 +1,15 @@
 /**
  * A `ConnectionManager` that supervises each kept or wanted peer with one fiber.
  *
- * The fiber lives as long as the interest and sleeps on a latch, which every change of the peer opens: started per loss, a loss that comes
- * while the former fiber is ending would be dropped, and a kept peer never dialled again. The policy is stepped by hand and its step is
- * kept in the peer's record: a retry per loss would begin anew each time, and a peer that flaps would escape its backoff.
- *
- * `KnownPeers` is the book, `PeerDialer` dials, `IsolationSupervisor` gets a node back that has lost everybody, `explain` tells why.
+ * `KnownPeers` is the book, `PeerSupervisor` redials whom it wants, `PeerDialer` dials, `IsolationSupervisor` gets a node back that has lost
+ * everybody, `PeerExplanations` tells why. Here is what sets them off: the transport's events, discovery, the machine's network, the calls
+ * of the program, and the gate.
  */
-import { Cause, Clock, Duration, Effect, Exit, FiberSet, Layer, Option, Pull, Schedule, Stream } from "effect"
+import { Cause, Clock, Duration, Effect, Exit, FiberSet, Layer, Option, Stream } from "effect"
 import type { ConnectError } from "../schema/NetworkError.ts"
 import { Denied, DialedSelf, DialError, Refused } from "../schema/NetworkError.ts"
 import type { DisconnectReason, GoodbyeReason, RefusalReason } from "../schema/NetworkEvent.ts"
-import { PeerDiscovered, PeerRefused, ReconnectFailed, ReconnectScheduled } from "../schema/NetworkEvent.ts"
+import { PeerDiscovered, PeerRefused } from "../schema/NetworkEvent.ts"
 import { NodeStatus } from "../schema/NodeStatus.ts"
 import type { DialTarget, Multiaddr, PeerId, PeerInfo, RemoteIdentity } from "../schema/Peer.ts"
 import { peerOf, showTarget, withPeer } from "../schema/Peer.ts"
@@ -23,16 +21,15 @@ import { NetworkEvents } from "../services/NetworkEvents.ts"
 import { NetworkMonitor } from "../services/NetworkMonitor.ts"
 import { PeerStore } from "../services/PeerStore.ts"
 import { PeerTable } from "../services/PeerTable.ts"
-import { type KnownPeer as PolicySubject, ReconnectPolicy } from "../services/ReconnectPolicy.ts"
 import type { Connection, GateRequest } from "../services/Transport.ts"
 import { Transport } from "../services/Transport.ts"
-import * as CodioProtocol from "./CodioProtocol.ts"
 import * as InboundLimits from "./InboundLimits.ts"
 import * as IsolationSupervisor from "./IsolationSupervisor.ts"
 import type { KnownPeer, Step } from "./KnownPeers.ts"
 import * as Known from "./KnownPeers.ts"
 import * as PeerDialer from "./PeerDialer.ts"
 import * as PeerExplanations from "./PeerExplanations.ts"
+import * as PeerSupervisor from "./PeerSupervisor.ts"
 import * as Pulse from "./Pulse.ts"
 
 /** A connection must last this long to earn an immediate dial and a fresh backoff. */
@@ -57,7 +54,6 @@ export const make = Effect.gen(function*() {
   const store = yield* PeerStore
   const discovery = yield* Discovery
   const events = yield* NetworkEvents
-  const policy = yield* ReconnectPolicy
   const monitor = yield* NetworkMonitor
   const guard = yield* AddressGuard
   const known = yield* Known.KnownPeers
@@ -71,127 +67,8 @@ export const make = Effect.gen(function*() {
   /** The machine's network changed, or it awoke: waits are over. */
   const networkChanged = Pulse.make()
 
-  /** Tells the table and the supervisor what has changed. A supervisor that is missing is started. */
-  const changed = Effect.fnUntraced(function*(peer: KnownPeer) {
-    yield* table.rank(peer.id, Known.interestOf(peer))
-    yield* peer.changed.open
-    yield* isolation.poke
-    if (!Known.isDesired(peer) || peer.supervised) return
-    peer.supervised = true
-    yield* FiberSet.run(
-      background,
-      Effect.onError(supervise(peer), () =>
-        Effect.sync(() => {
-          peer.supervised = false
-        }))
-    )
-  })
-
-  const denied = (target: string, detail: string) => new DialError({ target, reason: new Denied({ detail }) })
-
-  // -------------------------------------------------------------------------------------------------------------------
-  // supervision
-  // -------------------------------------------------------------------------------------------------------------------
-
-  const connected = Effect.fnUntraced(function*(connection: Connection) {
-    const now = yield* Clock.currentTimeMillis
-    const isDialled = connection.direction === "outbound"
-    if (isLoopback(connection.remoteAddress)) localConnections.add(connection.id)
-    if (isDialled) yield* store.remember(connection.peer, connection.remoteAddress)
-    const peer = known.record(connection.peer)
-    if (isDialled) Known.worked(peer, connection.remoteAddress, now)
-    peer.connectedAt ??= now
-    peer.loss = undefined
-    peer.parted = false
-    peer.retryAt = undefined
-    yield* changed(peer)
-  })
-
-  /** The delay before the next dial; none when the policy has ended. */
-  const nextDelay = Effect.fnUntraced(function*(
-    peer: { step: Step | undefined },
-    who: PolicySubject,
-    error: ConnectError
-  ) {
-    peer.step ??= yield* Schedule.toStep(policy(who)) as Effect.Effect<Step>
-    const now = yield* Clock.currentTimeMillis
-    return yield* peer.step(now, error).pipe(
-      Effect.map(([, delay]) => delay),
-      Pull.catchDone(() => Effect.succeed(undefined))
-    )
-  })
-
-  const supervise = (peer: KnownPeer): Effect.Effect<void> =>
-    Effect.gen(function*() {
-      while (true) {
-        yield* peer.changed.close
-        if (!Known.isDesired(peer)) {
-          // In one step with the question, so that whoever wants the peer next starts another.
-          peer.supervised = false
-          return
-        }
-        if (yield* table.has(peer.id)) {
-          yield* whileConnected(peer)
-          continue
-        }
-        peer.hurried = false
-        peer.retryAt = undefined
-        const exit = yield* Effect.exit(
-          peer.loss === undefined ? dialer.dialPeer(peer) : Effect.fail(peer.loss)
-        )
-        peer.loss = undefined
-        if (Exit.isSuccess(exit)) continue
-        const failure = Cause.findErrorOption(exit.cause)
-        if (failure._tag === "None") return yield* Effect.failCause(exit.cause as Cause.Cause<never>)
-        yield* afterFailure(peer, failure.value)
-      }
-    })
-
-  const whileConnected = (peer: KnownPeer): Effect.Effect<void> =>
-    Effect.gen(function*() {
-      if (Known.interestOf(peer) !== "kept") return yield* peer.changed.await
-      const ask = Effect.flatMap(
-        table.connections(peer.id),
-        ([connection]) => connection === undefined ? Effect.void : CodioProtocol.keepAlive(connection)
-      )
-      yield* Effect.raceFirst(
-        peer.changed.await,
-        // A keep stream that broke while the peer stays is asked for again, not at once.
-        ask.pipe(Effect.andThen(Effect.sleep("30 seconds")), Effect.forever)
-      )
-    })
-
-  const afterFailure = Effect.fnUntraced(function*(peer: KnownPeer, error: ConnectError) {
-    const interest = Known.interestOf(peer)
-    // Somebody ended the interest while the dial was under way.
-    if (!Known.isDesired(peer)) return
-    // That it refused tells more than that it is seen.
-    if (isRefusal(error)) peer.flapping = true
-    const delay = yield* nextDelay(peer, { id: peer.id, interest }, error)
-    if (delay === undefined) {
-      yield* events.publish(new ReconnectFailed({ peer: peer.id, attempts: peer.attempts }))
-      peer.wanted = false
-      peer.step = undefined
-      peer.attempts = 0
-      yield* table.rank(peer.id, Known.interestOf(peer))
-      // A kept peer whose policy ends waits for a sighting.
-      return yield* hurry(peer)
-    }
-    peer.attempts++
-    peer.retryAt = (yield* Clock.currentTimeMillis) + Duration.toMillis(delay)
-    yield* events.publish(new ReconnectScheduled({ peer: peer.id, attempt: peer.attempts, delay }))
-    yield* Effect.raceFirst(Effect.sleep(delay), hurry(peer))
-    peer.retryAt = undefined
-  })
-
-  /** Ends when the peer is connected, no longer desired, or seen by discovery; other changes do not shorten the delay. */
-  const hurry = (peer: KnownPeer): Effect.Effect<void> =>
-    Effect.gen(function*() {
-      while (Known.isDesired(peer) && !peer.hurried && !(yield* table.has(peer.id))) {
-        yield* peer.changed.close
-        yield* peer.changed.await
-      }
-    })
+  const poke: Effect.Effect<void> = Effect.suspend(() => isolation.poke)
+  const { changed, nextDelay } = yield* PeerSupervisor.make({ poke })
 
   let discovering = 0
   /** Places that are kept without knowing yet who is there. */
@@ -213,7 +90,7 @@ export const make = Effect.gen(function*() {
       const failure = Cause.findErrorOption(exit.cause)
       if (failure._tag === "None") return
       const now = yield* Clock.currentTimeMillis
-      if (isRefusal(failure.value)) {
+      if (Known.isRefusal(failure.value)) {
         peer.step = undefined
         peer.restUntil = now + cooldownMillis
         return
@@ -250,6 +127,20 @@ export const make = Effect.gen(function*() {
   // -------------------------------------------------------------------------------------------------------------------
   // what the transport tells
   // -------------------------------------------------------------------------------------------------------------------
+
+  const connected = Effect.fnUntraced(function*(connection: Connection) {
+    const now = yield* Clock.currentTimeMillis
+    const isDialled = connection.direction === "outbound"
+    if (isLoopback(connection.remoteAddress)) localConnections.add(connection.id)
+    if (isDialled) yield* store.remember(connection.peer, connection.remoteAddress)
+    const peer = known.record(connection.peer)
+    if (isDialled) Known.worked(peer, connection.remoteAddress, now)
+    peer.connectedAt ??= now
+    peer.loss = undefined
+    peer.parted = false
+    peer.retryAt = undefined
+    yield* changed(peer)
+  })
 
   const admit = (connection: Connection) =>
     table.admit(connection).pipe(
@@ -383,6 +274,9 @@ export const make = Effect.gen(function*() {
   // the service
   // -------------------------------------------------------------------------------------------------------------------
 
+  const blocked = (target: DialTarget) =>
+    new DialError({ target: showTarget(target), reason: new Denied({ detail: "the peer is blocked by this node" }) })
+
   const self = (target: DialTarget) => new DialError({ target: showTarget(target), reason: new DialedSelf({}) })
 
   const ask = (peer: KnownPeer, target: DialTarget) => {
@@ -398,7 +292,7 @@ export const make = Effect.gen(function*() {
       if (id === undefined) return yield* dialPlace(target as Multiaddr)
       if (id === transport.localPeer) return yield* self(target)
       const peer = known.record(id)
-      if (peer.blocks > 0) return yield* denied(showTarget(target), "the peer is blocked by this node")
+      if (peer.blocks > 0) return yield* blocked(target)
       ask(peer, target)
       const present = yield* table.get(id)
       if (present._tag === "Some") {
@@ -610,7 +504,3 @@ export const layer: Layer.Layer<
 /** Whether the peer is not to be counted on any more: it was idle, or one side ended it for good. */
 const isParting = (reason: DisconnectReason | undefined): boolean =>
   reason === "idle" || reason === "disconnect" || reason === "blocked"
-
-/** Whether somebody was there and had no place, here or there. */
-const isRefusal = (error: ConnectError): boolean =>
-  error._tag === "PeerLimitExceeded" || (error._tag === "DialError" && error.reason._tag === "Refused")

@@ -18,6 +18,7 @@ const partsOfLayers = new Set([
   "Libp2pTcp.ts",
   "PeerDialer.ts",
   "PeerExplanations.ts",
+  "PeerSupervisor.ts",
   "ProvidedKeys.ts",
   "Pulse.ts",
   "StaggeredDial.ts",

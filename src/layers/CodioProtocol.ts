@@ -1,5 +1,5 @@
 /**
- * `/codio/1.0.0`: answers `hello`, `keep` and `goodbye`, and sends the last two for the table and the connection manager.
+ * `/codio/1.0.0`: answers `hello`, `keep`, `retire` and `goodbye`, and sends the last three for the table and the connection manager.
  */
 import { Effect, Layer, Option, Result, Stream } from "effect"
 import { agentVersion } from "../schema/Agent.ts"
@@ -8,6 +8,7 @@ import { decodeRequest, decodeResponse, encodeRequest, encodeResponse, protocol 
 import { MessageError, type StreamError } from "../schema/NetworkError.ts"
 import type { GoodbyeReason } from "../schema/NetworkEvent.ts"
 import { ConnectionManager } from "../services/ConnectionManager.ts"
+import { PeerTable } from "../services/PeerTable.ts"
 import { Protocols } from "../services/Protocols.ts"
 import type { ByteStream, Connection } from "../services/Transport.ts"
 
@@ -55,11 +56,23 @@ export const keepAlive = (connection: Connection): Effect.Effect<void> =>
   }).pipe(Effect.scoped, Effect.ignore)
 
 /**
+ * Asks the remote to open nothing more on a connection, so that this side may close it when its streams have ended. Software that does not
+ * know the request refuses it; `unanswered` is one that has said nothing for 10 s.
+ */
+export const retire = (connection: Connection): Effect.Effect<"agreed" | "refused" | "unanswered"> =>
+  Effect.scoped(request(connection, { op: "retire" })).pipe(
+    Effect.map(({ response }) => response.ok ? "agreed" as const : "refused" as const),
+    Effect.catch(() => Effect.succeed("refused" as const)),
+    Effect.timeoutOrElse({ duration: "10 seconds", orElse: () => Effect.succeed("unanswered" as const) })
+  )
+
+/**
  * Answers the protocol. A request that does not decode is answered with its code and the stream is closed.
  */
 export const layer = Layer.effectDiscard(Effect.gen(function*() {
   const protocols = yield* Protocols
   const connections = yield* ConnectionManager
+  const table = yield* PeerTable
   yield* protocols.handle(
     protocol,
     Effect.fnUntraced(function*(stream) {
@@ -80,6 +93,13 @@ export const layer = Layer.effectDiscard(Effect.gen(function*() {
           yield* stream.write(encodeResponse({ ok: true }))
           // The open stream is what stops the idle timer; it ends with the remote's wish.
           yield* Effect.ignore(Stream.runDrain(stream.read))
+          break
+        case "retire":
+          yield* stream.write(encodeResponse(
+            (yield* table.retire(stream.connection))
+              ? { ok: true }
+              : { ok: false, code: "in-use", message: "this side uses the connection" }
+          ))
           break
         case "goodbye":
           yield* connections.goodbye(stream.connection.peer, message.reason)

@@ -47,6 +47,7 @@ import * as ByteStream from "./Libp2pByteStream.ts"
 import { closeConnection, flushConnection, toError } from "./Libp2pFaults.ts"
 import { farewellOf } from "./Libp2pGoAway.ts"
 import { addressDialTimeout, Libp2pHost } from "./Libp2pHost.ts"
+import { comparing } from "./PeerConnections.ts"
 
 export const make = Effect.gen(function*() {
   const host = yield* Libp2pHost
@@ -59,10 +60,16 @@ export const make = Effect.gen(function*() {
   )
 
   const connections = new WeakMap<Libp2pConnection, Libp2pBackedConnection>()
+  // libp2p's own protocols take any connection of its list.
+  const hide = (underlying: Libp2pConnection) => {
+    const known = host.components.connectionManager.getConnectionsMap()
+    const others = known.get(underlying.remotePeer)?.filter((one) => one !== underlying) ?? []
+    if (others.length > 0) known.set(underlying.remotePeer, others)
+  }
   const connectionOf = (underlying: Libp2pConnection): Libp2pBackedConnection => {
     const known = connections.get(underlying)
     if (known !== undefined) return known
-    const connection = makeConnection(underlying)
+    const connection = makeConnection(underlying, hide)
     connections.set(underlying, connection)
     return connection
   }
@@ -155,7 +162,7 @@ export const make = Effect.gen(function*() {
     if (expected === localPeer) return yield* failed(new DialedSelf())
     const destination = yield* Effect.mapError(Effect.suspend(() => destinationOf(target)), failed)
     if (expected !== undefined) {
-      const open = best(node.getConnections(destination.peer))
+      const open = best(localPeer, node.getConnections(destination.peer))
       // A relayed connection does not keep from trying a direct address.
       if (open !== undefined && (open.direct || destination.addresses.every(isRelayed))) {
         yield* identified(open, false)
@@ -236,7 +243,7 @@ export const make = Effect.gen(function*() {
   }, Effect.uninterruptible)
 
   const ping = Effect.fnUntraced(function*(peer: PeerId) {
-    const underlying = isPeerId(peer) ? best(node.getConnections(peerIdFromString(peer))) : undefined
+    const underlying = isPeerId(peer) ? best(localPeer, node.getConnections(peerIdFromString(peer))) : undefined
     if (underlying === undefined) {
       return yield* new PingError({ peer, reason: new StreamFailed({ detail: "the peer is not connected" }) })
     }
@@ -293,13 +300,23 @@ function isOpen(underlying: Libp2pConnection): boolean {
   return underlying.status === "open" && farewellOf(underlying) === undefined
 }
 
-// Direct before relayed, then the oldest.
-function best(connections: ReadonlyArray<Libp2pConnection>): Libp2pConnection | undefined {
-  const open = connections.filter(isOpen)
-  return open.find((connection) => connection.direct) ?? open[0]
+// The table's, as far as it can be known here: what the two sides agree on beyond that is between them.
+function best(local: PeerId, connections: ReadonlyArray<Libp2pConnection>): Libp2pConnection | undefined {
+  const open = connections.filter(isOpen).reverse()
+  if (open.length < 2) return open[0]
+  const compare = comparing(local, open[0]!.remotePeer.toString() as PeerId)
+  const ranked = open.map((connection) => ({
+    connection,
+    direction: connection.direction,
+    isDirect: connection.direct
+  }))
+  return ranked.sort(compare)[0]?.connection
 }
 
-function makeConnection(underlying: Libp2pConnection): Libp2pBackedConnection {
+function makeConnection(
+  underlying: Libp2pConnection,
+  hide: (underlying: Libp2pConnection) => void
+): Libp2pBackedConnection {
   const peer = underlying.remotePeer.toString() as PeerId
   let remote = Option.none<RemoteIdentity>()
   const relay = underlying.direct ? undefined : relayOf(underlying.remoteAddr)
@@ -317,6 +334,7 @@ function makeConnection(underlying: Libp2pConnection): Libp2pBackedConnection {
       }
       return active
     }),
+    streams: Effect.sync(() => underlying.streams.length),
     remote: Effect.sync(() => remote),
     farewell: Effect.sync(() => isOpen(underlying) ? undefined : farewellOf(underlying)),
     open: (protocol) =>
@@ -326,6 +344,7 @@ function makeConnection(underlying: Libp2pConnection): Libp2pBackedConnection {
         { interruptible: true }
       ),
     flushed: Effect.promise((signal) => flushConnection(underlying, signal)),
+    retire: Effect.sync(() => hide(underlying)),
     close: Effect.promise(() => closeConnection(underlying, closeMillis)),
     identify: (told) => {
       remote = Option.some(told)

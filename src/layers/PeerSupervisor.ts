@@ -85,10 +85,7 @@ export const make = Effect.fnUntraced(function*(options: { readonly poke: Effect
   const whileConnected = (peer: KnownPeer): Effect.Effect<void> =>
     Effect.gen(function*() {
       if (interestOf(peer) !== "kept") return yield* peer.changed.await
-      const ask = Effect.flatMap(
-        table.connections(peer.id),
-        ([connection]) => connection === undefined ? Effect.void : CodioProtocol.keepAlive(connection)
-      )
+      const ask = table.follow(peer.id, CodioProtocol.keepAlive)
       yield* Effect.raceFirst(
         peer.changed.await,
         // A keep stream that broke while the peer stays is asked for again, not at once.

@@ -19,9 +19,11 @@ import { NetworkEvents } from "../services/NetworkEvents.ts"
 import * as NetworkMetrics from "../services/NetworkMetrics.ts"
 import { PeerTable, type Released } from "../services/PeerTable.ts"
 import { Shutdown } from "../services/Shutdown.ts"
-import type { Connection } from "../services/Transport.ts"
+import { type Connection, Transport } from "../services/Transport.ts"
 import * as CodioProtocol from "./CodioProtocol.ts"
+import * as PeerConnections from "./PeerConnections.ts"
 import { countedNetworkOf, limitsFor, missing, type Place } from "./PeerLimits.ts"
+import * as Pulse from "./Pulse.ts"
 
 /**
  * How long a place stays reserved between the gate's yes and the admission: of an inbound connection that takes a turn, of an outbound one as
@@ -35,8 +37,7 @@ const connectionsMax = 8
 interface Entry extends Place {
   readonly id: PeerId
   readonly scope: Scope.Closeable
-  /** By connection id, oldest first. */
-  readonly connections: Map<string, Connection>
+  readonly connections: PeerConnections.PeerConnections
   networks: ReadonlySet<string>
   readonly connectedAt: number
   /** Open scopes of `hold` and of `attend`. */
@@ -60,6 +61,7 @@ export const make = Effect.gen(function*() {
   const evictable = yield* EvictionPolicy
   const events = yield* NetworkEvents
   const shutdown = yield* Shutdown
+  const transport = yield* Transport
   const tableScope = yield* Effect.scope
   const idleMillis = Duration.toMillis(connectionIdleTimeout)
 
@@ -79,7 +81,7 @@ export const make = Effect.gen(function*() {
 
   const streams = Effect.fnUntraced(function*(entry: Entry) {
     let active = 0
-    for (const connection of entry.connections.values()) active += yield* connection.activeStreams
+    for (const connection of entry.connections.all()) active += yield* connection.activeStreams
     return active
   })
 
@@ -124,7 +126,7 @@ export const make = Effect.gen(function*() {
     if (closed) return "shutdown"
     if (barred.has(peer)) return "blocked"
     const entry = entries.get(peer)
-    if (entry !== undefined && entry.connections.size >= connectionsMax) return "connections"
+    if (entry !== undefined && entry.connections.size() >= connectionsMax) return "connections"
     const now = yield* Clock.currentTimeMillis
     forgetExpired(now)
     let candidates: ReadonlyArray<Entry> | undefined
@@ -157,20 +159,10 @@ export const make = Effect.gen(function*() {
     return false
   })
 
-  const best = (entry: Entry): Effect.Effect<ReadonlyArray<Connection>> =>
-    Effect.gen(function*() {
-      const direct: Array<Connection> = []
-      const relayed: Array<Connection> = []
-      for (const connection of entry.connections.values()) {
-        if (yield* connection.isOpen) ((yield* connection.path)._tag === "Direct" ? direct : relayed).push(connection)
-      }
-      return [...direct, ...relayed]
-    })
-
   const info = Effect.fnUntraced(function*(entry: Entry) {
     const now = yield* Clock.currentTimeMillis
-    const connections = yield* best(entry)
-    const all = [...entry.connections.values()]
+    const connections = yield* entry.connections.best
+    const all = entry.connections.all()
     const first = connections[0] ?? all[0]
     const busy = entry.holds + entry.attends > 0 || (yield* streams(entry)) > 0
     return new PeerInfo({
@@ -193,7 +185,7 @@ export const make = Effect.gen(function*() {
   /** What follows the step that took the entry out of the map. */
   const close = Effect.fnUntraced(function*(entry: Entry, reason: DisconnectReason, remoteReason?: GoodbyeReason) {
     const now = yield* Clock.currentTimeMillis
-    for (const connection of entry.connections.values()) {
+    for (const connection of entry.connections.all()) {
       departed.add(connection)
       if (isGoodbyeReason(reason)) dismissed.set(connection, reason)
     }
@@ -207,7 +199,7 @@ export const make = Effect.gen(function*() {
       }, unchecked)
     )
     if (isGoodbyeReason(reason)) {
-      const [connection] = yield* best(entry)
+      const [connection] = yield* entry.connections.best
       const goodbye = connection === undefined ? Effect.void : CodioProtocol.goodbye(connection, reason)
       yield* reason === "shutdown" ? shutdown.part("goodbyes", goodbye) : goodbye
     }
@@ -227,14 +219,14 @@ export const make = Effect.gen(function*() {
   const release = Effect.fnUntraced(function*(connection: Connection): Effect.fn.Return<Released> {
     departed.add(connection)
     const entry = entries.get(connection.peer)
-    if (entry === undefined || !entry.connections.delete(connection.id)) {
+    if (entry === undefined || !(yield* entry.connections.remove(connection))) {
       // What it had reserved and did not come to use.
       reservations.delete(connection.peer)
       const reason = dismissed.get(connection)
       return reason === undefined ? { kind: "unknown" } : { kind: "removed", reason }
     }
-    if (entry.connections.size > 0) {
-      entry.networks = networksOf(entry)
+    if (entry.connections.size() > 0) {
+      entry.networks = entry.connections.networks()
       return { kind: "other" }
     }
     entries.delete(connection.peer)
@@ -286,7 +278,7 @@ export const make = Effect.gen(function*() {
       return yield* new PeerNotConnected({ peer }, unchecked)
     }
     let entry = entries.get(peer)
-    if (entry?.connections.has(connection.id) === true) return
+    if (entry?.connections.has(connection) === true) return
     const evicted = new Set<Entry>()
     for (const limit of limitsOf(connection, entry)) {
       while (missing(limit, remaining(evicted)) > 0) {
@@ -301,14 +293,14 @@ export const make = Effect.gen(function*() {
     // A slow goodbye to an evicted peer delays nobody.
     for (const victim of evicted) yield* Effect.forkIn(close(victim, "evicted"), tableScope)
     if (entry !== undefined) {
-      entry.connections.set(connection.id, connection)
-      entry.networks = networksOf(entry)
-      return
+      yield* entry.connections.add(connection)
+      entry.networks = entry.connections.networks()
+      return yield* Effect.asVoid(Effect.forkIn(entry.connections.settle, entry.scope))
     }
     entry = {
       id: peer,
       scope: Scope.makeUnsafe("parallel"),
-      connections: new Map([[connection.id, connection]]),
+      connections: PeerConnections.make(transport.localPeer, peer),
       isInbound: connection.direction === "inbound",
       networks: new Set(),
       connectedAt: now,
@@ -319,7 +311,8 @@ export const make = Effect.gen(function*() {
       remote: undefined,
       expected: undefined
     }
-    entry.networks = networksOf(entry)
+    yield* entry.connections.add(connection)
+    entry.networks = entry.connections.networks()
     entries.set(peer, entry)
     reservations.delete(peer)
     yield* mayIdle.open
@@ -348,41 +341,55 @@ export const make = Effect.gen(function*() {
   // Both are bounded by the connections that one peer may have.
   const flushed = (entry: Entry) =>
     Effect.suspend(() =>
-      Effect.forEach([...entry.connections.values()], (connection) => connection.flushed, {
+      Effect.forEach(entry.connections.all(), (connection) => connection.flushed, {
         concurrency: "unbounded",
         discard: true
       })
     )
   const closeAll = (entry: Entry) =>
     Effect.suspend(() =>
-      Effect.forEach([...entry.connections.values()], (connection) => connection.close, {
+      Effect.forEach(entry.connections.all(), (connection) => connection.close, {
         concurrency: "unbounded",
         discard: true
       })
     )
 
-  /** Counts a user of the peer for as long as the scope lives, and gives the peer's best connection. */
-  const use = (peer: PeerId, count: "holds" | "attends") =>
+  /** Counts a user of the peer for as long as the scope lives, on the connection that is given or the best one. */
+  const use = (peer: PeerId, count: PeerConnections.Use, given?: Connection) =>
     Effect.acquireRelease(
       Effect.gen(function*() {
         const entry = entries.get(peer)
         if (entry === undefined) return yield* new PeerNotConnected({ peer }, unchecked)
-        const [connection] = yield* best(entry)
-        if (entries.get(peer) !== entry || connection === undefined) {
+        const connection = given ?? (yield* entry.connections.best)[0]
+        if (entries.get(peer) !== entry || connection === undefined || !entry.connections.has(connection)) {
           return yield* new PeerNotConnected({ peer }, unchecked)
         }
         entry[count]++
+        entry.connections.begin(connection, count)
         return { entry, connection }
       }),
-      ({ entry }) =>
-        Effect.flatMap(Clock.currentTimeMillis, (now) => {
-          entry[count]--
-          if (entry[count] < 0) return Effect.die(new Error(`negative ${count} of ${peer}`))
-          if (entry.holds + entry.attends > 0) return Effect.void
-          entry.idleSince = now
-          return mayIdle.open
-        })
+      Effect.fnUntraced(function*({ connection, entry }) {
+        entry[count]--
+        yield* entry.connections.end(connection, count)
+        if (entry.holds + entry.attends > 0) return
+        entry.idleSince = yield* Clock.currentTimeMillis
+        yield* mayIdle.open
+      })
     )
+
+  const follow = Effect.fnUntraced(function*(peer: PeerId, body: (connection: Connection) => Effect.Effect<void>) {
+    while (true) {
+      const entry = entries.get(peer)
+      const [connection] = entry === undefined ? [] : yield* entry.connections.best
+      if (entry === undefined || connection === undefined) return
+      const isAnother = Effect.map(entry.connections.best, ([best]) => best !== connection)
+      const isMoved = yield* Effect.raceFirst(
+        Effect.as(body(connection), false),
+        Effect.as(Pulse.until(entry.connections.changed, isAnother), true)
+      )
+      if (!isMoved) return
+    }
+  })
 
   const rank = (peer: PeerId, interest: Interest) =>
     Effect.flatMap(Clock.currentTimeMillis, (now) => {
@@ -438,7 +445,10 @@ export const make = Effect.gen(function*() {
     admit,
     release,
     hold: (peer) => Effect.map(use(peer, "holds"), ({ connection }) => connection),
-    attend: (peer) => Effect.asVoid(use(peer, "attends")),
+    attend: (connection) => Effect.asVoid(use(connection.peer, "attends", connection)),
+    follow,
+    retire: (connection) =>
+      Effect.suspend(() => entries.get(connection.peer)?.connections.retire(connection) ?? Effect.succeed(false)),
     bar: (peer) =>
       Effect.asVoid(Effect.acquireRelease(
         Effect.sync(() => barred.set(peer, (barred.get(peer) ?? 0) + 1)),
@@ -464,7 +474,7 @@ export const make = Effect.gen(function*() {
     connections: (peer) =>
       Effect.suspend(() => {
         const entry = entries.get(peer)
-        return entry === undefined ? Effect.succeed([]) : best(entry)
+        return entry === undefined ? Effect.succeed([]) : entry.connections.best
       }),
     has: (peer) => Effect.sync(() => entries.has(peer)),
     get: (peer) =>
@@ -496,7 +506,10 @@ export const make = Effect.gen(function*() {
   })
 })
 
-export const layer: Layer.Layer<PeerTable, never, NetworkConfig | NetworkEvents> = Layer.effect(PeerTable, make)
+export const layer: Layer.Layer<PeerTable, never, NetworkConfig | NetworkEvents | Transport> = Layer.effect(
+  PeerTable,
+  make
+)
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
@@ -509,14 +522,3 @@ const isGoodbyeReason = Schema.is(GoodbyeReason)
 
 // A clock that stands at a fraction of a millisecond misses a sum of fractions by a rounding error.
 const toleranceMillis = 0.001
-
-const networksOf = (
-  { connections }: { readonly connections: ReadonlyMap<string, Connection> }
-): ReadonlySet<string> => {
-  const networks = new Set<string>()
-  for (const { remoteAddress } of connections.values()) {
-    const network = countedNetworkOf(remoteAddress)
-    if (network !== undefined) networks.add(network)
-  }
-  return networks
-}

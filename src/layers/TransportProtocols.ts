@@ -39,7 +39,7 @@ export const make = Effect.gen(function*() {
           if (Result.isFailure(yield* Effect.result(table.admit(stream.connection)))) {
             return yield* stream.connection.close
           }
-          yield* table.attend(peer)
+          yield* table.attend(stream.connection)
           yield* leavable(`the handler of ${protocol}`, handler(stream))
         }).pipe(
           Effect.scoped,

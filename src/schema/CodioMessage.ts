@@ -8,6 +8,7 @@
  * |---|---|---|---|
  * | `hello` | `agent` | `agent` | both sides close |
  * | `keep` | none | `ok` | the stream stays open for as long as the opener keeps the peer, so that the other side does not idle it out |
+ * | `retire` | none | `ok`, or the code `in-use` | the opener closes the connection when its streams have ended |
  * | `goodbye` | `reason` | `ok` | the sender closes the connection |
  */
 import { decode as decodeCbor, encode as encodeCbor } from "cborg"
@@ -27,11 +28,12 @@ export const headerBytesMax = 16 * 1024
 export const CodioRequest = Schema.Union([
   Schema.Struct({ op: Schema.Literal("hello"), agent: Schema.String }),
   Schema.Struct({ op: Schema.Literal("keep") }),
+  Schema.Struct({ op: Schema.Literal("retire") }),
   Schema.Struct({ op: Schema.Literal("goodbye"), reason: GoodbyeReason })
 ])
 export type CodioRequest = typeof CodioRequest.Type
 
-/** What the other side answers. `code` is `malformed` or `too-large`. */
+/** What the other side answers. `code` is `malformed` or `too-large`, and `in-use` for `retire`. */
 export const CodioResponse = Schema.Union([
   Schema.Struct({ ok: Schema.Literal(true), agent: Schema.optionalKey(Schema.String) }),
   Schema.Struct({ ok: Schema.Literal(false), code: Schema.String, message: Schema.optionalKey(Schema.String) })

@@ -5,7 +5,8 @@
  * peer leaves the table.
  *
  * Gotchas
- * - A peer may have several connections; it takes one place, and leaves with the last of them.
+ * - A peer may have several connections; it takes one place, and leaves with the last of them. Between nodes of this library they become one
+ *   within seconds, without a stream being cut: the others end when their last stream has.
  * - `release` and `admit` are idempotent for each connection: dial and queue may both report it.
  */
 import type { Duration, Effect, Option, Scope } from "effect"
@@ -69,7 +70,17 @@ export class PeerTable extends Context.Service<PeerTable, {
   /** Keeps the peer from becoming idle, and from being evicted, while the scope is open. Gives its best connection. */
   readonly hold: (peer: PeerId) => Effect.Effect<Connection, PeerNotConnected, Scope.Scope>
   /** Keeps the peer from becoming idle while the scope is open, not from being evicted: for streams that the remote opened. */
-  readonly attend: (peer: PeerId) => Effect.Effect<void, PeerNotConnected, Scope.Scope>
+  readonly attend: (connection: Connection) => Effect.Effect<void, PeerNotConnected, Scope.Scope>
+  /**
+   * Runs the body on the peer's best connection, and anew on another one when that becomes the best, the former run being interrupted: for
+   * streams that live as long as the peer. Ends when a run ends, or the peer is not connected.
+   */
+  readonly follow: (peer: PeerId, body: (connection: Connection) => Effect.Effect<void>) => Effect.Effect<void>
+  /**
+   * The remote means to close one of several connections, and asks this side to open nothing more on it. False while this side has a stream
+   * open there, and where no other connection is open, or only a worse one.
+   */
+  readonly retire: (connection: Connection) => Effect.Effect<boolean>
   /**
    * Closes the peer's scope: says goodbye with the reason where the remote is a Codio node, and closes its connections. True when the
    * table held the peer.
@@ -90,7 +101,10 @@ export class PeerTable extends Context.Service<PeerTable, {
   readonly identified: (peer: PeerId, remote: RemoteIdentity) => Effect.Effect<void>
   /** Runs the task in a fiber of each peer's scope, of those connected now and of those to come, while this scope lives. */
   readonly eachPeer: (task: (peer: PeerId) => Effect.Effect<void>) => Effect.Effect<void, never, Scope.Scope>
-  /** The open connections of a peer, the best one first: direct before relayed, then the oldest. Empty when it is not connected. */
+  /**
+   * The open connections of a peer, the best one first, which is the same for the remote: direct before relayed, then the one that the peer
+   * with the smaller id dialled, then the newest. Empty when it is not connected.
+   */
   readonly connections: (peer: PeerId) => Effect.Effect<ReadonlyArray<Connection>>
   /** Whether the peer is connected. Cheaper than `get`. */
   readonly has: (peer: PeerId) => Effect.Effect<boolean>

@@ -53,6 +53,8 @@ export interface Connection {
   readonly isOpen: Effect.Effect<boolean>
   /** Application streams that are open now, whoever opened them: not those of ping, identify, kad, autonat and dcutr. */
   readonly activeStreams: Effect.Effect<number>
+  /** All streams that are open now, also those of the transport's own protocols and those that are being negotiated. */
+  readonly streams: Effect.Effect<number>
   /** What identify told, once it has. */
   readonly remote: Effect.Effect<Option.Option<RemoteIdentity>>
   /** What the remote's host said when it closed the connection; none while it is open, and where nothing was said. */
@@ -64,6 +66,8 @@ export interface Connection {
    * is open are not waited for. The time limit is the caller's.
    */
   readonly flushed: Effect.Effect<void>
+  /** From now on the transport opens no stream on it of its own accord, as for the DHT, but on another connection with the peer. */
+  readonly retire: Effect.Effect<void>
   /** Closes it: gracefully for 250 ms, then by force. Never fails, and is safe to call twice. */
   readonly close: Effect.Effect<void>
 }

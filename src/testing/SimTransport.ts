@@ -285,7 +285,9 @@ export const make = Effect.fnUntraced(function*(name: string) {
     }),
     ping: Effect.fnUntraced(function*(peer) {
       const fail = (detail: string) => new PingError({ peer, reason: new StreamFailed({ detail }) })
-      const live = [...connections].find((live) => live.connection.peer === peer)
+      // The newest, which is the table's best among those that the same side dialled.
+      let live: LiveConnection | undefined
+      for (const one of connections) if (one.connection.peer === peer) live = one
       if (live === undefined) return yield* fail("not connected")
       const start = yield* Clock.monotonicTimeNanos
       yield* Effect.mapError(live.ping, fail)
@@ -455,6 +457,7 @@ function makeConnection(options: {
     path: Effect.succeed({ _tag: "Direct" }),
     isOpen: Effect.sync(() => isOpen),
     activeStreams: Effect.sync(() => streams.size),
+    streams: Effect.sync(() => streams.size + negotiations.size),
     remote: Effect.sync(() => Option.fromUndefinedOr(remote)),
     farewell: Effect.sync(() => farewell),
     open: (protocol) =>
@@ -466,6 +469,7 @@ function makeConnection(options: {
     flushed: Effect.suspend(() =>
       Effect.forEach([...streams.values()], (stream) => stream.flushed, { concurrency: "unbounded", discard: true })
     ),
+    retire: Effect.void,
     close: Effect.sync(() => {
       closed("this side closed the connection")
       end.hangUp("the remote closed the connection")

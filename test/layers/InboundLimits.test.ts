@@ -12,6 +12,7 @@ import * as FakeConnection from "../support/FakeConnection.ts"
 const services = (config: NetworkConfigInput) =>
   ScopedPeerTable.layer.pipe(
     Layer.provideMerge(NetworkEvents.layer),
+    Layer.provide(FakeConnection.transport),
     Layer.provideMerge(NetworkConfig.layer(config))
   )
 

@@ -17,13 +17,23 @@ const [alice, bob, carol, dave] = ["alice", "bob", "carol", "dave"].map(FakeConn
 ]
 
 const table = (config: NetworkConfigInput = {}) =>
-  ScopedPeerTable.layer.pipe(Layer.provideMerge(NetworkEvents.layer), Layer.provide(NetworkConfig.layer(config)))
+  ScopedPeerTable.layer.pipe(
+    Layer.provideMerge(NetworkEvents.layer),
+    Layer.provide([NetworkConfig.layer(config), FakeConnection.transport])
+  )
 
 /** Whether the gate's last question is answered with yes. */
 const reserved = (peers: PeerTable["Service"], peer: PeerId, direction: Direction) =>
   Effect.map(
     peers.reserve(FakeConnection.make(peer, { inbound: direction === "inbound" })),
     (reason) => reason === undefined
+  )
+
+/** A stream that the remote opened, on one of the peer's connections. */
+const attended = (peers: PeerTable["Service"], peer: PeerId) =>
+  Effect.flatMap(
+    peers.connections(peer),
+    ([connection]) => connection === undefined ? Effect.void : peers.attend(connection)
   )
 
 /** Everything published from here on, read when the table is done. */
@@ -133,7 +143,7 @@ describe("ScopedPeerTable", () => {
       assert.isFalse(yield* reserved(peers, bob, "outbound"))
       assert.strictEqual((yield* Effect.flip(peers.admit(FakeConnection.make(bob))))._tag, "PeerLimitExceeded")
       yield* Scope.close(held, Exit.void)
-      yield* peers.attend(alice)
+      yield* attended(peers, alice)
       assert.isTrue(yield* reserved(peers, bob, "outbound"))
       yield* peers.admit(FakeConnection.make(bob))
       assert.deepStrictEqual((yield* peers.peers).map((peer) => peer.id), [bob])
@@ -276,7 +286,7 @@ describe("ScopedPeerTable", () => {
       yield* peers.admit(FakeConnection.make(carol))
       // One that is wanted evicts an inbound peer, not the idlest one.
       yield* TestClock.adjust("1 second")
-      yield* peers.attend(alice)
+      yield* attended(peers, alice)
       yield* peers.rank(dave, "wanted")
       assert.isUndefined(yield* peers.reserve(inbound(dave)))
       yield* peers.admit(inbound(dave))
@@ -456,7 +466,7 @@ describe("ScopedPeerTable", () => {
               case "drop":
                 return yield* leave(`hold ${name}`)
               case "attend":
-                return yield* use(`attend ${name}`, peers.attend(peer))
+                return yield* use(`attend ${name}`, attended(peers, peer))
               case "rest":
                 return yield* leave(`attend ${name}`)
             }

@@ -295,4 +295,48 @@ describe("RelayServer", () => {
       const second = yield* makeNode({ config: { relayPeers: [yield* relay.address] } })
       yield* reserved(second, relay.id)
     }))
+
+  it.live(
+    "gives a relayed connection up for a direct one, when its last stream has ended",
+    () =>
+      Effect.gen(function*() {
+        const relay = yield* makeNode({ relay: {} })
+        const listener = yield* makeNode({ config: { relayPeers: [yield* relay.address] } })
+        const client = yield* makeNode()
+        yield* listener.network.handle("/echo/1.0.0", (stream) => Stream.runForEach(stream.read, stream.write))
+        const sides = [[client, listener], [listener, client]] as const
+        const peers = Effect.forEach(
+          sides,
+          ([node, other]) => Effect.map(node.network.peer(other.id), Option.getOrThrow)
+        )
+        const addresses = Effect.map(peers, (infos) => infos.map((info) => info.addresses.length))
+        const talk = (stream: Effect.Success<ReturnType<Network["Service"]["open"]>>) =>
+          Effect.gen(function*() {
+            yield* stream.write(Uint8Array.of(7))
+            assert.deepStrictEqual(yield* Stream.runHead(stream.read), Option.some(Uint8Array.of(7)))
+          })
+
+        const held = yield* Scope.make()
+        const stream = yield* Scope.provide(
+          client.network.open(yield* reserved(listener, relay.id), "/echo/1.0.0"),
+          held
+        )
+        assert.strictEqual((yield* stream.connection.path)._tag, "Relayed")
+        yield* client.transport.dial(yield* listener.address)
+        yield* until("two connections", addresses, (counts) => counts.every((count) => count > 1))
+        assert.deepStrictEqual((yield* peers).map((info) => info.path._tag), ["Direct", "Direct"])
+        const fresh = yield* client.network.open(listener.id, "/echo/1.0.0")
+        assert.strictEqual((yield* fresh.connection.path)._tag, "Direct")
+        // Longer than the time after which it would be closed without the stream.
+        yield* Effect.sleep("2500 millis")
+        yield* talk(stream)
+        assert.isTrue(yield* stream.connection.isOpen)
+        yield* Scope.close(held, Exit.void)
+        yield* until("one connection", addresses, (counts) => counts.every((count) => count === 1))
+        assert.isFalse(yield* stream.connection.isOpen)
+        yield* talk(fresh)
+        assert.deepStrictEqual(happened(client, "PeerDisconnected"), [])
+      }),
+    30_000
+  )
 })

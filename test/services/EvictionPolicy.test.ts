@@ -40,6 +40,7 @@ const everybody = [
 const table = (rule?: typeof byInterest) =>
   ScopedPeerTable.layer.pipe(
     Layer.provideMerge(NetworkEvents.layer),
+    Layer.provide(FakeConnection.transport),
     Layer.provide(NetworkConfig.layer({ maxPeers: 2 })),
     Layer.provide(rule === undefined ? Layer.empty : Layer.succeed(EvictionPolicy)(rule))
   )

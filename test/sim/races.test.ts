@@ -128,7 +128,7 @@ describe("races", () => {
       const [alice, bob] = yield* Effect.all([CoreNode.make("alice", alone), CoreNode.make("bob", alone)])
       yield* alice.manager.keep((yield* bob.addresses)[0]!)
       yield* TestNetwork.run(Effect.flatMap(alice.addresses, ([address]) => bob.manager.connect(address!)))
-      yield* TestClock.adjust("1 minute")
+      yield* TestClock.adjust("1 second")
       const connections = yield* alice.table.connections(bob.id)
       assert.strictEqual(connections.length, 2, "both dialled at once")
       yield* TestNetwork.run(connections[0]!.close)

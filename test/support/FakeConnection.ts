@@ -1,15 +1,16 @@
 /**
  * Connections that exist only as far as the peer table looks at them.
  */
-import { Effect } from "effect"
+import { Effect, Layer, Queue, Stream } from "effect"
 import { base58btc } from "multiformats/bases/base58"
 import * as Digest from "multiformats/hashes/digest"
 import { sha256 } from "multiformats/hashes/sha2"
+import { type CodioResponse, encodeResponse, protocol as codioProtocol } from "../../src/schema/CodioMessage.ts"
 import type { Multiaddr, PeerId } from "../../src/schema/Peer.ts"
-import type { Connection, Farewell } from "../../src/services/Transport.ts"
+import { type Connection, type ConnectionEvent, type Farewell, Transport } from "../../src/services/Transport.ts"
 
 export interface FakeConnection extends Connection {
-  readonly state: { open: boolean; activeStreams: number; closes: number }
+  readonly state: { open: boolean; activeStreams: number; closes: number; requests: number }
 }
 
 let count = 0
@@ -21,28 +22,64 @@ export const peerId = (name: string): PeerId => {
   return base58btc.baseEncode(Digest.decode(digest.bytes).bytes) as PeerId
 }
 
-export const make = (
-  peer: PeerId,
-  options: { readonly inbound?: boolean; readonly address?: string; readonly farewell?: Farewell } = {}
-): FakeConnection => {
-  const state = { open: true, activeStreams: 0, closes: 0 }
-  return {
+/** A transport that knows who it is, and nothing else. */
+export const transport: Layer.Layer<Transport> = Layer.unwrap(
+  Effect.map(
+    Queue.unbounded<ConnectionEvent>(),
+    (events) => Layer.mock(Transport)({ localPeer: peerId("local"), events })
+  )
+)
+
+export interface FakeOptions {
+  readonly inbound?: boolean
+  readonly address?: string
+  readonly farewell?: Farewell
+  /** The relay through which it goes. */
+  readonly relay?: PeerId
+  /** A node of this library, which answers each request of `/codio/1.0.0` so, or never. Without it the remote is other software. */
+  readonly answer?: () => CodioResponse | "never"
+}
+
+export const make = (peer: PeerId, options: FakeOptions = {}): FakeConnection => {
+  const state = { open: true, activeStreams: 0, closes: 0, requests: 0 }
+  const { answer } = options
+  const connection: FakeConnection = {
     state,
     id: `fake-${count++}`,
     peer,
     direction: options.inbound === true ? "inbound" : "outbound",
     remoteAddress: (options.address ?? "/ip4/127.0.0.1/tcp/4001") as Multiaddr,
-    path: Effect.succeed({ _tag: "Direct" }),
+    path: Effect.succeed(options.relay === undefined ? { _tag: "Direct" } : { _tag: "Relayed", relay: options.relay }),
     isOpen: Effect.sync(() => state.open),
     activeStreams: Effect.sync(() => state.activeStreams),
-    // Other software, to which no goodbye is said.
-    remote: Effect.succeedSome({ protocolVersion: "", agentVersion: "fake", protocols: [], listenAddresses: [] }),
+    streams: Effect.sync(() => state.activeStreams),
+    remote: Effect.succeedSome({
+      protocolVersion: "",
+      agentVersion: "fake",
+      protocols: answer === undefined ? [] : [codioProtocol],
+      listenAddresses: []
+    }),
     farewell: Effect.sync(() => state.open ? undefined : options.farewell),
-    open: () => Effect.die("a fake connection opens no streams"),
+    open: (protocol) =>
+      answer === undefined ? Effect.die("a fake connection opens no streams") : Effect.sync(() => {
+        state.requests++
+        return {
+          connection,
+          protocol,
+          read: Stream.suspend(() => {
+            const response = answer()
+            return response === "never" ? Stream.never : Stream.make(encodeResponse(response))
+          }),
+          write: () => Effect.void,
+          closeWrite: Effect.void
+        }
+      }),
+    retire: Effect.void,
     flushed: Effect.void,
     close: Effect.sync(() => {
       state.open = false
       state.closes++
     })
   }
+  return connection
 }

@@ -210,20 +210,16 @@ export const make = Effect.gen(function*() {
       return running
     }
     const dial = addresses.length === 0 ? transport.dial(peer.id) : dialAddresses(peer, addresses)
-    const fiber = yield* FiberSet.run(
-      fibers,
-      dialAndAdmit(peer.id, dial).pipe(
-        Effect.onExit((exit) => {
-          dials.delete(peer.id)
-          return Deferred.done(
-            result,
-            Exit.hasInterrupts(exit) ? Exit.fail(denied(peer.id, "the dial was given up by this node")) : exit
-          )
-        })
-      ),
-      { startImmediately: false }
-    )
+    const fiber = yield* FiberSet.run(fibers, dialAndAdmit(peer.id, dial), { startImmediately: false })
     const started: Dial = { result, addresses: new Set(addresses), fiber, waiters: 1 }
+    // An observer, since a fiber that is interrupted before it has begun runs nothing of its effect, `onExit` neither.
+    fiber.addObserver((exit) => {
+      if (dials.get(peer.id) === started) dials.delete(peer.id)
+      Deferred.doneUnsafe(
+        result,
+        Exit.hasInterrupts(exit) ? Exit.fail(denied(peer.id, "the dial was given up by this node")) : exit
+      )
+    })
     dials.set(peer.id, started)
     return started
   })

@@ -163,4 +163,18 @@ describe("races", () => {
       }
       assert.strictEqual(yield* bob.table.reserve(connection!), "connections")
     }).pipe(Effect.provide(net)))
+
+  // Found by seed 56 of the sweep: the dial was interrupted before it had begun, and counted as being dialled for ever.
+  it.effect("a peer blocked in the moment in which it is kept is dialled once it may be", () =>
+    Effect.gen(function*() {
+      const alice = yield* CoreNode.make("alice", alone)
+      const bob = yield* CoreNode.make("bob", alone)
+      yield* alice.manager.keep((yield* bob.addresses)[0]!)
+      const scope = yield* Scope.make()
+      yield* Effect.forkChild(Scope.provide(alice.manager.block(bob.id), scope), { startImmediately: true })
+      yield* TestClock.adjust("1 second")
+      yield* Scope.close(scope, Exit.void)
+      yield* TestClock.adjust("2 minutes")
+      assert.isTrue(Option.isSome(yield* alice.table.get(bob.id)))
+    }).pipe(Effect.provide(net)))
 })

@@ -98,8 +98,10 @@ export const make = (options: InvariantOptions) => {
 
   return {
     look,
-    /** Something was done to the two: their waiting begins anew. */
-    excuse: (node: string, other?: string) => missing.forget(node, other)
+    /** One of the two let the other go: the time in which it has to be back begins anew. */
+    excuse: (node: string, other?: string) => missing.forget(node, other),
+    /** The node takes itself for one that stood still, and gives all its peers their time once more. */
+    leapt: (node: string) => dead.forget(node, undefined)
   }
 }
 

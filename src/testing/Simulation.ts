@@ -236,6 +236,7 @@ const simulate = Effect.fnUntraced(function*(
       case "stall":
       case "sleep":
       case "jump":
+        if (step.do === "jump") invariants.leapt(step.node)
         return network[step.do](step.node, step.lasts)
       case "readdress":
         return network.readdress(step.node, { moves: step.moves })

@@ -72,6 +72,15 @@ describe("the invariants", () => {
     assert.strictEqual(look(20_001, broken)?.invariant, "dead")
   })
 
+  it("dead: counts anew for a node whose clock has leapt", () => {
+    const invariants = make()
+    const broken = views({ alice: { neighbours: new Set() }, bob: none })
+    invariants.look(0, broken)
+    invariants.leapt("alice")
+    assert.isUndefined(invariants.look(11_000, broken))
+    assert.strictEqual(invariants.look(21_001, broken)?.invariant, "dead")
+  })
+
   it("one-sided: a peer that does not have the node", () => {
     const broken = views({ bob: { size: 0, peers: new Set() } })
     assert.isUndefined(after(10, broken))

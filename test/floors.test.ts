@@ -15,6 +15,7 @@ const libp2pFiles = new Set([
   "layers/Libp2pFaults.ts",
   "layers/Libp2pHost.ts",
   "layers/Libp2pLogger.ts",
+  "layers/Libp2pEagerStream.ts",
   "layers/Libp2pGoAway.ts",
   "layers/Libp2pNoise.ts",
   "layers/Libp2pTcp.ts",

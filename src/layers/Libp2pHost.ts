@@ -31,6 +31,7 @@ import { type Direction, type Multiaddr, type PeerId, withoutPeer } from "../sch
 import { Identity } from "../services/Identity.ts"
 import { NetworkConfig } from "../services/NetworkConfig.ts"
 import type { GateRequest, GateRule } from "../services/Transport.ts"
+import { eagerMuxer } from "./Libp2pEagerStream.ts"
 import { guardNode, rememberProtocols, safeMuxer, sparingMuxer, toError, watchedMuxer, within } from "./Libp2pFaults.ts"
 import * as GoAway from "./Libp2pGoAway.ts"
 import { Libp2pLogger } from "./Libp2pLogger.ts"
@@ -145,12 +146,14 @@ export const make = Effect.gen(function*() {
       },
       addresses: { appendAnnounce: [...config.announceAddresses] },
       connectionEncrypters: [fastNoise],
-      streamMuxers: [muxers.watch(watchedMuxer(safeMuxer(sparingMuxer(yamux({
-        maxInboundStreams: streamsMax,
-        maxOutboundStreams: streamsMax,
-        // A window above the read buffer lets a sender put more into a paused stream than it may hold, which resets it.
-        streamOptions: { maxStreamWindowSize: readBufferBytes, maxReadBufferLength: readBufferBytes }
-      })))))],
+      streamMuxers: [muxers.watch(
+        eagerMuxer(identifyProtocol)(watchedMuxer(safeMuxer(sparingMuxer(yamux({
+          maxInboundStreams: streamsMax,
+          maxOutboundStreams: streamsMax,
+          // A window above the read buffer lets a sender put more into a paused stream than it may hold, which resets it.
+          streamOptions: { maxStreamWindowSize: readBufferBytes, maxReadBufferLength: readBufferBytes }
+        })))))
+      )],
       connectionGater: gater,
       connectionManager: {
         // Only PeerTable opens, keeps and closes; libp2p's limits stay above its. Twice, since two nodes may dial each other at once.
@@ -186,7 +189,7 @@ export const make = Effect.gen(function*() {
     return node
   }
   const node = yield* Effect.tryPromise({ try: create, catch: hostError("host") })
-  rememberProtocols(components)
+  rememberProtocols(components, identifyProtocol)
   const guard = guardNode(node, components, { grace: 300, deadline: 3000 })
 
   node.addEventListener("connection:open", ({ detail }) => {
@@ -361,6 +364,7 @@ function placesOf(address: Libp2pMultiaddr): ReadonlyArray<string> {
 }
 
 const protocolVersion = "/codio/1.0.0"
+const identifyProtocol = "/ipfs/id/1.0.0"
 const readBufferBytes = 4 * 1024 * 1024
 const streamsMax = 2048
 const identifyTimeoutMillis = 5000

@@ -13,6 +13,7 @@ const partsOfLayers = new Set([
   "KnownPeers.ts",
   "Libp2pByteStream.ts",
   "Libp2pFaults.ts",
+  "Libp2pEagerStream.ts",
   "Libp2pGoAway.ts",
   "Libp2pNoise.ts",
   "Libp2pTcp.ts",

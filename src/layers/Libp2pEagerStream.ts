@@ -1,0 +1,64 @@
+/**
+ * Streams that do not wait for the remote to agree to their protocol: a round trip less for each.
+ */
+import type { Stream, StreamMuxerFactory } from "@libp2p/interface"
+import { UnsupportedProtocolError } from "@libp2p/interface"
+
+/**
+ * A muxer whose streams of one protocol are open at once. What goes over the wire is what libp2p sends, only sooner: the proposal leaves
+ * with the first frame, and the remote's agreement is taken off what it sends.
+ *
+ * That a remote lacks the protocol shows when the stream is read: it is aborted with `UnsupportedProtocolError`. So this is for a protocol
+ * that nearly every remote has and whose opener reads.
+ */
+export const eagerMuxer =
+  (protocol: string) => <C>(factory: (components: C) => StreamMuxerFactory) => (components: C): StreamMuxerFactory => {
+    const lines = Buffer.concat([line("/multistream/1.0.0"), line(protocol)])
+    const muxers = factory(components)
+    const create = muxers.createStreamMuxer.bind(muxers)
+    muxers.createStreamMuxer = (connection) => {
+      const muxer = create(connection)
+      const createStream = muxer.createStream.bind(muxer)
+      muxer.createStream = async (options) => {
+        const stream = await createStream(options)
+        if (options?.protocol === protocol) propose(stream as Receiving, protocol, lines)
+        return stream
+      }
+      return muxer
+    }
+    return muxers
+  }
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** Where libp2p's streams get what has come; not of the stream interface. */
+interface Receiving extends Stream {
+  onData: (data: Uint8Array | { readonly subarray: () => Uint8Array }) => void
+}
+
+// [uvarint length][text][newline], the length below 128.
+function line(text: string): Uint8Array {
+  const body = Buffer.from(`${text}\n`)
+  return Buffer.concat([Uint8Array.of(body.byteLength), body])
+}
+
+/** The remote agrees by sending the same two lines. */
+function propose(stream: Receiving, protocol: string, lines: Buffer): void {
+  const onData = stream.onData.bind(stream)
+  let got = Buffer.alloc(0)
+  stream.onData = (data) => {
+    got = Buffer.concat([got, data.subarray()])
+    const answer = got.subarray(0, lines.byteLength)
+    if (!answer.equals(lines.subarray(0, answer.byteLength))) {
+      return stream.abort(new UnsupportedProtocolError(`the remote does not speak ${protocol}`))
+    }
+    if (answer.byteLength < lines.byteLength) return
+    stream.onData = onData
+    onData(got.subarray(lines.byteLength))
+  }
+  // What keeps libp2p from negotiating.
+  stream.protocol = protocol
+  stream.send(lines)
+}

@@ -7,15 +7,19 @@
 import { Context, Effect, Layer, type Scope } from "effect"
 import { execFile, spawn } from "node:child_process"
 import { once } from "node:events"
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
+import { copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { rolldown } from "rolldown"
 
 export class Machine extends Context.Service<Machine, {
   /** How the namespaces of this run begin. */
   readonly prefix: string
   /** For what the nodes keep on disk. */
   readonly directory: string
+  /** The file of the peer program. */
+  readonly peerProgram: string
   /** Every call another number, for names. */
   readonly count: Effect.Effect<number>
 }>()("codio-network/test/faults/Machine") {
@@ -93,6 +97,21 @@ function prefixOf(pid: number): string {
   return `${family}-${pid}-${begun(pid)}`
 }
 
+/**
+ * The peer program as one file: some sixty processes run it, and loading the thousand files that it is made of takes four times as long. It
+ * looks for the package.json of the library two directories above.
+ */
+function bundlePeer(directory: string): Effect.Effect<string> {
+  return Effect.promise(async () => {
+    const root = fileURLToPath(new URL("../..", import.meta.url))
+    const file = join(directory, "dist/faults/peer.js")
+    const bundle = await rolldown({ cwd: root, input: "test/faults/peer.ts", platform: "node" })
+    await bundle.write({ file, codeSplitting: false })
+    copyFileSync(join(root, "package.json"), join(directory, "package.json"))
+    return file
+  })
+}
+
 const guard = `
 cat > /dev/null
 for path in /run/netns/"$0"-*; do
@@ -125,6 +144,7 @@ const make: Effect.Effect<Machine["Service"], never, Scope.Scope> = Effect.gen(f
         await ended
       })
   )
+  const peerProgram = yield* bundlePeer(directory)
   let last = 0
-  return Machine.of({ prefix, directory, count: Effect.sync(() => ++last) })
+  return Machine.of({ prefix, directory, peerProgram, count: Effect.sync(() => ++last) })
 })

@@ -6,7 +6,6 @@ import { type ChildProcess, spawn } from "node:child_process"
 import { mkdirSync, readdirSync, rmSync } from "node:fs"
 import { join } from "node:path"
 import { createInterface } from "node:readline"
-import { fileURLToPath } from "node:url"
 import type { Answer, Command, Failure, Happened, PeerOptions, Ready } from "./commands.ts"
 import type { Host } from "./Lab.ts"
 import { Machine } from "./Machine.ts"
@@ -48,7 +47,7 @@ export const start = (
   options: PeerOptions = {}
 ): Effect.Effect<PeerProcess, never, Machine | Scope.Scope> =>
   Effect.gen(function*() {
-    const { directory } = yield* Machine
+    const { directory, peerProgram } = yield* Machine
     const dataDirectory = join(directory, host.namespace)
     mkdirSync(dataDirectory, { recursive: true })
     for (const file of readdirSync(dataDirectory)) {
@@ -57,8 +56,7 @@ export const start = (
     const single = (options.nodes ?? 1) === 1
     const config = { ...(single ? { dataDirectory, listenPort: port } : {}), ...options.config }
     const program = yield* Effect.acquireRelease(
-      // Some fifty processes run the same program.
-      Effect.sync(() => launch(host, { ...options, config }, { NODE_COMPILE_CACHE: join(directory, "cache") })),
+      Effect.sync(() => launch(host, peerProgram, { ...options, config })),
       ({ kill }) => kill
     )
     const ready = yield* program.ready
@@ -70,19 +68,17 @@ export const start = (
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-const peerProgram = fileURLToPath(new URL("./peer.ts", import.meta.url))
-
 /** No answer takes so long, however busy the machine. */
 const answerSeconds = 60
 
 /** What a peer said on standard error, its last words. */
 const errorCharacters = 4_000
 
-function launch(host: Host, options: PeerOptions, variables: Readonly<Record<string, string>>) {
+function launch(host: Host, peerProgram: string, options: PeerOptions) {
   const child = spawn(
     "ip",
     ["netns", "exec", host.namespace, process.execPath, peerProgram, JSON.stringify(options)],
-    { stdio: ["pipe", "pipe", "pipe"], env: { ...environment, ...variables } }
+    { stdio: ["pipe", "pipe", "pipe"], env: environment }
   )
   const happened: Array<Happened> = []
   const looking = new Set<() => void>()

@@ -7,7 +7,6 @@
 import { NodeRuntime } from "@effect/platform-node"
 import { Cause, Clock, Context, Duration, Effect, Exit, Layer, Logger, Queue, Schedule, Scope, Stream } from "effect"
 import { once } from "node:events"
-import { flushCompileCache } from "node:module"
 import { type AddressInfo, connect, createServer, type Socket } from "node:net"
 import { createInterface } from "node:readline"
 import { RelayServer } from "../../src/layers/index.ts"
@@ -133,8 +132,6 @@ const program = Effect.gen(function*() {
   createInterface(process.stdin)
     .on("line", (line) => Queue.offerUnsafe(lines, line))
     .on("close", () => Queue.endUnsafe(lines))
-  // It is killed in the end, and would not write it then.
-  flushCompileCache()
   yield* say({ ready: nodes.map((node) => node.localPeer) })
   yield* Stream.runForEach(Stream.fromQueue(lines), (line) => Effect.forkScoped(answer(JSON.parse(line))))
 })

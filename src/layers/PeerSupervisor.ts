@@ -5,9 +5,12 @@
  * while the former fiber is ending would be dropped, and a kept peer never dialled again. The policy is stepped by hand and its step is
  * kept in the peer's record: a retry per loss would begin anew each time, and a peer that flaps would escape its backoff.
  */
-import { Cause, Clock, Duration, Effect, Exit, FiberSet, Pull, Schedule } from "effect"
+import { Cause, Clock, Duration, Effect, Exit, FiberMap, FiberSet, Pull, Schedule } from "effect"
 import type { ConnectError } from "../schema/NetworkError.ts"
 import { ReconnectFailed, ReconnectScheduled } from "../schema/NetworkEvent.ts"
+import { type PeerId, withPeer } from "../schema/Peer.ts"
+import { Dht } from "../services/Dht.ts"
+import { Discovery } from "../services/Discovery.ts"
 import { NetworkEvents } from "../services/NetworkEvents.ts"
 import { PeerTable } from "../services/PeerTable.ts"
 import { type KnownPeer as PolicySubject, ReconnectPolicy } from "../services/ReconnectPolicy.ts"
@@ -24,7 +27,10 @@ export const make = Effect.fnUntraced(function*(options: { readonly poke: Effect
   const events = yield* NetworkEvents
   const policy = yield* ReconnectPolicy
   const dialer = yield* PeerDialer
+  const dht = yield* Dht
+  const discovery = yield* Discovery
   const fibers = yield* FiberSet.make<unknown, unknown>()
+  const lookUps = yield* FiberMap.make<PeerId>()
 
   /** Tells the table and the supervisor what has changed. A supervisor that is missing is started. */
   const changed = Effect.fnUntraced(function*(peer: KnownPeer) {
@@ -112,9 +118,25 @@ export const make = Effect.fnUntraced(function*(options: { readonly poke: Effect
     peer.attempts++
     peer.retryAt = (yield* Clock.currentTimeMillis) + Duration.toMillis(delay)
     yield* events.publish(new ReconnectScheduled({ peer: peer.id, attempt: peer.attempts, delay }))
+    // One that refused is where it was.
+    if (interest === "kept" && !isRefusal(error)) {
+      yield* FiberMap.run(lookUps, peer.id, lookUp(peer), { onlyIfMissing: true })
+    }
     yield* Effect.raceFirst(Effect.sleep(delay), hurry(peer))
     peer.retryAt = undefined
   })
+
+  /** A kept peer that is not where it was may have moved. The DHT is asked for it; a place that was not known is a sighting. */
+  const lookUp = (peer: KnownPeer) =>
+    dht.findPeer(peer.id).pipe(
+      Effect.flatMap((found) =>
+        found.addresses.every((address) => peer.addresses.has(withPeer(address, peer.id)))
+          ? Effect.void
+          : discovery.announce(found, "dht")
+      ),
+      // Nobody to ask, or nobody who knows: the next failure asks again.
+      Effect.ignore
+    )
 
   /** Ends when the peer is connected, no longer desired, or seen by discovery; other changes do not shorten the delay. */
   const hurry = (peer: KnownPeer): Effect.Effect<void> =>

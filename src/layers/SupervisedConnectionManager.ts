@@ -15,6 +15,7 @@ import type { DialTarget, Multiaddr, PeerId, PeerInfo, RemoteIdentity } from "..
 import { peerOf, showTarget, withPeer } from "../schema/Peer.ts"
 import { AddressGuard, isLoopback } from "../services/AddressGuard.ts"
 import { ConnectionManager } from "../services/ConnectionManager.ts"
+import type { Dht } from "../services/Dht.ts"
 import { Discovery, type Sighting } from "../services/Discovery.ts"
 import { NetworkConfig } from "../services/NetworkConfig.ts"
 import { NetworkEvents } from "../services/NetworkEvents.ts"
@@ -491,7 +492,7 @@ export const make = Effect.gen(function*() {
 export const layer: Layer.Layer<
   ConnectionManager,
   never,
-  NetworkConfig | Transport | PeerTable | PeerStore | Discovery | NetworkEvents | NetworkMonitor
+  NetworkConfig | Transport | PeerTable | PeerStore | Discovery | Dht | NetworkEvents | NetworkMonitor
 > = Layer.effect(ConnectionManager, make).pipe(
   Layer.provide(PeerDialer.layer),
   Layer.provide(Known.layer)

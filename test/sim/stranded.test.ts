@@ -163,6 +163,26 @@ describe("a kept peer that is away", () => {
       assert.strictEqual(yield* alice.peerCount, 1)
     }).pipe(Effect.provide(net)))
 
+  it.effect("is looked up in the DHT where it is not found, and dialled at once where it has moved to", () =>
+    Effect.gen(function*() {
+      const network = yield* SimNetwork
+      const config = { minPeers: 0 }
+      const alice = yield* TestNetwork.makeNode("alice", config)
+      const bob = yield* TestNetwork.makeNode("bob", config)
+      const carol = yield* TestNetwork.makeNode("carol", config)
+      yield* alice.keep(yield* addressOf(bob))
+      yield* alice.keep(yield* addressOf(carol))
+      yield* bob.keep(yield* addressOf(carol))
+      yield* TestNetwork.until(Effect.map(alice.peerCount, (count) => count === 2))
+      yield* TestClock.adjust("1 minute")
+      yield* network.readdress("bob", { moves: true })
+      // Noticed within 10 s; then 10 s for a dial of where it was.
+      yield* TestClock.adjust("20 seconds")
+      assert.deepStrictEqual((yield* alice.peers).map(({ id }) => id).sort(), [bob.localPeer, carol.localPeer].sort())
+      const { addresses } = yield* alice.explain(bob.localPeer)
+      assert.include(addresses.map(({ address }) => address), yield* addressOf(bob))
+    }).pipe(Effect.provide(net)))
+
   it.effect("begins its backoff anew after a change of the network that did not help", () =>
     Effect.gen(function*() {
       const { events, network } = yield* waiting

@@ -18,6 +18,7 @@ import { NetworkEvents } from "../../src/services/NetworkEvents.ts"
 import { PeerTable } from "../../src/services/PeerTable.ts"
 import { Protocols } from "../../src/services/Protocols.ts"
 import { Transport } from "../../src/services/Transport.ts"
+import * as SimDht from "../../src/testing/SimDht.ts"
 import * as SimNetworkMonitor from "../../src/testing/SimNetworkMonitor.ts"
 import * as SimTransport from "../../src/testing/SimTransport.ts"
 
@@ -31,6 +32,7 @@ const core = CodioProtocol.layer.pipe(
 
 export const make = Effect.fnUntraced(function*(name: string, config: NetworkConfigInput = {}) {
   const context = yield* Layer.build(Layer.fresh(core.pipe(
+    Layer.provide(SimDht.layer),
     Layer.provideMerge(Layer.mergeAll(
       SimTransport.layer(name),
       Discovery.layer,

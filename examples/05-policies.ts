@@ -5,7 +5,17 @@
  */
 import { NodeRuntime } from "@effect/platform-node"
 import { Console, Context, Effect, Fiber, Layer, Schedule, Stream } from "effect"
-import { fastHealthPolicy, HealthPolicy, Network, NetworkConfig, ReconnectPolicy } from "../src/index.ts"
+import {
+  AddressGuard,
+  anyAddress,
+  DialPolicy,
+  EvictionPolicy,
+  fastHealthPolicy,
+  HealthPolicy,
+  Network,
+  NetworkConfig,
+  ReconnectPolicy
+} from "../src/index.ts"
 
 // Numbers and flags are options; the builders are those of the Rust crate.
 const options = NetworkConfig.make(0, 10).pipe(
@@ -13,11 +23,31 @@ const options = NetworkConfig.make(0, 10).pipe(
   NetworkConfig.withKadReplicationFactor(8)
 )
 
-// Behaviours are Schedules, given by a Layer.
-const policies = Layer.mergeAll(
-  Layer.succeed(ReconnectPolicy)(() => Schedule.spaced("200 millis").pipe(Schedule.upTo({ times: 3 }))),
-  Layer.succeed(HealthPolicy)(fastHealthPolicy)
+// Behaviours are values too, each given by a Layer. docs/POLICIES.md draws their defaults.
+
+// ReconnectPolicy: three dials of a lost peer, a fifth of a second apart, and more of one that is kept.
+const reconnect = Layer.succeed(ReconnectPolicy)(({ interest }) =>
+  Schedule.spaced("200 millis").pipe(Schedule.upTo({ times: interest === "kept" ? 30 : 3 }))
 )
+
+// HealthPolicy: the fast one, and a third chance.
+const health = Layer.succeed(HealthPolicy)({ ...fastHealthPolicy, maxFailures: 3 })
+
+// DialPolicy: all addresses at once, for whoever does not mind the sockets.
+const dial = Layer.succeed(DialPolicy)({
+  order: (candidates) => candidates,
+  stagger: 0,
+  timeout: "3 seconds",
+  parallelDials: 16
+})
+
+// EvictionPolicy: nobody is sent away for another, so a full node refuses all.
+const eviction = Layer.succeed(EvictionPolicy)(() => [])
+
+// AddressGuard: in a laboratory every address may be dialled, whoever told it.
+const guard = Layer.succeed(AddressGuard)(anyAddress)
+
+const policies = Layer.mergeAll(reconnect, health, dial, eviction, guard)
 
 const program = Effect.gen(function*() {
   const node = yield* Network

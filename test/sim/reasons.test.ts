@@ -82,7 +82,10 @@ describe("an idle peer", () => {
 describe("a disconnected peer", () => {
   it.effect("is told so, and is dialled by nobody here, also when it is seen all the time, until somebody asks", () =>
     Effect.gen(function*() {
-      const { alice, atAlice, atBob, bob, counts } = yield* pair({ enableMdns: true }, { enableMdns: true, minPeers: 0 })
+      const { alice, atAlice, atBob, bob, counts } = yield* pair({ enableMdns: true }, {
+        enableMdns: true,
+        minPeers: 0
+      })
       yield* TestNetwork.until(Effect.map(counts, ([one, two]) => one === 1 && two === 1))
       yield* TestNetwork.run(alice.disconnect(bob.localPeer))
       yield* TestClock.adjust("1 second")

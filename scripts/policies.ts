@@ -1,0 +1,286 @@
+/**
+ * Draws docs/POLICIES.md from the policies themselves: `npm run docs:policies`.
+ *
+ * Tables have the least, a drawn and the most time that the jitter of a Schedule may give; the drawn one comes from a fixed seed, so that
+ * the file changes only with a policy. Examples are cut from examples/05-policies.ts, which is compiled and run with the others.
+ */
+import { DateTime, Duration, Effect, Pull, Random, Schedule } from "effect"
+import { readFileSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+import type { ConnectError } from "../src/schema/NetworkError.ts"
+import { DialError, Unreachable } from "../src/schema/NetworkError.ts"
+import type { Interest, Multiaddr, PeerId } from "../src/schema/Peer.ts"
+import { AddressGuard, type AddressGuardRule } from "../src/services/AddressGuard.ts"
+import { type DialCandidate, DialPolicy } from "../src/services/DialPolicy.ts"
+import { type EvictionCandidate, EvictionPolicy, type EvictionRule } from "../src/services/EvictionPolicy.ts"
+import { fast, HealthPolicy, type HealthPolicyOptions } from "../src/services/HealthPolicy.ts"
+import { NetworkConfig } from "../src/services/NetworkConfig.ts"
+import { ReconnectPolicy } from "../src/services/ReconnectPolicy.ts"
+
+const root = join(import.meta.dirname, "..")
+
+/** The text of docs/POLICIES.md. */
+export const render = Effect.gen(function*() {
+  const reconnect = yield* ReconnectPolicy
+  const health = yield* HealthPolicy
+  const dial = yield* DialPolicy
+  const evict = yield* EvictionPolicy
+  const guard = yield* AddressGuard
+  const config = yield* Effect.orDie(NetworkConfig.resolve())
+  const error = new DialError({ target: "a peer", reason: new Unreachable({ detail: "connection refused" }) })
+  const kept = yield* timelines(reconnect({ interest: "kept" }), error, 12)
+  const wanted = yield* timelines(reconnect({ interest: "wanted" }), error, 12)
+  const idle = seconds(Duration.toMillis(config.connectionIdleTimeout))
+  const cooldown = seconds(Duration.toMillis(config.rediscoveryCooldown))
+
+  return `# Policies
+
+What a node does by itself, when, and how to have it otherwise. A behaviour is a \`Context.Reference\` with a default; \`Layer.succeed\` replaces
+it, for one node where it is provided to \`Network.layer\`. A number is an option of \`NetworkConfig\`. \`npm run docs:policies\` draws this page from
+the defaults themselves, and a spec checks that it has been run; the column "drawn" is one run with a fixed seed, between the least and the
+most that the jitter allows.
+
+## ReconnectPolicy
+
+When a lost peer is dialled again: a \`Schedule\` for each peer, whose input is the error of the last dial. The first dial after a loss is
+immediate where the connection had lasted 15 s, and the schedule begins anew then, by a sighting of the peer, by a change of this machine's
+addresses, and after a sleep of it. A node that has lost everybody tries the others whom it knows on the schedule of a kept peer. Times are
+counted from the first failed dial; the dials themselves take time besides.
+
+A kept peer, without end:
+
+${table(["dial", "after a delay of", "least", "drawn", "most"], timeline(kept))}
+
+A wanted peer, then \`ReconnectFailed\`:
+
+${table(["dial", "after a delay of", "least", "drawn", "most"], timeline(wanted))}
+
+${example("ReconnectPolicy")}
+
+Spec: \`test/layers/SupervisedConnectionManager.test.ts\`, "follows the policy that it is given".
+
+## HealthPolicy
+
+When a silent peer is given up: the time between pings is a \`Schedule\`, an answer has a time limit, a miss is asked again at once, and so many
+misses in a row close the connection. Time in which this process itself stood still does not count. A remote that crashes is seen at once,
+by its closed connection; these are the times of one that is frozen or cut off, counted from its last answer.
+
+By default:
+
+${table(["", "least", "drawn", "most"], yield* healthTimeline(health))}
+
+\`fastHealthPolicy\`:
+
+${table(["", "least", "drawn", "most"], yield* healthTimeline(fast))}
+
+${example("HealthPolicy")}
+
+Specs: \`test/services/HealthPolicy.test.ts\`; \`test/layers/PingHealth.test.ts\`, "notices within three seconds with the fast policy".
+
+## DialPolicy
+
+How the addresses of one peer are dialled: in which order, how long after one another, how long each, how many at a time. An example of six
+addresses, given newest first, when none of them answers:
+
+${table(["address", "known of it", "dialled after", "given up after"], dialTimeline(dial))}
+
+The first that connects ends the others. One that fails at once starts the next at once. The whole dial has \`dialTimeout\`, ${
+    seconds(Duration.toMillis(config.dialTimeout))
+  }.
+
+${example("DialPolicy")}
+
+Specs: \`test/services/DialPolicy.test.ts\`, \`test/layers/StaggeredDial.test.ts\`; \`test/sim/stranded.test.ts\` replaces it.
+
+## EvictionPolicy
+
+Who makes room in a full table. A kept peer, and one to which this node holds a stream of its own, is never a candidate. An example of five
+candidates, each row from left to right:
+
+${table(["newcomer", "evicted first", "then"], evictions(evict))}
+
+${example("EvictionPolicy")}
+
+Spec: \`test/services/EvictionPolicy.test.ts\`, "is the table's, and another one takes its place".
+
+## AddressGuard
+
+Which addresses that strangers told, through the DHT or identify, are dialled. On a machine whose interface has 192.168.1.20/24:
+
+${table(["address", "told by a stranger", "told by a peer on this machine"], guarded(guard))}
+
+${example("AddressGuard")}
+
+Specs: \`test/services/AddressGuard.test.ts\`; \`test/libp2p/Addresses.test.ts\` replaces it.
+
+## Idleness
+
+A number: \`connectionIdleTimeout\`, ${idle} since the end of the last application stream. A peer that either side keeps is never idle. One that
+was idle, evicted, that refused or said goodbye is left alone by discovery for \`rediscoveryCooldown\`, ${cooldown}.
+`
+})
+
+/** Where the text belongs. */
+export const file = join(root, "docs/POLICIES.md")
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+interface Draws<A> {
+  readonly least: A
+  readonly drawn: A
+  readonly most: A
+}
+
+/** An effect with the chance that gives the least, a chance of a fixed seed, and the chance that gives the most. */
+const drawn = <A>(effect: Effect.Effect<A>): Effect.Effect<Draws<A>> =>
+  Effect.all({
+    least: Effect.provideService(effect, Random.Random, { nextIntUnsafe: () => 0, nextDoubleUnsafe: () => 0 }),
+    drawn: Random.withSeed(effect, "codio"),
+    most: Effect.provideService(effect, Random.Random, { nextIntUnsafe: () => 0, nextDoubleUnsafe: () => 1 })
+  })
+
+/** The delays of a schedule in milliseconds, at most so many. */
+const delays = <I>(schedule: Schedule.Schedule<unknown, I>, input: I, count: number): Effect.Effect<Array<number>> =>
+  Effect.gen(function*() {
+    const step = yield* Schedule.toStep(schedule)
+    const out: Array<number> = []
+    let now = 0
+    while (out.length < count) {
+      const delay = yield* step(now, input).pipe(
+        Effect.map(([, delay]) => Duration.toMillis(delay)),
+        Pull.catchDone(() => Effect.succeed(undefined))
+      )
+      if (delay === undefined) break
+      out.push(delay)
+      now += delay
+    }
+    return out
+  })
+
+const timelines = (schedule: Schedule.Schedule<unknown, ConnectError>, error: ConnectError, count: number) =>
+  drawn(delays(schedule, error, count))
+
+const timeline = ({ drawn, least, most }: Draws<ReadonlyArray<number>>): ReadonlyArray<ReadonlyArray<string>> =>
+  drawn.map((_, index) => [
+    `${index + 2}`,
+    `${seconds(least[index]!)} to ${seconds(most[index]!)}`,
+    ...[least, drawn, most].map((delays) => seconds(sum(delays.slice(0, index + 1))))
+  ])
+
+/** How long a frozen remote may hold the close of its connection: see `Connection.close`. */
+const closeMillis = 250
+
+const healthTimeline = Effect.fnUntraced(function*(policy: HealthPolicyOptions) {
+  const limit = Duration.toMillis(Duration.fromInputUnsafe(policy.timeout))
+  const draws = yield* drawn(Effect.map(delays(policy.probe, undefined, 1), ([first]) => first ?? Infinity))
+  const row = (name: string, after: number, leastAfter = after) => [
+    name,
+    seconds(draws.least + leastAfter),
+    seconds(draws.drawn + after),
+    seconds(draws.most + after)
+  ]
+  return [
+    row("the next ping", 0),
+    ...Array.from({ length: policy.maxFailures }, (_, index) => row(`miss ${index + 1}`, limit * (index + 1))),
+    row("closed", limit * policy.maxFailures + closeMillis, limit * policy.maxFailures)
+  ]
+})
+
+function dialTimeline(policy: typeof DialPolicy.Service): ReadonlyArray<ReadonlyArray<string>> {
+  const at = (second: number) => DateTime.makeUnsafe(second * 1000)
+  const candidate = (address: string, results: Omit<DialCandidate, "address"> = {}): DialCandidate => ({
+    address: address as Multiaddr,
+    ...results
+  })
+  const candidates = [
+    candidate("/ip4/198.51.100.7/tcp/4001/p2p/<relay>/p2p-circuit"),
+    candidate("/ip4/192.0.2.1/tcp/4001", { lastSuccess: at(1), lastFailure: at(9) }),
+    candidate("/ip4/192.0.2.2/tcp/4001"),
+    candidate("/ip4/192.0.2.3/tcp/4001"),
+    candidate("/ip6/2001:db8::4/tcp/4001"),
+    candidate("/ip4/192.0.2.5/tcp/4001", { lastSuccess: at(5) })
+  ]
+  const known = ({ lastFailure, lastSuccess }: DialCandidate) =>
+    lastFailure !== undefined ? "worked, then failed" : lastSuccess !== undefined ? "worked last" : ""
+  const [stagger, timeout] = [policy.stagger, policy.timeout].map((input) => Duration.toMillis(input)) as [
+    number,
+    number
+  ]
+  const begins: Array<number> = []
+  return policy.order(candidates).map((candidate, index) => {
+    // As long as so many are under way, the next one waits for the first of them to end.
+    const place = begins[index - policy.parallelDials]
+    const begin = Math.max(index * stagger, place === undefined ? 0 : place + timeout)
+    begins.push(begin)
+    return [`\`${candidate.address}\``, known(candidate), seconds(begin), seconds(begin + timeout)]
+  })
+}
+
+function evictions(rule: EvictionRule): ReadonlyArray<ReadonlyArray<string>> {
+  const candidate = (name: string, interest: Interest, idleMinutes: number, isBusy = false): EvictionCandidate => ({
+    id: name as PeerId,
+    interest,
+    direction: "inbound",
+    isBusy,
+    idleDuration: Duration.minutes(idleMinutes),
+    connectionDuration: Duration.minutes(10)
+  })
+  const candidates = [
+    candidate("transient, idle for 1 min", "transient", 1),
+    candidate("transient, idle for 4 min", "transient", 4),
+    candidate("transient, with a stream", "transient", 0, true),
+    candidate("discovered", "discovered", 2),
+    candidate("wanted", "wanted", 3)
+  ]
+  const newcomers = [
+    ["an inbound stranger", "transient", "inbound"],
+    ["a dial of the DHT", "transient", "outbound"],
+    ["a wanted peer", "wanted", "outbound"],
+    ["a kept peer", "kept", "outbound"]
+  ] as const
+  return newcomers.map(([name, interest, direction]) => {
+    const [first, ...then] = rule(candidates, { id: "" as PeerId, interest, direction }).map(({ id }) => id)
+    return [name, first ?? "nobody: it is refused", then.join("; ")]
+  })
+}
+
+function guarded(rule: AddressGuardRule): ReadonlyArray<ReadonlyArray<string>> {
+  const interfaces = [{ address: "192.168.1.20", prefixLength: 24, family: 4, internal: false }] as const
+  const addresses = [
+    "/ip4/203.0.113.9/tcp/4001",
+    "/dns4/peer.example.org/tcp/4001",
+    "/ip4/192.168.1.30/tcp/4001",
+    "/ip4/192.168.7.30/tcp/4001",
+    "/ip4/10.0.0.8/tcp/4001",
+    "/ip4/127.0.0.1/tcp/4001",
+    "/ip4/0.0.0.0/tcp/4001"
+  ]
+  const answer = (address: string, isToldLocally: boolean) =>
+    rule(address as Multiaddr, { interfaces, isToldLocally }) ? "dialled" : "left out"
+  return addresses.map((address) => [`\`${address}\``, answer(address, false), answer(address, true)])
+}
+
+/** The lines of the example that begin with a comment on the policy, up to the next empty line. */
+function example(policy: string): string {
+  const text = readFileSync(join(root, "examples/05-policies.ts"), "utf8")
+  const part = new RegExp(`^// ${policy}: [\\s\\S]*?(?=\\n\\n)`, "m").exec(text)?.[0]
+  if (part === undefined) throw new Error(`examples/05-policies.ts has no part that begins with "// ${policy}: "`)
+  return `\`\`\`ts\n${part}\n\`\`\``
+}
+
+function table(head: ReadonlyArray<string>, rows: ReadonlyArray<ReadonlyArray<string>>): string {
+  const line = (cells: ReadonlyArray<string>) => `| ${cells.join(" | ")} |`
+  return [line(head), line(head.map(() => "---")), ...rows.map(line)].join("\n")
+}
+
+const sum = (values: ReadonlyArray<number>): number => values.reduce((sum, value) => sum + value, 0)
+
+function seconds(millis: number): string {
+  if (millis < 120_000) return `${Number((millis / 1000).toFixed(2))} s`
+  return `${Number((millis / 60_000).toFixed(1))} min`
+}
+
+// At the end, where everything above is defined.
+if (import.meta.main) writeFileSync(file, await Effect.runPromise(render))

@@ -167,7 +167,8 @@ export const isRefusal = (error: ConnectError): boolean =>
  * Notes an address; true when it is new. An address that is known keeps its results; one that was given stays given.
  */
 export const learn = (peer: KnownPeer, address: Multiaddr, source: string, isToldLocally = false): boolean => {
-  const place = withPeer(address, peer.id)
+  // Sources repeat themselves, and what is known is known by its whole address.
+  const place = peer.addresses.has(address) ? address : withPeer(address, peer.id)
   const known = peer.addresses.get(place)
   peer.addresses.delete(place)
   const entry: KnownAddress = known ?? {
@@ -238,6 +239,7 @@ export const addressesIn = (target: PeerId | Multiaddr | { readonly addresses: R
 
 /** Whether an address tells whose it is, and it is not this peer's. */
 export const isOfAnother = (peer: KnownPeer, address: Multiaddr): boolean => {
+  if (peer.addresses.has(address)) return false
   const id = peerOf(address)
   return id !== undefined && id !== peer.id
 }

@@ -6,7 +6,7 @@ import { type Duration, Effect, Layer, Schedule } from "effect"
 import type { PeerAddresses, PeerId } from "../schema/Peer.ts"
 import { Discovery } from "../services/Discovery.ts"
 import { Transport } from "../services/Transport.ts"
-import { SimNetwork } from "./SimNetwork.ts"
+import { type SimMachine, SimNetwork } from "./SimNetwork.ts"
 
 export interface SimDiscoveryOptions {
   /** The time between two questions. Defaults to 3 seconds, as for mDNS. */
@@ -21,28 +21,39 @@ export const make = Effect.fnUntraced(function*(options: SimDiscoveryOptions = {
   const { addresses, localPeer } = yield* Transport
   const { announce } = yield* Discovery
   const members = membersOf(network)
+  const machine = network.machine(localPeer)
   const self: Member = {
     peer: localPeer,
-    says: Effect.map(addresses, (addresses) => ({ id: localPeer, addresses })),
+    at: "",
+    answer: { id: localPeer, addresses: [] },
+    machine,
+    look: Effect.map(addresses, (addresses) => {
+      self.at = machine.address
+      self.answer = { id: localPeer, addresses }
+    }),
     hears: (found) => announce(found, "mdns")
   }
+  yield* self.look
   yield* Effect.acquireRelease(
     Effect.sync(() => members.add(self)),
     () => Effect.sync(() => members.delete(self))
   )
 
-  const tells = (one: Member, other: Member) => Effect.flatMap(one.says, other.hears)
-  const others = Effect.map(
-    network.delay,
-    () => [...members].filter((member) => member !== self && network.reaches(localPeer, member.peer))
-  )
+  // Nodes repeat the same answer to everybody every few seconds, so it is made when their address has changed, and not each time.
+  const others = Effect.flatMap(network.delay, () => {
+    const found = [...members].filter((member) => member !== self && network.reaches(localPeer, member.peer))
+    const stale = [self, ...found].filter((member) => member.at !== member.machine.address)
+    return stale.length === 0
+      ? Effect.succeed(found)
+      : Effect.as(Effect.forEach(stale, ({ look }) => look, { discard: true }), found)
+  })
   const announces = Effect.flatMap(
     others,
-    (others) => Effect.forEach(others, (other) => tells(self, other), { discard: true })
+    (others) => Effect.forEach(others, (other) => other.hears(self.answer), { discard: true })
   )
   const asks = Effect.flatMap(
     others,
-    (others) => Effect.forEach(others, (other) => tells(other, self), { discard: true })
+    (others) => Effect.forEach(others, (other) => self.hears(other.answer), { discard: true })
   )
   yield* Effect.andThen(announces, Effect.repeat(asks, Schedule.spaced(options.interval ?? "3 seconds"))).pipe(
     Effect.forkScoped({ startImmediately: true })
@@ -63,7 +74,11 @@ export const layer: Layer.Layer<never, never, SimNetwork | Transport | Discovery
 
 interface Member {
   readonly peer: PeerId
-  readonly says: Effect.Effect<PeerAddresses>
+  readonly machine: SimMachine
+  /** Where the machine was when the answer was made. */
+  at: string
+  answer: PeerAddresses
+  readonly look: Effect.Effect<void>
   readonly hears: (found: PeerAddresses) => Effect.Effect<void>
 }
 

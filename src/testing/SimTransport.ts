@@ -72,7 +72,16 @@ export const make = Effect.fnUntraced(function*(name: string) {
   const network = yield* SimNetwork
   const localPeer = SimNetwork.peerId(name)
   const machine = network.machine(name)
-  const place = () => SimNetwork.place(machine.address)
+  let listening = { at: "", place: SimNetwork.place(name), addresses: [] as ReadonlyArray<Multiaddr> }
+  const here = () => {
+    const at = machine.address
+    if (listening.at !== at) {
+      const place = SimNetwork.place(at)
+      listening = { at, place, addresses: [withPeer(place, localPeer)] }
+    }
+    return listening
+  }
+  const place = () => here().place
   const run = yield* FiberSet.makeRuntime()
   const events = yield* Effect.acquireRelease(Queue.unbounded<ConnectionEvent>(), Queue.shutdown)
   const connections = new Set<LiveConnection>()
@@ -226,7 +235,7 @@ export const make = Effect.fnUntraced(function*(name: string) {
 
   return Transport.of({
     localPeer,
-    addresses: Effect.sync(() => isStopped ? [] : [withPeer(place(), localPeer)]),
+    addresses: Effect.sync(() => isStopped ? [] : here().addresses),
     dial: (target) =>
       Effect.mapError(
         Effect.suspend(() => dial(target)),

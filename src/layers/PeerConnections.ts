@@ -47,9 +47,12 @@ export interface PeerConnections {
   readonly all: () => ReadonlyArray<Connection>
   /** The networks that they come from, as far as they are counted. */
   readonly networks: () => ReadonlySet<string>
-  readonly add: (connection: Connection) => Effect.Effect<void>
+  /** To be followed by `tell`, as `remove` is. */
+  readonly add: (connection: Connection, isDirect: boolean) => void
   /** False when it is none of them. */
-  readonly remove: (connection: Connection) => Effect.Effect<boolean>
+  readonly remove: (connection: Connection) => boolean
+  /** Tells those that wait that there are others now. */
+  readonly tell: Effect.Effect<void>
   /** Those that are open, the best one first. */
   readonly best: Effect.Effect<ReadonlyArray<Connection>>
   /** Counts a stream that is open, or about to be. */
@@ -158,28 +161,13 @@ export const make = (local: PeerId, peer: PeerId): PeerConnections => {
       }
       return networks
     },
-    add: Effect.fnUntraced(function*(connection) {
-      const path = yield* connection.path
+    add: (connection, isDirect) => {
       const { direction } = connection
-      const isDirect = path._tag === "Direct"
-      lines.set(connection.id, {
-        connection,
-        direction,
-        isDirect,
-        holds: 0,
-        attends: 0,
-        isRetired: false,
-        isAgreed: false,
-        isAwaited: false
-      })
-      yield* changed.beat
-      yield* freed.beat
-    }),
-    remove: (connection) =>
-      Effect.suspend(() => {
-        const isKnown = lines.delete(connection.id)
-        return Effect.as(Effect.andThen(changed.beat, freed.beat), isKnown)
-      }),
+      const use = { holds: 0, attends: 0, isRetired: false, isAgreed: false, isAwaited: false }
+      lines.set(connection.id, { connection, direction, isDirect, ...use })
+    },
+    remove: (connection) => lines.delete(connection.id),
+    tell: Effect.andThen(changed.beat, freed.beat),
     best: Effect.map(ordered, (open) => open.map((line) => line.connection)),
     begin: (connection, use) => {
       const line = lines.get(connection.id)

@@ -9,11 +9,11 @@
  */
 import { Clock, DateTime, Duration, Effect, Exit, FiberSet, Latch, Layer, Metric, Schema, Scope } from "effect"
 import { PeerLimitExceeded, PeerNotConnected } from "../schema/NetworkError.ts"
-import type { DisconnectReason } from "../schema/NetworkEvent.ts"
+import type { DisconnectReason, RefusalReason } from "../schema/NetworkEvent.ts"
 import { GoodbyeReason, PeerConnected, PeerDisconnected, PeerIdentified } from "../schema/NetworkEvent.ts"
-import type { Interest, Multiaddr, PeerId, RemoteIdentity } from "../schema/Peer.ts"
-import { interestRank, PeerInfo } from "../schema/Peer.ts"
-import { type EvictionCandidate, EvictionPolicy } from "../services/EvictionPolicy.ts"
+import type { Interest, PeerId, RemoteIdentity } from "../schema/Peer.ts"
+import { PeerInfo } from "../schema/Peer.ts"
+import { EvictionPolicy } from "../services/EvictionPolicy.ts"
 import { NetworkConfig } from "../services/NetworkConfig.ts"
 import { NetworkEvents } from "../services/NetworkEvents.ts"
 import * as NetworkMetrics from "../services/NetworkMetrics.ts"
@@ -22,43 +22,29 @@ import { Shutdown } from "../services/Shutdown.ts"
 import { type Connection, Transport } from "../services/Transport.ts"
 import * as CodioProtocol from "./CodioProtocol.ts"
 import * as PeerConnections from "./PeerConnections.ts"
-import { countedNetworkOf, limitsFor, missing, type Place } from "./PeerLimits.ts"
+import * as PeerPlaces from "./PeerPlaces.ts"
 import * as Pulse from "./Pulse.ts"
-
-/**
- * How long a place stays reserved between the gate's yes and the admission: of an inbound connection that takes a turn, of an outbound one as
- * long as identify, for which the dial waits 2 s. A connection that closes gives its place back before.
- */
-const reservationMillis = { inbound: 1_000, outbound: 3_000 }
 
 /** Connections of one peer. Two come of dialling each other at once, a third of a relay; a remote with more takes what others need. */
 const connectionsMax = 8
 
-interface Entry extends Place {
-  readonly id: PeerId
+interface Entry extends PeerPlaces.Occupant {
   readonly scope: Scope.Closeable
   readonly connections: PeerConnections.PeerConnections
-  networks: ReadonlySet<string>
-  readonly connectedAt: number
-  /** Open scopes of `hold` and of `attend`. */
-  holds: number
-  attends: number
-  idleSince: number
+  /** Opened when `PeerConnected` is published, so that `PeerDisconnected` may be, and when that is, so that the peer may come again. */
+  readonly announced: Latch.Latch
+  readonly parted: Latch.Latch
   roundTripTime: Duration.Duration | undefined
   remote: RemoteIdentity | undefined
   expected: { readonly reason: DisconnectReason; readonly remoteReason: GoodbyeReason | undefined } | undefined
-}
-
-interface Reservation extends Place {
-  readonly expires: number
 }
 
 type Task = (entry: Entry) => Effect.Effect<void>
 
 export const make = Effect.gen(function*() {
   const config = yield* NetworkConfig
-  const { connectionIdleTimeout, maxPeers } = config
-  const evictable = yield* EvictionPolicy
+  const { connectionIdleTimeout } = config
+  const policy = yield* EvictionPolicy
   const events = yield* NetworkEvents
   const shutdown = yield* Shutdown
   const transport = yield* Transport
@@ -67,10 +53,11 @@ export const make = Effect.gen(function*() {
 
   const entries = new Map<PeerId, Entry>()
   const ranks = new Map<PeerId, Interest>()
-  const reservations = new Map<PeerId, Reservation>()
   // Never admitted again; those among them that this side let go on purpose.
   const departed = new WeakSet<Connection>()
   const dismissed = new WeakMap<Connection, GoodbyeReason>()
+  /** Entries that have left the map, until that is published. */
+  const leaving = new Map<PeerId, Entry>()
   const tasks = new Set<Task>()
   const barred = new Map<PeerId, number>()
   // Open while nobody can become idle, so that the fiber that looks for idle peers has nothing to sleep until.
@@ -85,86 +72,29 @@ export const make = Effect.gen(function*() {
     return active
   })
 
-  /** Who may be evicted for a connection, the first one first, by the policy. */
-  const victims = Effect.fnUntraced(function*({ direction, peer }: Pick<Connection, "peer" | "direction">) {
-    const now = yield* Clock.currentTimeMillis
-    const candidates: Array<EvictionCandidate> = []
-    for (const entry of entries.values()) {
-      const interest = rankOf(entry.id)
-      if (entry.holds > 0 || interest === "kept" || entry.id === peer) continue
-      candidates.push({
-        id: entry.id,
-        interest,
-        direction: entry.isInbound ? "inbound" : "outbound",
-        isBusy: (yield* streams(entry)) > 0 || entry.attends > 0,
-        idleDuration: Duration.millis(now - entry.idleSince),
-        connectionDuration: Duration.millis(now - entry.connectedAt)
-      })
-    }
-    const chosen = evictable(candidates, { id: peer, interest: rankOf(peer), direction })
-    // A policy answers with candidates only, whatever it says.
-    return chosen.flatMap(({ id }) => {
-      const entry = candidates.some((candidate) => candidate.id === id) ? entries.get(id) : undefined
-      return entry === undefined ? [] : [entry]
+  const places = PeerPlaces.make({ config, policy, entries, ranks, isBusy: (entry) => isBusy(entry) })
+
+  const isBusy = Effect.fnUntraced(function*(entry: Entry) {
+    return entry.holds + entry.attends > 0 || (yield* streams(entry)) > 0
+  })
+
+  const reserve: PeerTable["Service"]["reserve"] = (connection) =>
+    Effect.suspend(() => {
+      if (closed) return Effect.succeed<RefusalReason>("shutdown")
+      if (barred.has(connection.peer)) return Effect.succeed<RefusalReason>("blocked")
+      const entry = entries.get(connection.peer)
+      if (entry !== undefined && entry.connections.size() >= connectionsMax) {
+        return Effect.succeed<RefusalReason>("connections")
+      }
+      return places.reserve(connection)
     })
-  })
-
-  const limitsOf = ({ direction, remoteAddress }: Pick<Connection, "direction" | "remoteAddress">, present?: Place) =>
-    limitsFor(config, { isInbound: direction === "inbound", network: countedNetworkOf(remoteAddress) }, present)
-
-  const forgetExpired = (now: number) => {
-    for (const [peer, { expires }] of reservations) if (expires <= now) reservations.delete(peer)
-  }
-
-  /** The reservations of all but one peer. */
-  function* reservedByOthers(peer?: PeerId): Generator<Place> {
-    for (const [other, place] of reservations) if (other !== peer) yield place
-  }
-
-  const reserve: PeerTable["Service"]["reserve"] = Effect.fnUntraced(function*(connection) {
-    const { direction, peer, remoteAddress } = connection
-    if (closed) return "shutdown"
-    if (barred.has(peer)) return "blocked"
-    const entry = entries.get(peer)
-    if (entry !== undefined && entry.connections.size() >= connectionsMax) return "connections"
-    const now = yield* Clock.currentTimeMillis
-    forgetExpired(now)
-    let candidates: ReadonlyArray<Entry> | undefined
-    for (const limit of limitsOf(connection, entry)) {
-      const need = missing(limit, entries.values(), reservedByOthers(peer))
-      if (need <= 0) continue
-      candidates ??= yield* victims(connection)
-      if (candidates.filter(limit.counts).length < need) return limit.name
-    }
-    if (entry === undefined) {
-      const network = countedNetworkOf(remoteAddress)
-      reservations.set(peer, {
-        isInbound: direction === "inbound",
-        networks: new Set(network === undefined ? [] : [network]),
-        expires: now + reservationMillis[direction]
-      })
-    }
-    return undefined
-  })
-
-  const accepts = Effect.fnUntraced(function*(remoteAddress: Multiaddr) {
-    const [limit] = limitsOf({ direction: "inbound", remoteAddress })
-    if (limit?.name !== "subnet") return true
-    forgetExpired(yield* Clock.currentTimeMillis)
-    if (missing(limit, entries.values(), reservedByOthers()) <= 0) return true
-    // It may be a peer for which a place is made, once it has said who it is.
-    for (const [peer, interest] of ranks) {
-      if (interestRank(interest) >= interestRank("wanted") && !entries.has(peer)) return true
-    }
-    return false
-  })
 
   const info = Effect.fnUntraced(function*(entry: Entry) {
     const now = yield* Clock.currentTimeMillis
     const connections = yield* entry.connections.best
     const all = entry.connections.all()
     const first = connections[0] ?? all[0]
-    const busy = entry.holds + entry.attends > 0 || (yield* streams(entry)) > 0
+    const busy = yield* isBusy(entry)
     return new PeerInfo({
       id: entry.id,
       addresses: all.map((connection) => connection.remoteAddress),
@@ -182,6 +112,12 @@ export const make = Effect.gen(function*() {
     }, unchecked)
   })
 
+  /** The step that takes an entry out of the map. `close` follows. */
+  const leave = (entry: Entry): void => {
+    entries.delete(entry.id)
+    leaving.set(entry.id, entry)
+  }
+
   /** What follows the step that took the entry out of the map. */
   const close = Effect.fnUntraced(function*(entry: Entry, reason: DisconnectReason, remoteReason?: GoodbyeReason) {
     const now = yield* Clock.currentTimeMillis
@@ -190,6 +126,7 @@ export const make = Effect.gen(function*() {
       if (isGoodbyeReason(reason)) dismissed.set(connection, reason)
     }
     yield* Metric.modify(NetworkMetrics.peers, -1)
+    yield* entry.announced.await
     yield* events.publish(
       new PeerDisconnected({
         peer: entry.id,
@@ -198,6 +135,8 @@ export const make = Effect.gen(function*() {
         connectionDuration: Duration.millis(now - entry.connectedAt)
       }, unchecked)
     )
+    if (leaving.get(entry.id) === entry) leaving.delete(entry.id)
+    yield* entry.parted.open
     if (isGoodbyeReason(reason)) {
       const [connection] = yield* entry.connections.best
       const goodbye = connection === undefined ? Effect.void : CodioProtocol.goodbye(connection, reason)
@@ -211,7 +150,7 @@ export const make = Effect.gen(function*() {
   const remove = Effect.fnUntraced(function*(peer: PeerId, reason: DisconnectReason) {
     const entry = entries.get(peer)
     if (entry === undefined) return false
-    entries.delete(peer)
+    leave(entry)
     yield* close(entry, reason)
     return true
   }, Effect.uninterruptible)
@@ -219,17 +158,19 @@ export const make = Effect.gen(function*() {
   const release = Effect.fnUntraced(function*(connection: Connection): Effect.fn.Return<Released> {
     departed.add(connection)
     const entry = entries.get(connection.peer)
-    if (entry === undefined || !(yield* entry.connections.remove(connection))) {
+    if (entry === undefined || !entry.connections.remove(connection)) {
       // What it had reserved and did not come to use.
-      reservations.delete(connection.peer)
+      places.cancel(connection.peer)
       const reason = dismissed.get(connection)
       return reason === undefined ? { kind: "unknown" } : { kind: "removed", reason }
     }
     if (entry.connections.size() > 0) {
       entry.networks = entry.connections.networks()
+      yield* entry.connections.tell
       return { kind: "other" }
     }
-    entries.delete(connection.peer)
+    leave(entry)
+    yield* entry.connections.tell
     const farewell = yield* connection.farewell
     const { reason, remoteReason } = entry.expected ?? (farewell === undefined
       ? { reason: "lost", remoteReason: undefined } as const
@@ -253,7 +194,7 @@ export const make = Effect.gen(function*() {
           // Asking may have taken more than one step.
           if (entries.get(entry.id) !== entry || isExempt(entry)) continue
           if (active === 0) {
-            entries.delete(entry.id)
+            leave(entry)
             yield* Effect.forkIn(close(entry, "idle"), tableScope)
             continue
           }
@@ -270,54 +211,36 @@ export const make = Effect.gen(function*() {
     connection: Connection
   ): Effect.fn.Return<void, PeerLimitExceeded | PeerNotConnected> {
     const { peer } = connection
-    const isFull = limitsOf(connection, entries.get(peer)).some((limit) => missing(limit, entries.values()) > 0)
-    // The scan may take more than one step; the step below looks again.
-    const candidates = isFull ? yield* victims(connection) : []
+    const candidates = places.hasRoom(connection) ? [] : yield* places.victims(connection)
     const now = yield* Clock.currentTimeMillis
-    if (closed || barred.has(peer) || departed.has(connection) || !(yield* connection.isOpen)) {
+    const path = yield* connection.path
+    const isOpen = yield* connection.isOpen
+    // From here to the next question all is one step: what was looked at before may have changed.
+    if (closed || barred.has(peer) || departed.has(connection) || !isOpen) {
       return yield* new PeerNotConnected({ peer }, unchecked)
     }
-    let entry = entries.get(peer)
-    if (entry?.connections.has(connection) === true) return
-    const evicted = new Set<Entry>()
-    for (const limit of limitsOf(connection, entry)) {
-      while (missing(limit, remaining(evicted)) > 0) {
-        const victim = candidates.find((one) =>
-          entries.get(one.id) === one && one.holds === 0 && !evicted.has(one) && limit.counts(one)
-        )
-        if (victim === undefined) return yield* new PeerLimitExceeded({ peer, limit: limit.most, rule: limit.name })
-        evicted.add(victim)
-      }
+    const present = entries.get(peer)
+    if (present?.connections.has(connection) === true) return
+    const room = places.makeRoom(connection, candidates)
+    if (room.exceeded !== undefined) {
+      const { most, name } = room.exceeded
+      return yield* new PeerLimitExceeded({ peer, limit: most, rule: name }, unchecked)
     }
-    for (const { id } of evicted) entries.delete(id)
-    // A slow goodbye to an evicted peer delays nobody.
-    for (const victim of evicted) yield* Effect.forkIn(close(victim, "evicted"), tableScope)
-    if (entry !== undefined) {
-      yield* entry.connections.add(connection)
-      entry.networks = entry.connections.networks()
-      return yield* Effect.asVoid(Effect.forkIn(entry.connections.settle, entry.scope))
-    }
-    entry = {
-      id: peer,
-      scope: Scope.makeUnsafe("parallel"),
-      connections: PeerConnections.make(transport.localPeer, peer),
-      isInbound: connection.direction === "inbound",
-      networks: new Set(),
-      connectedAt: now,
-      holds: 0,
-      attends: 0,
-      idleSince: now,
-      roundTripTime: undefined,
-      remote: undefined,
-      expected: undefined
-    }
-    yield* entry.connections.add(connection)
+    for (const victim of room.evicted) leave(victim)
+    const entry = present ?? newEntry(connection, now)
+    const former = leaving.get(peer)
+    entry.connections.add(connection, path._tag === "Direct")
     entry.networks = entry.connections.networks()
     entries.set(peer, entry)
-    reservations.delete(peer)
+    places.cancel(peer)
+    yield* entry.connections.tell
+    // A slow goodbye to an evicted peer delays nobody.
+    for (const victim of room.evicted) yield* Effect.forkIn(close(victim, "evicted"), tableScope)
+    if (present !== undefined) return yield* Effect.asVoid(Effect.forkIn(entry.connections.settle, entry.scope))
     yield* mayIdle.open
     yield* Scope.addFinalizer(entry.scope, closeAll(entry))
     yield* Metric.modify(NetworkMetrics.peers, 1)
+    if (former !== undefined) yield* former.parted.await
     yield* events.publish(
       new PeerConnected({
         peer,
@@ -326,6 +249,7 @@ export const make = Effect.gen(function*() {
         interest: rankOf(peer)
       }, unchecked)
     )
+    yield* entry.announced.open
     for (const task of tasks) yield* task(entry)
     // It may have closed since it was asked; its `Closed` may have passed already.
     if (!(yield* connection.isOpen)) {
@@ -334,9 +258,22 @@ export const make = Effect.gen(function*() {
     }
   }, Effect.uninterruptible)
 
-  function* remaining(evicted: ReadonlySet<Entry>): Generator<Place> {
-    for (const entry of entries.values()) if (!evicted.has(entry)) yield entry
-  }
+  const newEntry = ({ direction, peer }: Connection, now: number): Entry => ({
+    id: peer,
+    scope: Scope.makeUnsafe("parallel"),
+    connections: PeerConnections.make(transport.localPeer, peer),
+    announced: Latch.makeUnsafe(false),
+    parted: Latch.makeUnsafe(false),
+    isInbound: direction === "inbound",
+    networks: new Set(),
+    connectedAt: now,
+    holds: 0,
+    attends: 0,
+    idleSince: now,
+    roundTripTime: undefined,
+    remote: undefined,
+    expected: undefined
+  })
 
   // Both are bounded by the connections that one peer may have.
   const flushed = (entry: Entry) =>
@@ -419,7 +356,11 @@ export const make = Effect.gen(function*() {
 
   const eachPeer = Effect.fnUntraced(function*(body: (peer: PeerId) => Effect.Effect<void>) {
     const fibers = yield* FiberSet.make<void>()
+    // Both below and in `admit`, for a peer that comes in the middle.
+    const begun = new WeakSet<Entry>()
     const task: Task = Effect.fnUntraced(function*(entry) {
+      if (begun.has(entry)) return
+      begun.add(entry)
       const fiber = yield* Effect.forkIn(body(entry.id), entry.scope)
       yield* FiberSet.add(fibers, fiber)
     })
@@ -433,14 +374,14 @@ export const make = Effect.gen(function*() {
     Effect.suspend(() => {
       closed = true
       const all = [...entries.values()]
-      entries.clear()
+      for (const entry of all) leave(entry)
       // Bounded by `maxPeers`.
       return Effect.forEach(all, (entry) => close(entry, "shutdown"), { concurrency: "unbounded", discard: true })
     })
   )
 
   return PeerTable.of({
-    accepts,
+    accepts: places.accepts,
     reserve,
     admit,
     release,
@@ -484,25 +425,7 @@ export const make = Effect.gen(function*() {
       }),
     peers: Effect.suspend(() => Effect.forEach([...entries.values()], info)),
     size: Effect.sync(() => entries.size),
-    slots: Effect.map(Clock.currentTimeMillis, (now) => {
-      forgetExpired(now)
-      const slots = {
-        limit: maxPeers,
-        used: entries.size,
-        inboundLimit: config.maxInboundPeers,
-        inbound: 0,
-        reserved: reservations.size,
-        kept: 0,
-        wanted: 0,
-        discovered: 0,
-        transient: 0
-      }
-      for (const entry of entries.values()) {
-        slots[rankOf(entry.id)]++
-        if (entry.isInbound) slots.inbound++
-      }
-      return slots
-    })
+    slots: places.slots
   })
 })
 

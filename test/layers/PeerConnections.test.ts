@@ -19,11 +19,13 @@ const pair = Effect.fnUntraced(function*(local: PeerId, answer?: () => CodioResp
   const options = answer === undefined ? {} : { answer }
   const worse = FakeConnection.make(remote, { ...options, relay })
   const better = FakeConnection.make(remote, options)
-  for (const connection of [worse, better]) yield* connections.add(connection)
+  connections.add(worse, false)
+  connections.add(better, true)
   const settling = yield* Effect.forkChild(connections.settle, { startImmediately: true })
   /** The transport tells of what has closed. */
   const passed = Effect.gen(function*() {
-    for (const connection of [worse, better]) if (!connection.state.open) yield* connections.remove(connection)
+    for (const connection of [worse, better]) if (!connection.state.open) connections.remove(connection)
+    yield* connections.tell
     yield* TestClock.adjust(0)
   })
   return { connections, worse, better, settling, passed }
@@ -42,7 +44,7 @@ describe("the connections of one peer", () => {
           FakeConnection.make(remote, { inbound, relay }),
           FakeConnection.make(remote, { inbound: !inbound, relay })
         ]
-        for (const connection of [...expected].reverse()) yield* connections.add(connection)
+        for (const [index, connection] of [...expected.entries()].reverse()) connections.add(connection, index < 3)
         assert.deepStrictEqual(yield* connections.best, expected)
         expected[0]!.state.open = false
         assert.deepStrictEqual(yield* connections.best, expected.slice(1))
@@ -67,7 +69,7 @@ describe("the connections of one peer", () => {
               ...(isDirect ? {} : { relay })
             })
             names.set(connection.id, name)
-            yield* connections.add(connection)
+            connections.add(connection, isDirect)
           }
           return (yield* connections.best).map(({ id }) => names.get(id))
         })
@@ -173,7 +175,7 @@ describe("the connections of one peer", () => {
       assert.isTrue(yield* connections.retire(worse), "with a stream of the remote's, which knows of it")
       assert.isFalse(yield* connections.retire(better), "for one that is given up")
       const newest = FakeConnection.make(smaller, { answer: () => ok })
-      yield* connections.add(newest)
+      connections.add(newest, true)
       assert.strictEqual((yield* connections.best)[0], newest)
       assert.isTrue(yield* connections.retire(newest), "for an older one of its kind")
       assert.strictEqual((yield* connections.best)[0], better)

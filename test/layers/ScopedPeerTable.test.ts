@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Layer, Schema, Scope, Stream } from "effect"
+import { Effect, Exit, Fiber, Layer, References, Schema, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as ScopedPeerTable from "../../src/layers/ScopedPeerTable.ts"
 import type { NetworkEvent } from "../../src/schema/NetworkEvent.ts"
@@ -365,15 +365,24 @@ describe("ScopedPeerTable", () => {
 
   it.effect.prop(
     "is never over a limit and releases every admitted peer once, whatever happens in the middle of what",
-    { steps: Schema.Array(Step).check(Schema.isMinLength(40)) },
-    ({ steps }) =>
+    {
+      steps: Schema.Array(Step).check(Schema.isMinLength(40)),
+      // After so many operations a fiber makes room for the others, in the middle of whatever it does.
+      operations: Schema.Int.check(Schema.isBetween({ minimum: 4, maximum: 40 }))
+    },
+    ({ operations, steps }) =>
       Effect.gen(function*() {
         const { stream } = yield* NetworkEvents
         const balance = new Map<string, number>()
+        // A peer comes before it goes, and goes before it comes again.
+        const wrong: Array<string> = []
         const observer = yield* Stream.runForEach(stream, (event) =>
           Effect.sync(() => {
-            if (event._tag === "PeerConnected") balance.set(event.peer, (balance.get(event.peer) ?? 0) + 1)
-            if (event._tag === "PeerDisconnected") balance.set(event.peer, (balance.get(event.peer) ?? 0) - 1)
+            if (event._tag !== "PeerConnected" && event._tag !== "PeerDisconnected") return
+            const before = balance.get(event.peer) ?? 0
+            const after = before + (event._tag === "PeerConnected" ? 1 : -1)
+            balance.set(event.peer, after)
+            if (after !== 0 && after !== 1) wrong.push(`${event._tag} at ${before}`)
           })).pipe(Effect.forkChild({ startImmediately: true }))
         const peers = yield* PeerTable
         // How often the scope of a peer is open.
@@ -384,6 +393,7 @@ describe("ScopedPeerTable", () => {
           Effect.acquireUseRelease(count(peer, 1), () => Effect.never, () => count(peer, -1))
         )
 
+        const works: Array<Fiber.Fiber<unknown>> = []
         const asked: Array<FakeConnection.FakeConnection> = []
         const admitted: Array<FakeConnection.FakeConnection> = []
         const users = new Map<string, Scope.Closeable>()
@@ -471,15 +481,22 @@ describe("ScopedPeerTable", () => {
                 return yield* leave(`attend ${name}`)
             }
           })
-          yield* Effect.forkChild(work, { startImmediately: true })
+          works.push(
+            yield* Effect.forkChild(Effect.provideService(work, References.MaxOpsBeforeYield, operations), {
+              startImmediately: true
+            })
+          )
           if (act === "wait") yield* TestClock.adjust("2 minutes")
           if (act === "settle") yield* TestClock.adjust(0)
           yield* check
           if (!act.startsWith("admit")) continue
           for (const one of held) assert.isTrue(yield* peers.has(one), "a held peer was evicted")
         }
-        yield* TestClock.adjust(0)
+        yield* Fiber.awaitAll(works)
+        // What the table does beside them, which makes room as often.
+        yield* Effect.repeat(TestClock.adjust(0), { times: 50 })
         const all = yield* check
+        assert.deepStrictEqual(wrong, [])
         for (const id of names.map(FakeConnection.peerId)) {
           const expected = all.some((info) => info.id === id) ? 1 : 0
           assert.strictEqual(balance.get(id) ?? 0, expected)
@@ -489,6 +506,7 @@ describe("ScopedPeerTable", () => {
       }).pipe(
         Effect.scoped,
         Effect.provide(table({ maxPeers: 4, maxInboundPeers: 2, maxPeersPerSubnet: 2 }), { local: true })
-      )
+      ),
+    30_000
   )
 })

@@ -4,7 +4,7 @@ import { DateTime, Deferred, Duration, Effect, Exit, Fiber, FileSystem, Layer, P
 import { TestClock, TestConsole } from "effect/testing"
 import { run } from "../../src/cli/codio.ts"
 import { Environment, type ProgramOptions } from "../../src/cli/options.ts"
-import { Node, Reader } from "../../src/cli/start.ts"
+import { Node, Reader, StopLimit } from "../../src/cli/start.ts"
 import { Network } from "../../src/Network.ts"
 import { HostError, NetworkStartError } from "../../src/schema/NetworkError.ts"
 import {
@@ -216,6 +216,17 @@ describe("codio start", () => {
       })
       assert.isTrue(relayServer)
       assert.isFalse(json)
+    }).pipe(Effect.provide([NodeServices.layer, TestConsole.layer])))
+
+  it.effect("tells whoever ends the process how long the node may take to stop, where the options say so", () =>
+    Effect.gen(function*() {
+      const limits: Array<Duration.Duration> = []
+      const recorded = Effect.provideService(StopLimit, (limit) => Effect.sync(() => limits.push(limit)))
+      yield* recorded(optionsOf([]))
+      assert.deepStrictEqual(limits, [])
+      yield* recorded(optionsOf(["--stop-timeout", "4 seconds"]))
+      yield* recorded(optionsOf([], { CODIO_STOP_TIMEOUT: "3 seconds" }))
+      assert.deepStrictEqual(limits.map((limit) => Duration.toSeconds(limit)), [4, 3])
     }).pipe(Effect.provide([NodeServices.layer, TestConsole.layer])))
 
   it.effect("says in one line what is wrong with a flag, a variable or the file", () =>

@@ -17,7 +17,7 @@ export interface Host {
   readonly address: string
   /** Nothing passes, in either direction, and nobody is told. */
   readonly silent: Effect.Effect<void, never, Scope.Scope>
-  /** So many of a hundred packets are lost, in each direction. */
+  /** So many of a hundred packets to it are lost. */
   readonly lossy: (percent: number) => Effect.Effect<void, never, Scope.Scope>
   /** The cable is out: no carrier. */
   readonly unplugged: Effect.Effect<void, never, Scope.Scope>
@@ -63,17 +63,17 @@ export const make = Effect.fnUntraced(function*(
     )
     yield* addAddress
 
-    /** A rule on the switch's port of this host, in both directions. */
-    const onPort = (name: string, rule: string) =>
+    /** Rules for what passes the switch's port of this host. */
+    const onPort = (name: string, ...rules: ReadonlyArray<string>) =>
       table(middle, "bridge", `${name}${number}`, [
-        `chain c { type filter hook forward priority 0; iifname "${port}" ${rule}; oifname "${port}" ${rule}; }`
+        `chain c { type filter hook forward priority 0; ${rules.join("; ")}; }`
       ])
 
     return {
       namespace: own,
       address,
-      silent: onPort("silent", "drop"),
-      lossy: (percent) => onPort("lossy", `numgen random mod 100 < ${percent} drop`),
+      silent: onPort("silent", `iifname "${port}" drop`, `oifname "${port}" drop`),
+      lossy: (percent) => onPort("lossy", `oifname "${port}" numgen random mod 100 < ${percent} drop`),
       unplugged: Effect.asVoid(Effect.acquireRelease(
         ip(middle, "link", "set", port, "down"),
         () => ip(middle, "link", "set", port, "up")

@@ -53,6 +53,7 @@ const perform = Effect.fnUntraced(function*({ name, run }: Scenario) {
 
 const program = Effect.gen(function*() {
   const chosen = yield* choose(process.argv.slice(2))
+  if (chosen.length === 0) return yield* Console.log("0 passed, 0 failed")
   const began = yield* Clock.currentTimeMillis
   let passed = 0
   const exit = yield* Effect.forEach(chosen, (scenario) =>

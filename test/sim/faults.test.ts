@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Option, Scope, Stream } from "effect"
+import { Clock, DateTime, Effect, Exit, Option, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import type { Network } from "../../src/Network.ts"
 import type { NetworkEvent } from "../../src/schema/NetworkEvent.ts"
@@ -25,6 +25,29 @@ const keeps = Effect.fnUntraced(function*(node: Network["Service"], other: Netwo
   yield* TestNetwork.until(
     Effect.map(Effect.all([node.peerCount, other.peerCount]), ([one, two]) => one === 1 && two === 1)
   )
+})
+
+describe("a bootstrap peer", () => {
+  it.effect("that was down for two minutes is connected within one step of the backoff", () =>
+    Effect.gen(function*() {
+      const network = yield* SimNetwork
+      const first = yield* TestNetwork.start("bob")
+      const alice = yield* TestNetwork.makeNode("alice", { bootstrapPeers: [(yield* first.network.addresses)[0]!] })
+      yield* TestNetwork.until(Effect.map(alice.peerCount, (count) => count === 1))
+      yield* TestClock.adjust("1 minute")
+      yield* network.kill("bob")
+      yield* TestClock.adjust("2 minutes")
+      assert.strictEqual(yield* alice.peerCount, 0)
+      const [retry] = (yield* alice.status).backoffs
+      yield* TestNetwork.start("bob")
+      // The wait that it was in ends, and a dial follows.
+      const wait = DateTime.toEpochMillis(retry!.at) - (yield* Clock.currentTimeMillis)
+      assert.isAtMost(wait, 72_000)
+      yield* TestClock.adjust(wait - 10)
+      assert.strictEqual(yield* alice.peerCount, 0)
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(yield* alice.peerCount, 1)
+    }).pipe(Effect.provide(net)))
 })
 
 describe("a partition", () => {

@@ -27,7 +27,7 @@ import { createLibp2p, type Libp2pOptions } from "libp2p"
 import { createRequire } from "node:module"
 import { HostError } from "../schema/NetworkError.ts"
 import type { RefusalReason } from "../schema/NetworkEvent.ts"
-import { type Direction, type Multiaddr, type PeerId, withoutPeer } from "../schema/Peer.ts"
+import { type Direction, type Multiaddr, type PeerId, peerOf, withoutPeer } from "../schema/Peer.ts"
 import { Identity } from "../services/Identity.ts"
 import { NetworkConfig } from "../services/NetworkConfig.ts"
 import type { GateRequest, GateRule } from "../services/Transport.ts"
@@ -110,9 +110,11 @@ export const make = Effect.gen(function*() {
   }
   const gater: ConnectionGater = {
     denyDialMultiaddr: (address) => {
-      const remoteAddress = withoutPeer(address.toString() as Multiaddr)
-      return !chosen.has(remoteAddress) && !chosen.has(anyName) &&
-        !allows({ stage: "dial", direction: "outbound", remoteAddress })
+      const given = address.toString() as Multiaddr
+      const remoteAddress = withoutPeer(given)
+      if (chosen.has(remoteAddress) || chosen.has(anyName)) return false
+      const peer = peerOf(given)
+      return !allows({ stage: "dial", direction: "outbound", remoteAddress, ...(peer === undefined ? {} : { peer }) })
     },
     denyInboundConnection: (connection) => {
       const transport = components.transportManager.dialTransportForMultiaddr(connection.remoteAddr)

@@ -136,8 +136,9 @@ export const make = (local: PeerId, peer: PeerId): PeerConnections => {
     yield* Effect.sleep(local < peer ? askMillis : askLaterMillis)
     for (let wait = firstWaitMillis; lines.size > 1; wait = Math.min(wait * 2, longestWaitMillis)) {
       const next = freed.next()
-      if ((yield* isSpoken) === false) return
-      const [, ...surplus] = yield* ordered
+      const isKnown = yield* isSpoken
+      if (isKnown === false) return
+      const [, ...surplus] = isKnown === undefined ? [] : yield* ordered
       for (const line of surplus) line.isAwaited = isUsed(line)
       const free = surplus.filter((line) => !line.isAwaited)
       yield* Effect.forEach(free, end, { discard: true })

@@ -200,6 +200,14 @@ export const make = Effect.gen(function*() {
     }))).map(({ address }) => address)
   })
 
+  /** Fails when the gate would refuse the dial in its last step, by then a peer to the remote. */
+  const noPlace = Effect.fnUntraced(function*(peer: KnownPeer) {
+    const reason = yield* table.refuses(peer.id)
+    if (reason === undefined) return
+    known.refused(peer.id, { at: yield* Clock.currentTimeMillis, direction: "outbound", reason })
+    return yield* denied(peer.id, "this node has no place for the peer")
+  })
+
   const startDial = Effect.fnUntraced(function*(peer: KnownPeer) {
     const result = Deferred.makeUnsafe<PeerInfo, ConnectError>()
     const addresses = yield* addressesOf(peer)
@@ -209,7 +217,10 @@ export const make = Effect.gen(function*() {
       running.waiters++
       return running
     }
-    const dial = addresses.length === 0 ? transport.dial(peer.id) : dialAddresses(peer, addresses)
+    const dial = Effect.andThen(
+      noPlace(peer),
+      addresses.length === 0 ? transport.dial(peer.id) : dialAddresses(peer, addresses)
+    )
     const fiber = yield* FiberSet.run(fibers, dialAndAdmit(peer.id, dial), { startImmediately: false })
     const started: Dial = { result, addresses: new Set(addresses), fiber, waiters: 1 }
     // An observer, since a fiber that is interrupted before it has begun runs nothing of its effect, `onExit` neither.

@@ -142,6 +142,18 @@ export const make = <A extends Occupant>(options: {
       return undefined
     }),
 
+    /** Whether nobody would make room for a dial of the peer, from wherever it may answer. */
+    isFullFor: Effect.fnUntraced(function*(peer: PeerId) {
+      if (entries.has(peer)) return false
+      forgetExpired(yield* Clock.currentTimeMillis)
+      const connection = { peer, direction: "outbound", remoteAddress: "/" as Multiaddr } as const
+      for (const limit of limitsOf(connection)) {
+        const need = missing(limit, entries.values(), reservedByOthers(peer))
+        if (need > 0 && (yield* victims(connection)).length < need) return true
+      }
+      return false
+    }),
+
     /** See `PeerTable.accepts`. */
     accepts: Effect.fnUntraced(function*(remoteAddress: Multiaddr) {
       const connection = { isInbound: true, network: countedNetworkOf(remoteAddress) }

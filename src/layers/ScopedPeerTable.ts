@@ -382,6 +382,11 @@ export const make = Effect.gen(function*() {
 
   return PeerTable.of({
     accepts: places.accepts,
+    refuses: Effect.fnUntraced(function*(peer) {
+      if (closed) return "shutdown"
+      if (barred.has(peer)) return "blocked"
+      return (yield* places.isFullFor(peer)) ? "full" : undefined
+    }),
     reserve,
     admit,
     release,

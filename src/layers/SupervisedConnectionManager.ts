@@ -441,6 +441,8 @@ export const make = Effect.gen(function*() {
   yield* transport.gate(Effect.fnUntraced(function*(request: GateRequest) {
     if (request.stage === "address") return yield* limits.arrive(request)
     if (request.stage === "dial") {
+      // The DHT's own: it would be refused when the remote has already taken this node for a peer.
+      if (request.peer !== undefined && (yield* table.refuses(request.peer)) !== undefined) return false
       return guard(request.remoteAddress, {
         interfaces: yield* monitor.interfaces,
         isToldLocally: localConnections.size > 0

@@ -51,6 +51,11 @@ export class PeerTable extends Context.Service<PeerTable, {
    */
   readonly accepts: (remoteAddress: Multiaddr) => Effect.Effect<boolean>
   /**
+   * Why a dial of the peer would be refused, as far as that is known before it: it has no place and nobody may be evicted for it, or it is
+   * barred. Reserves nothing. Never suspends.
+   */
+  readonly refuses: (peer: PeerId) => Effect.Effect<RefusalReason | undefined>
+  /**
    * The gate's last question: is there a place for the peer, or one to evict by `EvictionPolicy`? Answers with the reason of the refusal;
    * no answer holds the place until `admit`, 1 s at most, 3 s for a dial of this node, or until the connection is released. Refusing later,
    * in `admit`, would come after identify was answered, and the dialler would count this node as a peer. Never suspends.

@@ -16,7 +16,13 @@ import type { DialTarget, Direction, Multiaddr, Path, PeerId, ProtocolId, Remote
  * whose addresses the caller did not name (`stage: "dial"`).
  */
 export type GateRequest =
-  | { readonly stage: "dial"; readonly direction: "outbound"; readonly remoteAddress: Multiaddr }
+  | {
+    readonly stage: "dial"
+    readonly direction: "outbound"
+    readonly remoteAddress: Multiaddr
+    /** Who is expected there, where that is known. */
+    readonly peer?: PeerId
+  }
   | {
     readonly stage: "address"
     readonly direction: "inbound"

@@ -103,7 +103,12 @@ describe("addresses that this program did not give", () => {
       )
       const refused = yield* Effect.flip(alice.transport.dial(id))
       assert.strictEqual(refused.reason._tag, "Denied")
-      assert.deepStrictEqual(asked, [{ stage: "dial", direction: "outbound", remoteAddress: withoutPeer(address) }])
+      assert.deepStrictEqual(asked, [{
+        stage: "dial",
+        direction: "outbound",
+        remoteAddress: withoutPeer(address),
+        peer: id
+      }])
       const connection = yield* alice.transport.dial(address)
       assert.deepStrictEqual(asked.slice(1).map(({ stage }) => stage), ["peer"])
       yield* connection.close

@@ -120,4 +120,20 @@ describe("limits on real sockets", () => {
       assert.deepStrictEqual([left(there)?.reason, left(there)?.remoteReason], ["remote", "evicted"])
       assert.strictEqual(yield* node.peerCount, 1)
     }))
+
+  it.live("dials nobody for whom there is no place, so that nobody takes it for a peer that leaves", () =>
+    Effect.gen(function*() {
+      const [node, wanted, other] = yield* Effect.all([
+        Live.makeNode({ maxPeers: 1 }),
+        Live.makeNode(),
+        Live.makeNode()
+      ])
+      yield* Effect.flatMap(wanted.addresses, ([address]) => node.connect(address!))
+      // Whoever dialled it would wait for a word.
+      const silent = yield* Live.silentServer
+      const error = yield* Effect.flip(node.connect(`/ip4/127.0.0.1/tcp/${silent.port}/p2p/${other.localPeer}`))
+      assert.deepStrictEqual(error._tag === "PeerLimitExceeded" && [error.peer, error.limit], [other.localPeer, 1])
+      yield* node.disconnect(wanted.localPeer)
+      yield* Effect.flatMap(other.addresses, ([address]) => node.connect(address!))
+    }))
 })

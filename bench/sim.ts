@@ -70,13 +70,20 @@ async function table(): Promise<void> {
   const cases = {
     hour: () => lasting("10 nodes, 1 hour, default policies", 10, Duration.hours(1)),
     busy: () =>
-      lasting("10 nodes, 1 hour, never idle", 10, Duration.hours(1), { connectionIdleTimeout: Duration.days(30) }),
+      lasting(
+        "10 nodes, 1 hour, never idle",
+        10,
+        Duration.hours(1),
+        () => ({ connectionIdleTimeout: Duration.days(30) })
+      ),
     day: () =>
       Effect.provideService(
-        lasting("20 nodes that keep each other, 24 hours, 60 s probe", 20, Duration.hours(24), {
+        lasting("20 nodes that keep each other, 24 hours, 60 s probe", 20, Duration.hours(24), (self) => ({
           enableMdns: false,
-          bootstrapPeers: namesOf(20).map((name) => withPeer(SimNetwork.place(name), SimNetwork.peerId(name)))
-        }),
+          bootstrapPeers: namesOf(20).filter((name) => name !== self).map((name) =>
+            withPeer(SimNetwork.place(name), SimNetwork.peerId(name))
+          )
+        })),
         HealthPolicy,
         probe
       ),
@@ -105,10 +112,12 @@ function namesOf(count: number): ReadonlyArray<string> {
   return Array.from({ length: count }, (_, index) => `node${index}`)
 }
 
-function nodesOf(count: number, config: Parameters<typeof TestNetwork.makeNode>[1] = {}) {
+type ConfigOf = (name: string) => Parameters<typeof TestNetwork.makeNode>[1]
+
+function nodesOf(count: number, config: ConfigOf = () => ({})) {
   return Effect.forEach(
     namesOf(count),
-    (name) => TestNetwork.makeNode(name, { enableMdns: true, ...config })
+    (name) => TestNetwork.makeNode(name, { enableMdns: true, ...config(name) })
   )
 }
 
@@ -140,7 +149,7 @@ function lasting(
   name: string,
   count: number,
   duration: Duration.Duration,
-  config: Parameters<typeof TestNetwork.makeNode>[1] = {}
+  config?: ConfigOf
 ) {
   const run = Effect.gen(function*() {
     const nodes = yield* nodesOf(count, config)

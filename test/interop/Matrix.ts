@@ -1,0 +1,91 @@
+/**
+ * Rows of cells: what was checked, between which two peers, and what came of it.
+ */
+import { Cause, Clock, Console, Effect, Exit } from "effect"
+import type { Kind } from "./Peer.ts"
+
+export type Pair = `${Kind}>${Kind}`
+
+export interface Cell {
+  readonly row: string
+  readonly pair: Pair
+  /** What is shown: a measurement, or just that it holds. */
+  readonly text: string
+  readonly isGood: boolean
+  /** Why not, or what the upstream's fault is. */
+  readonly detail?: string
+}
+
+export interface Matrix {
+  /**
+   * Runs one check. With a fault of an upstream named it must fail, and counts as shown; a check that passes in spite of it says that the
+   * fault is mended.
+   */
+  readonly check: <A>(row: string, pair: Pair, test: Effect.Effect<A, Error>, fault?: string) => Effect.Effect<void>
+  readonly cells: ReadonlyArray<Cell>
+  /** Takes over cells of elsewhere. */
+  readonly add: (cells: ReadonlyArray<Cell>) => void
+}
+
+export const make = (): Matrix => {
+  const cells: Array<Cell> = []
+  return {
+    cells,
+    add: (others) => void cells.push(...others),
+    check: Effect.fnUntraced(function*(row, pair, test, fault) {
+      const began = yield* Clock.currentTimeMillis
+      const exit = yield* Effect.exit(Effect.timeout(test, "100 seconds"))
+      if (Exit.hasInterrupts(exit)) return yield* Effect.interrupt
+      const millis = (yield* Clock.currentTimeMillis) - began
+      const cell: Cell = Exit.isSuccess(exit)
+        ? fault === undefined
+          ? { row, pair, isGood: true, text: typeof exit.value === "string" ? exit.value : `${millis} ms` }
+          : { row, pair, isGood: false, text: "mended", detail: `holds, in spite of: ${fault}` }
+        : fault === undefined
+        ? { row, pair, isGood: false, text: "FAILED", detail: (Cause.squash(exit.cause) as Error).message }
+        : { row, pair, isGood: true, text: "fault", detail: fault }
+      cells.push(cell)
+      if (!cell.isGood) yield* Console.log(`FAILED  ${row}, ${pair}: ${cell.detail}`)
+    })
+  }
+}
+
+const columns: ReadonlyArray<Pair> = [
+  "ts>ts",
+  "ts>rust",
+  "ts>go",
+  "rust>ts",
+  "rust>rust",
+  "rust>go",
+  "go>ts",
+  "go>rust",
+  "go>go"
+]
+
+/** The matrix as a table, and the upstreams' faults below it. */
+export const print = ({ cells }: Matrix): string => {
+  const rows = [...new Set(cells.map(({ row }) => row))]
+  const table = [["", ...columns.map((pair) => pair.replace(">", " > "))]]
+  for (const row of rows) {
+    table.push([
+      row,
+      ...columns.map((pair) => {
+        const found = cells.filter((cell) => cell.row === row && cell.pair === pair)
+        return [...new Set(found.map(({ text }) => text))].join("/")
+      })
+    ])
+  }
+  const widths = table[0]!.map((_, column) => Math.max(...table.map((line) => line[column]!.length)))
+  const lines = table.map((line) =>
+    line.map((text, column) => column === 0 ? text.padEnd(widths[column]!) : text.padStart(widths[column]!)).join("  ")
+  )
+  const faults = new Map<string, Array<string>>()
+  for (const { detail, pair, row, text } of cells) {
+    if (text === "fault") faults.set(detail!, [...faults.get(detail!) ?? [], `${row}, ${pair}`])
+  }
+  return [
+    ...lines,
+    "",
+    ...[...faults].map(([fault, where]) => `fault: ${fault} (${where.join("; ")})`)
+  ].join("\n")
+}

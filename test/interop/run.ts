@@ -1,0 +1,66 @@
+/**
+ * `npm run test:interop`: nodes of this library, of rust-libp2p and of go-libp2p, each with each. Builds the peers, prints the matrix, and
+ * counts its cells in the last line.
+ *
+ *     npm run test:interop -- pairs values     # those parts only
+ */
+import { NodeRuntime } from "@effect/platform-node"
+import { Clock, Console, Effect, Layer, References } from "effect"
+import * as Bench from "./Bench.ts"
+import { build, missing } from "./build.ts"
+import * as Matrix from "./Matrix.ts"
+import * as Namespace from "./Namespace.ts"
+import { providers, values } from "./rows/dht.ts"
+import { mdns } from "./rows/local.ts"
+import { bulk, crowds, pairs } from "./rows/pairs.ts"
+import { relays, upgrades } from "./rows/relays.ts"
+
+/** Whether this is the part of the suite that runs in a network of its own. */
+const isInside = process.argv.includes("--inside")
+const words = process.argv.slice(2).filter((word) => word !== "--inside")
+
+const inNamespace = (bench: Bench.Bench) =>
+  Effect.gen(function*() {
+    if (isInside) return yield* upgrades(bench, `/ip4/${Namespace.publicAddress}/tcp/0`)
+    const problem = Namespace.lacks()
+    if (problem !== undefined) {
+      return yield* Console.log(`left out 9, direct connections that come of relayed ones, on this machine: ${problem}`)
+    }
+    bench.add(yield* Namespace.inside(import.meta.filename, ["upgrades"]))
+  })
+
+const parts = { pairs, crowds, bulk, providers, values, mdns, relays, upgrades: inNamespace }
+
+const program = Effect.gen(function*() {
+  const lacking = missing()
+  if (lacking.length > 0) {
+    yield* Console.log(
+      `left out 1, the interop suite, whose peers this machine cannot build: it has no ${lacking.join(" and no ")}`
+    )
+    yield* Console.log("0 passed, 0 failed")
+    return
+  }
+  const began = yield* Clock.currentTimeMillis
+  const seconds = Effect.map(Clock.currentTimeMillis, (now) => ((now - began) / 1000).toFixed(0))
+  if (!isInside) yield* Console.log("building the peers of Rust and Go, unless they are built ...")
+  const [rust, go] = yield* Effect.all([build("rust"), build("go")], { concurrency: 2 })
+  if (!isInside) yield* Console.log(`built after ${yield* seconds} s`)
+
+  const matrix = Matrix.make()
+  const bench = Bench.make(matrix, { rust, go })
+  for (const [name, part] of Object.entries(parts)) {
+    if (words.length > 0 && !words.includes(name)) continue
+    yield* part(bench)
+    if (!isInside) yield* Console.log(`${name}: done after ${yield* seconds} s`)
+  }
+  if (isInside) {
+    return yield* Effect.forEach(matrix.cells, (cell) => Console.log(JSON.stringify(cell)), { discard: true })
+  }
+  const failed = matrix.cells.filter(({ isGood }) => !isGood).length
+  yield* Console.log(`\n${Matrix.print(matrix)}\n`)
+  yield* Console.log(`${matrix.cells.length - failed} passed, ${failed} failed`)
+  if (failed > 0) yield* Effect.sync(() => process.exitCode = 1)
+})
+
+// What the nodes log while peers come and go is not what the suite is about.
+NodeRuntime.runMain(Effect.provide(program, Layer.succeed(References.MinimumLogLevel)("Error")))

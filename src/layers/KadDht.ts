@@ -243,7 +243,14 @@ export const make: Effect.Effect<
     const id = peerIdFromString(peer)
     if (id.equals(peerId)) return toAddresses({ id, multiaddrs: addressManager.getAddresses() })
     const local = yield* addressesOf(id)
-    if (local.addresses.length > 0) return local
+    if (local.addresses.length === 0) return yield* askForPeer(peer)
+    if (connectionManager.getConnections(id).length > 0) return local
+    // It may have moved since it was connected, so what is known of it comes second.
+    return yield* Effect.catch(askForPeer(peer), () => Effect.succeed(local))
+  })
+
+  const askForPeer = Effect.fnUntraced(function*(peer: PeerId) {
+    const id = peerIdFromString(peer)
     yield* ready("findPeer", peer)
     const progress = makeProgress()
     const round = Effect.tryPromise({

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import { multiaddr } from "@multiformats/multiaddr"
 import { Context, Deferred, Duration, Effect, Fiber, Layer, Queue, Schedule, Stream } from "effect"
 import { KeyValueStore } from "effect/persistence"
 import * as FileIdentity from "../../src/layers/FileIdentity.ts"
@@ -6,6 +7,7 @@ import * as KadDht from "../../src/layers/KadDht.ts"
 import * as Libp2pHost from "../../src/layers/Libp2pHost.ts"
 import * as TcpListener from "../../src/layers/TcpListener.ts"
 import * as ContentKey from "../../src/schema/Content.ts"
+import type { Multiaddr } from "../../src/schema/Peer.ts"
 import { Discovery } from "../../src/services/Discovery.ts"
 import { NetworkConfig } from "../../src/services/NetworkConfig.ts"
 import { dhtContract } from "../contract/DhtContract.ts"
@@ -199,6 +201,17 @@ describe("KadDht", () => {
       const [elapsed, found] = yield* Effect.timed(a!.dht.findPeer(c!.id))
       assert.deepStrictEqual(found, { id: c!.id, addresses: addresses(c!) })
       assert.isBelow(Duration.toMillis(elapsed), 2000)
+    }))
+
+  it.live("asks others where a peer has moved to, and falls back on what it knows", () =>
+    Effect.gen(function*() {
+      const [a, b, c] = yield* line(3)
+      const former = multiaddr("/ip4/127.0.0.1/tcp/1")
+      yield* Effect.promise(() => a!.node.peerStore.patch(c!.node.peerId, { multiaddrs: [former] }))
+      assert.deepStrictEqual(yield* a!.dht.findPeer(c!.id), { id: c!.id, addresses: addresses(c!) })
+      yield* b!.stop
+      yield* Effect.promise(() => a!.node.peerStore.patch(c!.node.peerId, { multiaddrs: [former] }))
+      assert.deepStrictEqual(yield* a!.dht.findPeer(c!.id), { id: c!.id, addresses: [String(former) as Multiaddr] })
     }))
 
   it.live("fails with NotFound, long before the timeout, when nobody knows the peer", () =>

@@ -1,12 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Layer, References, Schema, Scope, Stream } from "effect"
+import { Clock, type Duration, Effect, Exit, Fiber, Layer, References, Schema, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as ScopedPeerTable from "../../src/layers/ScopedPeerTable.ts"
-import type { NetworkEvent } from "../../src/schema/NetworkEvent.ts"
+import type { GoodbyeReason, NetworkEvent } from "../../src/schema/NetworkEvent.ts"
 import type { Direction, PeerId } from "../../src/schema/Peer.ts"
 import { NetworkConfig, type NetworkConfigInput } from "../../src/services/NetworkConfig.ts"
 import { NetworkEvents } from "../../src/services/NetworkEvents.ts"
 import { PeerTable } from "../../src/services/PeerTable.ts"
+import type { Farewell } from "../../src/services/Transport.ts"
 import * as FakeConnection from "../support/FakeConnection.ts"
 
 const [alice, bob, carol, dave] = ["alice", "bob", "carol", "dave"].map(FakeConnection.peerId) as [
@@ -231,6 +232,57 @@ describe("ScopedPeerTable", () => {
       const left = events.find((event) => event._tag === "PeerDisconnected")
       assert.deepStrictEqual([left?.reason, left?.remoteReason], ["remote", "shutdown"])
     }).pipe(Effect.provide(table())))
+
+  it.effect("reports what the remote's host said as it closed, unless more is known", () =>
+    Effect.gen(function*() {
+      const events = yield* recorded
+      const peers = yield* PeerTable
+      const lose = Effect.fnUntraced(function*(farewell: Farewell, goodbye?: GoodbyeReason) {
+        const connection = FakeConnection.make(alice, { farewell })
+        yield* peers.admit(connection)
+        if (goodbye !== undefined) yield* peers.expect(alice, "remote", goodbye)
+        connection.state.open = false
+        const { reason, remoteReason } = yield* peers.release(connection)
+        return [reason, remoteReason]
+      })
+      assert.deepStrictEqual(yield* lose("full"), ["remote", "evicted"])
+      assert.deepStrictEqual(yield* lose("shutdown"), ["remote", "shutdown"])
+      assert.deepStrictEqual(yield* lose("blocked", "idle"), ["remote", "idle"])
+      yield* TestClock.adjust(0)
+      assert.deepStrictEqual(
+        events.flatMap((event) => event._tag === "PeerDisconnected" ? [event.remoteReason] : []),
+        ["evicted", "shutdown", "idle"]
+      )
+    }).pipe(Effect.provide(table())))
+
+  it.effect("wakes for those who may be idle, and for nobody else", () =>
+    Effect.gen(function*() {
+      const clock = yield* Clock.Clock
+      let sleeps = 0
+      const counting: Clock.Clock = Object.assign(Object.create(clock), {
+        sleep: (duration: Duration.Duration) =>
+          Effect.suspend(() => {
+            sleeps++
+            return clock.sleep(duration)
+          })
+      })
+      yield* Effect.gen(function*() {
+        const peers = yield* PeerTable
+        for (let i = 0; i < 20; i++) {
+          const id = FakeConnection.peerId(`kept ${i}`)
+          yield* peers.rank(id, "kept")
+          yield* peers.admit(FakeConnection.make(id))
+        }
+        yield* peers.admit(FakeConnection.make(alice))
+        yield* peers.hold(alice)
+        yield* TestClock.adjust("24 hours")
+        assert.strictEqual(sleeps, 0)
+        yield* peers.admit(FakeConnection.make(bob))
+        yield* TestClock.adjust("24 hours")
+        assert.strictEqual(sleeps, 1)
+        assert.strictEqual(yield* peers.size, 21)
+      }).pipe(Effect.scoped, Effect.provide(table(), { local: true }), Effect.provideService(Clock.Clock, counting))
+    }))
 
   it.effect("runs a task in each peer's scope, for peers of now and of later, until the task's owner leaves", () =>
     Effect.gen(function*() {

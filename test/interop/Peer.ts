@@ -63,7 +63,7 @@ export interface Answers {
     readonly millis: number
     readonly reset?: string | null
   }
-  readonly crowd: { readonly connected: number; readonly millis: number }
+  readonly crowd: { readonly connected: number; readonly millis: number; readonly refused?: ReadonlyArray<string> }
 }
 
 /** What a peer tells without being asked. */

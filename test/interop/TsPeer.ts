@@ -226,10 +226,15 @@ const crowd = Effect.fnUntraced(function*({ addr = "", count = 0 }: Command) {
     { concurrency: 4 }
   )
   const began = yield* Clock.currentTimeMillis
-  yield* Effect.forEach(nodes, (node) => Effect.ignore(node.connect(addr)), { concurrency: "unbounded", discard: true })
+  const refused: Array<string> = []
+  yield* Effect.forEach(
+    nodes,
+    (node) => Effect.catch(node.connect(addr), ({ message }) => Effect.sync(() => refused.push(message))),
+    { concurrency: count, discard: true }
+  )
   const millis = (yield* Clock.currentTimeMillis) - began
   yield* Effect.sleep("1 second")
   let connected = 0
   for (const node of nodes) if ((yield* node.peerCount) > 0) connected++
-  return { connected, millis }
+  return { connected, millis, refused }
 }, Effect.scoped)

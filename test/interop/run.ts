@@ -13,6 +13,7 @@ import * as Namespace from "./Namespace.ts"
 import { providers, values } from "./rows/dht.ts"
 import { mdns } from "./rows/local.ts"
 import { bulk, crowds, pairs } from "./rows/pairs.ts"
+import { plain } from "./rows/plain.ts"
 import { relays, upgrades } from "./rows/relays.ts"
 
 /** Whether this is the part of the suite that runs in a network of its own. */
@@ -29,7 +30,7 @@ const inNamespace = (bench: Bench.Bench) =>
     bench.add(yield* Namespace.inside(import.meta.filename, ["upgrades"]))
   })
 
-const parts = { pairs, crowds, bulk, providers, values, mdns, relays, upgrades: inNamespace }
+const parts = { pairs, crowds, bulk, providers, values, mdns, relays, upgrades: inNamespace, plain }
 
 const program = Effect.gen(function*() {
   const lacking = missing()

@@ -145,7 +145,7 @@ export const crowds = (bench: Bench) =>
           Effect.scoped(Effect.gen(function*() {
             const [from, to] = [yield* bench.make(source), yield* bench.make(target)]
             const crowd = yield* from.run("crowd", { addr: to.addresses[0]!, count: 20 })
-            yield* hold(crowd.connected === 20, `${crowd.connected} of 20 are connected after ${crowd.millis} ms`)
+            yield* hold(crowd.connected === 20, `${crowd.connected} of 20 are connected: ${JSON.stringify(crowd)}`)
             const peers = to.happened.filter(({ event }) => event === "connected").map(({ peer }) => peer)
             yield* hold(new Set(peers).size === 20, `the other saw ${new Set(peers).size}`)
             return `${crowd.millis} ms`

@@ -74,8 +74,17 @@ function draw(chance: () => number, options: RandomScenarioOptions): ScenarioInp
       },
       sever: () => add(at, { do: "sever", node, other }),
       link() {
-        add(at, { do: "link", node, other, link: { latency: text(between(0, 400)), loss: between(0, 20) / 100 } })
-        add(healing, { do: "link", node, other, link: { latency: "20 millis", loss: 0 } })
+        const link = {
+          latency: text(between(0, 400)),
+          loss: between(0, 20) / 100,
+          bandwidth: between(10_000, 10_000_000)
+        }
+        add(at, { do: "link", node, other, link, oneWay: maybe(0.3) })
+        add(healing, { do: "link", node, other, link: { latency: "20 millis", loss: 0, bandwidth: 1e9 } })
+      },
+      nat() {
+        add(at, { do: "nat", nodes: [node, other] })
+        for (const hidden of [node, other]) add(until(at, 10_000, 120_000), { do: "expose", node: hidden })
       },
       end() {
         if ((away.get(node) ?? 0) >= at) return

@@ -17,15 +17,16 @@
  * - `jump`: its wall clock leaps ahead, as after a sleep that takes no time of the others.
  * - `readdress`: it is in another network now, its connections are dead in silence, and perhaps its address is another.
  */
-import { Clock, Context, Duration, Effect, Exit, type Fiber, FiberSet, Layer, Random, Schema, type Scope } from "effect"
-import { type Multiaddr, PeerId } from "../schema/Peer.ts"
+import { Clock, Context, Duration, Effect, Exit, type Fiber, FiberSet, Layer, Random, type Scope } from "effect"
+import type { Multiaddr, PeerId } from "../schema/Peer.ts"
 import * as SimClock from "./SimClock.ts"
-import { identityOf } from "./SimIdentity.ts"
 import { type Line, type LineEnd, type Link, lost, makeLine, sample, type Switchboard } from "./SimLine.ts"
 import * as Machine from "./SimMachine.ts"
+import { memory, peerIdOf, type SimNode } from "./SimNames.ts"
 
 export type { LineEnd, SimMessage } from "./SimLine.ts"
 export type { SimMachine } from "./SimMachine.ts"
+export type { SimNode } from "./SimNames.ts"
 
 /**
  * What messages between two nodes take. Of a link that is changed, what is not given stays as it was.
@@ -48,11 +49,6 @@ export interface SimNetworkOptions extends SimLinkOptions {
   /** Where chance begins. Defaults to the environment's `CODIO_SIM_SEED`, then to a random one, which is printed when the scope fails. */
   readonly seed?: string | number | undefined
 }
-
-/**
- * A node: by its name, by its peer id, or anything that knows its own peer id, such as a `Network` or a `Transport`.
- */
-export type SimNode = string | { readonly localPeer: PeerId }
 
 export class SimNetwork extends Context.Service<SimNetwork, {
   /** What repeats this run, as the option `seed` or in `CODIO_SIM_SEED`. */
@@ -391,19 +387,3 @@ function changeLink(link: Link, { bandwidth, jitter, latency, loss }: SimLinkOpt
 function pair(one: PeerId, other: PeerId): string {
   return one < other ? `${one} ${other}` : `${other} ${one}`
 }
-
-// Short texts of base58 may happen to be multihashes, so a name is a peer id only from the length on that real ones have.
-const isPeerId = (name: string): name is PeerId => name.length >= 46 && Schema.is(PeerId)(name)
-
-const peerIds = new Map<string, PeerId>()
-
-function peerIdOf(node: SimNode): PeerId {
-  if (typeof node !== "string") return node.localPeer
-  const known = peerIds.get(node)
-  if (known !== undefined) return known
-  const found = isPeerId(node) ? node : identityOf(node).peerId
-  peerIds.set(node, found)
-  return found
-}
-
-const memory = "/memory/"

@@ -9,10 +9,10 @@
  */
 import { Clock, Context, Duration, Effect, Exit, type Fiber, Random, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import type { NetworkEvent } from "../schema/NetworkEvent.ts"
 import { type PeerId, withPeer } from "../schema/Peer.ts"
 import { PeerTable } from "../services/PeerTable.ts"
 import * as Invariants from "./Invariants.ts"
+import { Journal } from "./Journal.ts"
 import * as Scenario from "./Scenario.ts"
 import * as SimClock from "./SimClock.ts"
 import * as SimDisk from "./SimDisk.ts"
@@ -74,7 +74,6 @@ export const run = (
 
 const tickMillis = 1_000
 const stopMillisMax = 10_000
-const traceMax = 40
 const lossMax = 0.1
 
 /** What is to become of a node, whether it runs or not. */
@@ -392,43 +391,4 @@ const pair = (one: string, other: string): string => one < other ? `${one} ${oth
 
 const yieldDefect = (problem: string): never => {
   throw new Error(problem)
-}
-
-/** The events of all nodes: the last ones in full, of all a digest. */
-class Journal {
-  size = 0
-  private hash = 0x811c9dc5
-  private readonly names: ReadonlyMap<string, string>
-  private readonly lines = new Map<string, Array<readonly [time: number, event: NetworkEvent]>>()
-
-  constructor(names: ReadonlyMap<string, string>) {
-    this.names = names
-  }
-
-  get digest(): string {
-    return (this.hash >>> 0).toString(16).padStart(8, "0")
-  }
-
-  add(time: number, name: string, event: NetworkEvent): void {
-    this.size++
-    // FNV-1a.
-    for (const char of `${time} ${name} ${event._tag} ${"peer" in event ? event.peer : ""}`) {
-      this.hash = Math.imul(this.hash ^ char.charCodeAt(0), 0x01000193)
-    }
-    const lines = this.lines.get(name) ?? []
-    this.lines.set(name, lines)
-    lines.push([time, event])
-    if (lines.length > traceMax) lines.shift()
-  }
-
-  of(nodes: ReadonlyArray<string>): ReadonlyArray<string> {
-    return nodes
-      .flatMap((name) => (this.lines.get(name) ?? []).map(([time, event]) => ({ time, name, event })))
-      .sort((a, b) => a.time - b.time)
-      .slice(-traceMax)
-      .map(({ event, name, time }) => {
-        const text = JSON.stringify(event).replace(/12D3Koo\w+/g, (peer) => this.names.get(peer) ?? peer)
-        return `${(time / 1_000).toFixed(3)} s ${name} ${text}`
-      })
-  }
 }

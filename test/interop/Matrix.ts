@@ -16,12 +16,18 @@ export interface Cell {
   readonly detail?: string
 }
 
+/** What an upstream does wrong, and what a check that meets it fails with. */
+export interface Fault {
+  readonly name: string
+  readonly shows: RegExp
+}
+
 export interface Matrix {
   /**
-   * Runs one check. With a fault of an upstream named it must fail, and counts as shown; a check that passes in spite of it says that the
-   * fault is mended.
+   * Runs one check. With a fault of an upstream it must fail as the fault shows, which then counts as shown; a check that holds in spite of it
+   * fails, since the fault is mended.
    */
-  readonly check: <A>(row: string, pair: Pair, test: Effect.Effect<A, Error>, fault?: string) => Effect.Effect<void>
+  readonly check: <A>(row: string, pair: Pair, test: Effect.Effect<A, Error>, fault?: Fault) => Effect.Effect<void>
   readonly cells: ReadonlyArray<Cell>
   /** Takes over cells of elsewhere. */
   readonly add: (cells: ReadonlyArray<Cell>) => void
@@ -37,13 +43,14 @@ export const make = (): Matrix => {
       const exit = yield* Effect.exit(Effect.timeout(test, "100 seconds"))
       if (Exit.hasInterrupts(exit)) return yield* Effect.interrupt
       const millis = (yield* Clock.currentTimeMillis) - began
+      const why = Exit.isSuccess(exit) ? "" : (Cause.squash(exit.cause) as Error).message
       const cell: Cell = Exit.isSuccess(exit)
         ? fault === undefined
           ? { row, pair, isGood: true, text: typeof exit.value === "string" ? exit.value : `${millis} ms` }
-          : { row, pair, isGood: false, text: "mended", detail: `holds, in spite of: ${fault}` }
-        : fault === undefined
-        ? { row, pair, isGood: false, text: "FAILED", detail: (Cause.squash(exit.cause) as Error).message }
-        : { row, pair, isGood: true, text: "fault", detail: fault }
+          : { row, pair, isGood: false, text: "mended", detail: `holds, in spite of: ${fault.name}` }
+        : fault !== undefined && fault.shows.test(why)
+        ? { row, pair, isGood: true, text: "fault", detail: fault.name }
+        : { row, pair, isGood: false, text: "FAILED", detail: why }
       cells.push(cell)
       if (!cell.isGood) yield* Console.log(`FAILED  ${row}, ${pair}: ${cell.detail}`)
     })

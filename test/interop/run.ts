@@ -14,7 +14,7 @@ import { providers, values } from "./rows/dht.ts"
 import { mdns } from "./rows/local.ts"
 import { bulk, crowds, pairs } from "./rows/pairs.ts"
 import { plain } from "./rows/plain.ts"
-import { relays, upgrades } from "./rows/relays.ts"
+import { publicRelay, relays, upgrades } from "./rows/relays.ts"
 
 /** Whether this is the part of the suite that runs in a network of its own. */
 const isInside = process.argv.includes("--inside")
@@ -22,10 +22,13 @@ const words = process.argv.slice(2).filter((word) => word !== "--inside")
 
 const inNamespace = (bench: Bench.Bench) =>
   Effect.gen(function*() {
-    if (isInside) return yield* upgrades(bench, `/ip4/${Namespace.publicAddress}/tcp/0`)
+    if (isInside) {
+      const listen = `/ip4/${Namespace.publicAddress}/tcp/0`
+      return yield* Effect.andThen(publicRelay(bench, listen), upgrades(bench, listen))
+    }
     const problem = Namespace.lacks()
     if (problem !== undefined) {
-      return yield* Console.log(`left out 9, direct connections that come of relayed ones, on this machine: ${problem}`)
+      return yield* Console.log(`left out 10, relays on public addresses, on this machine: ${problem}`)
     }
     bench.add(yield* Namespace.inside(import.meta.filename, ["upgrades"]))
   })

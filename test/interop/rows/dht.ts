@@ -4,6 +4,7 @@
 import { Effect } from "effect"
 import { createHash } from "node:crypto"
 import { type Bench, connect, hold, knows } from "../Bench.ts"
+import type { Fault } from "../Matrix.ts"
 import { eventually, type Kind, kinds, type Peer, type PeerOptions } from "../Peer.ts"
 
 const codio = "/codio/kad/1.0.0"
@@ -13,7 +14,10 @@ const ipfs = "/ipfs/kad/1.0.0"
 const rawKey = (text: string) => Buffer.from(text).toString("hex")
 const hashedKey = (text: string) => `1220${createHash("sha256").update(text).digest("hex")}`
 
-const goneFault = "go-libp2p-kad-dht drops a provider that sends no address, and says nothing"
+const goneFault: Fault = {
+  name: "go-libp2p-kad-dht drops a provider that sends no address, and says nothing",
+  shows: /never: rust finds rust at go/
+}
 
 /**
  * A provider tells a storer and is gone before a finder, who has never met it, asks the storer. So what is found was stored.
@@ -24,7 +28,7 @@ const stored = Effect.fnUntraced(function*(
   storer: Kind,
   options: PeerOptions,
   keys: (provider: Kind) => ReadonlyArray<string>,
-  choose: { readonly providers: ReadonlyArray<Kind>; readonly finders: ReadonlyArray<Kind>; readonly fault?: string }
+  choose: { readonly providers: ReadonlyArray<Kind>; readonly finders: ReadonlyArray<Kind>; readonly fault?: Fault }
 ) {
   const middle = yield* bench.make(storer, options)
   const provided: Array<readonly [provider: Kind, id: string]> = []

@@ -3,6 +3,7 @@
  */
 import { Effect } from "effect"
 import { type Bench, connect, hold, isConnected } from "../Bench.ts"
+import type { Fault } from "../Matrix.ts"
 import { eventually, type Kind, kinds, type Peer, saw } from "../Peer.ts"
 import { drainProtocol, echoProtocol, resetProtocol, sinkProtocol, slowProtocol } from "../TsPeer.ts"
 
@@ -11,7 +12,10 @@ const agents: Readonly<Record<Kind, RegExp>> = {
   rust: /^codio-interop-rust\/1$/,
   go: /^codio-interop-go\/1$/
 }
-const resetFault = "rust-yamux gives whoever reads a stream that the other side has reset an end, and no error"
+const resetFault: Fault = {
+  name: "rust-yamux gives whoever reads a stream that the other side has reset an end, and no error",
+  shows: /an end instead of a reset/
+}
 const mebibyte = 2 ** 20
 
 export const pairs = (bench: Bench) =>
@@ -27,7 +31,7 @@ export const pairs = (bench: Bench) =>
   })
 
 const pair = Effect.fnUntraced(function*(bench: Bench, from: Peer, to: Peer) {
-  const check = <A>(row: string, test: Effect.Effect<A, Error>, fault?: string) =>
+  const check = <A>(row: string, test: Effect.Effect<A, Error>, fault?: Fault) =>
     bench.check(row, `${from.kind}>${to.kind}`, test, fault)
 
   yield* check(

@@ -3,11 +3,15 @@
  */
 import { Effect } from "effect"
 import { type Bench, hold } from "../Bench.ts"
+import type { Fault } from "../Matrix.ts"
 import { eventually, kinds, type Peer } from "../Peer.ts"
 import { echoProtocol } from "../TsPeer.ts"
 
-const goFault =
-  "a go-libp2p relay leaves private addresses out of its reservations, and rust-libp2p refuses one without addresses"
+const goFault: Fault = {
+  name:
+    "a go-libp2p relay leaves private addresses out of its reservations, and rust-libp2p refuses one without addresses",
+  shows: /rust: reserve: Failed to get Reservation/
+}
 
 const isRelayed = (addr: string) => addr.includes("/p2p-circuit")
 
@@ -93,3 +97,16 @@ export const upgrades = (bench: Bench, listen: string) =>
       }
     }
   })).pipe(Effect.catch((error) => bench.check("a relayed connection becomes direct", "ts>ts", Effect.fail(error))))
+
+/** Where a relay of Go has a public address, Rust takes a place on it like all others. */
+export const publicRelay = (bench: Bench, listen: string) =>
+  bench.check(
+    "stream through a relay of go on a public address",
+    "ts>rust",
+    Effect.scoped(Effect.gen(function*() {
+      const relay = yield* bench.make("go", { relay: true, listen })
+      const listener = yield* bench.make("rust", { listen })
+      yield* listener.run("reserve", { addr: relay.addresses[0]! })
+      yield* through(yield* bench.make("ts", { listen }), listener, relay.addresses[0]!)
+    }))
+  )

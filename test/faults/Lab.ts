@@ -95,17 +95,19 @@ export const make = Effect.fnUntraced(function*(
   return { host }
 })
 
-/** A network namespace for as long as the scope lives. */
-export const namespace = (name: string): Effect.Effect<string, never, Scope.Scope> =>
-  Effect.acquireRelease(Effect.as(command("ip", ["netns", "add", name]), name), removeNamespace)
-
-/** Changes links and addresses in a namespace. */
-export const ip = (namespace: string, ...args: ReadonlyArray<string>): Effect.Effect<void> =>
-  Effect.asVoid(command("ip", ["-n", namespace, ...args]))
-
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
+
+/** A network namespace for as long as the scope lives. */
+function namespace(name: string): Effect.Effect<string, never, Scope.Scope> {
+  return Effect.acquireRelease(Effect.as(command("ip", ["netns", "add", name]), name), removeNamespace)
+}
+
+/** Changes links and addresses in a namespace. */
+function ip(namespace: string, ...args: ReadonlyArray<string>): Effect.Effect<void> {
+  return Effect.asVoid(command("ip", ["-n", namespace, ...args]))
+}
 
 /** A table of nftables while the scope lives. nft 1.0 wants a brace that ends a chain on a line of its own. */
 function table(namespace: string, family: string, name: string, chains: ReadonlyArray<string>) {

@@ -52,10 +52,6 @@ export const command = (file: string, args: ReadonlyArray<string>, input = ""): 
     child.stdin?.on("error", () => {}).end(input)
   })
 
-/** The namespaces that exist, by how their names begin. */
-export const namespaces = (prefix: string): ReadonlyArray<string> =>
-  existsSync("/run/netns") ? readdirSync("/run/netns").filter((name) => name.startsWith(prefix)) : []
-
 /** Kills what runs in a namespace, and removes it. Safe to call twice. */
 export const removeNamespace = (name: string): Effect.Effect<void> =>
   Effect.gen(function*() {
@@ -91,6 +87,11 @@ function begun(pid: number): string | undefined {
   } catch {
     return undefined
   }
+}
+
+/** The namespaces that exist, by how their names begin. */
+function namespaces(prefix: string): ReadonlyArray<string> {
+  return existsSync("/run/netns") ? readdirSync("/run/netns").filter((name) => name.startsWith(prefix)) : []
 }
 
 function prefixOf(pid: number): string {

@@ -4,7 +4,7 @@
 import { Clock, Effect } from "effect"
 import * as Lab from "../Lab.ts"
 import * as PeerProcess from "../PeerProcess.ts"
-import type { Scenario } from "../Scenario.ts"
+import { type Scenario, until } from "../Scenario.ts"
 
 export const address: ReadonlyArray<Scenario> = [
   {
@@ -22,9 +22,9 @@ export const address: ReadonlyArray<Scenario> = [
         yield* node.event("PeerIdentified", { peer: peer.id, seconds: 10 })
         const since = yield* Clock.currentTimeMillis
         yield* host.readdress("44.0.0.201")
-        yield* seenAt(peer, node.id, "44.0.0.201", 30)
+        const at = yield* seenAt(peer, node.id, "44.0.0.201", 30)
         // Health finds out, within 10 s; then one step of the backoff, and a dial.
-        yield* report.within("connected from the new address", since, yield* Clock.currentTimeMillis, 13)
+        yield* report.within("connected from the new address", since, at, 13)
         const addresses: ReadonlyArray<string> = yield* node.ask({ do: "addresses" })
         yield* report.equal(
           "its own addresses",
@@ -84,19 +84,7 @@ export const address: ReadonlyArray<Scenario> = [
 
 /** When the peer is connected, to or from an address of that host. */
 function seenAt(node: PeerProcess.PeerProcess, peer: string, host: string, seconds: number) {
-  return Effect.gen(function*() {
-    while (true) {
-      const peers: ReadonlyArray<{ readonly id: string; readonly addresses: ReadonlyArray<string> }> = yield* node.ask({
-        do: "peers"
-      })
-      const found = peers.find(({ id }) => id === peer)
-      if (found?.addresses.some((address) => address.startsWith(`/ip4/${host}/`)) === true) {
-        return yield* Clock.currentTimeMillis
-      }
-      yield* Effect.sleep("50 millis")
-    }
-  }).pipe(Effect.timeoutOrElse({
-    duration: `${seconds} seconds`,
-    orElse: () => node.event(`PeerConnected at ${host}`, { seconds: 0 }).pipe(Effect.map(({ at }) => at))
-  }))
+  const isSeen = (peers: ReadonlyArray<{ readonly id: string; readonly addresses: ReadonlyArray<string> }>) =>
+    peers.some(({ addresses, id }) => id === peer && addresses.some((address) => address.startsWith(`/ip4/${host}/`)))
+  return until(`the peer is connected at ${host}`, Effect.map(node.ask({ do: "peers" }), isSeen), seconds)
 }

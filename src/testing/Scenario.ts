@@ -21,7 +21,10 @@
 import { Schema } from "effect"
 import { NetworkOptions } from "../schema/NetworkOptions.ts"
 
-const Name = Schema.NonEmptyString
+// It becomes a part of an address.
+const Name = Schema.String.check(
+  Schema.isPattern(/^[\w-]+$/, { message: "expected a name of letters, digits, _ and -" })
+)
 const Time = Schema.DurationFromString
 
 /** What messages between two nodes take: see `SimLinkOptions`. */
@@ -76,6 +79,14 @@ export const Step = Schema.Union([
 ])
 export type Step = typeof Step.Type
 
+const namesIn = (step: Step): ReadonlyArray<string> => [
+  ...("node" in step ? [step.node] : []),
+  ...("other" in step && step.other !== undefined ? [step.other] : []),
+  ...("nodes" in step ? step.nodes : []),
+  ...("groups" in step ? step.groups.flat() : [])
+]
+
+/** A scenario, whose durations are values. */
 export const Scenario = Schema.Struct({
   nodes: Schema.NonEmptyArray(Node),
   /** The options of all nodes. Nodes find each other by themselves when `enableMdns` is true, which is not the default here. */
@@ -86,13 +97,23 @@ export const Scenario = Schema.Struct({
   links: Schema.optionalKey(Schema.Array(Schema.Struct({ between: Schema.Tuple([Name, Name]), ...Link.fields }))),
   steps: Schema.Array(Step),
   lasts: Time
-})
+}).check(Schema.makeFilter(({ keeps, links, nodes, steps }) => {
+  const known = new Set(nodes.map(({ name }) => name))
+  if (known.size < nodes.length) return "expected nodes of different names"
+  const named = [
+    ...steps.flatMap(namesIn),
+    ...(links ?? []).flatMap(({ between }) => between),
+    ...(keeps === undefined || "shape" in keeps ? [] : keeps.flat())
+  ]
+  const stranger = named.find((name) => !known.has(name))
+  return stranger === undefined || `there is no node ${stranger}`
+}))
 export type Scenario = typeof Scenario.Type
 
 /** A scenario as it is written: plain JSON. */
 export type ScenarioInput = typeof Scenario.Encoded
 
-/** Checks a scenario. One that is wrong is a defect, which says where. */
+/** Checks a scenario, and throws when it is wrong, saying where. */
 export const make = Schema.decodeSync(Scenario)
 
 /** The pairs of `keeps`, keeper first. `chance` gives numbers from 0 to 1. */

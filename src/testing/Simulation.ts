@@ -10,6 +10,7 @@
 import { Clock, Context, Duration, Effect, Exit, type Fiber, Random, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { type PeerId, withPeer } from "../schema/Peer.ts"
+import { NetworkConfig } from "../services/NetworkConfig.ts"
 import { PeerTable } from "../services/PeerTable.ts"
 import * as Invariants from "./Invariants.ts"
 import { Journal } from "./Journal.ts"
@@ -183,7 +184,7 @@ const simulate = Effect.fnUntraced(function*(
       Effect.orDie
     )
     const table = Context.get(node.untimed, PeerTable)
-    const maxPeers = self.config?.maxPeers ?? 50
+    const { maxPeers } = Context.get(node.untimed, NetworkConfig)
     const running: Running = { node, scope, table, maxPeers, wishes: new Map(), blocked: new Set() }
     self.running = running
     yield* node.network.events.pipe(

@@ -137,6 +137,18 @@ describe("a scenario", () => {
     assert.throws(() => Scenario.make({ ...everything, lasts: "soon" }))
   })
 
+  it("names nodes that there are", () => {
+    const wrong = (scenario: Partial<Scenario.ScenarioInput>) => () => Scenario.make({ ...silence, ...scenario })
+    assert.throws(wrong({ steps: [{ at: "1 second", do: "kill", node: "zoe" }] }), "there is no node zoe")
+    assert.throws(
+      wrong({ steps: [{ at: "1 second", do: "partition", groups: [["bob"], ["zoe"]] }] }),
+      "there is no node zoe"
+    )
+    assert.throws(wrong({ keeps: [["alice", "zoe"]] }), "there is no node zoe")
+    assert.throws(wrong({ nodes: [{ name: "alice" }, { name: "alice" }] }), "expected nodes of different names")
+    assert.throws(wrong({ nodes: [{ name: "a/b" }] }), "expected a name")
+  })
+
   it("connects nodes in shapes", () => {
     const pairs = (keeps: Scenario.Keeps) =>
       Scenario.pairsOf(Scenario.make({ nodes: three, keeps, steps: [], lasts: "1 minute" }), () => 0)

@@ -20,6 +20,7 @@ import { Identity } from "../../src/services/Identity.ts"
 import { NetworkConfig, type NetworkConfigInput } from "../../src/services/NetworkConfig.ts"
 import { ReconnectPolicy } from "../../src/services/ReconnectPolicy.ts"
 import { Transport } from "../../src/services/Transport.ts"
+import { record } from "../support/record.ts"
 
 interface Options {
   readonly config?: NetworkConfigInput
@@ -68,10 +69,7 @@ const makeNode = Effect.fnUntraced(function*(options: Options = {}) {
   )
   const context = yield* Layer.buildWithScope(Layer.fresh(layer), scope)
   const network = Context.get(context, Network)
-  const events: Array<NetworkEvent> = []
-  yield* Effect.forkScoped(Stream.runForEach(network.events, (event) => Effect.sync(() => events.push(event))), {
-    startImmediately: true
-  })
+  const events = yield* record(network)
   return {
     network,
     id: network.localPeer,

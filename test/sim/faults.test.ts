@@ -4,18 +4,9 @@ import { TestClock } from "effect/testing"
 import type { Network } from "../../src/Network.ts"
 import type { NetworkEvent } from "../../src/schema/NetworkEvent.ts"
 import { SimNetwork, TestNetwork } from "../../src/testing/index.ts"
+import { record } from "../support/record.ts"
 
 const net = SimNetwork.layer({ latency: "10 millis", seed: "faults" })
-
-const eventsOf = (node: Network["Service"]) => {
-  const log: Array<NetworkEvent> = []
-  return Effect.as(
-    Effect.forkScoped(Stream.runForEach(node.events, (event) => Effect.sync(() => log.push(event))), {
-      startImmediately: true
-    }),
-    log
-  )
-}
 
 const reasons = (events: ReadonlyArray<NetworkEvent>) =>
   events.flatMap((event) => event._tag === "PeerDisconnected" ? [event.reason] : [])
@@ -56,7 +47,7 @@ describe("a partition", () => {
       const network = yield* SimNetwork
       const alice = yield* TestNetwork.makeNode("alice")
       const bob = yield* TestNetwork.makeNode("bob")
-      const events = yield* eventsOf(alice)
+      const events = yield* record(alice)
       yield* keeps(alice, bob)
       yield* TestClock.adjust("1 minute")
       yield* network.partition([[alice], [bob]])
@@ -89,7 +80,7 @@ describe("a partition", () => {
       const network = yield* SimNetwork
       const alice = yield* TestNetwork.makeNode("alice")
       const bob = yield* TestNetwork.makeNode("bob")
-      const events = yield* eventsOf(alice)
+      const events = yield* record(alice)
       yield* TestNetwork.connected(alice, bob)
       yield* TestClock.adjust("30 seconds")
       yield* network.partition([[alice], [bob]])
@@ -107,7 +98,7 @@ describe("a peer that is silent", () => {
       const network = yield* SimNetwork
       const alice = yield* TestNetwork.makeNode("alice")
       const bob = yield* TestNetwork.makeNode("bob")
-      const events = yield* eventsOf(alice)
+      const events = yield* record(alice)
       yield* TestNetwork.connected(alice, bob)
       yield* TestClock.adjust("1 minute")
       yield* network.blackhole(bob)
@@ -124,7 +115,7 @@ describe("a severed connection", () => {
       const network = yield* SimNetwork
       const alice = yield* TestNetwork.makeNode("alice")
       const bob = yield* TestNetwork.makeNode("bob")
-      const events = yield* eventsOf(alice)
+      const events = yield* record(alice)
       yield* TestNetwork.connected(alice, bob)
       yield* TestClock.adjust("1 minute")
       yield* network.sever(alice, bob)
@@ -155,7 +146,7 @@ describe("a killed peer", () => {
       const network = yield* SimNetwork
       const alice = yield* TestNetwork.makeNode("alice")
       const bob = yield* TestNetwork.makeNode("bob")
-      const events = yield* eventsOf(alice)
+      const events = yield* record(alice)
       yield* keeps(alice, bob)
       yield* TestClock.adjust("1 minute")
       yield* network.kill("bob")

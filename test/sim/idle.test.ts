@@ -4,27 +4,18 @@ import { TestClock } from "effect/testing"
 import type { Network } from "../../src/Network.ts"
 import type { NetworkEvent } from "../../src/schema/NetworkEvent.ts"
 import { SimNetwork, TestNetwork } from "../../src/testing/index.ts"
+import { record } from "../support/record.ts"
 
 const net = SimNetwork.layer({ latency: "10 millis", seed: "idle" })
 
 const pair = Effect.gen(function*() {
   const alice = yield* TestNetwork.makeNode("alice")
   const bob = yield* TestNetwork.makeNode("bob")
-  const events = yield* eventsOf(alice)
-  const atBob = yield* eventsOf(bob)
+  const events = yield* record(alice)
+  const atBob = yield* record(bob)
   yield* TestNetwork.connected(alice, bob)
   return { alice, bob, events, atBob }
 })
-
-const eventsOf = (node: Network["Service"]) => {
-  const log: Array<NetworkEvent> = []
-  return Effect.as(
-    Effect.forkScoped(Stream.runForEach(node.events, (event) => Effect.sync(() => log.push(event))), {
-      startImmediately: true
-    }),
-    log
-  )
-}
 
 const goodbyes = (events: ReadonlyArray<NetworkEvent>) =>
   events.flatMap((event) => event._tag === "PeerDisconnected" ? [event] : [])

@@ -2,30 +2,21 @@
  * Why a peer left, as both sides see it: idle, disconnect, block.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Exit, Scope, Stream } from "effect"
+import { Duration, Effect, Exit, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import type { Network } from "../../src/Network.ts"
 import type { NetworkEvent } from "../../src/schema/NetworkEvent.ts"
 import type { NetworkConfigInput } from "../../src/services/NetworkConfig.ts"
 import { SimNetwork, TestNetwork } from "../../src/testing/index.ts"
+import { record } from "../support/record.ts"
 
 const net = SimNetwork.layer({ latency: "10 millis", seed: "reasons" })
-
-const eventsOf = (node: Network["Service"]) => {
-  const log: Array<NetworkEvent> = []
-  return Effect.as(
-    Effect.forkScoped(Stream.runForEach(node.events, (event) => Effect.sync(() => log.push(event))), {
-      startImmediately: true
-    }),
-    log
-  )
-}
 
 const pair = Effect.fnUntraced(function*(ofAlice: NetworkConfigInput = {}, ofBob: NetworkConfigInput = {}) {
   const alice = yield* TestNetwork.makeNode("alice", ofAlice)
   const bob = yield* TestNetwork.makeNode("bob", ofBob)
   const counts = Effect.all([alice.peerCount, bob.peerCount])
-  return { alice, bob, atAlice: yield* eventsOf(alice), atBob: yield* eventsOf(bob), counts }
+  return { alice, bob, atAlice: yield* record(alice), atBob: yield* record(bob), counts }
 })
 
 const departures = (events: ReadonlyArray<NetworkEvent>) =>

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { DateTime, Duration, Effect, Layer, Schedule, Stream } from "effect"
+import { DateTime, Duration, Effect, Layer, Schedule } from "effect"
 import { TestClock } from "effect/testing"
 import type { Network } from "../../src/Network.ts"
 import type { NetworkEvent } from "../../src/schema/NetworkEvent.ts"
@@ -7,18 +7,9 @@ import type { Multiaddr } from "../../src/schema/Peer.ts"
 import { DialPolicy } from "../../src/services/DialPolicy.ts"
 import { ReconnectPolicy } from "../../src/services/ReconnectPolicy.ts"
 import { SimDisk, SimNetwork, TestNetwork } from "../../src/testing/index.ts"
+import { record } from "../support/record.ts"
 
 const net = SimNetwork.layer({ latency: "10 millis", seed: "stranded" })
-
-const eventsOf = (node: Network["Service"]) => {
-  const log: Array<NetworkEvent> = []
-  return Effect.as(
-    Effect.forkScoped(Stream.runForEach(node.events, (event) => Effect.sync(() => log.push(event))), {
-      startImmediately: true
-    }),
-    log
-  )
-}
 
 const isolations = (events: ReadonlyArray<NetworkEvent>) =>
   events.flatMap((event) => event._tag === "IsolationChanged" ? [event.isolated] : [])
@@ -35,7 +26,7 @@ describe("a node that has lost everybody", () => {
         const network = yield* SimNetwork
         const alice = yield* TestNetwork.makeNode("alice", { enableMdns: true })
         yield* TestNetwork.makeNode("bob", { enableMdns: true })
-        const events = yield* eventsOf(alice)
+        const events = yield* record(alice)
         yield* TestNetwork.until(Effect.map(alice.peerCount, (count) => count === 1))
         assert.strictEqual(yield* isolationOf(alice), "Connected")
         yield* network.partition([["alice"]])
@@ -79,7 +70,7 @@ describe("a node that has lost everybody", () => {
       const alice = yield* TestNetwork.makeNode("alice")
       const bob = yield* TestNetwork.makeNode("bob")
       yield* TestNetwork.connected(alice, bob)
-      const events = yield* eventsOf(alice)
+      const events = yield* record(alice)
       yield* TestClock.adjust("5 minutes")
       assert.strictEqual(yield* alice.peerCount, 0)
       yield* TestClock.adjust("3 hours")
@@ -91,7 +82,7 @@ describe("a node that has lost everybody", () => {
   it.effect("is isolated from its start when nobody answers at the addresses that it keeps", () =>
     Effect.gen(function*() {
       const alice = yield* TestNetwork.makeNode("alice", { bootstrapPeers: [SimNetwork.place("bob")] })
-      const events = yield* eventsOf(alice)
+      const events = yield* record(alice)
       yield* TestClock.adjust("3 seconds")
       const { isolation } = yield* alice.status
       assert.strictEqual(isolation._tag === "Isolated" && isolation.candidates, 1)
@@ -108,7 +99,7 @@ describe("a node that has lost everybody", () => {
       const alice = yield* TestNetwork.makeNode("alice", { minPeers: 0 })
       const bob = yield* TestNetwork.makeNode("bob")
       yield* TestNetwork.connected(alice, bob)
-      const events = yield* eventsOf(alice)
+      const events = yield* record(alice)
       yield* network.kill("bob")
       // Wanted, so redialled until the policy gives it up.
       yield* TestClock.adjust("10 minutes")
@@ -131,7 +122,7 @@ describe("a kept peer that is away", () => {
     yield* TestNetwork.until(Effect.map(alice.peerCount, (count) => count === 0))
     yield* TestClock.adjust("20 minutes")
     // The next dial was just given up, so that there is almost a minute left.
-    const events = yield* eventsOf(alice)
+    const events = yield* record(alice)
     yield* TestNetwork.until(Effect.sync(() => events.some(({ _tag }) => _tag === "ReconnectScheduled")))
     yield* network.heal
     assert.isDefined((yield* alice.explain(bob.network.localPeer)).nextRetry)

@@ -1,27 +1,18 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Scope, Stream } from "effect"
+import { Effect, Exit, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import type { Network } from "../../src/Network.ts"
 import type { NetworkEvent } from "../../src/schema/NetworkEvent.ts"
 import { SimNetwork, TestNetwork } from "../../src/testing/index.ts"
+import { record } from "../support/record.ts"
 
 const net = SimNetwork.layer({ latency: "10 millis", seed: "wishes" })
 
 const pair = Effect.gen(function*() {
   const alice = yield* TestNetwork.makeNode("alice")
   const bob = yield* TestNetwork.makeNode("bob")
-  return [alice, bob, yield* eventsOf(bob)] as const
+  return [alice, bob, yield* record(bob)] as const
 })
-
-const eventsOf = (node: Network["Service"]) => {
-  const log: Array<NetworkEvent> = []
-  return Effect.as(
-    Effect.forkScoped(Stream.runForEach(node.events, (event) => Effect.sync(() => log.push(event))), {
-      startImmediately: true
-    }),
-    log
-  )
-}
 
 const departures = (events: ReadonlyArray<NetworkEvent>) =>
   events.flatMap((event) => event._tag === "PeerDisconnected" ? [[event.reason, event.remoteReason]] : [])
@@ -116,7 +107,7 @@ describe("stopping", () => {
   it.effect("tells the peers, who do not take it for a loss", () =>
     Effect.gen(function*() {
       const bob = yield* TestNetwork.makeNode("bob")
-      const atBob = yield* eventsOf(bob)
+      const atBob = yield* record(bob)
       const scope = yield* Scope.make()
       const alice = yield* Scope.provide(TestNetwork.makeNode("alice"), scope)
       yield* TestNetwork.connected(alice, bob)

@@ -1,28 +1,20 @@
 /**
  * Nodes on real sockets, for specs.
  */
-import { Effect, Schedule, Stream } from "effect"
+import { Effect, Schedule } from "effect"
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
 import { type AddressInfo, connect, createServer, type Socket } from "node:net"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
 import { Network } from "../../src/Network.ts"
-import type { NetworkEvent } from "../../src/schema/NetworkEvent.ts"
 import type { NetworkConfigInput } from "../../src/services/NetworkConfig.ts"
+
+export { record } from "./record.ts"
 
 /** A node on loopback that nobody finds by itself. */
 export const makeNode = (options: NetworkConfigInput = {}) =>
   Network.make({ listenAddresses: ["/ip4/127.0.0.1/tcp/0"], enableMdns: false, ...options })
-
-/** What happens in a node from here on. */
-export const record = Effect.fnUntraced(function*(node: Network["Service"]) {
-  const events: Array<NetworkEvent> = []
-  yield* Effect.forkScoped(Stream.runForEach(node.events, (event) => Effect.sync(() => events.push(event))), {
-    startImmediately: true
-  })
-  return events
-})
 
 /** Asks every 20 ms until the answer is yes; a defect after the time limit, 10 s by default. */
 export const until = (

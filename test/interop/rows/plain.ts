@@ -21,7 +21,9 @@ import { drainProtocol, sinkProtocol } from "../TsPeer.ts"
 const faults: Record<"bulk" | "key" | "crowd" | "mdns", Fault> = {
   bulk: {
     name: "js-yamux makes frames of the whole window, and rust-yamux ends a connection over a frame above 1 MiB",
-    shows: /after \d+ bytes/
+    shows: /after \d+ bytes/,
+    // A window grows with the speed at which it is read, so a busy machine may never see such a frame.
+    isChance: true
   },
   key: {
     name: "js-libp2p's DHT server decodes every key as a CID, and resets the stream of any other",

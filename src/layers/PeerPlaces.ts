@@ -31,6 +31,8 @@ export interface Occupant extends Place {
 
 interface Reservation extends Place {
   readonly expires: number
+  /** Connections that count on it, such as those of a race of addresses, of which the last to close gives it back. */
+  count: number
 }
 
 type Newcomer = Pick<Connection, "peer" | "direction" | "remoteAddress">
@@ -136,7 +138,8 @@ export const make = <A extends Occupant>(options: {
         reservations.set(peer, {
           isInbound: direction === "inbound",
           networks: new Set(network === undefined ? [] : [network]),
-          expires: now + reservationMillis[direction]
+          expires: now + reservationMillis[direction],
+          count: (reservations.get(peer)?.count ?? 0) + 1
         })
       }
       return undefined
@@ -168,8 +171,14 @@ export const make = <A extends Occupant>(options: {
       return false
     }),
 
-    /** Gives back what is reserved for a peer. */
-    cancel: (peer: PeerId): void => void reservations.delete(peer),
+    /** Ends what is reserved for a peer, since it has a place now. */
+    settle: (peer: PeerId): void => void reservations.delete(peer),
+
+    /** A connection has closed that may have counted on a reservation. */
+    cancel: (peer: PeerId): void => {
+      const reservation = reservations.get(peer)
+      if (reservation !== undefined && --reservation.count === 0) reservations.delete(peer)
+    },
 
     /** See `PeerTable.slots`. */
     slots: Effect.map(Clock.currentTimeMillis, (now) => {

@@ -232,7 +232,7 @@ export const make = Effect.gen(function*() {
     entry.connections.add(connection, path._tag === "Direct")
     entry.networks = entry.connections.networks()
     entries.set(peer, entry)
-    places.cancel(peer)
+    places.settle(peer)
     yield* entry.connections.tell
     // A slow goodbye to an evicted peer delays nobody.
     for (const victim of room.evicted) yield* Effect.forkIn(close(victim, "evicted"), tableScope)

@@ -398,6 +398,11 @@ describe("ScopedPeerTable", () => {
       yield* TestClock.adjust("1 second")
       assert.isUndefined(yield* peers.reserve(dial))
       assert.strictEqual((yield* peers.slots).reserved, 1)
+      // One of two addresses that are raced; the other goes on.
+      const other = FakeConnection.make(alice)
+      assert.isUndefined(yield* peers.reserve(other))
+      yield* peers.release(other)
+      assert.isFalse(yield* reserved(peers, bob, "inbound"))
       yield* peers.release(dial)
       assert.isTrue(yield* reserved(peers, bob, "inbound"))
     }).pipe(Effect.provide(table({ maxPeers: 1 }))))

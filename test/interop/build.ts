@@ -63,14 +63,15 @@ export const build = (kind: "rust" | "go"): Effect.Effect<string, Error> =>
 
     // Its own copy of the sources: cargo writes a lockfile beside them.
     const source = join(cache, `${kind}-source-${process.pid}`)
-    mkdirSync(source, { recursive: true })
-    for (const file of files) cpSync(join(tree, file), join(source, file))
-    const { args, env, program: built } = build(source, cache)
-    yield* run(["nice", "-n", "15", command, ...args], source, env)
-    mkdirSync(home, { recursive: true })
-    cpSync(built, `${program}.new`)
-    renameSync(`${program}.new`, program)
-    rmSync(source, { recursive: true })
+    yield* Effect.gen(function*() {
+      for (const file of files) cpSync(join(tree, file), join(source, file))
+      const { args, env, program: built } = build(source, cache)
+      yield* run(["nice", "-n", "15", command, ...args], source, env)
+      mkdirSync(home, { recursive: true })
+      // Whole, or not at all: another run may look for it meanwhile.
+      cpSync(built, `${program}.${process.pid}`)
+      renameSync(`${program}.${process.pid}`, program)
+    }).pipe(Effect.ensuring(Effect.sync(() => rmSync(source, { recursive: true, force: true }))))
     return program
   })
 

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Stream } from "effect"
+import { Duration, Effect, Fiber, Stream } from "effect"
 import { TestClock } from "effect/testing"
+import * as PublishedValue from "../../src/layers/PublishedValue.ts"
 import * as ContentKey from "../../src/schema/Content.ts"
 import { Transport } from "../../src/services/Transport.ts"
 import * as SimDht from "../../src/testing/SimDht.ts"
@@ -81,5 +82,23 @@ describe("SimDht", () => {
       yield* bob.dht.stopProviding(key)
       yield* TestClock.adjust("24 hours")
       assert.strictEqual(yield* finds, 0)
+    }).pipe(Effect.provide(SimNetwork.layer())))
+
+  it.effect("forgets a value 48 hours after it was put last", () =>
+    Effect.gen(function*() {
+      const alice = yield* makeNode("alice")
+      const bob = yield* makeNode("bob")
+      yield* connect(alice, bob)
+      const path = PublishedValue.path(bob.id, "profile")
+      const put = bob.dht.putValue(PublishedValue.namespace, path, { value: new Uint8Array() })
+      const reason = Effect.map(Effect.flip(alice.dht.getValue(PublishedValue.namespace, path)), ({ reason }) => reason)
+      yield* put
+      yield* TestClock.adjust("47 hours")
+      yield* put
+      yield* TestClock.adjust("47 hours")
+      const found = yield* alice.dht.getValue(PublishedValue.namespace, path)
+      assert.strictEqual(found.sequence, Duration.toMillis("47 hours"))
+      yield* TestClock.adjust("1 hour")
+      assert.strictEqual((yield* reason)._tag, "NotFound")
     }).pipe(Effect.provide(SimNetwork.layer())))
 })

@@ -165,6 +165,12 @@ export const make = Effect.gen(function*() {
         )
       )
 
+  /** The remote let go: it is left alone for a while. One that restarts or made room may be wanted back, others are not. */
+  const heed = (peer: KnownPeer, reason: GoodbyeReason, now: number) => {
+    peer.restUntil = now + cooldownMillis
+    if (isParting(reason)) peer.wanted = false
+  }
+
   const lost = Effect.fnUntraced(function*(connection: Connection) {
     localConnections.delete(connection.id)
     const released = yield* table.release(connection)
@@ -186,7 +192,9 @@ export const make = Effect.gen(function*() {
     if (released.kind === "removed" && (dialer.dialing(peer.id) !== undefined || (yield* table.has(peer.id)))) return
     peer.connectedAt = undefined
     peer.discovered = false
-    const { farewell } = peer
+    // The word may have come as a request before, or with the end of the connection.
+    const farewell = peer.farewell ?? released.remoteReason
+    if (farewell !== undefined && peer.farewell === undefined) heed(peer, farewell, now)
     peer.farewell = undefined
     peer.parted = isParting(released.kind === "removed" ? released.reason : farewell)
     if (released.kind === "removed") {
@@ -419,12 +427,9 @@ export const make = Effect.gen(function*() {
   })
 
   const goodbye = Effect.fnUntraced(function*(id: PeerId, reason: GoodbyeReason) {
-    const now = yield* Clock.currentTimeMillis
     const peer = known.record(id)
-    peer.restUntil = now + cooldownMillis
     peer.farewell = reason
-    // A remote that restarts or made room may be wanted back; one that let us go for good, or for idleness, is not.
-    if (isParting(reason)) peer.wanted = false
+    heed(peer, reason, yield* Clock.currentTimeMillis)
     yield* table.expect(id, "remote", reason)
     yield* changed(peer)
   })

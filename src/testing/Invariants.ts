@@ -45,6 +45,8 @@ export const make = (options: InvariantOptions) => {
   const missing = new Since()
 
   const look = (now: number, nodes: ReadonlyArray<NodeView>): Broken | undefined => {
+    const present = new Set(nodes.map(({ name }) => name))
+    for (const since of [dead, oneSided, missing]) since.keepOnly(present)
     for (const node of nodes) {
       if (node.size > node.maxPeers) {
         return {
@@ -125,6 +127,11 @@ class Since {
     if (since !== undefined) return now - since
     this.times.set(key, now)
     return 0
+  }
+
+  /** Whoever has ended begins anew when it is there again. */
+  keepOnly(names: ReadonlySet<string>): void {
+    for (const key of this.times.keys()) if (!key.split(" ").every((name) => names.has(name))) this.times.delete(key)
   }
 
   forget(node: string, other: string | undefined): void {

@@ -98,6 +98,16 @@ describe("the invariants", () => {
     assert.isUndefined(after(86, views({ alice: kept, bob: { ...none, size: 2 } })))
   })
 
+  it("kept: counts anew for a node that was gone meanwhile", () => {
+    const { look } = make()
+    const broken = views({ alice: { ...none, kept: new Set([bob]) }, bob: none })
+    look(0, broken)
+    look(40_000, broken.slice(0, 1))
+    look(80_000, broken)
+    assert.isUndefined(look(165_000, broken))
+    assert.strictEqual(look(165_001, broken)?.invariant, "kept")
+  })
+
   it("kept: counts anew from an excuse", () => {
     const invariants = make()
     const broken = views({ alice: { ...none, kept: new Set([bob]) }, bob: { ...none, kept: new Set([alice]) } })

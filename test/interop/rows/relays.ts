@@ -13,6 +13,12 @@ const goFault: Fault = {
   shows: /rust: reserve: Failed to get Reservation/
 }
 
+const upgradeFault: Fault = {
+  name: "a go-libp2p dialler and a rust-libp2p listener now and then miss each other's attempt, and stay relayed",
+  shows: /never: the listener has a direct connection/,
+  isChance: true
+}
+
 const isRelayed = (addr: string) => addr.includes("/p2p-circuit")
 
 export const relays = (bench: Bench) =>
@@ -92,7 +98,8 @@ export const upgrades = (bench: Bench, listen: string) =>
               listener.run("peers"),
               ({ peers }) => peers.some((one) => one.peer === peer.id && !isRelayed(one.addr))
             )
-          }))
+          })),
+          dialler === "go" && holder === "rust" ? upgradeFault : undefined
         )
       }
     }

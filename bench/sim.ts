@@ -57,11 +57,12 @@ async function scenarios(seeds: ReadonlyArray<string | number>, verbose: boolean
   }
   const seconds = (performance.now() - began) / 1_000
   console.log(
-    `${seeds.length - failed} passed, ${failed} failed in ${seconds.toFixed(1)} s: ${options.nodes} nodes, ` +
-      `${Duration.format(options.lasts)} each, ${(seconds / seeds.length).toFixed(2)} s and ${
+    `${seeds.length} random scenarios of ${options.nodes} nodes and ${Duration.format(options.lasts)} took ` +
+      `${seconds.toFixed(1)} s: ${(seconds / seeds.length).toFixed(2)} s and ${
         Math.round(wakes / seeds.length)
-      } wakes a seed`
+      } wakes each`
   )
+  console.log(`${seeds.length - failed} passed, ${failed} failed`)
   if (failed > 0) process.exitCode = 1
 }
 

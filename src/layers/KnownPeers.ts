@@ -41,8 +41,8 @@ export interface KnownPeer {
   readonly id: PeerId
   /** By address, newest last. */
   readonly addresses: Map<Multiaddr, KnownAddress>
-  /** Opened by whatever may change what the supervisor does. */
-  readonly changed: Latch.Latch
+  /** Opened by whatever may change what the supervisor does. Made with it: most peers never have one. */
+  changed: Latch.Latch | undefined
   keeps: number
   /** Calls of `connect` in flight: they rank as wanted, and leave nothing behind when they fail. */
   claims: number
@@ -233,6 +233,13 @@ export const startAnew = (peer: KnownPeer): void => {
   peer.hurried = true
 }
 
+/** What the peer's supervisor sleeps on. */
+export const changesOf = (peer: KnownPeer): Latch.Latch => peer.changed ??= Latch.makeUnsafe(false)
+
+/** Wakes the peer's supervisor, if it has one. */
+export const notify = (peer: KnownPeer): Effect.Effect<void> =>
+  peer.changed === undefined ? Effect.void : Effect.asVoid(peer.changed.open)
+
 /** The addresses in a target that name them. */
 export const addressesIn = (target: PeerId | Multiaddr | { readonly addresses: ReadonlyArray<Multiaddr> }) =>
   typeof target !== "string" ? target.addresses : isMultiaddr(target) ? [target] : []
@@ -254,7 +261,7 @@ export const dateOf = (millis: number): DateTime.Utc => DateTime.makeUnsafe(Math
 const makeRecord = (id: PeerId): KnownPeer => ({
   id,
   addresses: new Map(),
-  changed: Latch.makeUnsafe(false),
+  changed: undefined,
   keeps: 0,
   claims: 0,
   wanted: false,

@@ -16,7 +16,7 @@ import { PeerTable } from "../services/PeerTable.ts"
 import { type KnownPeer as PolicySubject, ReconnectPolicy } from "../services/ReconnectPolicy.ts"
 import * as CodioProtocol from "./CodioProtocol.ts"
 import type { KnownPeer, Step } from "./KnownPeers.ts"
-import { interestOf, isDesired, isRefusal } from "./KnownPeers.ts"
+import { changesOf, interestOf, isDesired, isRefusal, notify } from "./KnownPeers.ts"
 import { PeerDialer } from "./PeerDialer.ts"
 
 /**
@@ -35,7 +35,7 @@ export const make = Effect.fnUntraced(function*(options: { readonly poke: Effect
   /** Tells the table and the supervisor what has changed. A supervisor that is missing is started. */
   const changed = Effect.fnUntraced(function*(peer: KnownPeer) {
     yield* table.rank(peer.id, interestOf(peer))
-    yield* peer.changed.open
+    yield* notify(peer)
     yield* options.poke
     if (!isDesired(peer) || peer.supervised) return
     peer.supervised = true
@@ -65,7 +65,7 @@ export const make = Effect.fnUntraced(function*(options: { readonly poke: Effect
   const supervise = (peer: KnownPeer): Effect.Effect<void> =>
     Effect.gen(function*() {
       while (true) {
-        yield* peer.changed.close
+        yield* changesOf(peer).close
         if (!isDesired(peer)) {
           // In one step with the question, so that whoever wants the peer next starts another.
           peer.supervised = false
@@ -90,10 +90,10 @@ export const make = Effect.fnUntraced(function*(options: { readonly poke: Effect
 
   const whileConnected = (peer: KnownPeer): Effect.Effect<void> =>
     Effect.gen(function*() {
-      if (interestOf(peer) !== "kept") return yield* peer.changed.await
+      if (interestOf(peer) !== "kept") return yield* changesOf(peer).await
       const ask = table.follow(peer.id, CodioProtocol.keepAlive)
       yield* Effect.raceFirst(
-        peer.changed.await,
+        changesOf(peer).await,
         // A keep stream that broke while the peer stays is asked for again, not at once.
         ask.pipe(Effect.andThen(Effect.sleep("30 seconds")), Effect.forever)
       )
@@ -142,8 +142,8 @@ export const make = Effect.fnUntraced(function*(options: { readonly poke: Effect
   const hurry = (peer: KnownPeer): Effect.Effect<void> =>
     Effect.gen(function*() {
       while (isDesired(peer) && !peer.hurried && !(yield* table.has(peer.id))) {
-        yield* peer.changed.close
-        yield* peer.changed.await
+        yield* changesOf(peer).close
+        yield* changesOf(peer).await
       }
     })
 

@@ -116,7 +116,7 @@ export const make = Effect.gen(function*() {
           peer.retryAt = undefined
           if (!Known.isDesired(peer)) continue
           Known.startAnew(peer)
-          yield* peer.changed.open
+          yield* Known.notify(peer)
         }
         yield* networkChanged.beat
         yield* isolation.hope
@@ -179,7 +179,7 @@ export const make = Effect.gen(function*() {
     // Of a connection that was never admitted the dial tells, if there was one.
     if (peer === undefined || released.kind === "unknown") return
     // The supervisor may stand on the connection that went.
-    if (released.kind === "other") return yield* Effect.asVoid(peer.changed.open)
+    if (released.kind === "other") return yield* Known.notify(peer)
     const now = yield* Clock.currentTimeMillis
     const lasted = now - (peer.connectedAt ?? now)
     peer.lastDisconnect = {
@@ -262,7 +262,7 @@ export const make = Effect.gen(function*() {
       if (fresh.length === 0 && !isNews) return
       peer.hurriedAt = now
       Known.startAnew(peer)
-      return yield* Effect.asVoid(peer.changed.open)
+      return yield* Known.notify(peer)
     }
     if (peer.suspended) return
     if (fresh.length > 0) {

@@ -1,4 +1,0 @@
-import { sweep } from "../support/sweep.ts"
-
-// In four files, which run side by side.
-sweep(26, 50)

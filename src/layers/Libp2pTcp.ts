@@ -1,9 +1,9 @@
 /**
- * TCP that hands what is written in one turn to the system together.
+ * TCP that hands the parts of a frame to the system together.
  *
  * Stock TCP writes each part of an encrypted frame (length, header, body, tag) with a call of its own, and after a part that fills the
- * socket's buffer waits for it to drain before it writes the rest. Here a frame is one write, whatever its parts, and so are all small
- * frames of a turn: the answer to a negotiation, the message that follows it, and the end of the stream.
+ * socket's buffer waits for it to drain before it writes the rest. Here a frame is one write, whatever its parts. To gather the frames of a
+ * turn as well was slower where one request waits for the other: 0.81 to 0.86 of plain js-libp2p, against 0.97 to 1.14.
  */
 import type {
   CreateListenerOptions,
@@ -61,25 +61,11 @@ function gathering(upgrader: Upgrader): Upgrader {
 function gather(connection: MultiaddrConnection): void {
   if (!isSocketConnection(connection)) return
   const { socket } = connection
-  let gathering = false
-  const write = () => {
-    gathering = false
-    socket.uncork()
-  }
   connection.sendData = (data) => {
-    if (!gathering) {
-      gathering = true
-      socket.cork()
-      process.nextTick(write)
-    }
+    socket.cork()
     for (const bytes of data) socket.write(bytes)
-    const canSendMore = !socket.writableNeedDrain
-    // Enough for a write of its own, which the rest of the turn need not delay.
-    if (!canSendMore) {
-      socket.uncork()
-      socket.cork()
-    }
-    return { sentBytes: data.byteLength, canSendMore }
+    socket.uncork()
+    return { sentBytes: data.byteLength, canSendMore: !socket.writableNeedDrain }
   }
 }
 

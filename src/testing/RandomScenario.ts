@@ -109,6 +109,7 @@ function draw(chance: () => number, options: RandomScenarioOptions): ScenarioInp
   for (const [node, other] of blocked) add(healing, { do: "unblock", node, other })
 
   return {
+    // Not empty, since `size` is at least one.
     nodes: names.map((name) =>
       natted.has(name) ? { name, nat: "home" } : { name }
     ) as unknown as ScenarioInput["nodes"],

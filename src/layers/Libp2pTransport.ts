@@ -9,7 +9,7 @@ import type {
 } from "@libp2p/interface"
 import { peerIdFromString } from "@libp2p/peer-id"
 import { CODE_P2P, type Multiaddr as Libp2pMultiaddr, multiaddr } from "@multiformats/multiaddr"
-import { Duration, Effect, FiberSet, Layer, Option, Queue, Scope } from "effect"
+import { Duration, Effect, FiberSet, Layer, Option, Queue, Scope, Semaphore } from "effect"
 import {
   Denied,
   DialedSelf,
@@ -242,12 +242,20 @@ export const make = Effect.gen(function*() {
     yield* Scope.addFinalizer(scope, Effect.ignore(Effect.tryPromise(() => Promise.resolve(node.unhandle(protocol)))))
   }, Effect.uninterruptible)
 
+  // One ping at a time, as the spec asks: Rust resets the one under way when another begins, such as a health check beside a caller's.
+  const pinging = new WeakMap<Libp2pConnection, Semaphore.Semaphore>()
+  const inTurn = (underlying: Libp2pConnection) => {
+    const known = pinging.get(underlying) ?? Semaphore.makeUnsafe(1)
+    pinging.set(underlying, known)
+    return known.withPermit
+  }
+
   const ping = Effect.fnUntraced(function*(peer: PeerId) {
     const underlying = isPeerId(peer) ? best(localPeer, node.getConnections(peerIdFromString(peer))) : undefined
     if (underlying === undefined) {
       return yield* new PingError({ peer, reason: new StreamFailed({ detail: "the peer is not connected" }) })
     }
-    return yield* Effect.tryPromise({
+    return yield* inTurn(underlying)(Effect.tryPromise({
       try: (signal) => roundTrip(underlying, signal),
       catch: (thrown) => {
         const cause = toError(thrown)
@@ -256,7 +264,7 @@ export const make = Effect.gen(function*() {
           : new StreamFailed({ detail: cause.message, cause })
         return new PingError({ peer, reason })
       }
-    })
+    }))
   })
 
   return Transport.of({

@@ -222,6 +222,24 @@ describe("connections over libp2p", () => {
       assert.strictEqual(yield* connection.activeStreams, 1)
     }))
 
+  it.live("pings a peer once at a time, since Rust resets a ping when another begins", () =>
+    Effect.gen(function*() {
+      const [a, b] = yield* makePair
+      const [underlying] = a.host.node.getConnections()
+      const open = underlying!.newStream.bind(underlying)
+      const seen = { open: 0, most: 0 }
+      underlying!.newStream = async (...args) => {
+        seen.most = Math.max(seen.most, ++seen.open)
+        const stream = await open(...args)
+        stream.addEventListener("message", () => seen.open--)
+        return stream
+      }
+      yield* Effect.forEach(Array.from({ length: 5 }), () => a.transport.ping(b.transport.localPeer), {
+        concurrency: "unbounded"
+      })
+      assert.deepStrictEqual(seen, { open: 0, most: 1 })
+    }))
+
   it.live("pings over the open connection, and never dials", () =>
     Effect.gen(function*() {
       const [a, b, connection] = yield* makePair

@@ -60,8 +60,16 @@ export const make = <A extends Occupant>(options: {
     for (const [peer, { expires }] of reservations) if (expires <= now) reservations.delete(peer)
   }
 
+  /**
+   * What is promised to others. What is promised to those of lower interest does not stand in the way of a peer that this node wants: who
+   * has been admitted would be evicted for it, and who has not is refused when its turn comes.
+   */
   function* reservedByOthers(peer?: PeerId): Generator<Place> {
-    for (const [other, place] of reservations) if (other !== peer) yield place
+    const rank = peer === undefined ? 0 : interestRank(rankOf(peer))
+    const isClaimed = rank >= interestRank("wanted")
+    for (const [other, place] of reservations) {
+      if (other !== peer && !(isClaimed && interestRank(rankOf(other)) < rank)) yield place
+    }
   }
 
   function* remaining(evicted: ReadonlySet<A>): Generator<A> {

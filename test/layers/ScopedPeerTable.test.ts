@@ -113,6 +113,24 @@ describe("ScopedPeerTable", () => {
       assert.isTrue(yield* reserved(peers, bob, "inbound"))
     }).pipe(Effect.provide(table({ maxPeers: 1 }))))
 
+  it.effect("lets a wanted peer have a place that is promised to a stranger, and no place that is promised to its like", () =>
+    Effect.gen(function*() {
+      const peers = yield* PeerTable
+      assert.isTrue(yield* reserved(peers, alice, "inbound"))
+      assert.strictEqual(yield* peers.refuses(bob), "full")
+      yield* peers.rank(bob, "wanted")
+      assert.isUndefined(yield* peers.refuses(bob))
+      assert.isTrue(yield* reserved(peers, bob, "outbound"))
+      yield* peers.rank(carol, "wanted")
+      assert.isFalse(yield* reserved(peers, carol, "outbound"))
+      yield* peers.admit(FakeConnection.make(bob))
+      assert.strictEqual(
+        (yield* Effect.flip(peers.admit(FakeConnection.make(alice, { inbound: true }))))._tag,
+        "PeerLimitExceeded"
+      )
+      assert.deepStrictEqual((yield* peers.peers).map((peer) => peer.id), [bob])
+    }).pipe(Effect.provide(table({ maxPeers: 1 }))))
+
   it.effect("evicts the longest idle peer of the lowest interest for a wanted one", () =>
     Effect.gen(function*() {
       const events = yield* recorded

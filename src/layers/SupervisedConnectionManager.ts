@@ -448,6 +448,8 @@ export const make = Effect.gen(function*() {
     if (request.stage === "dial") {
       // The DHT's own: it would be refused when the remote has already taken this node for a peer.
       if (request.peer !== undefined && (yield* table.refuses(request.peer)) !== undefined) return false
+      // Let go by this side, until somebody asks for it again.
+      if (request.peer !== undefined && known.get(request.peer)?.suspended === true) return false
       return guard(request.remoteAddress, {
         interfaces: yield* monitor.interfaces,
         isToldLocally: localConnections.size > 0

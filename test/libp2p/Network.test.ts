@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url"
 import { Network } from "../../src/Network.ts"
 import type { DialError } from "../../src/schema/NetworkError.ts"
 import { agentVersion, protocolVersion } from "../../src/schema/Agent.ts"
+import * as ContentKey from "../../src/schema/Content.ts"
 import * as Live from "../support/live.ts"
 
 const reasonOf = (error: unknown): string => {
@@ -54,6 +55,22 @@ describe("a node on real sockets", () => {
       const left = events.find((event) => event._tag === "PeerDisconnected")
       assert.deepStrictEqual([left?.reason, left?.remoteReason], ["remote", "disconnect"])
       assert.strictEqual(yield* alice.peerCount, 0)
+    }))
+
+  it.live("does not dial who was disconnected for a lookup either, until somebody asks for the peer", () =>
+    Effect.gen(function*() {
+      const [alice, bob, carol] = yield* Effect.all([Live.makeNode(), Live.makeNode(), Live.makeNode()])
+      yield* carol.connect(yield* first(bob))
+      yield* alice.connect(yield* first(bob))
+      yield* alice.connect(yield* first(carol))
+      yield* alice.disconnect(bob.localPeer)
+      const events = yield* Live.record(alice)
+      yield* Stream.runDrain(alice.findProviders(ContentKey.fromText("content of nobody")))
+      const dialled = () =>
+        events.filter((event) => event._tag === "PeerConnected" && event.direction === "outbound").length
+      assert.strictEqual(dialled(), 0)
+      yield* alice.connect(bob.localPeer)
+      yield* Live.until(Effect.sync(() => dialled() === 1))
     }))
 
   it.live("refuses a blocked peer in both directions", () =>

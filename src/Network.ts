@@ -33,8 +33,9 @@ import type { NetworkEvent } from "./schema/NetworkEvent.ts"
 import type { NodeStatus, PeerExplanation } from "./schema/NodeStatus.ts"
 import type { DialTarget, PeerAddresses, PeerInfo } from "./schema/Peer.ts"
 import { isMultiaddr, Multiaddr, PeerId, peerOf, ProtocolId } from "./schema/Peer.ts"
+import type { ProvideStatus } from "./schema/ProvideStatus.ts"
 import { ConnectionManager } from "./services/ConnectionManager.ts"
-import { Dht } from "./services/Dht.ts"
+import { Dht, type ProvideOptions } from "./services/Dht.ts"
 import { Discovery } from "./services/Discovery.ts"
 import { Health } from "./services/Health.ts"
 import { NetworkConfig, type NetworkConfigInput } from "./services/NetworkConfig.ts"
@@ -85,12 +86,18 @@ export class Network extends Context.Service<Network, {
   readonly status: Effect.Effect<NodeStatus>
   /** The round-trip time to a connected peer. */
   readonly ping: (peer: PeerId) => Effect.Effect<Duration.Duration, PingError>
-  /** Announces in the DHT that this node has the content, now or once there is a peer, and again until `stopProviding`. */
-  readonly startProviding: (key: ContentKey) => Effect.Effect<void, DhtError>
+  /**
+   * Announces in the DHT that this node has the content, now or once there is a peer, and again until `stopProviding`. With a `ttl` the
+   * copies on other Codio nodes end so long after this node does. Of several calls for one key, `provide` included, the last one's `ttl`
+   * counts.
+   */
+  readonly startProviding: (key: ContentKey, options?: ProvideOptions) => Effect.Effect<void, DhtError>
   /** Ends `startProviding`. A key that a scope of `provide` still holds stays announced until that scope closes. */
   readonly stopProviding: (key: ContentKey) => Effect.Effect<void, DhtError>
   /** `startProviding` until the scope closes, or the last of several that provide the key. An own `startProviding` outlasts it. */
-  readonly provide: (key: ContentKey) => Effect.Effect<void, DhtError, Scope.Scope>
+  readonly provide: (key: ContentKey, options?: ProvideOptions) => Effect.Effect<void, DhtError, Scope.Scope>
+  /** How far announcing is: at once as it stands, then its changes, without end. */
+  readonly provideStatus: Stream.Stream<ProvideStatus>
   /** Others who have the content, the first as soon as it is known. Ending the stream cancels the query. */
   readonly findProviders: (key: ContentKey) => Stream.Stream<Provider, DhtError>
   /** Where a peer is, from the DHT. */
@@ -219,21 +226,25 @@ function countProviders(dht: Dht["Service"]) {
   }
   const isHeld = (key: ContentKey) => started.has(key) || scopes.has(key)
   return {
-    start: (key: ContentKey) =>
+    start: (key: ContentKey, options?: ProvideOptions) =>
       Effect.suspend(() => {
+        const isNew = !started.has(key)
         started.add(key)
-        return Effect.onError(dht.startProviding(key), () => Effect.sync(() => started.delete(key)))
+        return Effect.onError(
+          dht.startProviding(key, options),
+          () => Effect.sync(() => isNew && started.delete(key))
+        )
       }),
     stop: (key: ContentKey) =>
       Effect.suspend(() => {
         started.delete(key)
         return isHeld(key) ? Effect.void : dht.stopProviding(key)
       }),
-    hold: (key: ContentKey) =>
+    hold: (key: ContentKey, options?: ProvideOptions) =>
       Effect.asVoid(Effect.acquireRelease(
         Effect.suspend(() => {
           count(key, 1)
-          return Effect.onError(dht.startProviding(key), () => Effect.sync(() => count(key, -1)))
+          return Effect.onError(dht.startProviding(key, options), () => Effect.sync(() => count(key, -1)))
         }),
         () =>
           Effect.suspend(() => {
@@ -288,6 +299,7 @@ const networkLayer = Layer.effect(
       startProviding: provided.start,
       stopProviding: provided.stop,
       provide: provided.hold,
+      provideStatus: dht.provideStatus,
       findProviders: dht.findProviders,
       findPeer: dht.findPeer,
       putValue: dht.putValue,

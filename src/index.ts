@@ -18,6 +18,7 @@ export * from "./schema/NetworkEvent.ts"
 export * as NetworkOptions from "./schema/NetworkOptions.ts"
 export * from "./schema/NodeStatus.ts"
 export * from "./schema/Peer.ts"
+export * from "./schema/ProvideStatus.ts"
 export * as Subnet from "./schema/Subnet.ts"
 export * as ValueNamespace from "./schema/ValueNamespace.ts"
 

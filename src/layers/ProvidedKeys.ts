@@ -6,11 +6,13 @@
  */
 import {
   Clock,
+  DateTime,
   Deferred,
   Duration,
   Effect,
   FiberMap,
   type Latch,
+  Option,
   Pull,
   Schedule,
   Schema,
@@ -19,8 +21,11 @@ import {
 } from "effect"
 import { KeyValueStore } from "effect/persistence"
 import { ContentKey } from "../schema/Content.ts"
-import { DhtError, QueryFailed } from "../schema/NetworkError.ts"
+import { DhtError, QueryFailed, TtlInvalid } from "../schema/NetworkError.ts"
 import type { PeerId } from "../schema/Peer.ts"
+import { type ProvideCycle, ProvideStatus } from "../schema/ProvideStatus.ts"
+import type { Dht, ProvideOptions } from "../services/Dht.ts"
+import * as ProvideProgress from "./ProvideProgress.ts"
 
 export interface ProvidedKeysOptions {
   /** Sends the record, and tells each peer that it was sent to. Interruption ends it. */
@@ -43,10 +48,7 @@ export interface ProvidedKeysOptions {
   readonly republish: Schedule.Schedule<unknown>
 }
 
-export interface ProvidedKeys {
-  readonly startProviding: (key: ContentKey) => Effect.Effect<void, DhtError>
-  readonly stopProviding: (key: ContentKey) => Effect.Effect<void, DhtError>
-}
+export type ProvidedKeys = Pick<Dht["Service"], "startProviding" | "stopProviding" | "provideStatus">
 
 /**
  * Takes up the keys of the `KeyValueStore`, and announces them and those to come while the scope lives.
@@ -62,10 +64,12 @@ export const make = Effect.fnUntraced(function*(
   const announcements = yield* Semaphore.make(8)
   const saving = yield* Semaphore.make(1)
 
-  const newIntent = Effect.gen(function*() {
+  const newIntent = Effect.fnUntraced(function*(ttl: Duration.Duration | undefined) {
     const intent: Intent = {
+      ttlMillis: ttl === undefined ? undefined : Duration.toMillis(ttl),
       copies: 0,
-      dueAt: 0,
+      dueAt: yield* Clock.currentTimeMillis,
+      until: 0,
       addresses: "",
       tried: new Set(),
       retry: undefined,
@@ -81,7 +85,32 @@ export const make = Effect.fnUntraced(function*(
       Effect.as(Effect.logWarning("the saved list of provided keys cannot be read; it starts anew", cause), [])
     )
   )
-  for (const key of saved) intents.set(key, yield* newIntent)
+  for (const entry of saved) {
+    if (typeof entry === "string") intents.set(entry, yield* newIntent(undefined))
+    else intents.set(entry.key, yield* newIntent(Duration.millis(entry.ttlMillis)))
+  }
+
+  let lastCycle: ProvideCycle | undefined
+  const progress = ProvideProgress.make((now) => {
+    const queued = [...intents.values()].filter(({ dueAt }) => dueAt <= now)
+    const alive = [...intents.values()].filter(({ until }) => now < until).map(({ copies }) => copies)
+    return new ProvideStatus({
+      keys: intents.size,
+      queued: queued.length,
+      announced: alive.length,
+      copies: {
+        least: alive.length === 0 ? 0 : Math.min(...alive),
+        mean: alive.length === 0 ? 0 : alive.reduce((sum, copies) => sum + copies, 0) / alive.length
+      },
+      ...lastCycle === undefined ? {} : { lastCycle },
+      lag: Duration.millis(queued.reduce((lag, { dueAt }) => Math.max(lag, now - dueAt), 0)),
+      ...ownAddresses() === ""
+        ? { paused: "NoAddresses" as const }
+        : options.takers().length === 0
+        ? { paused: "NoPeers" as const }
+        : {}
+    })
+  })
 
   /** Writes the list. Those who wait while another writes find theirs written as well. */
   let version = 0
@@ -91,7 +120,7 @@ export const make = Effect.fnUntraced(function*(
     return saving.withPermits(1)(Effect.suspend(() => {
       if (written >= mine) return Effect.void
       const writes = version
-      return Effect.tap(store.set(providedKey, JSON.stringify([...intents.keys()])), () =>
+      return Effect.tap(store.set(providedKey, JSON.stringify(entriesOf(intents))), () =>
         Effect.sync(() => {
           written = writes
         }))
@@ -100,6 +129,7 @@ export const make = Effect.fnUntraced(function*(
 
   const announce = Effect.fnUntraced(function*(key: ContentKey, intent: Intent) {
     const sent = new Set<PeerId>()
+    const from = yield* Clock.currentTimeMillis
     intent.addresses = ownAddresses()
     intent.tried = new Set(options.takers())
     yield* options.announce(key, (peer) => sent.add(peer)).pipe(
@@ -120,6 +150,18 @@ export const make = Effect.fnUntraced(function*(
       Effect.map(([, delay]) => now + Duration.toMillis(delay)),
       Pull.catchDone(() => Effect.succeed(Infinity))
     )
+    const lifeMillis = intent.ttlMillis ?? lifeMillisMax
+    // Halfway, so that one that fails can be tried again.
+    intent.dueAt = Math.min(intent.dueAt, now + lifeMillis / 2)
+    if (sent.size > 0) intent.until = now + lifeMillis
+    lastCycle = {
+      at: DateTime.toUtc(DateTime.makeUnsafe(now)),
+      duration: Duration.millis(now - from),
+      keys: 1,
+      lookups: 1,
+      messages: sent.size
+    }
+    progress.changed()
     yield* changed.open
   })
 
@@ -129,6 +171,7 @@ export const make = Effect.fnUntraced(function*(
 
   yield* Effect.forkScoped(Effect.forever(Effect.gen(function*() {
     yield* changed.close
+    progress.changed()
     const now = yield* Clock.currentTimeMillis
     const peers = options.takers()
     const addresses = ownAddresses()
@@ -146,13 +189,15 @@ export const make = Effect.fnUntraced(function*(
   })))
 
   return {
-    startProviding: Effect.fn("Dht.startProviding")(function*(key) {
-      if (intents.has(key)) return
-      const intent = yield* newIntent
+    startProviding: Effect.fn("Dht.startProviding")(function*(key, given) {
+      const ttl = yield* ttlOf(key, given)
+      const before = intents.get(key)
+      if (before !== undefined && before.ttlMillis === (ttl === undefined ? undefined : Duration.toMillis(ttl))) return
+      const intent = yield* newIntent(ttl)
       intents.set(key, intent)
       yield* save.pipe(
         Effect.mapError(failed("startProviding", key)),
-        Effect.onError(() => Effect.sync(() => intents.delete(key)))
+        Effect.onError(() => Effect.sync(() => before === undefined ? intents.delete(key) : intents.set(key, before)))
       )
       yield* changed.open
       // Whoever is told of the key now should find it.
@@ -175,10 +220,29 @@ export const make = Effect.fnUntraced(function*(
       // Somebody may have started it anew meanwhile.
       if (intents.has(key)) return
       yield* FiberMap.remove(announcing, key)
+      progress.changed()
       yield* Effect.mapError(options.withdraw(key), failed("stopProviding", key))
-    })
+    }),
+    provideStatus: progress.status
   }
 })
+
+/**
+ * The `ttl` of the options, where they have one. Fails with `TtlInvalid` when it is no duration, or is not between 1 minute and 24 hours.
+ */
+export const ttlOf = (
+  key: ContentKey,
+  options: ProvideOptions | undefined
+): Effect.Effect<Duration.Duration | undefined, DhtError> => {
+  const given = options?.ttl
+  if (given === undefined) return Effect.succeed(undefined)
+  const ttl = Option.getOrUndefined(Duration.fromInput(given))
+  if (ttl !== undefined && Duration.between(ttl, { minimum: ttlMin, maximum: ttlMax })) return Effect.succeed(ttl)
+  const text = ttl === undefined ? JSON.stringify(given) : Duration.format(ttl)
+  return Effect.fail(
+    new DhtError({ operation: "startProviding", subject: key, reason: new TtlInvalid({ ttl: text }) })
+  )
+}
 
 /** An error of the DHT for whatever its implementation fails with. */
 export const failed = (operation: DhtError["operation"], subject: string) => (cause: unknown): DhtError =>
@@ -194,14 +258,30 @@ export const failed = (operation: DhtError["operation"], subject: string) => (ca
 
 const providedKey = "provided"
 
-const decodeKeys = Schema.decodeEffect(Schema.fromJsonString(Schema.Array(ContentKey)))
+const ttlMin = Duration.minutes(1)
+const ttlMax = Duration.hours(24)
+
+/** How long the servers of every implementation keep a record at least. */
+const lifeMillisMax = Duration.toMillis("24 hours")
+
+/** A key alone, or with its `ttl`. */
+const Entry = Schema.Union([ContentKey, Schema.Struct({ key: ContentKey, ttlMillis: Schema.Finite })])
+
+const decodeKeys = Schema.decodeEffect(Schema.fromJsonString(Schema.Array(Entry)))
+
+const entriesOf = (intents: ReadonlyMap<ContentKey, Intent>): ReadonlyArray<typeof Entry.Type> =>
+  Array.from(intents, ([key, { ttlMillis }]) => ttlMillis === undefined ? key : { key, ttlMillis })
 
 /** The wish to provide a key, and how far it is fulfilled. */
 interface Intent {
+  /** How long a copy lives, where the program has said so. */
+  readonly ttlMillis: number | undefined
   /** How many peers the last announcement was sent to. */
   copies: number
   /** When it is announced again, in milliseconds since the epoch. */
   dueAt: number
+  /** When the copies of the last announcement expire, in milliseconds since the epoch. */
+  until: number
   /** This node's addresses as announced last. */
   addresses: string
   /** The peers in reach of the last announcement. */

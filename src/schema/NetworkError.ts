@@ -320,6 +320,14 @@ export class RecordInvalid
   }
 }
 
+/** A time to live that no announcement can have. `ttl` is what was given. */
+export class TtlInvalid extends Schema.TaggedError<TtlInvalid>()("TtlInvalid", { ttl: Schema.String }) {
+  readonly isRetryable = false
+  override get message() {
+    return `a ttl is between 1 minute and 24 hours, not ${this.ttl}`
+  }
+}
+
 /**
  * Fewer nodes have stored a value, or given one, than the caller asked for. What was stored stays, and the same call may reach more.
  */
@@ -349,7 +357,7 @@ export class QueryFailed extends Schema.TaggedError<QueryFailed>()("QueryFailed"
 export class DhtError extends Schema.TaggedError<DhtError>()("DhtError", {
   operation: Schema.Literals(["startProviding", "stopProviding", "findProviders", "findPeer", "putValue", "getValue"]),
   subject: Schema.String,
-  reason: Schema.Union([NoPeers, QueryTimeout, NotFound, RecordInvalid, QuorumFailed, QueryFailed])
+  reason: Schema.Union([NoPeers, QueryTimeout, NotFound, RecordInvalid, TtlInvalid, QuorumFailed, QueryFailed])
 }) {
   get isRetryable(): boolean {
     return this.reason.isRetryable

@@ -1,11 +1,12 @@
 /**
  * The port to the distributed hash table: who provides a key, where a peer is, and small values.
  */
-import type { Effect, Stream } from "effect"
+import type { Duration, Effect, Stream } from "effect"
 import { Context } from "effect"
 import type { ContentKey, Provider } from "../schema/Content.ts"
 import type { DhtError } from "../schema/NetworkError.ts"
 import type { PeerAddresses, PeerId } from "../schema/Peer.ts"
+import type { ProvideStatus } from "../schema/ProvideStatus.ts"
 import type { ValueNamespace } from "../schema/ValueNamespace.ts"
 
 /** How many nodes must have stored a value, or given one. This node itself does not count. */
@@ -19,14 +20,38 @@ export interface ValueStored {
   readonly acknowledged: number
 }
 
+/** How a key is announced. */
+export interface ProvideOptions {
+  /**
+   * How long a copy on another Codio node lives without being renewed: 1 minute to 24 hours, 24 hours by default. It is renewed ahead of
+   * that for as long as the key is provided, so what a cache announces is gone soon after the cache has crashed.
+   *
+   * Gotchas
+   * - Other implementations do not know it, and keep a record for 24 (Rust, JavaScript) or 48 hours (Go).
+   */
+  readonly ttl?: Duration.Input | undefined
+  /**
+   * Succeeds as soon as the record has been written to the closest peers that are known, while the lookup that confirms it goes on. Only
+   * the first announcement is hastened, and only when enough peers are known. False by default.
+   */
+  readonly optimistic?: boolean | undefined
+}
+
 export class Dht extends Context.Service<Dht, {
   /**
    * Records the intent to provide a key, and succeeds also without peers: it is announced as soon as there is one, and again until
-   * `stopProviding`. With a `dataDirectory` the intent outlives the process. Safe to call twice.
+   * `stopProviding`. With a `dataDirectory` the intent outlives the process. With peers it waits up to 1 s for the first copies.
+   *
+   * Safe to call twice; another `ttl` takes the place of the one before. Fails with `TtlInvalid` for one out of bounds.
    */
-  readonly startProviding: (key: ContentKey) => Effect.Effect<void, DhtError>
+  readonly startProviding: (key: ContentKey, options?: ProvideOptions) => Effect.Effect<void, DhtError>
   /** Ends the intent. Copies of the record on other nodes stay until they expire. Safe to call for a key that is not provided. */
   readonly stopProviding: (key: ContentKey) => Effect.Effect<void, DhtError>
+  /**
+   * How far announcing is: at once as it stands, then whenever it has changed, several changes as one. While something is overdue it comes
+   * at least every 5 s, since the lag grows. Without end.
+   */
+  readonly provideStatus: Stream.Stream<ProvideStatus>
   /**
    * Others who provide the key, each once, the first as soon as it is known. Ending the stream cancels the query. Fails with `NoPeers` at
    * once when nobody can be asked. Ends empty when nobody provides it.

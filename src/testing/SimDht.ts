@@ -2,15 +2,19 @@
  * The `Dht` of a simulated node: records that nodes keep for each other, found by asking from node to node along their connections.
  *
  * A record goes to every node that can be reached over connections between nodes with this layer, again when there are more of them and
- * every 11 hours; it expires after 24 hours. A lookup asks the neighbours, then their neighbours, and so on, which takes two messages for
- * each step, and sees only what is reachable at that time. Unlike Kademlia it opens no connections and tells `Discovery` of nobody. A value
- * goes to the nodes that can be reached when it is put, and stays with each for 48 hours; every node keeps the one that wins.
+ * every 11 hours; it expires after 24 hours. With a `ttl` it expires after that, and is renewed when half of it is over. A lookup asks the
+ * neighbours, then their neighbours, and so on, which takes two messages for each step, and sees only what is reachable at that time. Unlike
+ * Kademlia it opens no connections and tells `Discovery` of nobody. A value goes to the nodes that can be reached when it is put, and stays
+ * with each for 48 hours; every node keeps the one that wins.
  */
-import { Clock, Duration, Effect, Latch, Layer, Stream } from "effect"
+import { Clock, DateTime, Duration, Effect, Latch, Layer, Stream } from "effect"
+import * as ProvidedKeys from "../layers/ProvidedKeys.ts"
+import * as ProvideProgress from "../layers/ProvideProgress.ts"
 import * as Values from "../layers/Values.ts"
 import type { ContentKey, Provider } from "../schema/Content.ts"
 import { DhtError, NoPeers, NotFound } from "../schema/NetworkError.ts"
 import type { PeerAddresses, PeerId } from "../schema/Peer.ts"
+import { type ProvideCycle, ProvideStatus } from "../schema/ProvideStatus.ts"
 import type { ValueRules } from "../schema/ValueNamespace.ts"
 import { Dht } from "../services/Dht.ts"
 import { Transport } from "../services/Transport.ts"
@@ -29,9 +33,13 @@ export const make = Effect.gen(function*() {
     namespaces,
     says: Effect.map(addresses, (addresses) => ({ id: localPeer, addresses }))
   }
-  const intents = new Set<ContentKey>()
+  const intents = new Map<ContentKey, Intent>()
   /** The nodes that have this node's records. */
   let holders = new Set<Node>()
+  let hasNewcomers = false
+  /** Something is due, and there is nobody to take it. */
+  let isPaused = false
+  let lastCycle: ProvideCycle | undefined
   const changed = yield* Latch.make()
 
   yield* Effect.acquireRelease(
@@ -59,31 +67,79 @@ export const make = Effect.gen(function*() {
     return found
   }
 
-  const put = Effect.fnUntraced(function*(node: Node) {
+  const progress = ProvideProgress.make((now) => {
+    const queued = [...intents.values()].filter(({ dueAt }) => dueAt <= now)
+    const alive = [...intents.values()].filter(({ until }) => now < until).map(({ copies }) => copies)
+    return new ProvideStatus({
+      keys: intents.size,
+      queued: queued.length,
+      announced: alive.length,
+      copies: {
+        least: alive.length === 0 ? 0 : Math.min(...alive),
+        mean: alive.length === 0 ? 0 : alive.reduce((sum, copies) => sum + copies, 0) / alive.length
+      },
+      ...lastCycle === undefined ? {} : { lastCycle },
+      lag: Duration.millis(queued.reduce((lag, { dueAt }) => Math.max(lag, now - dueAt), 0)),
+      ...waves().length === 0 ? { paused: "NoPeers" as const } : {}
+    })
+  })
+
+  const put = Effect.fnUntraced(function*(node: Node, keys: ReadonlyArray<ContentKey>) {
     const provider = yield* self.says
-    const until = (yield* Clock.currentTimeMillis) + validityMillis
-    for (const key of intents) {
+    const now = yield* Clock.currentTimeMillis
+    for (const key of keys) {
+      const intent = intents.get(key)
+      if (intent === undefined) continue
       const records = node.records.get(key) ?? new Map<PeerId, Record>()
-      node.records.set(key, records.set(localPeer, { provider, until }))
+      node.records.set(key, records.set(localPeer, { provider, until: now + intent.validMillis }))
     }
   })
 
+  /** Announces what is due to all who can be reached, and gives the time of the next that will be. */
   const announce = Effect.gen(function*() {
-    if (intents.size === 0) return
+    const from = yield* Clock.currentTimeMillis
+    for (const intent of hasNewcomers ? intents.values() : []) intent.dueAt = Math.min(intent.dueAt, from)
+    hasNewcomers = false
+    const due = [...intents].flatMap(([key, { dueAt }]) => dueAt <= from ? [key] : [])
     const reachable = waves().flat()
-    if (reachable.length === 0) return
-    yield* network.delay
-    yield* Effect.forEach(reachable, put, { discard: true })
-    holders = new Set(reachable)
+    isPaused = due.length > 0 && reachable.length === 0
+    if (isPaused) return Infinity
+    if (due.length > 0) {
+      yield* network.delay
+      yield* Effect.forEach(reachable, (node) => put(node, due), { discard: true })
+      holders = new Set(reachable)
+      const now = yield* Clock.currentTimeMillis
+      for (const key of due) {
+        const intent = intents.get(key)
+        if (intent === undefined) continue
+        const renewal = Math.min(republishMillis, intent.validMillis / 2)
+        Object.assign(intent, { dueAt: now + renewal, until: now + intent.validMillis, copies: reachable.length })
+      }
+      lastCycle = {
+        at: DateTime.toUtc(DateTime.makeUnsafe(now)),
+        duration: Duration.millis(now - from),
+        keys: due.length,
+        lookups: 1,
+        messages: reachable.length
+      }
+      progress.changed()
+    }
+    return Math.min(...Array.from(intents.values(), ({ dueAt }) => dueAt))
   })
 
   yield* network.watch(() => {
-    if (intents.size > 0 && waves().flat().some((node) => !holders.has(node))) changed.openUnsafe()
+    progress.changed()
+    if (intents.size === 0) return
+    const reachable = waves().flat()
+    if (reachable.some((node) => !holders.has(node))) hasNewcomers = true
+    if (hasNewcomers || (isPaused && reachable.length > 0)) changed.openUnsafe()
   })
-  const isDue = Effect.suspend(() =>
-    intents.size === 0 ? changed.await : Effect.timeoutOption(changed.await, republishInterval)
-  )
-  yield* Effect.andThen(isDue, Effect.andThen(changed.close, announce)).pipe(
+  yield* Effect.gen(function*() {
+    yield* changed.close
+    const next = yield* announce
+    const now = yield* Clock.currentTimeMillis
+    yield* next === Infinity ? changed.await : Effect.timeoutOption(changed.await, Math.max(0, next - now))
+  }).pipe(
     Effect.forever,
     Effect.forkScoped({ startImmediately: true })
   )
@@ -133,13 +189,21 @@ export const make = Effect.gen(function*() {
 
   return Dht.of({
     ...values,
-    startProviding: (key) =>
-      Effect.suspend(() => {
-        if (intents.has(key)) return Effect.void
-        intents.add(key)
-        return Effect.asVoid(changed.open)
+    startProviding: Effect.fnUntraced(function*(key, options) {
+      const ttl = yield* ProvidedKeys.ttlOf(key, options)
+      const validMillis = ttl === undefined ? validityMillis : Duration.toMillis(ttl)
+      const dueAt = yield* Clock.currentTimeMillis
+      const intent = intents.get(key)
+      if (intent?.validMillis === validMillis) return
+      intents.set(key, { until: 0, copies: 0, ...intent, validMillis, dueAt })
+      progress.changed()
+      yield* changed.open
+    }),
+    stopProviding: (key) =>
+      Effect.sync(() => {
+        if (intents.delete(key)) progress.changed()
       }),
-    stopProviding: (key) => Effect.sync(() => void intents.delete(key)),
+    provideStatus: progress.status,
     findProviders: (key) =>
       Stream.suspend(() => {
         const found = new Set<PeerId>([localPeer])
@@ -168,8 +232,20 @@ export const layer: Layer.Layer<Dht, never, SimNetwork | Transport> = Layer.effe
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-const republishInterval = Duration.hours(11)
+const republishMillis = Duration.toMillis("11 hours")
 const validityMillis = Duration.toMillis("24 hours")
+
+/** The wish to provide a key. Times are milliseconds since the epoch. */
+interface Intent {
+  /** How long a record of it lives. */
+  readonly validMillis: number
+  /** When it is announced next. */
+  dueAt: number
+  /** When the records that were announced last expire. */
+  until: number
+  /** How many nodes have one. */
+  copies: number
+}
 
 interface Record {
   readonly provider: Provider

@@ -3,11 +3,12 @@
  * Kademlia over sockets and for the simulator alike.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Duration, Effect, type Layer, Order, Schema, type Scope, Stream } from "effect"
+import { Clock, Duration, Effect, type Layer, Option, Order, Schema, type Scope, Stream } from "effect"
 import * as PublishedValue from "../../src/layers/PublishedValue.ts"
 import * as ContentKey from "../../src/schema/Content.ts"
 import type { DhtError } from "../../src/schema/NetworkError.ts"
 import type { PeerId } from "../../src/schema/Peer.ts"
+import type { ProvideStatus } from "../../src/schema/ProvideStatus.ts"
 import * as ValueNamespace from "../../src/schema/ValueNamespace.ts"
 import type { Dht } from "../../src/services/Dht.ts"
 import { ValueNamespaces } from "../../src/services/ValueNamespaces.ts"
@@ -112,6 +113,51 @@ export const dhtContract = <R, N extends DhtContractNode>(name: string, fixture:
         assert.deepStrictEqual(yield* found(alice, key("stopped")), [])
       }))
 
+    check("tells how far announcing is, at once and then as it goes", () =>
+      Effect.gen(function*() {
+        const alice = yield* fixture.makeNode("alice")
+        const bob = yield* fixture.makeNode("bob")
+        const told: Array<ProvideStatus> = []
+        yield* Effect.forkChild(
+          Stream.runForEach(bob.dht.provideStatus, (status) => Effect.sync(() => told.push(status)))
+        )
+        const tells = (what: string, holds: (status: ProvideStatus) => boolean) =>
+          eventually(what, Effect.sync(() => told.some(holds)), limit)
+        yield* tells("nothing is provided", ({ keys, paused }) => keys === 0 && paused !== undefined)
+        yield* bob.dht.startProviding(key("reported"), { ttl: "1 hour" })
+        yield* tells("a key waits", ({ announced, keys, queued }) => keys === 1 && queued === 1 && announced === 0)
+        yield* fixture.connect(alice, bob)
+        yield* tells("it is announced", ({ announced, copies, paused, queued }) =>
+          queued === 0 && announced === 1 && copies.least === 1 && paused === undefined)
+        assert.isAtLeast(told.at(-1)!.lastCycle!.keys, 1)
+        yield* bob.dht.stopProviding(key("reported"))
+        yield* eventually(
+          "it is stopped",
+          Effect.sync(() =>
+            told.at(-1)!.keys === 0
+          ),
+          limit
+        )
+      }))
+
+    check("refuses a ttl that is too short, too long or none", () =>
+      Effect.gen(function*() {
+        const bob = yield* fixture.makeNode("bob")
+        for (
+          const [ttl, text] of [
+            ["59 seconds", "59s"],
+            ["25 hours", "1d 1h"],
+            ["soon" as "1 second", "\"soon\""]
+          ] as const
+        ) {
+          const error = yield* Effect.flip(bob.dht.startProviding(key("ttl"), { ttl }))
+          assert.strictEqual(error.reason._tag, "TtlInvalid")
+          assert.include(error.message, `a ttl is between 1 minute and 24 hours, not ${text}`)
+        }
+        const status = yield* Stream.runHead(bob.dht.provideStatus)
+        assert.strictEqual(Option.getOrThrow(status).keys, 0)
+      }))
+
     check("finds others only, each once", () =>
       Effect.gen(function*() {
         const [alice, bob, carol] = yield* line("alice", "bob", "carol")
@@ -145,7 +191,7 @@ export const dhtContract = <R, N extends DhtContractNode>(name: string, fixture:
       Effect.gen(function*() {
         const [alice, bob] = yield* line("alice", "bob")
         const keys = Array.from({ length: 10 }, (_, index) => key(`many ${index}`))
-        yield* Effect.forEach(keys, bob.dht.startProviding, { discard: true })
+        yield* Effect.forEach(keys, (key) => bob.dht.startProviding(key), { discard: true })
         yield* Effect.forEach(keys, (key) => finds(alice, key, bob), { concurrency: 5, discard: true })
       }))
 

@@ -21,6 +21,7 @@ const partsOfLayers = new Set([
   "PeerExplanations.ts",
   "PeerSupervisor.ts",
   "ProvidedKeys.ts",
+  "ProvideProgress.ts",
   "Pulse.ts",
   "StaggeredDial.ts",
   "Values.ts"

@@ -36,6 +36,7 @@ const {
   StreamFailed,
   StreamReset,
   StreamTimeout,
+  TtlInvalid,
   UnexpectedPeer,
   Unreachable,
   WriteAfterEnd
@@ -121,6 +122,7 @@ const errors: ReadonlyArray<readonly [error: NetworkError.NetworkError, message:
   [dht(new QueryTimeout({ after: Duration.seconds(10) })), `findPeer ${peer}: the lookup did not end within 10s`, true],
   [dht(new NotFound({})), `findPeer ${peer}: nobody in reach knows it`, true],
   [dht(new RecordInvalid({ detail: "the key is too long" })), `findPeer ${peer}: the key is too long`, false],
+  [dht(new TtlInvalid({ ttl: "30s" })), `findPeer ${peer}: a ttl is between 1 minute and 24 hours, not 30s`, false],
   [
     dht(new QuorumFailed({ quorum: 3, asked: 5, acknowledged: 2 })),
     `findPeer ${peer}: 2 of 5 nodes asked, where 3 were needed`,

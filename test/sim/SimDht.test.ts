@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Fiber, Stream } from "effect"
+import { Duration, Effect, Exit, Fiber, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as PublishedValue from "../../src/layers/PublishedValue.ts"
 import * as ContentKey from "../../src/schema/Content.ts"
@@ -82,6 +82,42 @@ describe("SimDht", () => {
       yield* bob.dht.stopProviding(key)
       yield* TestClock.adjust("24 hours")
       assert.strictEqual(yield* finds, 0)
+    }).pipe(Effect.provide(SimNetwork.layer())))
+
+  it.effect("renews a record with a ttl, which ends that long after its provider", () =>
+    Effect.gen(function*() {
+      const alice = yield* makeNode("alice")
+      const scope = yield* Scope.make()
+      const bob = yield* Scope.provide(makeNode("bob"), scope)
+      yield* connect(alice, bob)
+      const finds = Effect.map(Stream.runCollect(alice.dht.findProviders(key)), (providers) => providers.length)
+      yield* bob.dht.startProviding(key, { ttl: "5 minutes" })
+      yield* TestClock.adjust("1 hour")
+      assert.strictEqual(yield* finds, 1)
+      // The last renewal may be half a ttl old.
+      yield* Scope.close(scope, Exit.void)
+      yield* connect(yield* makeNode("carol"), alice)
+      yield* TestClock.adjust("149 seconds")
+      assert.strictEqual(yield* finds, 1)
+      yield* TestClock.adjust("151 seconds")
+      assert.strictEqual(yield* finds, 0)
+    }).pipe(Effect.provide(SimNetwork.layer())))
+
+  it.effect("is late while it has nobody to tell", () =>
+    Effect.gen(function*() {
+      const alice = yield* makeNode("alice")
+      const bob = yield* makeNode("bob")
+      const told: Array<readonly [lag: number, paused: string | undefined]> = []
+      yield* Effect.forkChild(
+        Stream.runForEach(bob.dht.provideStatus, ({ lag, paused }) =>
+          Effect.sync(() => told.push([Duration.toSeconds(lag), paused])))
+      )
+      yield* bob.dht.startProviding(key)
+      yield* TestClock.adjust("11 seconds")
+      assert.deepStrictEqual(told, [[0, "NoPeers"], [5.1, "NoPeers"], [10.2, "NoPeers"]])
+      yield* connect(alice, bob)
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(told.at(-1), [0, undefined])
     }).pipe(Effect.provide(SimNetwork.layer())))
 
   it.effect("forgets a value 48 hours after it was put last", () =>

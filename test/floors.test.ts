@@ -25,6 +25,7 @@ const libp2pFiles = new Set([
   "layers/RelayClient.ts",
   "layers/RelayReservations.ts",
   "layers/RelayServer.ts",
+  "layers/StockKadDht.ts",
   "layers/TcpListener.ts"
 ])
 

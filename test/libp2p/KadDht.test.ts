@@ -225,7 +225,7 @@ describe("KadDht", () => {
 
   it.live("ends a lookup that gets no answer with QueryTimeout", () =>
     Effect.gen(function*() {
-      const a = yield* makeNode({ policy: { lookupTimeout: "300 millis" } })
+      const a = yield* makeNode({ policy: { findTimeout: "300 millis" } })
       const mute = yield* makeNode()
       yield* connect(a, mute)
       yield* until("known", tableSize(a), (size) => size === 1)

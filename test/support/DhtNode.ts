@@ -5,6 +5,7 @@ import { Context, Effect, Exit, Layer, Schedule, Scope } from "effect"
 import { KeyValueStore } from "effect/persistence"
 import * as FileIdentity from "../../src/layers/FileIdentity.ts"
 import * as KadDht from "../../src/layers/KadDht.ts"
+import { KadDhtPolicy, type KadDhtPolicyOptions } from "../../src/layers/KadDhtPolicy.ts"
 import * as Libp2pHost from "../../src/layers/Libp2pHost.ts"
 import * as TcpListener from "../../src/layers/TcpListener.ts"
 import { type Multiaddr, type PeerId, withoutPeer } from "../../src/schema/Peer.ts"
@@ -28,16 +29,16 @@ export interface Node {
 
 export interface Options {
   readonly config?: NetworkConfigInput
-  readonly policy?: Partial<KadDht.KadDhtPolicyOptions>
+  readonly policy?: Partial<KadDhtPolicyOptions>
   readonly store?: Layer.Layer<KeyValueStore.KeyValueStore>
   readonly identity?: Layer.Layer<Identity>
   readonly withoutDht?: boolean
 }
 
-const policy: KadDht.KadDhtPolicyOptions = {
+const policy: Partial<KadDhtPolicyOptions> = {
   retry: Schedule.spaced("100 millis"),
   republish: Schedule.spaced("11 hours"),
-  lookupTimeout: "5 seconds"
+  findTimeout: "5 seconds"
 }
 
 const openGate = Layer.effectDiscard(
@@ -68,7 +69,7 @@ export const makeNode = Effect.fnUntraced(function*(options: Options = {}) {
     Layer.provideMerge(options.identity ?? FileIdentity.layerEphemeral),
     Layer.provideMerge(Discovery.layer),
     Layer.provide(options.store ?? Layer.fresh(KeyValueStore.layerMemory)),
-    Layer.provide(Layer.succeed(KadDht.KadDhtPolicy)({ ...policy, ...options.policy })),
+    Layer.provide(Layer.succeed(KadDhtPolicy)({ ...KadDhtPolicy.defaultValue(), ...policy, ...options.policy })),
     Layer.provide(NetworkConfig.layer({ listenAddresses: ["/ip4/127.0.0.1/tcp/0"], ...options.config }))
   )
   const context = yield* Layer.buildWithScope(Layer.fresh(layer), scope)

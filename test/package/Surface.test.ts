@@ -9,6 +9,7 @@ import { join } from "node:path"
 const partsOfLayers = new Set([
   "IsolationSupervisor.ts",
   "KadKeys.ts",
+  "KadMessage.ts",
   "KadValues.ts",
   "KnownPeers.ts",
   "Libp2pByteStream.ts",

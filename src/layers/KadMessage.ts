@@ -1,0 +1,417 @@
+/**
+ * The messages of Kademlia (`/ipfs/kad/1.0.0`, libp2p specs kad-dht), in protocol buffers of version 3.
+ *
+ * On the wire each is `[uvarint length][length bytes of Message]`:
+ *
+ *     Message   type = 1, key = 2, record = 3, closer = 8 (Peer), providers = 9 (Peer), ttlSeconds = 777
+ *     Peer      id = 1, address = 2 (repeated)
+ *
+ * `ttlSeconds` is this library's: it goes with ADD_PROVIDER, and others skip it, as they skip any field that they do not know. Rust has the
+ * same number for the ttl of a value's record. `clusterLevel` (10) and a peer's `connection` (3) are neither written nor read: nobody uses
+ * them.
+ *
+ * Not the generated code of kad-dht, which the package does not export, nor its runtime: they make a class, three closures and a copy for
+ * each message, and leave lengths unbounded.
+ *
+ * Gotchas
+ * - What is decoded are views of the bytes that came. Who keeps a key, an id or an address longer than the message copies it, or keeps up to
+ *   {@link answerBytesMax} alive for it.
+ * - Rust neither sends nor reads more than {@link portableBytesMax}, Go and JavaScript up to 4 MiB.
+ */
+import { Data } from "effect"
+
+/** What a message asks for; an answer carries the type of its question. */
+export const MessageType = {
+  PUT_VALUE: 0,
+  GET_VALUE: 1,
+  ADD_PROVIDER: 2,
+  GET_PROVIDERS: 3,
+  FIND_NODE: 4,
+  PING: 5
+} as const
+
+/** A peer that a message names. */
+export interface KadPeer {
+  /** The multihash that is its id; 1 to {@link idBytesMax} bytes. */
+  readonly id: Uint8Array
+  /** The bytes of its multiaddrs, at most {@link addressesMax}, as they came: nobody has read them yet. */
+  readonly addresses: ReadonlyArray<Uint8Array>
+  /** The body of a Peer with this id and these addresses and nothing else, to be sent as it is. */
+  readonly encoded: Uint8Array
+}
+
+/** A message that came. */
+export interface KadMessage {
+  /** One of {@link MessageType}, or a number that this library does not know. */
+  readonly type: number
+  readonly key?: Uint8Array
+  readonly record?: Uint8Array
+  readonly closer: ReadonlyArray<KadPeer>
+  readonly providers: ReadonlyArray<KadPeer>
+  readonly ttlSeconds?: number
+}
+
+/** A message that is to be sent; its peers are what {@link encodePeer} makes. */
+export interface KadMessageFields {
+  readonly type: number
+  readonly key?: Uint8Array | undefined
+  readonly record?: Uint8Array | undefined
+  readonly closer?: ReadonlyArray<Uint8Array> | undefined
+  readonly providers?: ReadonlyArray<Uint8Array> | undefined
+  /** Whole seconds. */
+  readonly ttlSeconds?: number | undefined
+}
+
+/** Bytes that are no message, or one beyond its limits. */
+export class KadMessageError extends Data.TaggedError("KadMessageError")<{ readonly detail: string }> {
+  override get message(): string {
+    return `not a message of Kademlia: ${this.detail}`
+  }
+}
+
+/** The longest message that every implementation reads: Rust's limit (libp2p-kad `DEFAULT_MAX_PACKET_SIZE`), 16 KiB. */
+export const portableBytesMax = 16 * 1024
+/**
+ * The longest answer that is read, 1 MiB: 3,000 providers with a few addresses each. Go sends as many of the providers of a key as fit into
+ * 4 MiB, which is more than anybody asks. Rust and JavaScript send at most 20 closer peers and, of their own accord, 20 providers.
+ */
+export const answerBytesMax = 1024 * 1024
+/** The longest question that is read, 64 KiB. A value with its record has at most 10 KiB here and in Go's IPNS, other questions a few hundred bytes. */
+export const requestBytesMax = 64 * 1024
+/** The longest key; a content key has at most 80 bytes, a value's at most 255. A longer one makes the message malformed. */
+export const keyBytesMax = 1024
+/** The longest id of a peer. libp2p's are 34 to 42 bytes; a peer with a longer one is left out. */
+export const idBytesMax = 64
+/** The longest address of a peer; longer ones are left out. */
+export const addressBytesMax = 512
+/** As many addresses of a peer are kept, the first ones. libp2p dials no more. */
+export const addressesMax = 32
+/** As many closer peers are kept, the first ones. Answers carry k of them, 20 unless configured. */
+export const closerMax = 128
+/** As many providers are kept, the first ones. */
+export const providersMax = 1024
+
+/** The body of a Peer: what is sent for a peer with its addresses. */
+export const encodePeer = (id: Uint8Array, addresses: ReadonlyArray<Uint8Array>): Uint8Array => {
+  const bytes = new Uint8Array(peerBytes(id, addresses))
+  let at = id.length === 0 ? 0 : putBytes(bytes, 0, tags.id, id)
+  for (const address of addresses) at = putBytes(bytes, at, tags.address, address)
+  return bytes
+}
+
+/**
+ * A message with its length in front. The fields go in the order of their numbers, and one of its default is left out, as the generated
+ * encoders of all implementations do.
+ */
+export const encodeFrame = (fields: KadMessageFields): Uint8Array => {
+  const { closer, key, providers, record, ttlSeconds, type } = fields
+  let length = 0
+  if (type !== 0) length += 1 + uintBytes(type)
+  if (key !== undefined) length += fieldBytes(key)
+  if (record !== undefined) length += fieldBytes(record)
+  if (closer !== undefined) { for (const peer of closer) length += fieldBytes(peer) }
+  if (providers !== undefined) { for (const peer of providers) length += fieldBytes(peer) }
+  if (ttlSeconds !== undefined) length += uintBytes(tags.ttlSeconds) + uintBytes(ttlSeconds)
+
+  const bytes = new Uint8Array(uintBytes(length) + length)
+  let at = putUint(bytes, 0, length)
+  if (type !== 0) at = putUint(bytes, putUint(bytes, at, tags.type), type)
+  if (key !== undefined) at = putBytes(bytes, at, tags.key, key)
+  if (record !== undefined) at = putBytes(bytes, at, tags.record, record)
+  if (closer !== undefined) { for (const peer of closer) at = putBytes(bytes, at, tags.closer, peer) }
+  if (providers !== undefined) { for (const peer of providers) at = putBytes(bytes, at, tags.providers, peer) }
+  if (ttlSeconds !== undefined) putUint(bytes, putUint(bytes, at, tags.ttlSeconds), ttlSeconds)
+  return bytes
+}
+
+/**
+ * Reads one message, without the length in front of it. Throws a {@link KadMessageError} and nothing else, whatever the bytes are.
+ *
+ * Fields that are unknown are skipped, of repeated scalars the last one counts, a missing type is 0. A peer without an id is left out, and
+ * so is what is beyond the limits of this module, except a key, which makes the message malformed.
+ */
+export const decodeMessage = (bytes: Uint8Array): KadMessage => {
+  const cursor = new Cursor(bytes)
+  const closer: Array<KadPeer> = []
+  const providers: Array<KadPeer> = []
+  const message: { type: number; key?: Uint8Array; record?: Uint8Array; ttlSeconds?: number } & KadMessage = {
+    type: 0,
+    closer,
+    providers
+  }
+  while (cursor.at < cursor.end) {
+    const tag = cursor.uint()
+    switch (tag) {
+      case tags.type:
+        message.type = cursor.uint()
+        break
+      case tags.key:
+        message.key = cursor.bytes()
+        if (message.key.length > keyBytesMax) throw malformed(`a key of ${message.key.length} bytes`)
+        break
+      case tags.record:
+        message.record = cursor.bytes()
+        break
+      case tags.closer:
+        readPeer(cursor, closer, closerMax)
+        break
+      case tags.providers:
+        readPeer(cursor, providers, providersMax)
+        break
+      case tags.ttlSeconds:
+        message.ttlSeconds = cursor.uint()
+        break
+      default:
+        cursor.skip(tag)
+    }
+  }
+  return message
+}
+
+/**
+ * Finds the messages in what a stream brings, wherever it is cut.
+ *
+ * A message that lies whole in a chunk is a view of it; one in several chunks is copied once, into a buffer that holds at most twice what
+ * has come of it, so that the length that a remote announces costs nothing by itself.
+ */
+export class FrameReader {
+  private readonly limit: number
+  /** The length in front, as far as it has come. */
+  private length = 0
+  private scale = 1
+  /** What has come of a message whose length is known. */
+  private body: Uint8Array | undefined
+  private have = 0
+  private failure: KadMessageError | undefined
+
+  /** Reads messages of at most `limit` bytes, {@link answerBytesMax} unless given. */
+  constructor(limit: number = answerBytesMax) {
+    this.limit = limit
+  }
+
+  /**
+   * Calls `each` with every message that ends in the chunk. Throws a {@link KadMessageError} for a length that is beyond the limit or none,
+   * as soon as that has come, and from then on at every call.
+   */
+  push(chunk: Uint8Array, each: (message: Uint8Array) => void): void {
+    if (this.failure !== undefined) throw this.failure
+    let at = 0
+    while (at < chunk.length) {
+      if (this.body === undefined) {
+        const byte = chunk[at++]!
+        this.length += (byte & 0x7f) * this.scale
+        if (this.length > this.limit || (byte >= 0x80 && this.scale >= lastScale)) throw this.fail()
+        if (byte >= 0x80) {
+          this.scale *= 0x80
+          continue
+        }
+        this.scale = 1
+        if (at + this.length <= chunk.length) {
+          const end = at + this.length
+          this.length = 0
+          each(chunk.subarray(at, at = end))
+          continue
+        }
+        this.body = nothing
+        this.have = 0
+      }
+      const end = Math.min(chunk.length, at + this.length - this.have)
+      this.append(chunk, at, end)
+      at = end
+      if (this.have === this.length) {
+        const message = this.body
+        this.body = undefined
+        this.length = 0
+        each(message)
+      }
+    }
+  }
+
+  private append(chunk: Uint8Array, from: number, to: number): void {
+    let body = this.body!
+    const needed = this.have + to - from
+    if (needed > body.length) {
+      body = new Uint8Array(Math.min(this.length, Math.max(needed, 2 * body.length)))
+      body.set(this.body!.subarray(0, this.have))
+      this.body = body
+    }
+    body.set(from === 0 && to === chunk.length ? chunk : chunk.subarray(from, to), this.have)
+    this.have = needed
+  }
+
+  private fail(): KadMessageError {
+    const detail = this.length > this.limit
+      ? `a length of ${this.length} bytes or more, over ${this.limit}`
+      : "no length"
+    return this.failure = malformed(detail)
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+// [number of the field, 3 bits of its wire type: 0 varint, 2 bytes]
+const tags = {
+  type: 1 << 3,
+  key: 2 << 3 | 2,
+  record: 3 << 3 | 2,
+  closer: 8 << 3 | 2,
+  providers: 9 << 3 | 2,
+  ttlSeconds: 777 << 3,
+  id: 1 << 3 | 2,
+  address: 2 << 3 | 2
+} as const
+
+const nothing: Uint8Array = new Uint8Array(0)
+// That of the tenth byte, the last one of a varint.
+const lastScale = 2 ** 63
+
+function malformed(detail: string): KadMessageError {
+  return new KadMessageError({ detail })
+}
+
+class DecodedPeer implements KadPeer {
+  readonly id: Uint8Array
+  readonly addresses: ReadonlyArray<Uint8Array>
+  private readonly body: Uint8Array
+
+  constructor(id: Uint8Array, addresses: ReadonlyArray<Uint8Array>, body: Uint8Array) {
+    this.id = id
+    this.addresses = addresses
+    this.body = body
+  }
+
+  // Made when asked for: most peers that a message names are known already.
+  get encoded(): Uint8Array {
+    // Whatever else came with them takes room.
+    return peerBytes(this.id, this.addresses) === this.body.length ? this.body : encodePeer(this.id, this.addresses)
+  }
+}
+
+function readPeer(cursor: Cursor, peers: Array<KadPeer>, limit: number): void {
+  const body = cursor.bytes()
+  const { end } = cursor
+  const after = cursor.at
+  cursor.at = after - body.length
+  cursor.end = after
+  let id = nothing
+  const addresses: Array<Uint8Array> = []
+  while (cursor.at < after) {
+    const tag = cursor.uint()
+    if (tag === tags.id) {
+      id = cursor.bytes()
+    } else if (tag === tags.address) {
+      const address = cursor.bytes()
+      if (addresses.length < addressesMax && address.length <= addressBytesMax) addresses.push(address)
+    } else {
+      cursor.skip(tag)
+    }
+  }
+  cursor.end = end
+  if (id.length > 0 && id.length <= idBytesMax && peers.length < limit) {
+    peers.push(new DecodedPeer(id, addresses, body))
+  }
+}
+
+/** A place in the bytes of a message, or of a peer in it. */
+class Cursor {
+  at = 0
+  end: number
+  private readonly source: Uint8Array
+
+  constructor(source: Uint8Array) {
+    this.source = source
+    this.end = source.length
+  }
+
+  /** A varint of at most 10 bytes that a number holds, below 2^53. */
+  uint(): number {
+    const { end, source } = this
+    let value = 0
+    for (let scale = 1; scale <= lastScale; scale *= 0x80) {
+      if (this.at >= end) throw malformed("it ends in a number")
+      const byte = source[this.at++]!
+      value += (byte & 0x7f) * scale
+      if (byte < 0x80) {
+        if (value > Number.MAX_SAFE_INTEGER) throw malformed("a number of 2^53 or more")
+        return value
+      }
+    }
+    throw malformed("a number of more than 10 bytes")
+  }
+
+  bytes(): Uint8Array {
+    const length = this.uint()
+    const from = this.at
+    if (length > this.end - from) throw malformed(`it ends in a field of ${length} bytes`)
+    this.at = from + length
+    return this.source.subarray(from, this.at)
+  }
+
+  /** Passes over a field that is not known, or that has another wire type than the known one of its number. */
+  skip(tag: number): void {
+    const number = Math.floor(tag / 8)
+    // Protocol buffers number their fields from 1 to 2^29 - 1.
+    if (number === 0 || number >= 2 ** 29) throw malformed(`a field of number ${number}`)
+    switch (tag % 8) {
+      case 0:
+        return this.skipVarint()
+      case 1:
+        return this.skipBytes(8)
+      case 2:
+        return this.skipBytes(this.uint())
+      case 5:
+        return this.skipBytes(4)
+      default:
+        // 3 and 4 are groups, which version 3 does not have.
+        throw malformed(`a field of wire type ${tag % 8}`)
+    }
+  }
+
+  // A negative number has 10 bytes.
+  private skipVarint(): void {
+    for (let count = 1; count <= 10; count++) {
+      if (this.at >= this.end) throw malformed("it ends in a number")
+      if (this.source[this.at++]! < 0x80) return
+    }
+    throw malformed("a number of more than 10 bytes")
+  }
+
+  private skipBytes(length: number): void {
+    if (length > this.end - this.at) throw malformed(`it ends in a field of ${length} bytes`)
+    this.at += length
+  }
+}
+
+function uintBytes(value: number): number {
+  let count = 1
+  for (let rest = value; rest >= 0x80; rest = Math.floor(rest / 0x80)) count++
+  return count
+}
+
+function putUint(bytes: Uint8Array, at: number, value: number): number {
+  let rest = value
+  let place = at
+  for (; rest >= 0x80; rest = Math.floor(rest / 0x80)) bytes[place++] = rest % 0x80 + 0x80
+  bytes[place++] = rest
+  return place
+}
+
+// All tags of bytes are below 128.
+function fieldBytes(value: Uint8Array): number {
+  return 1 + uintBytes(value.length) + value.length
+}
+
+function putBytes(bytes: Uint8Array, at: number, tag: number, value: Uint8Array): number {
+  bytes[at] = tag
+  const from = putUint(bytes, at + 1, value.length)
+  bytes.set(value, from)
+  return from + value.length
+}
+
+function peerBytes(id: Uint8Array, addresses: ReadonlyArray<Uint8Array>): number {
+  let length = id.length === 0 ? 0 : fieldBytes(id)
+  for (const address of addresses) length += fieldBytes(address)
+  return length
+}

@@ -10,6 +10,7 @@ const partsOfLayers = new Set([
   "IsolationSupervisor.ts",
   "KadKeys.ts",
   "KadMessage.ts",
+  "KadLookup.ts",
   "KadPosition.ts",
   "KadValues.ts",
   "KnownPeers.ts",

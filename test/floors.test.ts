@@ -10,6 +10,7 @@ const libp2pFiles = new Set([
   "layers/FileIdentity.ts",
   "layers/KadDht.ts",
   "layers/KadKeys.ts",
+  "layers/KadTable.ts",
   "layers/KadValues.ts",
   "layers/Libp2pByteStream.ts",
   "layers/Libp2pFaults.ts",

@@ -4,8 +4,8 @@
 // Not from its index, which loads everything that it has.
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as NodePath from "@effect/platform-node/NodePath"
-import type { Duration, Option, Scope, Stream } from "effect"
-import { Context, Effect, Layer, Schema } from "effect"
+import type { Duration, Option, Scope } from "effect"
+import { Context, Effect, Layer, Schema, Stream } from "effect"
 import * as BootstrapDiscovery from "./layers/BootstrapDiscovery.ts"
 import * as BoundedShutdown from "./layers/BoundedShutdown.ts"
 import * as CodioProtocol from "./layers/CodioProtocol.ts"
@@ -19,6 +19,7 @@ import * as MdnsDiscovery from "./layers/MdnsDiscovery.ts"
 import * as NodeNetworkMonitor from "./layers/NodeNetworkMonitor.ts"
 import * as OwnAddresses from "./layers/OwnAddresses.ts"
 import * as PingHealth from "./layers/PingHealth.ts"
+import * as ProviderRanking from "./layers/ProviderRanking.ts"
 import * as RelayClient from "./layers/RelayClient.ts"
 import * as RelayReservations from "./layers/RelayReservations.ts"
 import * as RememberedPeers from "./layers/RememberedPeers.ts"
@@ -35,7 +36,7 @@ import type { DialTarget, PeerAddresses, PeerInfo } from "./schema/Peer.ts"
 import { isMultiaddr, Multiaddr, PeerId, peerOf, ProtocolId } from "./schema/Peer.ts"
 import type { ProvideStatus } from "./schema/ProvideStatus.ts"
 import { ConnectionManager } from "./services/ConnectionManager.ts"
-import { Dht, type ProvideOptions } from "./services/Dht.ts"
+import { Dht, type FindOptions, type ProvideOptions } from "./services/Dht.ts"
 import { Discovery } from "./services/Discovery.ts"
 import { Health } from "./services/Health.ts"
 import { NetworkConfig, type NetworkConfigInput } from "./services/NetworkConfig.ts"
@@ -99,7 +100,7 @@ export class Network extends Context.Service<Network, {
   /** How far announcing is: at once as it stands, then its changes, without end. */
   readonly provideStatus: Stream.Stream<ProvideStatus>
   /** Others who have the content, the first as soon as it is known. Ending the stream cancels the query. */
-  readonly findProviders: (key: ContentKey) => Stream.Stream<Provider, DhtError>
+  readonly findProviders: (key: ContentKey, options?: FindOptions) => Stream.Stream<Provider, DhtError>
   /** Where a peer is, from the DHT. */
   readonly findPeer: (peer: PeerId) => Effect.Effect<PeerAddresses, DhtError>
   /**
@@ -300,7 +301,11 @@ const networkLayer = Layer.effect(
       stopProviding: provided.stop,
       provide: provided.hold,
       provideStatus: dht.provideStatus,
-      findProviders: dht.findProviders,
+      findProviders: (key, options) =>
+        Stream.mapArrayEffect(
+          dht.findProviders(key, options),
+          (some) => ProviderRanking.rank({ peer: table.get, explain: connections.explain }, some)
+        ),
       findPeer: dht.findPeer,
       putValue: dht.putValue,
       getValue: dht.getValue,

@@ -8,18 +8,21 @@ import { Effect, Latch } from "effect"
 export interface Pulse {
   /** Lets everybody go on who took `next` before. */
   readonly beat: Effect.Effect<void>
+  readonly beatUnsafe: () => void
   /** The coming beat, as of this call. */
   readonly next: () => Effect.Effect<void>
 }
 
 export const make = (): Pulse => {
   let latch: Latch.Latch | undefined
+  const beatUnsafe = () => {
+    const former = latch
+    latch = undefined
+    former?.openUnsafe()
+  }
   return {
-    beat: Effect.suspend(() => {
-      const former = latch
-      latch = undefined
-      return former === undefined ? Effect.void : Effect.asVoid(former.open)
-    }),
+    beat: Effect.sync(beatUnsafe),
+    beatUnsafe,
     next: () => (latch ??= Latch.makeUnsafe(false)).await
   }
 }

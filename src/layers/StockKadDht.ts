@@ -19,10 +19,10 @@ import { peerIdFromString } from "@libp2p/peer-id"
 import { CODE_P2P } from "@multiformats/multiaddr"
 import { Clock, Duration, Effect, FiberSet, Latch, Layer, Queue, Schedule, type Scope, Stream } from "effect"
 import type { KeyValueStore } from "effect/persistence"
-import type { ContentKey, Provider } from "../schema/Content.ts"
+import { type ContentKey, type Provider, toBytes } from "../schema/Content.ts"
 import { DhtError, type HostError, NoPeers, NotFound, QueryTimeout } from "../schema/NetworkError.ts"
 import { type Multiaddr, type PeerAddresses, type PeerId, withoutPeer } from "../schema/Peer.ts"
-import { Dht } from "../services/Dht.ts"
+import { Dht, type FindOptions } from "../services/Dht.ts"
 import { Discovery } from "../services/Discovery.ts"
 import { Identity } from "../services/Identity.ts"
 import { NetworkConfig } from "../services/NetworkConfig.ts"
@@ -30,6 +30,7 @@ import { KadDhtPolicy } from "./KadDhtPolicy.ts"
 import { type KadInternals, takeAnyKey, toKadKey } from "./KadKeys.ts"
 import { type KadValueInternals, keepWinners, localValue, valueRules } from "./KadValues.ts"
 import { type Components, Libp2pHost } from "./Libp2pHost.ts"
+import * as LookupBudget from "./LookupBudget.ts"
 import * as ProvidedKeys from "./ProvidedKeys.ts"
 import { failed } from "./ProvidedKeys.ts"
 import * as Values from "./Values.ts"
@@ -180,7 +181,7 @@ export const make: Effect.Effect<
       return toAddresses({ id, multiaddrs: all })
     })
 
-  const findProviders = (key: ContentKey): Stream.Stream<Provider, DhtError> =>
+  const findProviders = (key: ContentKey, options?: FindOptions): Stream.Stream<Provider, DhtError> =>
     Stream.callback<Provider, DhtError>(Effect.fnUntraced(function*(queue) {
       const cid = toKadKey(key)
       yield* ready("findProviders", key)
@@ -205,18 +206,23 @@ export const make: Effect.Effect<
           return yield* new DhtError({ operation: "findProviders", subject: key, reason: new NoPeers({}) })
         }
       })
-      const after = Duration.fromInputUnsafe(policy.findTimeout)
-      yield* Effect.timeoutOrElse(rounds, {
-        duration: after,
-        orElse: () =>
-          seen.size > 1
-            ? Effect.void
-            : Effect.fail(
-              new DhtError({ operation: "findProviders", subject: key, reason: new QueryTimeout({ after }) })
-            )
-      })
+      yield* rounds
       yield* Queue.end(queue)
-    }))
+    })).pipe(LookupBudget.within(key, policy, options))
+
+  const closestPeers = Effect.fn("Dht.closestPeers")(function*(key: ContentKey) {
+    yield* ready("closestPeers", key)
+    return yield* Effect.tryPromise({
+      try: async (signal) => {
+        const closest: Array<PeerAddresses> = []
+        for await (const event of dht.getClosestPeers(toBytes(key), { signal })) {
+          if (event.name === "FINAL_PEER" && !event.peer.id.equals(peerId)) closest.push(toAddresses(event.peer))
+        }
+        return closest
+      },
+      catch: failed("closestPeers", key)
+    })
+  })
 
   const findPeer = Effect.fn("Dht.findPeer")(function*(peer: PeerId) {
     const id = peerIdFromString(peer)
@@ -393,7 +399,7 @@ export const make: Effect.Effect<
     retry: policy.retry,
     republish: policy.republish
   })
-  return Dht.of({ ...providing, ...values, findProviders, findPeer })
+  return Dht.of({ ...providing, ...values, findProviders, findPeer, closestPeers })
 }).pipe(Effect.annotateLogs({ component: "dht" }))
 
 /**

@@ -355,7 +355,15 @@ export class QueryFailed extends Schema.TaggedError<QueryFailed>()("QueryFailed"
 
 /** An operation on the DHT that failed. `subject` is the key or the peer id. */
 export class DhtError extends Schema.TaggedError<DhtError>()("DhtError", {
-  operation: Schema.Literals(["startProviding", "stopProviding", "findProviders", "findPeer", "putValue", "getValue"]),
+  operation: Schema.Literals([
+    "startProviding",
+    "stopProviding",
+    "findProviders",
+    "findPeer",
+    "closestPeers",
+    "putValue",
+    "getValue"
+  ]),
   subject: Schema.String,
   reason: Schema.Union([NoPeers, QueryTimeout, NotFound, RecordInvalid, TtlInvalid, QuorumFailed, QueryFailed])
 }) {

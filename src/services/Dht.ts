@@ -37,6 +37,14 @@ export interface ProvideOptions {
   readonly optimistic?: boolean | undefined
 }
 
+/** What a lookup of providers may cost. */
+export interface FindOptions {
+  /** Ends the lookup after so many providers; see `KadDhtPolicy`, 128 by default. */
+  readonly maxProviders?: number | undefined
+  /** Ends the lookup after so long; see `KadDhtPolicy`, 10 seconds by default. */
+  readonly findTimeout?: Duration.Input | undefined
+}
+
 export class Dht extends Context.Service<Dht, {
   /**
    * Records the intent to provide a key, and succeeds also without peers: it is announced as soon as there is one, and again until
@@ -53,12 +61,19 @@ export class Dht extends Context.Service<Dht, {
    */
   readonly provideStatus: Stream.Stream<ProvideStatus>
   /**
-   * Others who provide the key, each once, the first as soon as it is known. Ending the stream cancels the query. Fails with `NoPeers` at
-   * once when nobody can be asked. Ends empty when nobody provides it.
+   * Others who provide the key, each once, the first as soon as it is known: those that this node has a record of, then what others say.
+   * Those who ask for a key at the same time share one lookup, and for a few seconds its outcome answers the next. Ending the stream
+   * cancels the query, unless others read it. Fails with `NoPeers` at once when nobody can be asked, with `QueryTimeout` when nobody has
+   * been found in time. Ends empty when nobody provides it.
    */
-  readonly findProviders: (key: ContentKey) => Stream.Stream<Provider, DhtError>
+  readonly findProviders: (key: ContentKey, options?: FindOptions) => Stream.Stream<Provider, DhtError>
   /** Where a peer is. Fails with `NoPeers` at once when nobody can be asked, with `NotFound` when nobody knows. */
   readonly findPeer: (peer: PeerId) => Effect.Effect<PeerAddresses, DhtError>
+  /**
+   * The nodes closest to a key among those that answer, nearest first: `kadReplicationFactor` of them at most, this node not among them.
+   * They are who keeps its records. Fails with `NoPeers` at once when nobody can be asked.
+   */
+  readonly closestPeers: (key: ContentKey) => Effect.Effect<ReadonlyArray<PeerAddresses>, DhtError>
   /**
    * Stores a value under `/<namespace>/<path>`, here and on the nodes closest to the key. Fails with `QuorumFailed` when fewer than `quorum`
    * others, by default 1, say that they have stored it; with `RecordInvalid` for a value that its namespace does not take, one over which

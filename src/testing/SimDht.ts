@@ -10,8 +10,12 @@
 import { Clock, DateTime, Duration, Effect, Latch, Layer, Stream } from "effect"
 import * as ProvidedKeys from "../layers/ProvidedKeys.ts"
 import * as ProvideProgress from "../layers/ProvideProgress.ts"
+import { KadDhtPolicy } from "../layers/KadDhtPolicy.ts"
+import { compareDistance, positionOf } from "../layers/KadPosition.ts"
+import * as LookupBudget from "../layers/LookupBudget.ts"
 import * as Values from "../layers/Values.ts"
-import type { ContentKey, Provider } from "../schema/Content.ts"
+import { type ContentKey, type Provider, toBytes } from "../schema/Content.ts"
+import { base58btc } from "multiformats/bases/base58"
 import { DhtError, NoPeers, NotFound } from "../schema/NetworkError.ts"
 import type { PeerAddresses, PeerId } from "../schema/Peer.ts"
 import { type ProvideCycle, ProvideStatus } from "../schema/ProvideStatus.ts"
@@ -26,6 +30,7 @@ export const make = Effect.gen(function*() {
   const { addresses, localPeer } = yield* Transport
   const nodes = nodesOf(network)
   const namespaces = yield* Values.namespaces
+  const policy = yield* KadDhtPolicy
   const self: Node = {
     peer: localPeer,
     records: new Map(),
@@ -204,15 +209,27 @@ export const make = Effect.gen(function*() {
         if (intents.delete(key)) progress.changed()
       }),
     provideStatus: progress.status,
-    findProviders: (key) =>
+    findProviders: (key, options) =>
       Stream.suspend(() => {
         const found = new Set<PeerId>([localPeer])
         return lookup("findProviders", key).pipe(
           Stream.mapEffect((node) => recordsOf(node, key)),
           Stream.flatMap(Stream.fromIterable),
-          Stream.filter((provider) => !found.has(provider.id) && Boolean(found.add(provider.id)))
+          Stream.filter((provider) => !found.has(provider.id) && Boolean(found.add(provider.id))),
+          LookupBudget.within(key, policy, options)
         )
       }),
+    closestPeers: (key) =>
+      lookup("closestPeers", key).pipe(
+        Stream.mapEffect((node) => node.says),
+        Stream.runCollect,
+        Effect.map((all) => {
+          const target = positionOf(toBytes(key))
+          return all.map((peer) => ({ peer, position: positionOf(idBytes(peer.id)) }))
+            .sort((a, b) => compareDistance(a.position, b.position, target))
+            .slice(0, closestMax).map(({ peer }) => peer)
+        })
+      ),
     findPeer: (peer) =>
       lookup("findPeer", peer).pipe(
         Stream.filter((node) => node.peer === peer),
@@ -231,6 +248,11 @@ export const layer: Layer.Layer<Dht, never, SimNetwork | Transport> = Layer.effe
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
+
+/** How many nodes `closestPeers` gives: Kademlia's k. */
+const closestMax = 20
+
+const idBytes = (peer: PeerId): Uint8Array => base58btc.baseDecode(peer)
 
 const republishMillis = Duration.toMillis("11 hours")
 const validityMillis = Duration.toMillis("24 hours")

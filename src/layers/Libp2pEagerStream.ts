@@ -5,15 +5,19 @@ import type { Stream, StreamMuxerFactory } from "@libp2p/interface"
 import { UnsupportedProtocolError } from "@libp2p/interface"
 
 /**
- * A muxer whose streams of one protocol are open at once. What goes over the wire is what libp2p sends, only sooner: the proposal leaves
+ * A muxer whose streams of some protocols are open at once. What goes over the wire is what libp2p sends, only sooner: the proposal leaves
  * with the first frame, and the remote's agreement is taken off what it sends.
  *
- * That a remote lacks the protocol shows when the stream is read: it is aborted with `UnsupportedProtocolError`. So this is for a protocol
- * that nearly every remote has and whose opener reads.
+ * That a remote lacks the protocol shows when the stream is read: it is aborted with `UnsupportedProtocolError`. So this is for protocols
+ * that nearly every remote has which is asked, and whose opener reads.
  */
 export const eagerMuxer =
-  (protocol: string) => <C>(factory: (components: C) => StreamMuxerFactory) => (components: C): StreamMuxerFactory => {
-    const lines = Buffer.concat([line("/multistream/1.0.0"), line(protocol)])
+  (protocols: ReadonlyArray<string>) =>
+  <C>(factory: (components: C) => StreamMuxerFactory) =>
+  (components: C): StreamMuxerFactory => {
+    const proposals = new Map(
+      protocols.map((protocol) => [protocol, Buffer.concat([line("/multistream/1.0.0"), line(protocol)])])
+    )
     const muxers = factory(components)
     const create = muxers.createStreamMuxer.bind(muxers)
     muxers.createStreamMuxer = (connection) => {
@@ -21,7 +25,8 @@ export const eagerMuxer =
       const createStream = muxer.createStream.bind(muxer)
       muxer.createStream = async (options) => {
         const stream = await createStream(options)
-        if (options?.protocol === protocol) propose(stream as Receiving, protocol, lines)
+        const lines = proposals.get(options?.protocol ?? "")
+        if (lines !== undefined) propose(stream as Receiving, options!.protocol!, lines)
         return stream
       }
       return muxer
@@ -38,10 +43,11 @@ interface Receiving extends Stream {
   onData: (data: Uint8Array | { readonly subarray: () => Uint8Array }) => void
 }
 
-// [uvarint length][text][newline], the length below 128.
+// [uvarint length][text][newline], the length below 16384.
 function line(text: string): Uint8Array {
   const body = Buffer.from(`${text}\n`)
-  return Buffer.concat([Uint8Array.of(body.byteLength), body])
+  const { length } = body
+  return Buffer.concat([Uint8Array.from(length < 0x80 ? [length] : [length % 0x80 + 0x80, length >> 7]), body])
 }
 
 /** The remote agrees by sending the same two lines. */

@@ -183,19 +183,23 @@ export const flushConnection = async (connection: Connection, interrupted: Abort
 }
 
 /**
- * Lets the peer store skip what it has been told, and the protocol of identify, which names all protocols of the remote itself.
+ * Lets the peer store skip what it has been told, and the protocols given, of which identify tells it: whether the remote answers them, a
+ * stream does not say when it was opened eagerly, or by the remote.
  *
  * Fault: libp2p stores the protocol of every stream, in and out, before it hands the stream over: more than half of the cost of a short
  * stream. Told again of a protocol while the peer is connected, the store has nothing to do.
  */
-export const rememberProtocols = (components: Components, identify: string): void => {
+export const rememberProtocols = (components: Components, untold: ReadonlyArray<string>): void => {
   const told = new Map<string, { readonly stored: Peer; readonly protocols: Set<string> }>()
   const { peerStore } = components
   const merge = peerStore.merge.bind(peerStore)
   peerStore.merge = async (id, data, options) => {
     const [protocol, ...others] = data.protocols ?? []
     if (protocol === undefined || others.length > 0 || Object.keys(data).length > 1) return merge(id, data, options)
-    if (protocol === identify) return { id, addresses: [], protocols: [protocol], metadata: new Map(), tags: new Map() }
+    // Its own protocols, which the registrar tells it one by one, are what identify tells others.
+    if (untold.includes(protocol) && !id.equals(components.peerId)) {
+      return { id, addresses: [], protocols: [protocol], metadata: new Map(), tags: new Map() }
+    }
     const peer = id.toString()
     const known = told.get(peer)
     if (known?.protocols.has(protocol) === true) return known.stored

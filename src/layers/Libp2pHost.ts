@@ -149,7 +149,7 @@ export const make = Effect.gen(function*() {
       addresses: { appendAnnounce: [...config.announceAddresses] },
       connectionEncrypters: [fastNoise],
       streamMuxers: [muxers.watch(
-        eagerMuxer(identifyProtocol)(watchedMuxer(safeMuxer(sparingMuxer(yamux({
+        eagerMuxer([identifyProtocol, config.kadProtocol])(watchedMuxer(safeMuxer(sparingMuxer(yamux({
           maxInboundStreams: streamsMax,
           maxOutboundStreams: streamsMax,
           // A window above the read buffer lets a sender put more into a paused stream than it may hold, which resets it.
@@ -191,7 +191,7 @@ export const make = Effect.gen(function*() {
     return node
   }
   const node = yield* Effect.tryPromise({ try: create, catch: hostError("host") })
-  rememberProtocols(components, identifyProtocol)
+  rememberProtocols(components, [identifyProtocol, config.kadProtocol])
   const guard = guardNode(node, components, { grace: 300, deadline: 3000 })
 
   node.addEventListener("connection:open", ({ detail }) => {

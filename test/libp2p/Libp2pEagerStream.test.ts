@@ -37,7 +37,7 @@ describe("an eager stream", () => {
     }
   })
 
-  it("is only for its protocol", async () => {
+  it("is only for its protocols", async () => {
     const { opened } = await open("/other/1.0.0")
     assert.strictEqual(opened.protocol, "")
   })
@@ -48,7 +48,7 @@ describe("an eager stream", () => {
 /** A stream between two muxers, from both sides; nobody negotiates on the remote one. */
 async function open(asked = protocol): Promise<{ readonly opened: Stream; readonly remote: Stream }> {
   const [outbound, inbound] = multiaddrConnectionPair()
-  const near = eagerMuxer(protocol)(() => yamux()())({}).createStreamMuxer(outbound)
+  const near = eagerMuxer(["/some/1.0.0", protocol])(() => yamux()())({}).createStreamMuxer(outbound)
   const far = yamux()().createStreamMuxer(inbound)
   const arrived = new Promise<Stream>((resolve) => far.addEventListener("stream", ({ detail }) => resolve(detail)))
   const opened = await near.createStream({ protocol: asked })

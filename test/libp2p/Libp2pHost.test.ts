@@ -59,6 +59,27 @@ const makeModule = () => {
 }
 
 describe("Libp2pHost.attach", () => {
+  it.live("takes no peer for one that speaks kad because a stream was opened, by either side", () =>
+    Effect.gen(function*() {
+      const protocol = "/codio/kad/1.0.0"
+      const [a, b] = [yield* makeNode(), yield* makeNode()]
+      yield* a.transport.dial(yield* b.address)
+      const stream = (from: Libp2pNode) => Effect.promise(() => from.host.node.getConnections()[0]!.newStream(protocol))
+      const toldToA = Effect.promise(async () => (await a.host.node.peerStore.get(b.host.node.peerId)).protocols)
+
+      const lacking = yield* stream(a)
+      yield* eventually("it is refused", Effect.sync(() => lacking.status === "aborted"))
+      assert.notInclude(yield* toldToA, protocol)
+
+      // As a client of the DHT does, which itself answers nothing.
+      let answered = 0
+      yield* Effect.promise(async () => a.host.components.registrar.handle(protocol, () => void answered++))
+      yield* eventually("b has the connection", Effect.sync(() => b.host.node.getConnections().length === 1))
+      yield* stream(b)
+      yield* eventually("a has the stream", Effect.sync(() => answered === 1))
+      assert.notInclude(yield* toldToA, protocol)
+    }))
+
   it.live("starts a module late, which identify then announces, and takes it back with the scope", () =>
     Effect.gen(function*() {
       const a = yield* makeNode()

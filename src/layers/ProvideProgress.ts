@@ -7,8 +7,11 @@ import type { ProvideStatus } from "../schema/ProvideStatus.ts"
 /** The time in which several changes are one. */
 export const coalescing = "100 millis"
 
-/** How often an overdue queue is told again, since its lag grows without any change. */
+/** How often an overdue queue is looked at, since its lag grows without any news. */
 export const lagInterval = "5 seconds"
+
+/** How often the rest is, since keys become due and copies expire without any news. */
+export const idleInterval = "1 minute"
 
 export interface ProvideProgress {
   /** Says that the state has changed. */
@@ -35,7 +38,7 @@ export const make = (read: (now: number) => ProvideStatus): ProvideProgress => {
       const next = Effect.gen(function*() {
         for (let told = last;;) {
           if (told !== undefined) {
-            yield* told.queued > 0 ? Effect.timeoutOption(Queue.take(news), lagInterval) : Queue.take(news)
+            yield* Effect.timeoutOption(Queue.take(news), told.queued > 0 ? lagInterval : idleInterval)
             yield* Effect.sleep(coalescing)
             yield* Queue.clear(news)
           }

@@ -1,8 +1,13 @@
 /**
- * The keys that this node provides: kept in the `KeyValueStore`, announced through whatever DHT is given.
+ * The keys that this node provides: kept in the `KeyValueStore`, announced in batches through whatever DHT is given.
  *
- * One fiber looks at all keys whenever something has changed, or one is due, and starts an announcement for each that needs one: it never
- * had a copy, its copies are about to expire, this node has other addresses, or peers have come while there are few copies.
+ * A key is announced when it is new, when nobody took it, when its copies are about to expire, when this node has other addresses, and when
+ * peers have come while there are few copies. New keys go first. Announcements are renewed by region of the keyspace: with many keys each
+ * region has its own time within the period, so that 10,000 keys are not one burst, while the neighbours of a region, which are the same for
+ * all of its keys, are looked up once. The same order spreads the keys that a restarted node takes up: what was announced lately is announced
+ * once more within half an hour, since others may have restarted as well.
+ *
+ * Nothing is announced while nobody could take it, or while there is no address to tell; it is taken up as soon as somebody comes.
  */
 import {
   Clock,
@@ -10,26 +15,55 @@ import {
   Deferred,
   Duration,
   Effect,
-  FiberMap,
+  Fiber,
+  FiberSet,
   type Latch,
   Option,
   Pull,
   Schedule,
-  Schema,
-  type Scope,
-  Semaphore
+  type Scope
 } from "effect"
-import { KeyValueStore } from "effect/persistence"
-import { ContentKey } from "../schema/Content.ts"
+import type { KeyValueStore } from "effect/persistence"
+import { hash } from "node:crypto"
+import { type ContentKey, toBytes } from "../schema/Content.ts"
 import { DhtError, QueryFailed, TtlInvalid } from "../schema/NetworkError.ts"
 import type { PeerId } from "../schema/Peer.ts"
 import { type ProvideCycle, ProvideStatus } from "../schema/ProvideStatus.ts"
 import type { Dht, ProvideOptions } from "../services/Dht.ts"
+import { positionOf } from "./KadPosition.ts"
+import * as ProvidedKeysStore from "./ProvidedKeysStore.ts"
 import * as ProvideProgress from "./ProvideProgress.ts"
 
+/** A key to be announced. */
+export interface AnnouncedKey {
+  readonly key: ContentKey
+  /** How long the copies shall live, where the program has said so. */
+  readonly ttlSeconds: number | undefined
+  /** Somebody waits for {@link ProvideBatch.written} rather than for the copies. */
+  readonly isOptimistic: boolean
+}
+
+/** Keys that are announced together. */
+export interface ProvideBatch {
+  /** At least one, in the order of their places in the keyspace. */
+  readonly keys: ReadonlyArray<AnnouncedKey>
+  /** Whether the key is still provided: asked before it is written to a peer. */
+  readonly isWanted: (key: ContentKey) => boolean
+  /** Tells that the key has been written to the closest peers that are known, and is about to be confirmed. */
+  readonly written: (key: ContentKey) => void
+  /** Tells how many have acknowledged a copy; once for each key. A key that is not told of was not announced. */
+  readonly announced: (key: ContentKey, copies: number) => void
+}
+
+/** What announcing a batch took. A message is what is written to a peer at a time, together with the answer. */
+export interface ProvideCost {
+  readonly lookups: number
+  readonly messages: number
+}
+
 export interface ProvidedKeysOptions {
-  /** Sends the record, and tells each peer that it was sent to. Interruption ends it. */
-  readonly announce: (key: ContentKey, sent: (peer: PeerId) => void) => Effect.Effect<void, unknown>
+  /** Announces the keys. Interruption ends it. At most eight batches are under way at once, two of which are renewals. */
+  readonly announce: (batch: ProvideBatch) => Effect.Effect<ProvideCost, unknown>
   /** Ends this node's own record. */
   readonly withdraw: (key: ContentKey) => Effect.Effect<void, unknown>
   /** The peers that could take a copy. */
@@ -42,9 +76,9 @@ export interface ProvidedKeysOptions {
   readonly changed: Latch.Latch
   /** How many copies there should be. */
   readonly copies: number
-  /** The waits after an announcement that reached nobody. */
+  /** The waits after an announcement that reached nobody; at most a quarter of the `ttl`. */
   readonly retry: Schedule.Schedule<unknown>
-  /** The waits between announcements that reached somebody. */
+  /** Its first wait, drawn once, is the time between announcements that reached somebody; at most half of the `ttl`. */
   readonly republish: Schedule.Schedule<unknown>
 }
 
@@ -57,54 +91,49 @@ export const make = Effect.fnUntraced(function*(
   options: ProvidedKeysOptions
 ): Effect.fn.Return<ProvidedKeys, never, KeyValueStore.KeyValueStore | Scope.Scope> {
   const { changed } = options
-  const ownAddresses = () => options.addresses().join()
-  const store = yield* KeyValueStore.KeyValueStore
+  const clock = yield* Clock.Clock
+  const clockNow = () => clock.currentTimeMillisUnsafe()
+  const store = yield* ProvidedKeysStore.make(placeOf)
+  const republishMillis = yield* nextWait(yield* Schedule.toStep(options.republish), clockNow())
   const intents = new Map<ContentKey, Intent>()
-  const announcing = yield* FiberMap.make<ContentKey>()
-  const announcements = yield* Semaphore.make(8)
-  const saving = yield* Semaphore.make(1)
-
-  const newIntent = Effect.fnUntraced(function*(ttl: Duration.Duration | undefined) {
-    const intent: Intent = {
-      ttlMillis: ttl === undefined ? undefined : Duration.toMillis(ttl),
-      copies: 0,
-      dueAt: yield* Clock.currentTimeMillis,
-      until: 0,
-      addresses: "",
-      tried: new Set(),
-      retry: undefined,
-      republish: yield* Schedule.toStep(options.republish),
-      announced: yield* Deferred.make<void>()
-    }
-    return intent
-  })
-
-  const saved = yield* store.get(providedKey).pipe(
-    Effect.flatMap((text) => text === undefined ? Effect.succeed([]) : decodeKeys(text)),
-    Effect.catch((cause) =>
-      Effect.as(Effect.logWarning("the saved list of provided keys cannot be read; it starts anew", cause), [])
-    )
-  )
-  for (const entry of saved) {
-    if (typeof entry === "string") intents.set(entry, yield* newIntent(undefined))
-    else intents.set(entry.key, yield* newIntent(Duration.millis(entry.ttlMillis)))
-  }
-
+  /** Those that were never announced, or have another ttl since. */
+  const fresh = new Set<Intent>()
+  const underWay = new Set<Running>()
+  const fibers = yield* FiberSet.make<void>()
+  /** No intent outside of `fresh` is due before. */
+  let nextDueAt = Infinity
+  let addresses = ""
+  let isReachable = false
+  const met = new Set<PeerId>()
+  /** How often somebody has come who had never been a taker. */
+  let arrivals = 0
   let lastCycle: ProvideCycle | undefined
+  let cycle = { from: 0, keys: 0, lookups: 0, messages: 0 }
+
   const progress = ProvideProgress.make((now) => {
-    const queued = [...intents.values()].filter(({ dueAt }) => dueAt <= now)
-    const alive = [...intents.values()].filter(({ until }) => now < until).map(({ copies }) => copies)
+    let queued = 0
+    let announced = 0
+    let least = Infinity
+    let sum = 0
+    let lag = 0
+    for (const { batch, copies, dueAt, until } of intents.values()) {
+      if (batch !== undefined || dueAt <= now) {
+        queued++
+        lag = Math.max(lag, now - dueAt)
+      }
+      if (now >= until) continue
+      announced++
+      sum += copies
+      least = Math.min(least, copies)
+    }
     return new ProvideStatus({
       keys: intents.size,
-      queued: queued.length,
-      announced: alive.length,
-      copies: {
-        least: alive.length === 0 ? 0 : Math.min(...alive),
-        mean: alive.length === 0 ? 0 : alive.reduce((sum, copies) => sum + copies, 0) / alive.length
-      },
+      queued,
+      announced,
+      copies: { least: announced === 0 ? 0 : least, mean: announced === 0 ? 0 : sum / announced },
       ...lastCycle === undefined ? {} : { lastCycle },
-      lag: Duration.millis(queued.reduce((lag, { dueAt }) => Math.max(lag, now - dueAt), 0)),
-      ...ownAddresses() === ""
+      lag: Duration.millis(lag),
+      ...options.addresses().length === 0
         ? { paused: "NoAddresses" as const }
         : options.takers().length === 0
         ? { paused: "NoPeers" as const }
@@ -112,97 +141,262 @@ export const make = Effect.fnUntraced(function*(
     })
   })
 
-  /** Writes the list. Those who wait while another writes find theirs written as well. */
-  let version = 0
-  let written = 0
-  const save = Effect.suspend(() => {
-    const mine = ++version
-    return saving.withPermits(1)(Effect.suspend(() => {
-      if (written >= mine) return Effect.void
-      const writes = version
-      return Effect.tap(store.set(providedKey, JSON.stringify(entriesOf(intents))), () =>
-        Effect.sync(() => {
-          written = writes
-        }))
-    }))
-  })
+  // ----- when
 
-  const announce = Effect.fnUntraced(function*(key: ContentKey, intent: Intent) {
-    const sent = new Set<PeerId>()
-    const from = yield* Clock.currentTimeMillis
-    intent.addresses = ownAddresses()
-    intent.tried = new Set(options.takers())
-    yield* options.announce(key, (peer) => sent.add(peer)).pipe(
-      Effect.timeoutOption("1 minute"),
-      Effect.catch((error) => Effect.logDebug(`announcing ${key} failed`, error))
-    )
-    intent.copies = sent.size
-    intent.tried = new Set([...intent.tried, ...sent])
-    if (sent.size > 0) {
-      intent.retry = undefined
-      yield* Deferred.succeed(intent.announced, void 0)
-      yield* Effect.logDebug(`announced ${key} to ${sent.size} peers`)
-    } else if (intent.retry === undefined) {
-      intent.retry = yield* Schedule.toStep(options.retry)
+  const dueBy = (intent: Intent, at: number) => {
+    intent.dueAt = Math.min(intent.dueAt, at)
+    nextDueAt = Math.min(nextDueAt, intent.dueAt)
+  }
+
+  const regions = () => 2 ** Math.max(0, Math.floor(Math.log2(intents.size / regionKeys)))
+  const regionOf = ({ place }: Intent, count: number) => Math.floor(place / 2 ** 32 * count)
+  const periodOf = ({ lifeMillis }: Intent) => Math.min(republishMillis, lifeMillis / 2)
+
+  /** A period from now; with many keys, the time of the key's region that is nearest to that. */
+  const renewalOf = (intent: Intent, now: number): number => {
+    const count = regions()
+    const period = periodOf(intent)
+    if (count === 1) return now + period
+    const phase = regionOf(intent, count) / count * period
+    const next = now + period - (now - phase) % period
+    return next - now < period / 4 ? next + period : next
+  }
+
+  /** How long what concerns all keys waits, so that what follows at once is the same work. */
+  const settling = () => intents.size < 2 * regionKeys ? 0 : Math.min(60_000, 2 * intents.size)
+
+  /** Whether the peers that have come since could take copies that are missing. */
+  const isShort = ({ copies }: Intent, takers: number) =>
+    copies < takers && copies < (takers > 2 * options.copies ? options.copies / 2 : options.copies)
+
+  const observe = (now: number) => {
+    const takers = options.takers()
+    const latest = fingerprintOf(options.addresses())
+    if (latest !== "" && latest !== addresses) {
+      addresses = latest
+      for (const intent of intents.values()) {
+        if (intent.until > 0 && intent.addresses !== latest && intent.batch === undefined) {
+          dueBy(intent, now + settling())
+        }
+      }
     }
-    const now = yield* Clock.currentTimeMillis
-    intent.dueAt = yield* (intent.retry ?? intent.republish)(now, undefined).pipe(
-      Effect.map(([, delay]) => now + Duration.toMillis(delay)),
-      Pull.catchDone(() => Effect.succeed(Infinity))
-    )
-    const lifeMillis = intent.ttlMillis ?? lifeMillisMax
-    // Halfway, so that one that fails can be tried again.
-    intent.dueAt = Math.min(intent.dueAt, now + lifeMillis / 2)
-    if (sent.size > 0) intent.until = now + lifeMillis
-    lastCycle = {
-      at: DateTime.toUtc(DateTime.makeUnsafe(now)),
-      duration: Duration.millis(now - from),
-      keys: 1,
-      lookups: 1,
-      messages: sent.size
+    const before = met.size
+    takers.forEach((peer) => met.add(peer))
+    if (met.size > before) {
+      arrivals++
+      for (const intent of intents.values()) {
+        if (intent.until > 0 && intent.batch === undefined && isShort(intent, takers.length)) {
+          dueBy(intent, now + settling())
+        }
+      }
+      for (const oldest of met) {
+        if (met.size <= takersMax) break
+        met.delete(oldest)
+      }
+    }
+    // Servers drop a record without addresses and do not say so.
+    const wasReachable = isReachable
+    isReachable = takers.length > 0 && latest !== ""
+    for (const intent of isReachable && !wasReachable ? intents.values() : []) {
+      if (intent.copies === 0) dueBy(intent, now)
+    }
+  }
+
+  // ----- batches
+
+  const announced = (batch: Running, intent: Intent | undefined, copies: number) => {
+    if (intent === undefined || intent.batch !== batch) return
+    intent.copies = copies
+    if (copies === 0) return
+    const now = clockNow()
+    intent.until = now + intent.lifeMillis
+    intent.announcedMinute = Math.floor(now / 60_000)
+    intent.addresses = batch.addresses
+    intent.retry = undefined
+    intent.batch = undefined
+    intent.dueAt = Infinity
+    dueBy(intent, renewalOf(intent, now))
+    const isOutdated = batch.addresses !== addresses ||
+      (batch.arrivals !== arrivals && isShort(intent, options.takers().length))
+    if (isOutdated) dueBy(intent, now + settling())
+    store.touch(intent)
+    release(intent)
+    progress.changed()
+  }
+
+  /** Whoever was not told of is tried again, those that failed together together. */
+  const finish = Effect.fnUntraced(function*(batch: Running) {
+    const left = [...batch.intents.values()].filter((intent) => intent.batch === batch)
+    const retry = { step: yield* Schedule.toStep(options.retry) }
+    const now = clockNow()
+    const waits = new Map<Retry, number>()
+    for (const intent of left) {
+      intent.batch = undefined
+      intent.copies = 0
+      intent.retry ??= retry
+      const wait = waits.get(intent.retry) ?? (yield* nextWait(intent.retry.step, now))
+      waits.set(intent.retry, wait)
+      intent.dueAt = Infinity
+      if (intents.get(intent.key) === intent) dueBy(intent, now + Math.min(wait, intent.lifeMillis / 4))
+    }
+    cycle.keys += batch.intents.size
+    underWay.delete(batch)
+    if (underWay.size === 0) {
+      const { from, ...counts } = cycle
+      lastCycle = { at: DateTime.toUtc(DateTime.makeUnsafe(now)), duration: Duration.millis(now - from), ...counts }
+    }
+    if (left.length > 0) {
+      yield* Effect.logDebug(`announced ${batch.intents.size} keys, ${left.length} of them to nobody`)
     }
     progress.changed()
     yield* changed.open
   })
 
-  const isDue = (intent: Intent, now: number, addresses: string, peers: ReadonlyArray<PeerId>) =>
-    now >= intent.dueAt || intent.addresses !== addresses ||
-    (intent.copies < options.copies && peers.some((id) => !intent.tried.has(id)))
+  const start = (chosen: ReadonlyArray<Intent>, isRenewal: boolean) =>
+    Effect.suspend(() => {
+      const sorted = chosen.toSorted((a, b) => a.place - b.place)
+      const batch: Running = {
+        intents: new Map(sorted.map((intent) => [intent.key, intent])),
+        addresses,
+        arrivals,
+        isRenewal,
+        fiber: undefined
+      }
+      for (const intent of sorted) {
+        intent.batch = batch
+        fresh.delete(intent)
+      }
+      if (underWay.size === 0) cycle = { from: clockNow(), keys: 0, lookups: 0, messages: 0 }
+      underWay.add(batch)
+      const intentOf = (key: ContentKey) => {
+        const intent = batch.intents.get(key)
+        return intents.get(key) === intent ? intent : undefined
+      }
+      return options.announce({
+        keys: sorted.map(({ isOptimistic, key, ttlSeconds }) => ({ key, ttlSeconds, isOptimistic })),
+        isWanted: (key) => intentOf(key) !== undefined,
+        written: (key) => release(intentOf(key)),
+        announced: (key, copies) => announced(batch, intentOf(key), copies)
+      }).pipe(
+        Effect.timeoutOption(Duration.millis(60_000 + 250 * sorted.length)),
+        Effect.tap((cost) =>
+          Effect.sync(() => {
+            if (Option.isNone(cost)) return
+            cycle.lookups += cost.value.lookups
+            cycle.messages += cost.value.messages
+          })
+        ),
+        Effect.catch((error) => Effect.logDebug(`announcing ${sorted.length} keys failed`, error)),
+        Effect.ensuring(finish(batch)),
+        Effect.asVoid,
+        (run) => FiberSet.run(fibers, run),
+        Effect.map((fiber) => {
+          batch.fiber = fiber
+        })
+      )
+    })
+
+  const countOf = (isRenewal: boolean) => {
+    let count = 0
+    for (const batch of underWay) if (batch.isRenewal === isRenewal) count++
+    return count
+  }
+
+  /** The due ones, with those of their regions that will be soon. */
+  const takeDue = (now: number): Array<Intent> => {
+    const count = regions()
+    const waiting: Array<Intent> = []
+    const due = new Set<number>()
+    nextDueAt = Infinity
+    for (const intent of intents.values()) {
+      if (intent.batch !== undefined || fresh.has(intent)) continue
+      if (intent.dueAt <= now) due.add(regionOf(intent, count))
+      waiting.push(intent)
+    }
+    const taken: Array<Intent> = []
+    for (const intent of waiting) {
+      const isSoon = intent.dueAt <= now ||
+        (due.has(regionOf(intent, count)) && intent.dueAt - now <= periodOf(intent) / 8)
+      if (isSoon) taken.push(intent)
+      else nextDueAt = Math.min(nextDueAt, intent.dueAt)
+    }
+    return taken.sort((a, b) => a.place - b.place)
+  }
 
   yield* Effect.forkScoped(Effect.forever(Effect.gen(function*() {
     yield* changed.close
+    const now = clockNow()
+    observe(now)
     progress.changed()
-    const now = yield* Clock.currentTimeMillis
-    const peers = options.takers()
-    const addresses = ownAddresses()
-    // Servers drop a record without addresses and do not say so.
-    const isReachable = peers.length > 0 && addresses !== ""
-    let next = Infinity
-    for (const [key, intent] of isReachable ? intents : []) {
-      if (FiberMap.hasUnsafe(announcing, key)) {
-        next = Math.min(next, now + 1000)
-      } else if (isDue(intent, now, addresses, peers)) {
-        yield* FiberMap.run(announcing, key, announcements.withPermits(1)(announce(key, intent)))
-      } else next = Math.min(next, intent.dueAt)
+    if (isReachable) {
+      while (fresh.size > 0 && countOf(false) < urgentMax) {
+        yield* start([...fresh].slice(0, batchKeysMax), false)
+      }
+      const due = nextDueAt <= now && countOf(true) < renewalsMax ? takeDue(now) : []
+      while (due.length > 0 && countOf(true) < renewalsMax) yield* start(due.splice(0, batchKeysMax), true)
+      for (const intent of due) dueBy(intent, intent.dueAt)
     }
-    yield* next === Infinity ? changed.await : Effect.raceFirst(changed.await, Effect.sleep(Math.max(1, next - now)))
+    const isWaiting = !isReachable || nextDueAt === Infinity || countOf(true) >= renewalsMax
+    yield* isWaiting ? changed.await : Effect.timeoutOption(changed.await, Math.max(1, nextDueAt - now))
   })))
+
+  // ----- what was saved
+
+  const intentOf = (saved: ProvidedKeysStore.StoredKey, dueAt: number): Intent => ({
+    ...saved,
+    lifeMillis: saved.ttlSeconds === undefined ? lifeMillisMax : saved.ttlSeconds * 1000,
+    dueAt,
+    until: 0,
+    retry: undefined,
+    batch: undefined,
+    isOptimistic: false,
+    waiter: undefined
+  })
+
+  for (const saved of store.saved) {
+    const intent = intentOf(saved, Infinity)
+    if (saved.announcedMinute > 0) intent.until = saved.announcedMinute * 60_000 + intent.lifeMillis
+    intents.set(saved.key, intent)
+  }
+  const startedAt = clockNow()
+  const count = regions()
+  for (const intent of intents.values()) {
+    const period = periodOf(intent)
+    const resumedAt = startedAt + regionOf(intent, count) / count * Math.min(resumeMillis, period / 2)
+    dueBy(intent, Math.max(startedAt, Math.min(resumedAt, intent.until - intent.lifeMillis + period)))
+  }
+  yield* changed.open
 
   return {
     startProviding: Effect.fn("Dht.startProviding")(function*(key, given) {
       const ttl = yield* ttlOf(key, given)
+      const ttlSeconds = ttl === undefined ? undefined : Math.ceil(Duration.toSeconds(ttl))
       const before = intents.get(key)
-      if (before !== undefined && before.ttlMillis === (ttl === undefined ? undefined : Duration.toMillis(ttl))) return
-      const intent = yield* newIntent(ttl)
+      if (before !== undefined && before.ttlSeconds === ttlSeconds) return
+      const saved = { key, place: placeOf(key), ttlSeconds, announcedMinute: 0, copies: 0, addresses: "" }
+      // Not due before it is saved.
+      const intent = intentOf(saved, Infinity)
+      intent.isOptimistic = given?.optimistic === true
       intents.set(key, intent)
-      yield* save.pipe(
+      yield* store.set(intent).pipe(
         Effect.mapError(failed("startProviding", key)),
-        Effect.onError(() => Effect.sync(() => before === undefined ? intents.delete(key) : intents.set(key, before)))
+        Effect.onError(() =>
+          Effect.sync(() => {
+            if (intents.get(key) !== intent) return
+            if (before === undefined) intents.delete(key)
+            else intents.set(key, before)
+          })
+        )
       )
+      if (intents.get(key) !== intent) return
+      intent.dueAt = clockNow()
+      const waiter = Deferred.makeUnsafe<void>()
+      intent.waiter = waiter
+      fresh.add(intent)
       yield* changed.open
       // Whoever is told of the key now should find it.
-      if (ownAddresses() !== "" && (yield* options.hasTakers)) {
-        yield* Effect.timeoutOption(Deferred.await(intent.announced), "1 second")
+      if (options.addresses().length > 0 && (yield* options.hasTakers)) {
+        yield* Effect.timeoutOption(Deferred.await(waiter), "1 second")
       }
     }),
     stopProviding: Effect.fn("Dht.stopProviding")(function*(key) {
@@ -210,22 +404,54 @@ export const make = Effect.fnUntraced(function*(
       if (intent === undefined) return
       intents.delete(key)
       // First of all, so that a key whose end cannot be saved goes on as before, and a second call tries again.
-      yield* save.pipe(
+      yield* store.remove(intent).pipe(
         Effect.mapError(failed("stopProviding", key)),
         Effect.onError(() => {
           if (!intents.has(key)) intents.set(key, intent)
+          dueBy(intent, intent.dueAt)
           return changed.open
         })
       )
+      fresh.delete(intent)
+      release(intent)
+      progress.changed()
       // Somebody may have started it anew meanwhile.
       if (intents.has(key)) return
-      yield* FiberMap.remove(announcing, key)
-      progress.changed()
+      const batch = intent.batch
+      if (
+        batch?.fiber !== undefined && [...batch.intents.values()].every((other) => intents.get(other.key) !== other)
+      ) {
+        yield* Fiber.interrupt(batch.fiber)
+      }
       yield* Effect.mapError(options.withdraw(key), failed("stopProviding", key))
     }),
     provideStatus: progress.status
   }
 })
+
+/**
+ * `announce` of a DHT that announces one key at a time, and tells each peer that the record was sent to: eight keys at once, each within a
+ * minute.
+ */
+export const oneByOne =
+  (announce: (key: ContentKey, sent: (peer: PeerId) => void) => Effect.Effect<void, unknown>) =>
+  (batch: ProvideBatch): Effect.Effect<ProvideCost> => {
+    const cost = { lookups: 0, messages: 0 }
+    return Effect.forEach(batch.keys, ({ key }) =>
+      Effect.suspend(() => {
+        if (!batch.isWanted(key)) return Effect.void
+        const sent = new Set<PeerId>()
+        cost.lookups++
+        return announce(key, (peer) => sent.add(peer)).pipe(
+          Effect.timeoutOption("1 minute"),
+          Effect.catch((error) => Effect.logDebug(`announcing ${key} failed`, error)),
+          Effect.andThen(Effect.sync(() => {
+            cost.messages += sent.size
+            batch.announced(key, sent.size)
+          }))
+        )
+      }), { concurrency: 8, discard: true }).pipe(Effect.as(cost))
+  }
 
 /**
  * The `ttl` of the options, where they have one. Fails with `TtlInvalid` when it is no duration, or is not between 1 minute and 24 hours.
@@ -256,40 +482,77 @@ export const failed = (operation: DhtError["operation"], subject: string) => (ca
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-const providedKey = "provided"
-
 const ttlMin = Duration.minutes(1)
 const ttlMax = Duration.hours(24)
 
 /** How long the servers of every implementation keep a record at least. */
 const lifeMillisMax = Duration.toMillis("24 hours")
 
-/** A key alone, or with its `ttl`. */
-const Entry = Schema.Union([ContentKey, Schema.Struct({ key: ContentKey, ttlMillis: Schema.Finite })])
+/** A region has between this many keys and twice as many: enough to share its lookups, few enough to be no burst. */
+const regionKeys = 256
 
-const decodeKeys = Schema.decodeEffect(Schema.fromJsonString(Schema.Array(Entry)))
+/** What was announced lately is announced again within this time after a restart. */
+const resumeMillis = Duration.toMillis("30 minutes")
 
-const entriesOf = (intents: ReadonlyMap<ContentKey, Intent>): ReadonlyArray<typeof Entry.Type> =>
-  Array.from(intents, ([key, { ttlMillis }]) => ttlMillis === undefined ? key : { key, ttlMillis })
+/** A batch of renewals or of new keys has no more. */
+const batchKeysMax = 4096
+const urgentMax = 6
+const renewalsMax = 2
 
-/** The wish to provide a key, and how far it is fulfilled. */
-interface Intent {
-  /** How long a copy lives, where the program has said so. */
-  readonly ttlMillis: number | undefined
-  /** How many peers the last announcement was sent to. */
+/** As many peers are remembered to have been takers. */
+const takersMax = 4096
+
+/** The wish to provide a key, and how far it is fulfilled. Times are milliseconds since the epoch. */
+interface Intent extends ProvidedKeysStore.StoredKey {
+  announcedMinute: number
   copies: number
-  /** When it is announced again, in milliseconds since the epoch. */
-  dueAt: number
-  /** When the copies of the last announcement expire, in milliseconds since the epoch. */
-  until: number
-  /** This node's addresses as announced last. */
   addresses: string
-  /** The peers in reach of the last announcement. */
-  tried: ReadonlySet<PeerId>
-  retry: Step | undefined
-  readonly republish: Step
-  /** Done with the first copy. */
-  readonly announced: Deferred.Deferred<void>
+  /** How long a copy lives. */
+  readonly lifeMillis: number
+  /** When it is announced next. */
+  dueAt: number
+  /** When the copies of the last announcement expire; 0 before the first. */
+  until: number
+  retry: Retry | undefined
+  /** The batch that announces it now. */
+  batch: Running | undefined
+  isOptimistic: boolean
+  /** Done with the first copies, or with the first writes for who is optimistic. */
+  waiter: Deferred.Deferred<void> | undefined
+}
+
+interface Running {
+  readonly intents: ReadonlyMap<ContentKey, Intent>
+  /** This node's addresses, and the arrivals of takers, when it began. */
+  readonly addresses: string
+  readonly arrivals: number
+  readonly isRenewal: boolean
+  fiber: Fiber.Fiber<void> | undefined
+}
+
+/** The retries of keys that failed together. */
+interface Retry {
+  readonly step: Step
 }
 
 type Step = Effect.Success<ReturnType<typeof Schedule.toStep<unknown, unknown, never, never>>>
+
+/** Infinite when the schedule has ended. */
+const nextWait = (step: Step, now: number): Effect.Effect<number> =>
+  step(now, undefined).pipe(
+    Effect.map(([, delay]) => Duration.toMillis(delay)),
+    Pull.catchDone(() => Effect.succeed(Infinity))
+  )
+
+function release(intent: Intent | undefined): void {
+  if (intent?.waiter === undefined) return
+  Deferred.doneUnsafe(intent.waiter, Effect.void)
+  intent.waiter = undefined
+  intent.isOptimistic = false
+}
+
+/** The first 32 bits of a key's place in the keyspace. */
+const placeOf = (key: ContentKey): number => positionOf(toBytes(key)).h0
+
+const fingerprintOf = (addresses: ReadonlyArray<string>): string =>
+  addresses.length === 0 ? "" : hash("sha256", addresses.toSorted().join("\n"), "base64").slice(0, 8)

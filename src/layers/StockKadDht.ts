@@ -377,7 +377,7 @@ export const make: Effect.Effect<
   )
 
   const providing = yield* ProvidedKeys.make({
-    announce: (key, sent) =>
+    announce: ProvidedKeys.oneByOne((key, sent) =>
       Effect.tryPromise(async (signal) => {
         // Asked for the key, this node answers with itself, and leaves itself out while the peer store lacks its addresses: libp2p enters
         // them a second after it has begun to listen.
@@ -389,7 +389,8 @@ export const make: Effect.Effect<
           }
           if (event.name === "QUERY_ERROR" && !signal.aborted) await forget(event.from, event.error)
         }
-      }),
+      })
+    ),
     withdraw: (key) => Effect.tryPromise(() => dht.cancelReprovide(toKadKey(key))),
     takers: known,
     hasTakers: Effect.suspend(() => table.size > 0 ? Effect.succeed(true) : someoneSpeaks),

@@ -1,10 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Latch, Schedule } from "effect"
+import { Clock, Deferred, Duration, Effect, Exit, Fiber, Latch, Schedule, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { KeyValueStore } from "effect/persistence"
+import { positionOf } from "../../src/layers/KadPosition.ts"
 import * as ProvidedKeys from "../../src/layers/ProvidedKeys.ts"
 import * as ContentKey from "../../src/schema/Content.ts"
 import type { PeerId } from "../../src/schema/Peer.ts"
+import type { ProvideStatus } from "../../src/schema/ProvideStatus.ts"
+import * as SimDisk from "../../src/testing/SimDisk.ts"
 import { peerId } from "../support/FakeConnection.ts"
 
 const key = ContentKey.fromText("a key")
@@ -21,11 +24,12 @@ const makeDht = Effect.fnUntraced(function*(options: { readonly copies?: number 
     withdrawn: 0
   }
   const keys = yield* ProvidedKeys.make({
-    announce: (_, sent) =>
+    announce: ProvidedKeys.oneByOne((_, sent) =>
       Effect.sync(() => {
         state.announced++
         if (!state.deaf) state.takers.forEach(sent)
-      }),
+      })
+    ),
     withdraw: () => Effect.sync(() => void state.withdrawn++),
     takers: () => state.takers,
     hasTakers: Effect.sync(() => state.takers.length > 0),
@@ -169,4 +173,444 @@ describe("ProvidedKeys", () => {
       Effect.scoped,
       Effect.provideService(KeyValueStore.KeyValueStore, fullStore(() => true))
     ))
+})
+
+/** A DHT that takes whole batches, of which the test says what becomes. */
+const makeBatches = Effect.fnUntraced(function*(
+  options: {
+    readonly disk?: SimDisk.SimDisk
+    readonly takers?: ReadonlyArray<PeerId>
+    /** Announces what it is given; by default three copies of each. */
+    readonly announce?: (batch: ProvidedKeys.ProvideBatch) => Effect.Effect<ProvidedKeys.ProvideCost, unknown>
+  } = {}
+) {
+  // Not the beginning of the epoch, which means never.
+  if ((yield* Clock.currentTimeMillis) === 0) yield* TestClock.setTime(Date.UTC(2030, 0))
+  const changed = yield* Latch.make()
+  const state = { takers: options.takers ?? [bob], addresses: ["/ip4/192.0.2.1/tcp/4001"] }
+  const batches: Array<ReadonlyArray<ContentKey.ContentKey>> = []
+  const disk = (options.disk ?? SimDisk.make()).mount()
+  const keys = yield* ProvidedKeys.make({
+    announce: (batch) =>
+      Effect.suspend(() => {
+        batches.push(batch.keys.map(({ key }) => key))
+        return (options.announce ?? takeAll)(batch)
+      }),
+    withdraw: () => Effect.void,
+    takers: () => state.takers,
+    hasTakers: Effect.sync(() => state.takers.length > 0),
+    addresses: () => state.addresses,
+    changed,
+    copies: 3,
+    retry: Schedule.exponential("1 second", 2),
+    republish: Schedule.spaced("8 hours")
+  }).pipe(Effect.provideService(KeyValueStore.KeyValueStore, disk.store))
+  const change = (next: Partial<typeof state>) =>
+    Effect.andThen(Effect.sync(() => Object.assign(state, next)), changed.open)
+  const startAll = (all: ReadonlyArray<ContentKey.ContentKey>) =>
+    Effect.gen(function*() {
+      const fiber = yield* Effect.forkChild(
+        Effect.forEach(all, (key) => keys.startProviding(key), { concurrency: 64, discard: true })
+      )
+      yield* TestClock.adjust(0)
+      yield* Fiber.join(fiber)
+    })
+  return { keys, state, batches, change, disk, startAll, status: statusOf(keys) }
+})
+
+const takeAll = (batch: ProvidedKeys.ProvideBatch) =>
+  Effect.sync(() => {
+    for (const { key } of batch.keys) batch.announced(key, 3)
+    return { lookups: 1, messages: batch.keys.length }
+  })
+
+const statusOf = (keys: ProvidedKeys.ProvidedKeys): Effect.Effect<ProvideStatus> =>
+  Effect.map(Stream.runCollect(Stream.take(keys.provideStatus, 1)), ([status]) => status!)
+
+const many = (count: number) => Array.from({ length: count }, (_, index) => ContentKey.fromText(`key ${index}`))
+
+const total = (batches: ReadonlyArray<ReadonlyArray<unknown>>) => batches.reduce((sum, { length }) => sum + length, 0)
+
+describe("ProvidedKeys, a ttl", () => {
+  it.effect("is renewed when half of it is over, and sent with the key", () =>
+    Effect.gen(function*() {
+      const sent: Array<number | undefined> = []
+      const { batches, keys } = yield* makeBatches({
+        announce: (batch) => Effect.andThen(Effect.sync(() => sent.push(batch.keys[0]!.ttlSeconds)), takeAll(batch))
+      })
+      yield* keys.startProviding(key, { ttl: "90.5 seconds" as "90 seconds" })
+      assert.lengthOf(batches, 1)
+      yield* TestClock.adjust("45499 millis")
+      assert.lengthOf(batches, 1)
+      yield* TestClock.adjust("1 millis")
+      assert.lengthOf(batches, 2)
+      // Another ttl is announced at once, no ttl as well, and the same one not at all.
+      yield* keys.startProviding(key, { ttl: "24 hours" })
+      yield* keys.startProviding(key, { ttl: "1 day" })
+      yield* keys.startProviding(key)
+      assert.deepStrictEqual(sent, [91, 91, 86_400, undefined])
+      yield* TestClock.adjust("7 hours")
+      assert.lengthOf(batches, 4)
+    }))
+
+  it.effect("outlives a restart, and so does the time of the last announcement", () =>
+    Effect.gen(function*() {
+      const disk = SimDisk.make()
+      const scope = yield* Scope.make()
+      const before = yield* Scope.provide(makeBatches({ disk }), scope)
+      yield* before.keys.startProviding(key, { ttl: "1 hour" })
+      yield* TestClock.adjust("10 minutes")
+      yield* Scope.close(scope, Exit.void)
+      const { batches, status } = yield* makeBatches({ disk, takers: [] })
+      // What was announced ten minutes ago lives for another fifty, and is due at once since there are few keys.
+      assert.deepInclude(yield* status, { keys: 1, announced: 1, queued: 1, copies: { least: 3, mean: 3 } })
+      yield* TestClock.adjust("49 minutes")
+      assert.strictEqual((yield* status).announced, 1)
+      yield* TestClock.adjust("1 minute")
+      assert.deepInclude(yield* status, { announced: 0, paused: "NoPeers" })
+      assert.lengthOf(batches, 0)
+    }))
+
+  it.effect("is retried soon enough", () =>
+    Effect.gen(function*() {
+      const { batches, keys } = yield* makeBatches({
+        announce: () => Effect.succeed({ lookups: 1, messages: 0 })
+      })
+      yield* Effect.forkChild(keys.startProviding(key, { ttl: "1 minute" }))
+      yield* TestClock.adjust(0)
+      yield* TestClock.adjust("31 seconds")
+      // After 1, 2, 4, 8 and then no more than 15 seconds.
+      assert.lengthOf(batches, 6)
+    }))
+})
+
+describe("ProvidedKeys, many keys", () => {
+  it.effect("are renewed by region, each region at its own time of the period", () =>
+    Effect.gen(function*() {
+      const all = many(2048)
+      const { batches, startAll, status } = yield* makeBatches()
+      yield* startAll(all)
+      assert.strictEqual(total(batches), all.length)
+      // From here on every key has the time of its region.
+      yield* TestClock.adjust("10 hours")
+      const first = batches.length
+      for (let hour = 0; hour < 8; hour++) {
+        yield* TestClock.adjust("1 hour")
+        const inHour = total(batches.slice(first))
+        assert.isBelow(Math.abs(inHour - (hour + 1) * all.length / 8), 200, `after ${hour + 1} hours`)
+      }
+      const renewed = batches.slice(first)
+      assert.lengthOf(renewed, 8)
+      assert.strictEqual(new Set(renewed.flat()).size, all.length)
+      for (const batch of renewed) {
+        const places = batch.map((key) => positionOf(ContentKey.toBytes(key)).h0)
+        assert.deepStrictEqual(places, places.toSorted((a, b) => a - b))
+        assert.strictEqual(places[0]! >>> 29, places.at(-1)! >>> 29)
+      }
+      assert.strictEqual((yield* status).announced, all.length)
+    }))
+
+  it.effect("of a node that restarts are spread over half an hour when they were announced lately", () =>
+    Effect.gen(function*() {
+      const disk = SimDisk.make()
+      const all = many(2048)
+      const scope = yield* Scope.make()
+      const before = yield* Scope.provide(makeBatches({ disk }), scope)
+      yield* before.startAll(all)
+      // What the last five minutes have announced a killed node does not remember.
+      yield* TestClock.adjust("5 minutes")
+      before.disk.detach()
+      yield* Scope.close(scope, Exit.void)
+      yield* TestClock.adjust("1 hour")
+      const after = yield* makeBatches({ disk })
+      yield* TestClock.adjust("1 second")
+      assert.isBelow(total(after.batches), 300)
+      yield* TestClock.adjust("15 minutes")
+      assert.isBelow(Math.abs(total(after.batches) - all.length * 5 / 8), 100)
+      yield* TestClock.adjust("15 minutes")
+      assert.strictEqual(total(after.batches), all.length)
+
+      // A day later none of the copies is alive, and there is no reason to wait.
+      before.disk.detach()
+      const later = SimDisk.make()
+      for (const [name, value] of disk.entries) later.mount().store.set(name, value).pipe(Effect.runSync)
+      yield* TestClock.adjust("25 hours")
+      const late = yield* makeBatches({ disk: later })
+      yield* TestClock.adjust(0)
+      assert.strictEqual(total(late.batches), all.length)
+    }))
+
+  it.effect("wait a little when the addresses change, since more may change", () =>
+    Effect.gen(function*() {
+      const all = many(1024)
+      const { batches, change, startAll } = yield* makeBatches()
+      yield* startAll(all)
+      const before = total(batches)
+      yield* change({ addresses: ["/ip4/192.0.2.2/tcp/4001"] })
+      yield* TestClock.adjust("1 second")
+      yield* change({ addresses: ["/ip4/192.0.2.2/tcp/4001", "/ip4/192.0.2.3/tcp/4001"] })
+      assert.strictEqual(total(batches), before)
+      yield* TestClock.adjust("3 seconds")
+      assert.strictEqual(total(batches), before + all.length)
+    }))
+
+  it.effect("cost a small write each to start", () =>
+    Effect.gen(function*() {
+      const all = many(3000)
+      let bytes = 0
+      const disk = SimDisk.make()
+      const { store } = disk.mount()
+      const changed = yield* Latch.make()
+      const keys = yield* ProvidedKeys.make({
+        announce: takeAll,
+        withdraw: () => Effect.void,
+        takers: () => [bob],
+        hasTakers: Effect.succeed(true),
+        addresses: () => ["/ip4/192.0.2.1/tcp/4001"],
+        changed,
+        copies: 3,
+        retry: Schedule.spaced("1 second"),
+        republish: Schedule.spaced("8 hours")
+      }).pipe(Effect.provideService(KeyValueStore.KeyValueStore, {
+        ...store,
+        set: (key, value) => Effect.andThen(Effect.sync(() => (bytes += value.length)), store.set(key, value))
+      }))
+      for (const key of all) yield* keys.startProviding(key)
+      // One list of all keys would take 100,000 on average.
+      assert.isBelow(bytes / all.length, 800)
+      assert.isAtMost(disk.entries.size, 256)
+      yield* keys.stopProviding(all[0]!)
+      assert.strictEqual((yield* statusOf(keys)).announced, all.length - 1)
+    }))
+})
+
+describe("ProvidedKeys, the status", () => {
+  it.effect("tells of the queue, the cycle and the lag", () =>
+    Effect.gen(function*() {
+      const { batches, change, keys } = yield* makeBatches({
+        takers: [],
+        announce: (batch) => Effect.delay(takeAll(batch), "2 seconds")
+      })
+      const told: Array<ProvideStatus> = []
+      yield* Effect.forkChild(Stream.runForEach(keys.provideStatus, (status) => Effect.sync(() => told.push(status))))
+      yield* TestClock.adjust(0)
+      assert.deepInclude(told.at(-1), { keys: 0, queued: 0, announced: 0, paused: "NoPeers" })
+      yield* Effect.forEach(many(3), (key) => keys.startProviding(key))
+      yield* TestClock.adjust(0)
+      yield* TestClock.adjust("7 seconds")
+      assert.deepInclude(told.at(-1), { keys: 3, queued: 3, announced: 0, lag: Duration.millis(5200) })
+      assert.lengthOf(told, 3)
+      yield* change({ takers: [bob] })
+      yield* TestClock.adjust(0)
+      yield* TestClock.adjust("2 seconds")
+      yield* TestClock.adjust("100 millis")
+      assert.lengthOf(batches, 1)
+      const last = told.at(-1)!
+      assert.deepInclude(last, { queued: 0, announced: 3, lag: Duration.zero, copies: { least: 3, mean: 3 } })
+      assert.isUndefined(last.paused)
+      assert.deepInclude(last.lastCycle, { keys: 3, lookups: 1, messages: 3, duration: Duration.seconds(2) })
+      yield* change({ addresses: [] })
+      yield* TestClock.adjust(0)
+      yield* TestClock.adjust("100 millis")
+      assert.strictEqual(told.at(-1)!.paused, "NoAddresses")
+      // Nothing happens, and they become due.
+      yield* TestClock.adjust("482 minutes")
+      assert.deepInclude(told.at(-1), { announced: 3, queued: 3 })
+    }))
+})
+
+describe("ProvidedKeys, a batch", () => {
+  it.effect("leaves out what is stopped meanwhile, and ends with its last key", () =>
+    Effect.gen(function*() {
+      const [a, b] = many(2) as [ContentKey.ContentKey, ContentKey.ContentKey]
+      const running = yield* Deferred.make<ProvidedKeys.ProvideBatch>()
+      let isInterrupted = false
+      const { batches, change, keys } = yield* makeBatches({
+        takers: [],
+        announce: (batch) =>
+          Effect.andThen(Deferred.succeed(running, batch), Effect.never).pipe(
+            Effect.onInterrupt(() => Effect.sync(() => void (isInterrupted = true)))
+          )
+      })
+      yield* keys.startProviding(a)
+      yield* keys.startProviding(b)
+      yield* change({ takers: [bob] })
+      const batch = yield* Deferred.await(running)
+      assert.lengthOf(batch.keys, 2)
+      yield* keys.stopProviding(a)
+      assert.isFalse(batch.isWanted(a))
+      assert.isTrue(batch.isWanted(b))
+      assert.isFalse(isInterrupted)
+      // Begun anew, it is another one, which this batch knows nothing of.
+      yield* Effect.forkChild(keys.startProviding(a))
+      while (batches.length < 2) yield* Effect.yieldNow
+      assert.isFalse(batch.isWanted(a))
+      batch.announced(a, 3)
+      assert.strictEqual((yield* statusOf(keys)).announced, 0)
+      yield* keys.stopProviding(b)
+      assert.isTrue(isInterrupted)
+      assert.deepStrictEqual(batches.map(({ length }) => length), [2, 1])
+    }))
+
+  it.effect("that fails is tried again as far as it was not told of, together", () =>
+    Effect.gen(function*() {
+      const all = many(10)
+      const { batches, change, keys, status } = yield* makeBatches({
+        takers: [],
+        announce: (batch) =>
+          Effect.suspend(() => {
+            if (batch.keys.length === 1) return takeAll(batch)
+            batch.keys.slice(0, batch.keys.length / 2).forEach(({ key }) => batch.announced(key, 1))
+            return Effect.fail(new Error("cut off"))
+          })
+      })
+      yield* Effect.forEach(all, (key) => keys.startProviding(key))
+      yield* change({ takers: [bob] })
+      yield* TestClock.adjust(0)
+      assert.deepStrictEqual(batches.map(({ length }) => length), [10])
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(batches.map(({ length }) => length), [10, 5])
+      assert.deepInclude(yield* status, { announced: 7, queued: 0 })
+      yield* TestClock.adjust("20 seconds")
+      assert.deepInclude(yield* status, { announced: 10, queued: 0 })
+    }))
+
+  it.effect("that never ends is given up, and does not keep a new key from being announced", () =>
+    Effect.gen(function*() {
+      let isHanging = true
+      const { batches, keys } = yield* makeBatches({
+        announce: (batch) => isHanging ? Effect.never : takeAll(batch)
+      })
+      yield* Effect.forkChild(keys.startProviding(key))
+      while (batches.length === 0) yield* Effect.yieldNow
+      isHanging = false
+      yield* keys.startProviding(ContentKey.fromText("another"))
+      assert.lengthOf(batches, 2)
+      yield* TestClock.adjust("61 seconds")
+      assert.lengthOf(batches, 2)
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(batches[2], [key])
+    }))
+
+  it.effect("releases who is optimistic with the first writes", () =>
+    Effect.gen(function*() {
+      const { batches, keys } = yield* makeBatches({
+        announce: (batch) =>
+          Effect.suspend(() => {
+            for (const { isOptimistic, key } of batch.keys) if (isOptimistic) batch.written(key)
+            return Effect.delay(takeAll(batch), "500 millis")
+          })
+      })
+      yield* keys.startProviding(key, { optimistic: true })
+      const confirmed = yield* Effect.forkChild(keys.startProviding(ContentKey.fromText("another")))
+      while (batches.length < 2) yield* Effect.yieldNow
+      yield* TestClock.adjust("499 millis")
+      assert.isUndefined(confirmed.pollUnsafe())
+      yield* TestClock.adjust("1 millis")
+      assert.isDefined(confirmed.pollUnsafe())
+    }))
+
+  it.effect("waits until somebody is there, and does not wait for a retry then", () =>
+    Effect.gen(function*() {
+      let isDeaf = true
+      const { batches, change, keys, status } = yield* makeBatches({
+        announce: (batch) => isDeaf ? Effect.fail(new Error("nobody answers")) : takeAll(batch)
+      })
+      yield* Effect.forkChild(keys.startProviding(key))
+      yield* TestClock.adjust("7 seconds")
+      const tried = batches.length
+      yield* change({ takers: [] })
+      yield* TestClock.adjust("1 hour")
+      assert.lengthOf(batches, tried)
+      isDeaf = false
+      yield* change({ takers: [bob] })
+      yield* TestClock.adjust(0)
+      assert.lengthOf(batches, tried + 1)
+      assert.strictEqual((yield* status).announced, 1)
+    }))
+})
+
+describe("ProvidedKeys, on disk", () => {
+  it.effect("are what was asked for, whenever the process is killed", () =>
+    Effect.gen(function*() {
+      const all = many(6)
+      for (let writes = 0;; writes++) {
+        const disk = SimDisk.make()
+        yield* disk.mount().store.set("provided", JSON.stringify(all.slice(0, 2)))
+        const { detach, store } = disk.mount()
+        let left = writes
+        const killed = yield* Deferred.make<void>()
+        const write = <E>(effect: Effect.Effect<void, E>) =>
+          Effect.suspend(() => {
+            if (left-- > 0) return effect
+            detach()
+            return Effect.andThen(Deferred.succeed(killed, void 0), Effect.never)
+          })
+        /** Those for which the call has returned, with what it was. */
+        const done = new Map(all.map((key, index) => [key, index < 2]))
+        let doing: ContentKey.ContentKey | undefined
+        const scope = yield* Scope.make()
+        const life = Effect.gen(function*() {
+          const keys = yield* ProvidedKeys.make({
+            announce: takeAll,
+            withdraw: () => Effect.void,
+            takers: () => [],
+            hasTakers: Effect.succeed(false),
+            addresses: () => [],
+            changed: yield* Latch.make(),
+            copies: 3,
+            retry: Schedule.spaced("1 second"),
+            republish: Schedule.spaced("8 hours")
+          }).pipe(
+            Effect.provideService(KeyValueStore.KeyValueStore, {
+              ...store,
+              set: (key, value) => write(store.set(key, value)),
+              remove: (key) => write(store.remove(key))
+            })
+          )
+          for (const [key, isStart] of [[2, true], [0, false], [3, true], [2, false], [1, false], [4, true]] as const) {
+            doing = all[key]!
+            yield* isStart ? keys.startProviding(doing) : keys.stopProviding(doing)
+            done.set(doing, isStart)
+          }
+          doing = undefined
+          return true
+        })
+        const isOver = yield* Effect.raceFirst(Scope.provide(life, scope), Effect.as(Deferred.await(killed), false))
+        // What a closing scope still does a dead process does not.
+        detach()
+        left = Infinity
+        yield* Scope.close(scope, Exit.void)
+
+        const { keys } = yield* makeBatches({ disk, takers: [] })
+        const found = new Set<ContentKey.ContentKey>()
+        for (const [name, text] of disk.entries) {
+          if (name !== "provided") {
+            JSON.parse(String(text)).keys.forEach(([key]: [ContentKey.ContentKey]) => found.add(key))
+          }
+        }
+        assert.isFalse(disk.entries.has("provided"))
+        for (const [key, isProvided] of done) {
+          if (key !== doing) assert.strictEqual(found.has(key), isProvided, `${key} after ${writes} writes`)
+        }
+        assert.strictEqual((yield* statusOf(keys)).keys, found.size)
+        if (isOver) break
+      }
+    }))
+
+  it.effect("are lost only as far as they are damaged", () =>
+    Effect.gen(function*() {
+      const disk = SimDisk.make()
+      const all = many(100)
+      yield* Effect.scoped(Effect.gen(function*() {
+        const { startAll } = yield* makeBatches({ disk })
+        yield* startAll(all)
+      }))
+      const { store } = disk.mount()
+      const [name, text] = [...disk.entries][0]!
+      const lost = JSON.parse(String(text)).keys.length
+      yield* store.set(name, String(text).slice(0, -3))
+      const { keys } = yield* makeBatches({ disk })
+      assert.strictEqual((yield* statusOf(keys)).keys, all.length - lost)
+    }))
 })

@@ -28,6 +28,7 @@ const partsOfLayers = new Set([
   "PeerSupervisor.ts",
   "ProvideProgress.ts",
   "ProvidedKeys.ts",
+  "ProvidedKeysStore.ts",
   "ProviderRanking.ts",
   "Pulse.ts",
   "SharedLookups.ts",

@@ -30,6 +30,7 @@ const partsOfLayers = new Set([
   "ProvidedKeys.ts",
   "ProvidedKeysStore.ts",
   "ProviderRanking.ts",
+  "ProviderRecords.ts",
   "Pulse.ts",
   "SharedLookups.ts",
   "StaggeredDial.ts",

@@ -27,7 +27,8 @@ const libp2pFiles = new Set([
   "layers/RelayReservations.ts",
   "layers/RelayServer.ts",
   "layers/StockKadDht.ts",
-  "layers/TcpListener.ts"
+  "layers/TcpListener.ts",
+  "layers/ValueRecords.ts"
 ])
 
 /** A layer in a service file would hide which implementation a program has chosen; these have one that needs no other service. */

@@ -15,6 +15,7 @@
 import type { PeerId as Libp2pPeerId } from "@libp2p/interface"
 import { Effect, type Scope } from "effect"
 import type { Multiaddr } from "../schema/Peer.ts"
+import { keyOf } from "./KadNode.ts"
 import { closer, type Position, positionOf } from "./KadPosition.ts"
 import type { Components } from "./Libp2pHost.ts"
 import { countedNetworkOf } from "./PeerLimits.ts"
@@ -77,13 +78,13 @@ export const of = (
   const peers: Array<TablePeer> = []
   const byKey = new Map<string, TablePeer>()
   const listeners = new Set<(change: KadTableChange) => void>()
-  const self = keyOf(peerId)
+  const self = idKeyOf(peerId)
 
   // ----- the mirror
 
   const enter = (id: Libp2pPeerId) => {
     const { bytes } = id.toMultihash()
-    const key = textOf(bytes)
+    const key = keyOf(bytes)
     if (byKey.has(key)) return
     const peer: TablePeer = { id, bytes, key, position: positionOf(bytes) }
     byKey.set(key, peer)
@@ -106,7 +107,7 @@ export const of = (
   }
   const onRemove = kb.onRemove
   kb.onRemove = (peer, ...rest) => {
-    leave(keyOf(peer.peerId))
+    leave(idKeyOf(peer.peerId))
     return onRemove(peer, ...rest)
   }
   const stop = kb.stop.bind(kb)
@@ -190,11 +191,11 @@ export const of = (
       return found
     },
     add: (id) => {
-      const key = keyOf(id)
+      const key = idKeyOf(id)
       if (key !== self && !byKey.has(key)) table.queueRoutingTableUpdate(id)
     },
     remove: (id) => {
-      leave(keyOf(id))
+      leave(idKeyOf(id))
       // What fails is its note in the peer store.
       void table.remove(id).catch(() => {})
     },
@@ -268,10 +269,6 @@ function assertMembers(kad: KadTableInternals): void {
   }
 }
 
-function textOf(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1")
-}
-
-function keyOf(id: Libp2pPeerId): string {
-  return textOf(id.toMultihash().bytes)
+function idKeyOf(id: Libp2pPeerId): string {
+  return keyOf(id.toMultihash().bytes)
 }

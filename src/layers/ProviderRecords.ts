@@ -13,6 +13,7 @@
  * Time is given from outside, in milliseconds since the epoch, and counts in whole seconds.
  */
 import { keyBytesMax } from "../schema/Content.ts"
+import { keyOf } from "./KadNode.ts"
 
 /** Why a record was not stored. */
 export type ProviderRefusal =
@@ -167,12 +168,12 @@ export const make = (options: ProviderRecordsOptions = {}): ProviderRecords => {
       const seconds = secondsAt(now)
       const until = seconds + Math.ceil(Math.min(ttlSeconds, recordSecondsMax))
       sweep(seconds, 1)
-      const key = textOf(keyBytes)
-      const known = providers.get(textOf(id))
+      const key = keyOf(keyBytes)
+      const known = providers.get(keyOf(id))
       // What it says of itself now holds for all that it has said.
       const renew = (provider: Provider) => {
         if (body !== undefined) {
-          const text = textOf(body)
+          const text = keyOf(body)
           if (provider.body !== text) provider.body = text
         }
         if (provider.subnet?.name !== subnetName) {
@@ -205,10 +206,10 @@ export const make = (options: ProviderRecordsOptions = {}): ProviderRecords => {
       else if (size >= recordsMax && !makeRoom(Math.max(ofSender, subnet?.records ?? 0))) return "full"
 
       // Making room may have taken the last record of the sender.
-      let provider = providers.get(textOf(id))
+      let provider = providers.get(keyOf(id))
       if (provider === undefined) {
         provider = {
-          id: textOf(id),
+          id: keyOf(id),
           body: undefined,
           records: 0,
           subnet: undefined,
@@ -235,7 +236,7 @@ export const make = (options: ProviderRecordsOptions = {}): ProviderRecords => {
     },
     get: (keyBytes, now, bytesMax, bodyOf) => {
       const seconds = secondsAt(now)
-      const key = textOf(keyBytes)
+      const key = keyOf(keyBytes)
       forgetExpired(key, seconds)
       const found: Array<Uint8Array> = []
       let left = bytesMax
@@ -256,8 +257,8 @@ export const make = (options: ProviderRecordsOptions = {}): ProviderRecords => {
       return found
     },
     remove: (key, id) => {
-      const provider = providers.get(textOf(id))
-      let record = provider === undefined ? undefined : lists.get(textOf(key))
+      const provider = providers.get(keyOf(id))
+      let record = provider === undefined ? undefined : lists.get(keyOf(key))
       while (record !== undefined && record.provider !== provider) record = record.next
       if (record !== undefined) forget(record)
     },
@@ -361,10 +362,6 @@ function turn(lists: Map<string, ProviderRecord>, key: string, head: ProviderRec
   end.next = head
   last.next = undefined
   lists.set(key, next)
-}
-
-function textOf(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1")
 }
 
 function bytesOf(text: string): Uint8Array {

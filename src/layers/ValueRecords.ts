@@ -1,0 +1,123 @@
+/**
+ * Values of others, as a server of the DHT keeps them: in memory, under the rules of their namespaces, each in the record in which it is
+ * answered. [libp2p]
+ *
+ * A put is judged by what is stored when its turn comes, so puts go one after the other. Time is given from outside, in milliseconds since
+ * the epoch.
+ */
+import { Libp2pRecord } from "@libp2p/record"
+import { Effect, Semaphore } from "effect"
+import { RecordInvalid } from "../schema/NetworkError.ts"
+import { valueBytesMax, type ValueRules } from "../schema/ValueNamespace.ts"
+import { keyOf } from "./KadNode.ts"
+import { rulesOf, sameBytes } from "./Values.ts"
+
+export interface ValueRecordsOptions {
+  /** How many values there may be. Defaults to 10,000. The one that was put longest ago makes room. */
+  readonly recordsMax?: number | undefined
+  /** How many bytes their records may have together. Defaults to 32 MiB, which is 4,000 values of the greatest length. */
+  readonly bytesMax?: number | undefined
+}
+
+/** How long a value is served after it was put last: 48 hours, as Go and Rust serve it. JavaScript's kad-dht does for 48 too. */
+export const valueMillisMax = 48 * 60 * 60 * 1000
+
+export interface ValueRecords {
+  /**
+   * Stores the value of a record that a message brought under a key. Fails when it is no record, or one of another key; when no namespace of
+   * this node has the key, or its rules refuse the value; and when the stored value wins over it.
+   */
+  readonly put: (key: Uint8Array, record: Uint8Array, now: number) => Effect.Effect<void, RecordInvalid>
+  /** The record under a key, as it is sent. */
+  readonly get: (key: Uint8Array, now: number) => Uint8Array | undefined
+  /** How many values there are, those included that have expired and are not swept yet. */
+  readonly size: () => number
+  /** How many bytes their records have together. */
+  readonly bytes: () => number
+}
+
+export const make = (
+  namespaces: ReadonlyArray<ValueRules>,
+  { bytesMax = 32 * 1024 * 1024, recordsMax = 10_000 }: ValueRecordsOptions = {}
+): ValueRecords => {
+  // In the order of their puts, so that those that expire first come first.
+  const stored = new Map<string, Stored>()
+  const turn = Semaphore.makeUnsafe(1)
+  let bytes = 0
+
+  const forget = (key: string) => {
+    bytes -= stored.get(key)?.record.length ?? 0
+    stored.delete(key)
+  }
+  const current = (key: string, now: number) => {
+    const found = stored.get(key)
+    return found !== undefined && now < found.until ? found.record : undefined
+  }
+  const store = (key: string, record: Uint8Array, now: number) => {
+    forget(key)
+    stored.set(key, { record, until: now + valueMillisMax })
+    bytes += record.length
+    for (const [name, { until }] of stored) {
+      if (stored.size <= recordsMax && bytes <= bytesMax && now < until) break
+      forget(name)
+    }
+  }
+
+  const judge = Effect.fnUntraced(function*(key: Uint8Array, name: string, value: Uint8Array, now: number) {
+    const found = rulesOf(namespaces, key)
+    if (found === undefined) return yield* invalid("its key is in no namespace that this node knows")
+    if (value.length > valueBytesMax) {
+      return yield* invalid(`its value of ${value.length} bytes is over the limit of ${valueBytesMax}`)
+    }
+    const { path, rules } = found
+    yield* rules.check(path, value)
+    const present = current(name, now)
+    if (present !== undefined && (yield* rules.replaces(path, fromRecord(present)!.value, value))) {
+      return yield* invalid("a value is stored that wins over it")
+    }
+    // The bytes are the message's until here.
+    store(name, toRecord(key, value, now), now)
+  })
+
+  return {
+    put: (key, record, now) =>
+      Effect.suspend(() => {
+        const read = fromRecord(record)
+        if (read === undefined) return Effect.fail(invalid("it is no record"))
+        if (!sameBytes(read.key, key)) return Effect.fail(invalid("the record is of another key"))
+        return turn.withPermits(1)(judge(key, keyOf(key), read.value, now))
+      }),
+    get: (key, now) => current(keyOf(key), now),
+    size: () => stored.size,
+    bytes: () => bytes
+  }
+}
+
+/** The record of a value as messages carry it, received now. */
+export const toRecord = (key: Uint8Array, value: Uint8Array, now: number): Uint8Array =>
+  new Libp2pRecord(key, value, new Date(now)).serialize()
+
+/** The key and the value of a record; undefined when the bytes are none. */
+export const fromRecord = (
+  bytes: Uint8Array
+): { readonly key: Uint8Array; readonly value: Uint8Array } | undefined => {
+  try {
+    const { key, value } = Libp2pRecord.deserialize(bytes)
+    return { key, value }
+  } catch {
+    return undefined
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+interface Stored {
+  readonly record: Uint8Array
+  readonly until: number
+}
+
+function invalid(detail: string): RecordInvalid {
+  return new RecordInvalid({ detail })
+}

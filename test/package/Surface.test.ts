@@ -13,6 +13,7 @@ const partsOfLayers = new Set([
   "KadMessage.ts",
   "KadNode.ts",
   "KadPosition.ts",
+  "KadQueries.ts",
   "KadTable.ts",
   "KadValues.ts",
   "KnownPeers.ts",

@@ -187,7 +187,7 @@ describe("codio start", () => {
           "4 seconds"
         ],
         ...["--bootstrap-peer", place, "--bootstrap-peer", "/ip4/192.0.2.2/tcp/1", "--data-directory", "data"],
-        ...["--event-buffer", "6", "--relay-server", "--no-json"]
+        ...["--kad-engine", "stock", "--event-buffer", "6", "--relay-server", "--no-json"]
       ])
       assert.deepStrictEqual<unknown>(network, {
         listenPort: 0,
@@ -206,6 +206,7 @@ describe("codio start", () => {
         relayPeers: [`${place}/p2p/${remote}`],
         kadProtocol: "/my/kad/1.0.0",
         kadReplicationFactor: 5,
+        kadEngine: "stock",
         connectionIdleTimeout: Duration.minutes(1),
         rediscoveryCooldown: Duration.minutes(2),
         dialTimeout: Duration.seconds(3),

@@ -35,6 +35,7 @@ const partsOfLayers = new Set([
   "Pulse.ts",
   "SharedLookups.ts",
   "StaggeredDial.ts",
+  "ValueRecords.ts",
   "Values.ts"
 ])
 

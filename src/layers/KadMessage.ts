@@ -169,6 +169,27 @@ export const decodeMessage = (bytes: Uint8Array): KadMessage => {
 }
 
 /**
+ * Reads the body of a Peer, as {@link encodePeer} makes it; undefined when it has no id. Throws a {@link KadMessageError} for what is none.
+ */
+export const decodePeer = (body: Uint8Array): KadPeer | undefined => {
+  const cursor = new Cursor(body)
+  let id = nothing
+  const addresses: Array<Uint8Array> = []
+  while (cursor.at < cursor.end) {
+    const tag = cursor.uint()
+    if (tag === tags.id) {
+      id = cursor.bytes()
+    } else if (tag === tags.address) {
+      const address = cursor.bytes()
+      if (addresses.length < addressesMax && address.length <= addressBytesMax) addresses.push(address)
+    } else {
+      cursor.skip(tag)
+    }
+  }
+  return id.length > 0 && id.length <= idBytesMax ? new DecodedPeer(id, addresses, body) : undefined
+}
+
+/**
  * Finds the messages in what a stream brings, wherever it is cut.
  *
  * A message that lies whole in a chunk is a view of it; one in several chunks is copied once, into a buffer that holds at most twice what
@@ -290,34 +311,14 @@ class DecodedPeer implements KadPeer {
 }
 
 function readPeer(cursor: Cursor, peers: Array<KadPeer>, limit: number): void {
-  const body = cursor.bytes()
-  const { end } = cursor
-  const after = cursor.at
-  cursor.at = after - body.length
-  cursor.end = after
-  let id = nothing
-  const addresses: Array<Uint8Array> = []
-  while (cursor.at < after) {
-    const tag = cursor.uint()
-    if (tag === tags.id) {
-      id = cursor.bytes()
-    } else if (tag === tags.address) {
-      const address = cursor.bytes()
-      if (addresses.length < addressesMax && address.length <= addressBytesMax) addresses.push(address)
-    } else {
-      cursor.skip(tag)
-    }
-  }
-  cursor.end = end
-  if (id.length > 0 && id.length <= idBytesMax && peers.length < limit) {
-    peers.push(new DecodedPeer(id, addresses, body))
-  }
+  const peer = decodePeer(cursor.bytes())
+  if (peer !== undefined && peers.length < limit) peers.push(peer)
 }
 
 /** A place in the bytes of a message, or of a peer in it. */
 class Cursor {
   at = 0
-  end: number
+  readonly end: number
   private readonly source: Uint8Array
 
   constructor(source: Uint8Array) {

@@ -10,6 +10,8 @@ const libp2pFiles = new Set([
   "layers/FileIdentity.ts",
   "layers/KadDht.ts",
   "layers/KadKeys.ts",
+  "layers/KadStream.ts",
+  "layers/KadStreams.ts",
   "layers/KadTable.ts",
   "layers/KadValues.ts",
   "layers/Libp2pByteStream.ts",

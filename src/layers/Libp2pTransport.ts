@@ -308,8 +308,11 @@ function isOpen(underlying: Libp2pConnection): boolean {
   return underlying.status === "open" && farewellOf(underlying) === undefined
 }
 
-// The table's, as far as it can be known here: what the two sides agree on beyond that is between them.
-function best(local: PeerId, connections: ReadonlyArray<Libp2pConnection>): Libp2pConnection | undefined {
+/**
+ * Which of a peer's connections is to be used: the table's, as far as it can be known here. What the two sides agree on beyond that is
+ * between them. None when none is open.
+ */
+export function best(local: PeerId, connections: ReadonlyArray<Libp2pConnection>): Libp2pConnection | undefined {
   const open = connections.filter(isOpen).reverse()
   if (open.length < 2) return open[0]
   const compare = comparing(local, open[0]!.remotePeer.toString() as PeerId)

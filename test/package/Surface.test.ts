@@ -11,6 +11,8 @@ const partsOfLayers = new Set([
   "KadKeys.ts",
   "KadLookup.ts",
   "KadMessage.ts",
+  "KadStream.ts",
+  "KadStreams.ts",
   "KadNode.ts",
   "KadPosition.ts",
   "KadQueries.ts",

@@ -1,0 +1,61 @@
+/**
+ * A server of Kademlia that does what a spec tells it to, message by message.
+ */
+import type { Stream } from "@libp2p/interface"
+import { Effect, type Scope } from "effect"
+import { decodeMessage, encodeFrame, FrameReader, type KadMessage } from "../../src/layers/KadMessage.ts"
+import { kadProtocol } from "./DhtNode.ts"
+import type { Libp2pNode } from "./Libp2pNode.ts"
+
+/** One stream as the server sees it. */
+export interface Served {
+  readonly stream: Stream
+  /** What has come over it. */
+  readonly messages: ReadonlyArray<KadMessage>
+}
+
+export interface KadServer {
+  /** All streams that were opened, the oldest first. */
+  readonly streams: ReadonlyArray<Served>
+  /** What has come over all of them. */
+  readonly messages: () => ReadonlyArray<KadMessage>
+  readonly open: () => number
+}
+
+/** Answers with the key of the question, and its type, as it came. */
+export const echo = ({ key, type }: KadMessage): Uint8Array => encodeFrame({ type, key })
+
+/** Serves a node's peers for as long as the scope lives. `answer` is called for each message, in the order in which they come. */
+export const serve = (
+  node: Libp2pNode,
+  answer: (message: KadMessage, served: Served) => void = (message, { stream }) => void stream.send(echo(message))
+): Effect.Effect<KadServer, never, Scope.Scope> =>
+  Effect.gen(function*() {
+    const streams: Array<Served> = []
+    const onStream = (stream: Stream) => {
+      const reader = new FrameReader()
+      const messages: Array<KadMessage> = []
+      const served: Served = { stream, messages }
+      streams.push(served)
+      stream.addEventListener("message", ({ data }) => {
+        reader.push(data.subarray(), (bytes) => {
+          const message = decodeMessage(bytes)
+          messages.push(message)
+          if (stream.writeStatus === "writable") answer(message, served)
+        })
+      })
+      stream.addEventListener("remoteCloseWrite", () => {
+        stream.close().catch(() => stream.abort(new Error("the remote has gone")))
+      })
+    }
+    const { registrar } = node.host.components
+    yield* Effect.acquireRelease(
+      Effect.promise(async () => registrar.handle(kadProtocol, onStream)),
+      () => Effect.promise(async () => registrar.unhandle(kadProtocol))
+    )
+    return {
+      streams,
+      messages: () => streams.flatMap(({ messages }) => messages),
+      open: () => streams.filter(({ stream }) => stream.status === "open").length
+    }
+  })

@@ -18,6 +18,8 @@ export interface PeerOptions {
   /** Whether a peer of Rust tells its listen addresses as external ones. Defaults to true. */
   readonly external?: boolean
   readonly listen?: string
+  /** Whether a peer of Rust pings every 15 s rather than twice a second. */
+  readonly quiet?: boolean
 }
 
 export interface Command {
@@ -35,6 +37,11 @@ export interface Command {
   readonly count?: number
 }
 
+/** How long an operation took, as the peer itself measured it. */
+export interface Took {
+  readonly millis: number
+}
+
 /** What the commands answer with. */
 export interface Answers {
   readonly addresses: { readonly addresses: ReadonlyArray<string> }
@@ -50,8 +57,10 @@ export interface Answers {
   }
   readonly ping: { readonly millis: number }
   readonly "kad-peers": { readonly count: number }
-  readonly provide: object
-  readonly find: {
+  readonly provide: Took
+  readonly find: Took & {
+    /** Until the first provider. */
+    readonly firstMillis?: number | null
     readonly providers: ReadonlyArray<{ readonly peer: string; readonly addresses: ReadonlyArray<string> }>
   }
   readonly put: object

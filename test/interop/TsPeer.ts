@@ -70,9 +70,14 @@ export const make = (options: PeerOptions): Effect.Effect<Peer, Error, Scope.Sco
         Effect.promise(async () => ({
           count: (await components.peerStore.all()).filter(({ tags }) => tags.has("kad-peer")).length
         })),
-      provide: (command) => Effect.as(network.startProviding(key(command)), {}),
+      provide: (command) =>
+        Effect.map(
+          Effect.timed(network.startProviding(key(command))),
+          ([took]) => ({ millis: Duration.toMillis(took) })
+        ),
       find: (command) =>
-        Effect.map(Stream.runCollect(network.findProviders(key(command))), (providers) => ({
+        Effect.map(Effect.timed(Stream.runCollect(network.findProviders(key(command)))), ([took, providers]) => ({
+          millis: Duration.toMillis(took),
           providers: providers.map(({ addresses, id }) => ({ peer: id, addresses }))
         })),
       put: ({ path = "", quorum, sequence, value = "" }) =>
@@ -110,12 +115,12 @@ export const make = (options: PeerOptions): Effect.Effect<Peer, Error, Scope.Sco
       addresses: yield* network.addresses,
       happened,
       run: (op, command = {}) =>
-        Effect.mapError(obey[op](command) as Effect.Effect<never, unknown>, (cause) =>
-          new Error(`ts: ${op}: ${cause instanceof Error ? cause.message : String(cause)}`))
+        Effect.mapError(
+          obey[op](command) as Effect.Effect<never, unknown>,
+          (cause) => new Error(`ts: ${op}: ${cause instanceof Error ? cause.message : String(cause)}`)
+        )
     } satisfies Peer
-  }).pipe(Effect.mapError((cause) =>
-    cause instanceof Error ? cause : new Error(String(cause))
-  ))
+  }).pipe(Effect.mapError((cause) => cause instanceof Error ? cause : new Error(String(cause))))
 
 // internal -------------------------------------------------------------------------------------------------------------------------------
 

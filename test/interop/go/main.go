@@ -177,6 +177,10 @@ func addresses(h host.Host) []string {
 	return texts
 }
 
+func millis(since time.Time) float64 {
+	return float64(time.Since(since).Microseconds()) / 1000
+}
+
 func (n *node) run(ctx context.Context, c command) (object, error) {
 	ctx = network.WithAllowLimitedConn(ctx, "interop")
 	id, _ := peer.Decode(c.Peer)
@@ -215,18 +219,25 @@ func (n *node) run(ctx context.Context, c command) (object, error) {
 		return object{"count": n.dht.RoutingTable().Size()}, nil
 	case "provide":
 		key, _ := hex.DecodeString(c.Key)
-		return object{}, n.dht.Provide(ctx, keyCid(key), true)
+		began := time.Now()
+		err := n.dht.Provide(ctx, keyCid(key), true)
+		return object{"millis": millis(began)}, err
 	case "find":
 		key, _ := hex.DecodeString(c.Key)
 		providers := []object{}
+		began := time.Now()
+		var first any
 		for found := range n.dht.FindProvidersAsync(ctx, keyCid(key), 20) {
+			if first == nil {
+				first = millis(began)
+			}
 			texts := []string{}
 			for _, a := range found.Addrs {
 				texts = append(texts, a.String())
 			}
 			providers = append(providers, object{"peer": found.ID.String(), "addresses": texts})
 		}
-		return object{"providers": providers}, nil
+		return object{"providers": providers, "millis": millis(began), "firstMillis": first}, nil
 	case "put":
 		value, _ := hex.DecodeString(c.Value)
 		sealed, err := seal(n.host, c.Path, c.Sequence, value)

@@ -34,6 +34,8 @@ struct Waiting {
     provides: HashMap<QueryId, u64>,
     finds: HashMap<QueryId, (u64, BTreeSet<String>)>,
     gets: HashMap<QueryId, Get>,
+    /// When the commands came whose answers say how long they took, and when the first provider was found.
+    began: HashMap<u64, (Instant, Option<f64>)>,
 }
 
 struct Get {
@@ -64,6 +66,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             kad: options["kad"].as_str().map(Into::into),
             mdns: flag("mdns"),
             relay: flag("relay"),
+            quiet: flag("quiet"),
         },
     )?;
     let mut node = Node {
@@ -166,6 +169,9 @@ impl Node {
         let number = |name: &str| command[name].as_u64().unwrap_or_default();
         let peer = || text("peer").parse::<PeerId>();
         let key = || hex::decode(text("key"));
+        if let "provide" | "find" = text("op") {
+            self.waiting.began.insert(id, (Instant::now(), None));
+        }
         match text("op") {
             "addresses" => return Ok(Some(json!({ "addresses": self.addresses() }))),
             "connect" => {
@@ -390,6 +396,14 @@ impl Node {
         }
     }
 
+    /// The milliseconds since a command came, and until its first provider.
+    fn took(&mut self, id: u64) -> (f64, Option<f64>) {
+        let began = self.waiting.began.remove(&id);
+        began.map_or((0.0, None), |(began, first)| {
+            (began.elapsed().as_secs_f64() * 1000.0, first)
+        })
+    }
+
     fn on_query(&mut self, query: QueryId, result: QueryResult, is_last: bool) {
         let error = match &result {
             QueryResult::StartProviding(Err(error)) => Some(format!("{error:?}")),
@@ -398,12 +412,12 @@ impl Node {
         };
         let done = error.map_or(Ok(json!({})), Err);
         match result {
-            QueryResult::StartProviding(_) => self
-                .waiting
-                .provides
-                .remove(&query)
-                .into_iter()
-                .for_each(|id| reply(id, done.clone())),
+            QueryResult::StartProviding(_) => {
+                if let Some(id) = self.waiting.provides.remove(&query) {
+                    let (took, _) = self.took(id);
+                    reply(id, done.map(|_| json!({ "millis": took })));
+                }
+            }
             QueryResult::PutRecord(_) => self
                 .waiting
                 .puts
@@ -411,9 +425,19 @@ impl Node {
                 .into_iter()
                 .for_each(|id| reply(id, done.clone())),
             QueryResult::GetProviders(found) => {
-                if let (Some((_, all)), Ok(kad::GetProvidersOk::FoundProviders { providers, .. })) =
-                    (self.waiting.finds.get_mut(&query), &found)
+                if let (
+                    Some((id, all)),
+                    Ok(kad::GetProvidersOk::FoundProviders { providers, .. }),
+                ) = (self.waiting.finds.get_mut(&query), &found)
                 {
+                    let began = self
+                        .waiting
+                        .began
+                        .get_mut(id)
+                        .filter(|_| !providers.is_empty());
+                    if let Some((began, first)) = began {
+                        first.get_or_insert(began.elapsed().as_secs_f64() * 1000.0);
+                    }
                     all.extend(providers.iter().map(ToString::to_string));
                 }
                 if is_last {
@@ -422,7 +446,13 @@ impl Node {
                             .into_iter()
                             .map(|peer| json!({ "peer": peer, "addresses": [] }))
                             .collect();
-                        reply(id, Ok(json!({ "providers": providers })));
+                        let (took, first) = self.took(id);
+                        reply(
+                            id,
+                            Ok(
+                                json!({ "providers": providers, "millis": took, "firstMillis": first }),
+                            ),
+                        );
                     }
                 }
             }
@@ -486,6 +516,7 @@ async fn crowd(target: Multiaddr, count: u64) -> Result<Value, String> {
                     kad: None,
                     mdns: false,
                     relay: false,
+                    quiet: false,
                 },
             )
             .map_err(|e| e.to_string())?;

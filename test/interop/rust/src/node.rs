@@ -25,6 +25,8 @@ pub struct Options {
     pub kad: Option<String>,
     pub mdns: bool,
     pub relay: bool,
+    /// Pings seldom: every 15 s, as is the default, rather than twice a second.
+    pub quiet: bool,
 }
 
 // --8<-- swarm
@@ -47,9 +49,9 @@ pub fn new_swarm(keypair: Keypair, options: &Options) -> Result<Swarm<Behaviour>
                 ),
                 kad: new_kad(peer, options.kad.as_deref())?.into(),
                 // --8<-- end
-                ping: ping::Behaviour::new(
-                    ping::Config::new().with_interval(Duration::from_millis(500)),
-                ),
+                ping: ping::Behaviour::new(ping::Config::new().with_interval(
+                    Duration::from_millis(if options.quiet { 15_000 } else { 500 }),
+                )),
                 mdns: match options.mdns {
                     true => Some(mdns::tokio::Behaviour::new(mdns::Config::default(), peer)?),
                     false => None,

@@ -7,6 +7,7 @@
  * - *under way*: it takes one of the `parallel` places;
  * - *slow*: under way for longer than `slowAfter`. It gives its place back, and others are asked and suffice as though it had failed; should it
  *   answer before the end, it counts. So a dead peer costs a lookup `slowAfter` and not the timeout of an ask;
+ * - *late*: under way for four times as long. It is not waited for either when fewer than `count` others have answered, unless nobody has;
  * - *answered*, or *failed*, which passes it over.
  *
  * **Gotchas**: the lookup has no time limit, an ask needs its own. Asks that are slow when the lookup ends are interrupted, and not waited for.
@@ -173,26 +174,31 @@ export const lookup = <P extends LookupPeer, R = never>(
         watch()
       }
 
-      // One timer for all asks, as long as there is one that may become slow.
+      // One timer for all asks, for the first that becomes slow or late.
       const watch = () => {
         if (timer !== undefined || !Number.isFinite(slowMillis)) return
+        const limit = Math.max(slowMillis, 2 * slowestMillis)
+        let at = Infinity
         for (const { since, state } of underWay.keys()) {
-          if (state !== "asked") continue
-          const at = since + Math.max(slowMillis, 2 * slowestMillis)
-          timer = fork(Effect.sleep(Math.max(1, at - clock.currentTimeMillisUnsafe())))
-          timer.addObserver(() => {
-            timer = undefined
-            if (isDone) return
-            const until = clock.currentTimeMillisUnsafe() - Math.max(slowMillis, 2 * slowestMillis)
-            for (const candidate of underWay.keys()) {
-              if (candidate.state !== "asked" || candidate.since > until) continue
+          if (state !== "late") at = Math.min(at, since + (state === "slow" ? lateFactor * limit : limit))
+        }
+        if (at === Infinity) return
+        timer = fork(Effect.sleep(Math.max(1, at - clock.currentTimeMillisUnsafe())))
+        timer.addObserver(() => {
+          timer = undefined
+          if (isDone) return
+          const limit = Math.max(slowMillis, 2 * slowestMillis)
+          const now = clock.currentTimeMillisUnsafe()
+          for (const candidate of underWay.keys()) {
+            const took = now - candidate.since
+            if (candidate.state === "asked" && took >= limit) {
               candidate.state = "slow"
               candidate.path.active--
             }
-            fill()
-          })
-          return
-        }
+            if (candidate.state === "slow" && took >= lateFactor * limit) candidate.state = "late"
+          }
+          fill()
+        })
       }
 
       seeds.forEach((peer, index) => tell(paths[index % paths.length]!, peer, 1))
@@ -212,9 +218,12 @@ export const lookup = <P extends LookupPeer, R = never>(
 // A dial and a question over the widest links take about six round trips of 80 ms.
 const defaultSlowAfter = Duration.millis(500)
 
+/** How many times as long a slow ask takes until it is late. */
+const lateFactor = 4
+
 interface Candidate<P> {
   readonly peer: P
-  state: "told" | "asked" | "slow" | "answered" | "failed"
+  state: "told" | "asked" | "slow" | "late" | "answered" | "failed"
   readonly hop: number
   /** The one that asks it. */
   path: Path<P>
@@ -257,19 +266,21 @@ function nextOf<P>(nearest: ReadonlyArray<Candidate<P>>, count: number) {
   let rank = 0
   for (const candidate of nearest) {
     if (candidate.state === "told") return { candidate, rank }
-    if (candidate.state !== "failed" && candidate.state !== "slow" && ++rank >= count) return undefined
+    if ((candidate.state === "asked" || candidate.state === "answered") && ++rank >= count) return undefined
   }
   return undefined
 }
 
-/** Whether the `count` nearest have answered, of those that are neither slow nor failed. With fewer of them the slow ones are waited for. */
+/** Whether the `count` nearest have answered, or all that will. */
 function suffices<P>(nearest: ReadonlyArray<Candidate<P>>, count: number, mayAsk: boolean): boolean {
   let answered = 0
   let isSlow = false
+  let isLate = false
   for (const { state } of nearest) {
     if (state === "answered" && ++answered >= count) return true
     if (state === "asked" || (state === "told" && mayAsk)) return false
     if (state === "slow") isSlow = true
+    if (state === "late") isLate = true
   }
-  return !isSlow
+  return !isSlow && !(isLate && answered === 0)
 }

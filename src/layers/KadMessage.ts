@@ -211,10 +211,11 @@ export class FrameReader {
   }
 
   /**
-   * Calls `each` with every message that ends in the chunk. Throws a {@link KadMessageError} for a length that is beyond the limit or none,
-   * as soon as that has come, and from then on at every call.
+   * Calls `each` with every message that ends in the chunk, until it answers false; how many bytes of the chunk are read then. Who stops
+   * pushes the rest later. Throws a {@link KadMessageError} for a length that is beyond the limit or none, as soon as that has come, and
+   * from then on at every call.
    */
-  push(chunk: Uint8Array, each: (message: Uint8Array) => void): void {
+  push(chunk: Uint8Array, each: (message: Uint8Array) => unknown): number {
     if (this.failure !== undefined) throw this.failure
     let at = 0
     while (at < chunk.length) {
@@ -230,7 +231,7 @@ export class FrameReader {
         if (at + this.length <= chunk.length) {
           const end = at + this.length
           this.length = 0
-          each(chunk.subarray(at, at = end))
+          if (each(chunk.subarray(at, at = end)) === false) return at
           continue
         }
         this.body = nothing
@@ -243,9 +244,10 @@ export class FrameReader {
         const message = this.body
         this.body = undefined
         this.length = 0
-        each(message)
+        if (each(message) === false) return at
       }
     }
+    return at
   }
 
   private append(chunk: Uint8Array, from: number, to: number): void {

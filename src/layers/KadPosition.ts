@@ -54,6 +54,12 @@ export const compareDistance = (a: Position, b: Position, target: Position): num
 }
 
 /**
+ * How far two positions are apart, as a share of the keyspace: from 0, one place, to just under 1. It rounds; for an order `compareDistance` is.
+ */
+export const distanceOf = (a: Position, b: Position): number =>
+  ((a.h0 ^ b.h0) >>> 0) / 2 ** 32 + ((a.h1 ^ b.h1) >>> 0) / 2 ** 64
+
+/**
  * How many leading bits two positions share: 0 to 256. It is the number of the bucket in which one has the other.
  */
 export const commonPrefixLength = (a: Position, b: Position): number => {

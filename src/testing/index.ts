@@ -1,6 +1,7 @@
 /**
  * A simulated network for tests: whole nodes without sockets, in virtual time.
  */
+export * as DhtModel from "./DhtModel.ts"
 export * as RandomScenario from "./RandomScenario.ts"
 export * as Scenario from "./Scenario.ts"
 export * as SimClock from "./SimClock.ts"

@@ -204,17 +204,32 @@ describe("KadLookup", () => {
       samePeers(bench.interrupted, [bench.byDistance[4]!])
     }))
 
-  it.effect("waits for slow peers when there are no others", () =>
+  it.effect("waits four times as long for slow peers when fewer others have answered than are wanted", () =>
     Effect.gen(function*() {
-      const bench = benchOf(peersOf(3), { slowAfter: "300 millis" })
+      const bench = benchOf(peersOf(4), { slowAfter: "300 millis" })
       const fiber = yield* Effect.forkChild(bench.lookup)
       yield* TestClock.adjust(0)
       bench.answer(0)
       bench.fail(1)
-      yield* TestClock.adjust("1 minute")
-      assert.isUndefined(fiber.pollUnsafe())
+      yield* TestClock.adjust("400 millis")
       bench.answer(2)
+      // The slowest answer took 400 ms, of which twice as much is slow.
+      yield* TestClock.adjust("2799 millis")
+      assert.isUndefined(fiber.pollUnsafe())
+      yield* TestClock.adjust("1 millis")
       samePeers((yield* Fiber.join(fiber)).closest, [bench.byDistance[0]!, bench.byDistance[2]!])
+      samePeers(bench.interrupted, [bench.byDistance[3]!])
+    }))
+
+  it.effect("waits for late peers as long as nobody has answered", () =>
+    Effect.gen(function*() {
+      const bench = benchOf(peersOf(2), { slowAfter: "300 millis" })
+      const fiber = yield* Effect.forkChild(bench.lookup)
+      yield* TestClock.adjust("1 minute")
+      bench.fail(0)
+      assert.isUndefined(fiber.pollUnsafe())
+      bench.answer(1)
+      samePeers((yield* Fiber.join(fiber)).closest, [bench.byDistance[1]!])
     }))
 
   it.effect("takes nobody for slow who takes less than twice the slowest answer", () =>

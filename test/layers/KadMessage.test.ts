@@ -244,6 +244,26 @@ describe("a reader of frames", () => {
     }
   })
 
+  it("stops after a message whose reader wants no more, and goes on where it was", () => {
+    const bodies = [1, 2, 300, 0, 4].map((length) => new Uint8Array(length).fill(length))
+    const stream = Buffer.concat(bodies.map(lengthPrefixed))
+    for (const size of [1, 7, 200, stream.length]) {
+      const reader = new FrameReader()
+      const messages: Array<Uint8Array> = []
+      for (let at = 0; at < stream.length; at += size) {
+        for (let rest = stream.subarray(at, at + size); rest.length > 0;) {
+          const before = messages.length
+          rest = rest.subarray(reader.push(rest, (message) => {
+            messages.push(message)
+            return false
+          }))
+          assert.isAtMost(messages.length, before + 1)
+        }
+      }
+      assert.deepStrictEqual(messages.map(hex), bodies.map(hex))
+    }
+  })
+
   it("reads a message of the limit, and refuses a longer one before it has come", () => {
     assert.deepStrictEqual(read(new FrameReader(300), [lengthPrefixed(new Uint8Array(300))]).map((m) => m.length), [
       300

@@ -5,6 +5,7 @@ import {
   closer,
   commonPrefixLength,
   compareDistance,
+  distanceOf,
   ofDigest,
   type Position,
   positionOf
@@ -41,6 +42,12 @@ describe("KadPosition", () => {
     const [a, b] = [positionAt(places.a), positionAt(places.b)]
     const difference = (toNumber(a) ^ toNumber(b)).toString(2)
     assert.strictEqual(commonPrefixLength(a, b), difference === "0" ? 256 : 256 - difference.length)
+  })
+
+  it.prop("measures a distance as a share of the keyspace", { a: Place, b: Place }, (places) => {
+    const [a, b] = [positionAt(places.a), positionAt(places.b)]
+    const exact = Number((toNumber(a) ^ toNumber(b)) >> 192n) / 2 ** 64
+    assert.closeTo(distanceOf(a, b), exact, 2 ** -62)
   })
 
   it("tells places apart that differ in the last bit alone, at either end of the distance", () => {

@@ -9,7 +9,7 @@ import { multiaddr } from "@multiformats/multiaddr"
 import { Effect, Exit, Scope } from "effect"
 import * as Digest from "multiformats/hashes/digest"
 import { hash } from "node:crypto"
-import { positionOf } from "../../src/layers/KadPosition.ts"
+import { commonPrefixLength, compareDistance, positionOf } from "../../src/layers/KadPosition.ts"
 import * as KadTable from "../../src/layers/KadTable.ts"
 
 describe("KadTable", () => {
@@ -97,6 +97,41 @@ describe("KadTable", () => {
       )
     }))
 
+  it.live("knows its own neighbours, however many there are, and no more than kad-dht of everybody else", () =>
+    Effect.gen(function*() {
+      for (const pings of ["one by one", "together"] as const) {
+        const { kad, self, settle, table } = yield* make({ pings })
+        const own = positionOf(self.toMultihash().bytes)
+        const shared = (id: Libp2pPeerId) => commonPrefixLength(positionOf(id.toMultihash().bytes), own)
+        const near = ids(4_000).filter((id) => shared(id) >= 6)
+        const far = ids(4_000).filter((id) => shared(id) === 0).slice(0, 700)
+        assert.isAbove(near.length, 40)
+        for (const id of [...near, ...far]) table.add(id)
+        yield* settle
+        const byDistance = near.toSorted((a, b) =>
+          compareDistance(positionOf(a.toMultihash().bytes), positionOf(b.toMultihash().bytes), own)
+        )
+        assert.deepStrictEqual(
+          table.closest(own, 20).map(({ id }) => id.toString()),
+          byDistance.slice(0, 20).map(String)
+        )
+        for (let bits = 6; bits < 12; bits++) {
+          assert.strictEqual(
+            table.peers.filter(({ id }) => shared(id) === bits).length,
+            Math.min(20, near.filter((id) => shared(id) === bits).length),
+            `${bits} bits`
+          )
+        }
+        // kad-dht finds its way about in it.
+        assert.deepStrictEqual(
+          kad.routingTable.closestPeers(own.bytes, { count: 20 }).map(String),
+          byDistance.slice(0, 20).map(String)
+        )
+        assert.isAtMost(table.peers.filter(({ id }) => shared(id) === 0).length, 32 * 20)
+        assert.isBelow(table.peers.filter(({ id }) => shared(id) === 0).length, far.length)
+      }
+    }))
+
   it.live("takes a quarter of a bucket from one public subnet, and everybody from other places", () =>
     Effect.gen(function*() {
       for (const pings of ["one by one", "together"] as const) {
@@ -154,7 +189,16 @@ describe("KadTable", () => {
 
   it("refuses a kad-dht that lacks a member, by the member's name and the version", () => {
     const fn = () => Promise.resolve()
-    const kb = { kBucketSize: 20, onAdd: fn, onRemove: fn, stop: fn, _add: fn, _split: fn, _determineBucket: fn }
+    const kb = {
+      kBucketSize: 20,
+      onAdd: fn,
+      onRemove: fn,
+      stop: fn,
+      _add: fn,
+      _split: fn,
+      _determineBucket: fn,
+      prefixLength: 6
+    }
     const whole = { queueRoutingTableUpdate: fn, remove: fn, kb }
     const of = (routingTable: unknown) =>
       KadTable.of({ routingTable } as KadTable.KadTableInternals, componentsOf({}).components)

@@ -1,0 +1,52 @@
+/**
+ * Lookups in large networks, on the model. `npm run model:dht` prints the figures.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { DhtModel } from "../../src/testing/index.ts"
+
+describe("DhtModel", () => {
+  for (const nodes of [1_000, 10_000]) {
+    it.effect(`finds the true closest of ${nodes} nodes and every record, in a few hops`, () =>
+      Effect.gen(function*() {
+        for (const tables of ["kademlia", "deepened"] as const) {
+          const model = yield* DhtModel.make({ nodes, tables })
+          const { asked, closestFound, hops, recordsFound, tookMillis } = yield* DhtModel.survey(model, 100)
+          assert.deepStrictEqual([closestFound, recordsFound], [1, 1], tables)
+          assert.isAtMost(hops[2], 0.4 * Math.log2(nodes))
+          assert.isAtMost(asked[2], 40)
+          // A few round trips of 100 ms.
+          assert.isAtMost(tookMillis[1], 500)
+        }
+      }))
+
+    it.effect(`finds nearly all of the closest of ${nodes} nodes that stay for an hour each, and nearly every record`, () =>
+      Effect.gen(function*() {
+        const model = yield* DhtModel.make({ nodes, tables: "deepened", session: "1 hour" })
+        const upkeep = yield* model.advance("10 minutes")
+        assert.isAbove(upkeep.joined, nodes / 8)
+        assert.isAtMost(upkeep.messagesPerNodeAndHour, 1_500)
+        assert.isAbove(model.tables().dead, 0.1)
+        const { asked, closestFound, hops, recordsFound, tookMillis } = yield* DhtModel.survey(model, 100)
+        assert.isAtLeast(closestFound, 0.99)
+        assert.isAtLeast(recordsFound, 0.99)
+        assert.isAtMost(hops[2], 0.5 * Math.log2(nodes))
+        assert.isAtMost(asked[2], 60)
+        // The dead cost half a second where each would cost five.
+        assert.isAtMost(tookMillis[1], 2_500)
+      }))
+  }
+
+  it.effect("finds the closest of 100,000 nodes when tables split their own bucket, and not with those of kad-dht", () =>
+    Effect.gen(function*() {
+      const surveyOf = Effect.fnUntraced(function*(tables: "kad-dht" | "deepened") {
+        return yield* DhtModel.survey(yield* DhtModel.make({ nodes: 100_000, tables }), 40)
+      })
+      const deepened = yield* surveyOf("deepened")
+      assert.deepStrictEqual([deepened.closestFound, deepened.recordsFound], [1, 1])
+      assert.isAtMost(deepened.hops[2], 0.4 * Math.log2(100_000))
+      const fixed = yield* surveyOf("kad-dht")
+      assert.isBelow(fixed.closestFound, 0.6)
+      assert.isAbove(fixed.asked[0], deepened.asked[2])
+    }))
+})

@@ -15,6 +15,8 @@ const partsOfLayers = new Set([
   "KadStreams.ts",
   "KadNode.ts",
   "KadPosition.ts",
+  "KadProvide.ts",
+  "KadServer.ts",
   "KadQueries.ts",
   "KadTable.ts",
   "KadValues.ts",

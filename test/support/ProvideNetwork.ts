@@ -1,0 +1,148 @@
+/**
+ * A Kademlia of the size one likes in memory, each node with the buckets that a real one would have: for specs of announcing, which know the
+ * true closest of every key.
+ */
+import { Clock, Effect } from "effect"
+import { createHash } from "node:crypto"
+import { decodeMessage, FrameReader, MessageType } from "../../src/layers/KadMessage.ts"
+import { KadNode, keyOf } from "../../src/layers/KadNode.ts"
+import { commonPrefixLength, compareDistance, type Position, positionOf } from "../../src/layers/KadPosition.ts"
+import * as KadProvide from "../../src/layers/KadProvide.ts"
+import type { AnnouncedKey, ProvideCost } from "../../src/layers/ProvidedKeys.ts"
+import * as ContentKey from "../../src/schema/Content.ts"
+
+export const count = 20
+
+/** What a node gets of a record of one provider. */
+export interface Stored {
+  readonly ttlSeconds: number | undefined
+}
+
+export interface ProvideNetworkOptions {
+  readonly seed?: string
+  /** How much of its buckets a node knows: 1 all, 0.5 each peer with that chance, the `count` nearest to itself always. */
+  readonly knowledge?: number
+  /** How many peers fit into a bucket. kad-dht splits every bucket, so that in a network of 200 its table holds nearly all of them. */
+  readonly bucketSize?: number
+  /** Milliseconds until an answer. */
+  readonly latency?: number
+  /** What becomes of a question before it is answered. */
+  readonly onRequest?: (peer: KadNode, before: ReadonlyArray<string>) => "answer" | "refuse" | "fail"
+}
+
+export const make = (size: number, options: ProvideNetworkOptions = {}) => {
+  const { bucketSize = Infinity, knowledge = 1, latency = 0, onRequest = () => "answer", seed = "network" } = options
+  const random = (text: string) => createHash("sha256").update(`${seed} ${text}`).digest()
+  const nodes = Array.from({ length: size }, (_, index) => {
+    const bytes = Buffer.concat([Uint8Array.of(0x12, 0x20), random(`node ${index}`)])
+    return new KadNode(bytes, keyOf(bytes))
+  })
+  const self = nodes[0]!
+  const dead = new Set<KadNode>()
+  const records = new Map<KadNode, Map<string, Stored>>(nodes.map((node) => [node, new Map()]))
+  let messages = 0
+  let sends = 0
+  /** Records that are under way. */
+  let writes = 0
+  let mostWrites = 0
+
+  const tables = new Map(nodes.map((node) => {
+    const buckets = new Map<number, Array<KadNode>>()
+    const others = nodes.filter((other) => other !== node)
+    const nearest = new Set(closestOf(others, node.position))
+    // In an order of its own, so that full buckets differ.
+    const shuffled = others
+      .map((other) => ({ other, chance: ((node.position.h0 ^ other.position.h1) >>> 0) / 2 ** 32 }))
+      .sort((a, b) => a.chance - b.chance)
+    for (const { chance, other } of shuffled) {
+      const index = commonPrefixLength(node.position, other.position)
+      const bucket = buckets.get(index) ?? []
+      buckets.set(index, bucket)
+      if (nearest.has(other) || (chance < knowledge && bucket.length < bucketSize)) bucket.push(other)
+    }
+    return [node, [...buckets.values()].flat()] as const
+  }))
+
+  const take = (peer: KadNode, frames: Uint8Array) => {
+    const reader = new FrameReader()
+    reader.push(frames, (body) => {
+      const { key, ttlSeconds, type } = decodeMessage(body)
+      if (type === MessageType.ADD_PROVIDER) records.get(peer)!.set(keyOf(key!), { ttlSeconds })
+    })
+  }
+  const keysIn = (frames: Uint8Array | undefined) => {
+    const keys: Array<string> = []
+    if (frames !== undefined) new FrameReader().push(frames, (body) => keys.push(keyOf(decodeMessage(body).key!)))
+    return keys
+  }
+
+  const announceKeys = KadProvide.make<KadNode>({
+    self,
+    count,
+    seeds: (target, count) => closestOf(tables.get(self)!, target, count),
+    request: Effect.fnUntraced(function*(peer, question, before) {
+      messages++
+      if (before !== undefined) mostWrites = Math.max(mostWrites, ++writes)
+      yield* latency > 0 ? Effect.sleep(latency) : Effect.yieldNow
+      if (before !== undefined) writes--
+      const outcome = dead.has(peer) ? "fail" : onRequest(peer, keysIn(before))
+      if (outcome === "fail") return yield* Effect.fail("no answer" as const)
+      if (outcome === "answer" && before !== undefined) take(peer, before)
+      const keys = keysIn(question)
+      const target = positionOf(Buffer.from(keys[0]!, "latin1"))
+      return { closer: closestOf(tables.get(peer)!, target), tookBefore: outcome === "answer" }
+    }),
+    send: Effect.fnUntraced(function*(peer, frame) {
+      sends++
+      if (dead.has(peer)) return yield* Effect.fail("no connection" as const)
+      take(peer, frame)
+    }),
+    provider: () => self.encoded
+  })
+
+  return {
+    self,
+    nodes,
+    dead,
+    records,
+    messages: () => messages,
+    sends: () => sends,
+    /** To how many peers records were under way at most. */
+    mostWrites: () => mostWrites,
+    /** Those that should have a key's record: the closest of all that live. */
+    closest: (key: ContentKey.ContentKey) =>
+      closestOf(nodes.filter((node) => node !== self && !dead.has(node)), positionOf(ContentKey.toBytes(key))),
+    has: (node: KadNode, key: ContentKey.ContentKey) => records.get(node)!.has(keyOf(ContentKey.toBytes(key))),
+    /** Announces the keys; gives what was told of them. */
+    announce: Effect.fnUntraced(function*(
+      keys: ReadonlyArray<ContentKey.ContentKey>,
+      given: Partial<AnnouncedKey> & { readonly isWanted?: (key: ContentKey.ContentKey) => boolean } = {}
+    ) {
+      const told = new Map<ContentKey.ContentKey, number>()
+      let writtenAt: number | undefined
+      const clock = yield* Clock.Clock
+      const before = messages
+      const cost: ProvideCost = yield* announceKeys({
+        keys: keys
+          .map((key) => ({ key, h0: positionOf(ContentKey.toBytes(key)).h0 }))
+          .sort((a, b) => a.h0 - b.h0)
+          .map(({ key }) => ({ ttlSeconds: undefined, isOptimistic: false, ...given, key })),
+        isWanted: given.isWanted ?? (() => true),
+        written: () => {
+          writtenAt ??= clock.currentTimeMillisUnsafe()
+        },
+        announced: (key, copies) => {
+          if (told.has(key)) throw new Error(`${key} was told twice`)
+          told.set(key, copies)
+        }
+      })
+      return { told, cost, messages: messages - before, writtenAt }
+    })
+  }
+}
+
+export const keysOf = (length: number, name = "key") =>
+  Array.from({ length }, (_, index) => ContentKey.fromText(`${name} ${index}`))
+
+const closestOf = (nodes: ReadonlyArray<KadNode>, target: Position, most = count): ReadonlyArray<KadNode> =>
+  nodes.toSorted((a, b) => compareDistance(a.position, b.position, target)).slice(0, most)

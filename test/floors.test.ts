@@ -9,6 +9,7 @@ import { join, posix } from "node:path"
 const libp2pFiles = new Set([
   "layers/FileIdentity.ts",
   "layers/KadDht.ts",
+  "layers/KadDial.ts",
   "layers/KadKeys.ts",
   "layers/KadStream.ts",
   "layers/KadStreams.ts",

@@ -36,8 +36,11 @@ export interface KadStream<Question extends Asked> {
   /** Whether another question may go out now: few are without an answer, and the remote takes what is sent. */
   readonly hasRoom: () => boolean
   readonly isIdle: () => boolean
-  /** Sends bytes in one frame of the muxer. A failure arrives at `onEnd`, which may run before this returns. */
-  readonly write: (bytes: Uint8Array, question?: Question) => void
+  /**
+   * Sends bytes in one frame of the muxer, with or without waiting for an answer. False when that has failed: then `onEnd` has been told of
+   * the question, too.
+   */
+  readonly write: (bytes: Uint8Array, question: Question, hasAnswer: boolean) => boolean
   /** Resets the stream, and tells `onEnd`. */
   readonly fail: (end: KadStreamEnd) => void
   /** Ends this half, drops what still comes, and resets the stream if the remote has not ended its half in time. Never rejects. */
@@ -64,6 +67,7 @@ export const make = <Question extends Asked>(
   }
 
   const onMessage = ({ data }: StreamMessageEvent) => {
+    if (isOver) return
     try {
       if (data instanceof Uint8Array) reader.push(data, take)
       else for (const chunk of data) reader.push(chunk, take)
@@ -106,13 +110,15 @@ export const make = <Question extends Asked>(
     isOpen: () => !isOver && stream.writeStatus === "writable" && stream.remoteWriteStatus !== "closed",
     hasRoom,
     isIdle: () => questions.length === 0,
-    write: (bytes, question) => {
-      if (question !== undefined) questions.push(question)
+    write: (bytes, question, hasAnswer) => {
+      questions.push(question)
       try {
         stream.send(bytes)
       } catch (thrown) {
         end({ reason: "Reset", cause: toError(thrown) })
       }
+      if (!hasAnswer) questions.pop()
+      return !isOver
     },
     fail: end,
     close: (millis) => {

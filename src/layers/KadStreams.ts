@@ -13,24 +13,21 @@
  */
 import type { Connection, PeerId as Libp2pPeerId, Stream } from "@libp2p/interface"
 import { peerIdFromMultihash } from "@libp2p/peer-id"
-import { multiaddr, type Multiaddr as Libp2pMultiaddr } from "@multiformats/multiaddr"
 import { Clock, Data, Duration, Effect, Latch, type Scope } from "effect"
 import * as Digest from "multiformats/hashes/digest"
-import { type Multiaddr, type PeerId, peerOf, withPeer } from "../schema/Peer.ts"
+import type { PeerId } from "../schema/Peer.ts"
+import * as KadDial from "./KadDial.ts"
 import { type KadMessage, MessageType } from "./KadMessage.ts"
+import * as KadRetry from "./KadRetry.ts"
 import * as KadStream from "./KadStream.ts"
-import { toError } from "./Libp2pFaults.ts"
 import { Libp2pHost } from "./Libp2pHost.ts"
 import { best } from "./Libp2pTransport.ts"
 
 /** Who is asked: what a peer of the DHT is known by. */
-export interface KadRemote {
-  readonly id: PeerId
-  /** The multihash that is the id, and the same as a latin1 text. */
+export interface KadRemote extends KadDial.Addressed {
+  /** The multihash that is its id, and the same as a latin1 text. */
   readonly bytes: Uint8Array
   readonly key: string
-  /** The bytes of its multiaddrs. Dialled when it is not connected; with none, those of the peer store are. */
-  readonly addresses: ReadonlyArray<Uint8Array>
 }
 
 export interface KadAnswer {
@@ -115,7 +112,9 @@ export interface KadStreams {
 export const make = Effect.fnUntraced(function*(
   options: KadStreamsOptions
 ): Effect.fn.Return<KadStreams, never, Libp2pHost | Scope.Scope> {
-  const { connectionManager, peerId, peerStore } = (yield* Libp2pHost).components
+  const { components } = yield* Libp2pHost
+  const { connectionManager, peerId } = components
+  const openStream = KadDial.make(components, options.protocol)
   const clock = yield* Clock.Clock
   const self = peerId.toString() as PeerId
   const timeoutMillis = Duration.toMillis(Duration.fromInputUnsafe(options.timeout ?? "5 seconds"))
@@ -127,12 +126,12 @@ export const make = Effect.fnUntraced(function*(
   const counts = { requests: 0, writes: 0, opened: 0, retries: 0 }
   /** Peers with a stream, or with somebody who waits for one. */
   const lines = new Map<string, Line>()
-  /** Streams that are open, the least recently used first. */
+  /** Streams that are asked, the least recently used first. */
   const pool = new Set<Pooled>()
   /** Tasks that are not done, the oldest first: all have the same time. */
   const tasks = new Set<Task>()
-  /** Streams of which this half is closed. */
-  const closing = new Set<Pooled>()
+  /** Streams that are asked nothing more, and are open. */
+  const leaving = new Set<Pooled>()
   let isClosed = false
 
   // ----- time
@@ -154,7 +153,7 @@ export const make = Effect.fnUntraced(function*(
     }
     for (const pooled of pool) {
       if (pooled.usedAt + idleMillis > time) break
-      if (pooled.stream.isIdle()) retire(pooled)
+      if (pooled.stream.isIdle()) leave(pooled)
     }
     for (const { deadline } of tasks) return Math.min(deadline, idleAt())
     return idleAt()
@@ -179,7 +178,10 @@ export const make = Effect.fnUntraced(function*(
 
   const submit = (task: Task) => {
     const { line } = task
-    if (isClosed) return task.done?.(failure(line, "Denied", stopping()))
+    if (isClosed) {
+      forget(line)
+      return task.done?.(failure(line, "Denied", stopping()))
+    }
     tasks.add(task)
     wakeBy(task.deadline)
     task.openedBefore = counts.opened
@@ -206,14 +208,12 @@ export const make = Effect.fnUntraced(function*(
     pooled.usedAt = now()
     pool.delete(pooled)
     pool.add(pooled)
+    const hasAnswer = question !== undefined
     if (bytes !== undefined) {
       counts.writes++
-      pooled.stream.write(bytes, question === undefined ? undefined : task)
+      if (!pooled.stream.write(bytes, task, hasAnswer)) return
     }
-    if (question !== undefined) return
-    // Without an answer it is done, unless the write has failed, which `onEnd` of the stream does not tell of it.
-    if (pooled.stream.isOpen()) settle(task, undefined)
-    else ended(pooled, [task], { reason: "Reset", cause: new Error("the stream ended") })
+    if (!hasAnswer) settle(task, undefined)
   }
 
   const flush = (pooled: Pooled) => {
@@ -280,7 +280,7 @@ export const make = Effect.fnUntraced(function*(
     if (line.opening !== undefined) return
     const opening = new AbortController()
     line.opening = opening
-    connect(line, opening.signal).then(
+    openStream(line.peer, line.remote, opening.signal).then(
       ([connection, stream]) => {
         if (line.opening !== opening) return stream.abort(new Error("nobody waits for this stream any more"))
         line.opening = undefined
@@ -289,8 +289,8 @@ export const make = Effect.fnUntraced(function*(
       (thrown: unknown) => {
         if (line.opening !== opening) return
         line.opening = undefined
-        const error = thrown instanceof KadRequestError ? thrown : failure(line, "Unreachable", toError(thrown))
-        for (const task of line.waiting.splice(0)) settle(task, error)
+        const { cause, reason } = KadDial.failureOf(thrown)
+        for (const task of line.waiting.splice(0)) settle(task, failure(line, reason, cause))
         forget(line)
       }
     )
@@ -302,21 +302,20 @@ export const make = Effect.fnUntraced(function*(
       connection,
       number: ++counts.opened,
       usedAt: now(),
-      isLeft: false,
       stream: KadStream.make<Task>(stream, {
         questionsMax,
         onAnswer: (task, message) => {
           settle(task, message)
           flush(pooled)
-          if (pooled.isLeft && pooled.stream.isIdle()) retire(pooled)
+          if (leaving.has(pooled) && pooled.stream.isIdle()) close(pooled)
         },
         onRoom: () => flush(pooled),
         onEnd: (unanswered, end) => ended(pooled, unanswered, end)
       })
     }
     line.pooled = pooled
-    const [oldest] = pool
-    if (oldest !== undefined && pool.size >= streamsMax) leave(oldest)
+    const [least] = pool
+    if (least !== undefined && pool.size >= streamsMax) leave(least)
     pool.add(pooled)
     wakeBy(pooled.usedAt + idleMillis)
     flush(pooled)
@@ -324,112 +323,55 @@ export const make = Effect.fnUntraced(function*(
 
   /** Asks nothing more on a stream, and closes it when what was asked has its answer. */
   const leave = (pooled: Pooled) => {
-    pooled.isLeft = true
-    if (pooled.line.pooled === pooled) pooled.line.pooled = undefined
-    if (pooled.stream.isIdle()) retire(pooled)
+    remove(pooled)
+    leaving.add(pooled)
+    if (pooled.stream.isIdle()) close(pooled)
+    forget(pooled.line)
   }
 
-  const retire = (pooled: Pooled) => {
-    remove(pooled)
-    closing.add(pooled)
-    void pooled.stream.close(closeMillis).then(() => closing.delete(pooled))
-  }
+  const close = (pooled: Pooled) => void pooled.stream.close(closeMillis).then(() => leaving.delete(pooled))
 
   const remove = (pooled: Pooled) => {
     pool.delete(pooled)
+    leaving.delete(pooled)
     if (pooled.line.pooled === pooled) pooled.line.pooled = undefined
-    forget(pooled.line)
+  }
+
+  // A stream that is left may fail when its peer has another one, or was forgotten.
+  const again = (former: Line, next: ReadonlyArray<Task>) => {
+    const line = lines.get(former.remote.key) ?? former
+    lines.set(line.remote.key, line)
+    for (const task of next) task.line = line
+    counts.retries += next.length
+    line.waiting.unshift(...next)
+    if (line.pooled === undefined) open(line)
+    else flush(line.pooled)
   }
 
   /** Sends what has no answer on to another stream, or fails it. */
   const ended = (pooled: Pooled, unanswered: ReadonlyArray<Task>, end: KadStream.KadStreamEnd) => {
     const { line } = pooled
-    pool.delete(pooled)
-    if (line.pooled === pooled) line.pooled = undefined
+    remove(pooled)
     const isLost = pooled.connection.status !== "open"
     const blamed = unanswered.find((task) => task.isExpired) ?? unanswered[0]
-    const failed: Array<readonly [Task, KadRequestError | undefined]> = []
+    const done: Array<readonly [Task, KadRequestError["reason"]]> = []
     const next: Array<Task> = []
     for (const task of unanswered) {
-      const isReused = pooled.number <= task.openedBefore
+      const reason = KadRetry.failed(task, {
+        reason: end.reason,
+        isBlamed: task === blamed,
+        isFresh: pooled.number > task.openedBefore,
+        isLost
+      })
+      if (reason === undefined) next.push(task)
+      else done.push([task, reason])
       task.on = undefined
       task.openedBefore = counts.opened
-      // Nobody waits for it any more.
-      if (task.done === undefined) failed.push([task, undefined])
-      else if (task.isExpired) failed.push([task, failure(line, "TimedOut", end.cause)])
-      else if (end.reason === "Unsupported") failed.push([task, failure(line, end.reason, end.cause)])
-      else if (task !== blamed && task.spared < sparedMax) {
-        task.spared++
-        next.push(task)
-      } else if (end.reason === "Malformed") failed.push([task, failure(line, end.reason, end.cause)])
-      else if ((isReused || isLost) && !task.isRetried) {
-        task.isRetried = true
-        next.push(task)
-      } else if (task.bytes !== task.question && task.question !== undefined && !isLost) {
-        task.bytes = task.question
-        next.push(task)
-      } else failed.push([task, failure(line, "Reset", end.cause)])
     }
-    counts.retries += next.length
-    line.waiting.unshift(...next)
-    if (line.waiting.length > 0) open(line)
-    for (const [task, error] of failed) settle(task, error)
+    if (next.length > 0) again(line, next)
+    else if (line.waiting.length > 0 && line.pooled === undefined) open(line)
+    for (const [task, reason] of done) settle(task, failure(line, reason, end.cause))
     forget(line)
-  }
-
-  // ----- connections
-
-  /** Throws a `KadRequestError`. */
-  const connect = async (line: Line, signal: AbortSignal): Promise<readonly [Connection, Stream]> => {
-    const connected = best(self, connectionManager.getConnections(line.peer))
-    if (connected !== undefined) {
-      try {
-        return [connected, await newStream(line, connected, signal)]
-      } catch (thrown) {
-        // One that was lost in this moment is no reason not to dial.
-        if (signal.aborted || connected.status === "open") throw thrown
-      }
-    }
-    const connection = await dial(line, signal)
-    return [connection, await newStream(line, connection, signal)]
-  }
-
-  const newStream = async (line: Line, connection: Connection, signal: AbortSignal): Promise<Stream> => {
-    try {
-      const stream = await connection.newStream(options.protocol, { signal, runOnLimitedConnection: true })
-      // It has no effect after the negotiation.
-      if (signal.aborted) stream.abort(toError(signal.reason))
-      return stream
-    } catch (thrown) {
-      const cause = toError(thrown)
-      if (cause.name === "UnsupportedProtocolError") throw failure(line, "Unsupported", cause)
-      throw failure(line, connection.status === "open" ? "Reset" : "Unreachable", cause)
-    }
-  }
-
-  const dial = async (line: Line, signal: AbortSignal): Promise<Connection> => {
-    const addresses = await addressesOf(line, signal)
-    // libp2p would look it up in the DHT.
-    if (addresses.length === 0) throw failure(line, "Unreachable", new Error("no address of it is known"))
-    for (let joined = 0;; joined++) {
-      try {
-        return await connectionManager.openConnection(addresses, { signal })
-      } catch (thrown) {
-        const cause = toError(thrown)
-        // libp2p lets a dial join one to the same peer that somebody else has just given up.
-        if (cause.name !== "AbortError" || signal.aborted || joined === joinsMax) {
-          throw failure(line, isOwnRefusal(cause) ? "Denied" : "Unreachable", cause)
-        }
-        await new Promise((resolve) => setImmediate(resolve))
-      }
-    }
-  }
-
-  const addressesOf = async ({ peer, remote }: Line, signal: AbortSignal): Promise<Array<Libp2pMultiaddr>> => {
-    const given = remote.addresses.flatMap((bytes) => readAddress(bytes, remote.id))
-    if (given.length > 0) return given
-    const known = await peerStore.get(peer, { signal }).catch(() => undefined)
-    return known?.addresses.flatMap((address) => readAddress(address.multiaddr.bytes, remote.id)) ?? []
   }
 
   yield* Effect.addFinalizer(() =>
@@ -440,7 +382,7 @@ export const make = Effect.fnUntraced(function*(
         line.opening = undefined
       }
       for (const task of tasks) settle(task, failure(task.line, "Denied", stopping()))
-      await Promise.all([...pool, ...closing].map(({ stream }) => stream.close(stopMillis)))
+      await Promise.all([...pool, ...leaving].map(({ stream }) => stream.close(stopMillis)))
       pool.clear()
       lines.clear()
     })
@@ -455,9 +397,7 @@ export const make = Effect.fnUntraced(function*(
     done: undefined,
     on: undefined,
     openedBefore: 0,
-    isExpired: false,
-    isRetried: false,
-    spared: 0
+    ...KadRetry.none
   })
 
   return {
@@ -497,30 +437,19 @@ export const make = Effect.fnUntraced(function*(
 
 // js-libp2p resets a stream 10 s after its last message, and has no option for it.
 const trustedMillis = 8000
-// How often a question goes on to another stream that failed for another one's sake.
-const sparedMax = 3
-const joinsMax = 3
 const closeMillis = 1000
 const stopMillis = 250
 
 /** Messages on their way to a peer. */
-interface Task extends KadStream.Asked {
-  readonly line: Line
-  /** Absent where no answer is waited for. */
-  readonly question: Uint8Array | undefined
+interface Task extends KadStream.Asked, KadRetry.Attempts {
+  line: Line
   readonly deadline: number
-  /** What is written: the question, with or without what goes before it. Absent where the stream is all that is wanted. */
-  bytes: Uint8Array | undefined
   /** Called once. Absent when nobody waits any more. */
   done: ((result: KadMessage | KadRequestError | undefined) => void) | undefined
   /** Where it was written. */
   on: Pooled | undefined
   /** How many streams had been opened when it began to wait for one; any other is fresh for it. */
   openedBefore: number
-  isExpired: boolean
-  /** It has failed on a stream that was not fresh, or with a connection. */
-  isRetried: boolean
-  spared: number
 }
 
 /** A peer: its stream, or those who wait for one or for room on it. */
@@ -541,8 +470,6 @@ interface Pooled {
   readonly number: number
   /** When something was last written to it. */
   usedAt: number
-  /** Nothing more is asked on it. */
-  isLeft: boolean
 }
 
 function failure(line: Line, reason: KadRequestError["reason"], cause?: Error): KadRequestError {
@@ -551,26 +478,6 @@ function failure(line: Line, reason: KadRequestError["reason"], cause?: Error): 
 
 function stopping(): Error {
   return new Error("this node is stopping")
-}
-
-// The gate says no before a dial or in the last step of one; a dial to several addresses gathers what each came to. A node that is stopping,
-// or whose queue of dials is full, has not tried.
-function isOwnRefusal(error: Error): boolean {
-  if (error instanceof AggregateError) return error.errors.some(isOwnRefusal)
-  return ownRefusals.has(error.name)
-}
-
-const ownRefusals = new Set(["DialDeniedError", "ConnectionInterceptedError", "NotStartedError", "DialError"])
-
-/** None for an address that cannot be read, or that leads to another peer. */
-function readAddress(bytes: Uint8Array, id: PeerId): ReadonlyArray<Libp2pMultiaddr> {
-  try {
-    const text = multiaddr(bytes).toString() as Multiaddr
-    const other = peerOf(text)
-    return other === undefined || other === id ? [multiaddr(withPeer(text, id))] : []
-  } catch {
-    return []
-  }
 }
 
 // [uvarint length][0x08][type], or without a type where it is that of PUT_VALUE.

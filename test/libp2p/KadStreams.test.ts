@@ -116,7 +116,7 @@ describe("KadStreams", () => {
         else if (messages.length === 2) stream.abort(new Error("it was to be asked no more"))
       })
       yield* ask(2)
-      yield* eventually("both halves have ended", Effect.sync(() => kadStreams(client).length === 0))
+      yield* eventually("both halves have ended", Effect.sync(() => kadStreams(client).length + server.open() === 0))
       assert.strictEqual(server.streams[0]!.stream.status, "closed")
       assert.strictEqual(keyOf((yield* ask(3)).message), "key 3")
       assert.deepStrictEqual(streams.counts(), { requests: 2, writes: 2, opened: 2, retries: 0 })
@@ -219,8 +219,12 @@ describe("KadStreams", () => {
       }
       const { streams } = yield* pool(yield* makeNode())
       for (const peer of [nobody, unreadable, { ...remote, addresses: [] }]) {
-        assert.strictEqual((yield* Effect.flip(streams.request(peer, question("key")))).reason, "Unreachable")
-        assert.strictEqual((yield* Effect.flip(streams.send(peer, question("key")))).reason, "Unreachable")
+        const errors = yield* Effect.all([
+          Effect.flip(streams.request(peer, question("key"))),
+          Effect.flip(streams.send(peer, question("key")))
+        ])
+        assert.deepStrictEqual(errors.map(({ reason }) => reason), ["Unreachable", "Unreachable"])
+        assert.include(errors[0].message, peer === nobody ? "ECONNREFUSED" : "no address of it is known")
       }
     }))
 
@@ -244,19 +248,42 @@ describe("KadStreams", () => {
 
   it.live("moves to a better connection when there is one", () =>
     Effect.gen(function*() {
-      const { ask, client, server, streams } = yield* makePair()
-      yield* ask(1)
+      const { ask, client, server, streams } = yield* makePair((message, { stream }) => {
+        if (keyOf(message) !== "key 1") stream.send(echo(message))
+      })
+      const held = yield* Effect.forkChild(ask(1))
+      yield* arrived(server, 1)
       const [old] = client.host.node.getConnections()
-      const address = old!.remoteAddr
-      const held = yield* Effect.promise(() => client.host.node.dial(address, { force: true }))
+      const better = yield* Effect.promise(() => client.host.node.dial(old!.remoteAddr, { force: true }))
       yield* ask(2)
       assert.lengthOf(server.streams, 2)
+      assert.isTrue(better.streams.some(({ protocol }) => protocol === kadProtocol))
+      // The other one is closed when it has answered.
+      assert.lengthOf(kadStreams(client), 2)
+      server.streams[0]!.stream.send(echo(server.streams[0]!.messages[0]!))
+      assert.strictEqual(keyOf((yield* Fiber.join(held)).message), "key 1")
       yield* eventually("the other has none", Effect.sync(() => kadStreams(client).length === 1))
-      assert.isTrue(held.streams.some(({ protocol }) => protocol === kadProtocol))
       assert.deepStrictEqual(streams.counts(), { requests: 2, writes: 2, opened: 2, retries: 0 })
       // And back, when that is lost.
-      yield* Effect.promise(() => held.close())
+      yield* Effect.promise(() => better.close())
       assert.strictEqual(keyOf((yield* ask(3)).message), "key 3")
+    }))
+
+  it.live("asks again on the new stream what a stream that it has left does not answer", () =>
+    Effect.gen(function*() {
+      const { ask, client, server, streams } = yield* makePair((message, { stream }) => {
+        if (server.streams[0]!.stream !== stream || keyOf(message) === "key 0") stream.send(echo(message))
+      })
+      yield* ask(0)
+      const fiber = yield* Effect.forkChild(ask(1))
+      yield* arrived(server, 2)
+      const [old] = client.host.node.getConnections()
+      yield* Effect.promise(() => client.host.node.dial(old!.remoteAddr, { force: true }))
+      yield* ask(2)
+      assert.deepStrictEqual(server.streams.map(({ stream }) => stream.status), ["open", "open"])
+      server.streams[0]!.stream.abort(new Error("no"))
+      assert.strictEqual(keyOf((yield* Fiber.join(fiber)).message), "key 1")
+      assert.deepStrictEqual(streams.counts(), { requests: 3, writes: 4, opened: 2, retries: 1 })
     }))
 
   it.live("keeps the order when who asked has gone", () =>
@@ -303,7 +330,8 @@ describe("KadStreams", () => {
       yield* turns
       assert.strictEqual(sockets.size, 1)
       yield* Fiber.interrupt(fibers[1]!)
-      yield* eventually("it is not any more", Effect.sync(() => sockets.size === 0))
+      // libp2p itself gives up after 3 s.
+      yield* eventually("it is not any more", Effect.sync(() => sockets.size === 0), "2 seconds")
     }))
 
   it.live("calls a peer unreachable that is not connected in time", () =>

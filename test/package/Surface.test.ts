@@ -8,9 +8,11 @@ import { join } from "node:path"
 /** Parts of other layers: workarounds of one libp2p version, what only a connection can make, encryption, one layer's own records. */
 const partsOfLayers = new Set([
   "IsolationSupervisor.ts",
+  "KadDial.ts",
   "KadKeys.ts",
   "KadLookup.ts",
   "KadMessage.ts",
+  "KadRetry.ts",
   "KadStream.ts",
   "KadStreams.ts",
   "KadNode.ts",

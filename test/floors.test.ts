@@ -10,6 +10,7 @@ const libp2pFiles = new Set([
   "layers/FileIdentity.ts",
   "layers/KadDht.ts",
   "layers/KadDial.ts",
+  "layers/KadHandler.ts",
   "layers/KadKeys.ts",
   "layers/KadStream.ts",
   "layers/KadStreams.ts",

@@ -31,6 +31,23 @@ describe("KadStreams", () => {
       assert.deepStrictEqual(held, [])
     }))
 
+  it.live("asks on a fresh stream without waiting for the remote to agree to the protocol", () =>
+    Effect.gen(function*() {
+      const [client, other] = [yield* makeNode(), yield* makeNode()]
+      yield* serve(other)
+      yield* client.transport.dial(yield* other.address)
+      const { streams } = yield* pool(client)
+      const fiber = yield* Effect.forkChild(streams.request(yield* toRemote(other), question("key")), {
+        startImmediately: true
+      })
+      // Nothing comes from a socket in the turn in which the stream is opened.
+      yield* Effect.promise(async () => {
+        for (let i = 0; i < 100; i++) await Promise.resolve()
+      })
+      assert.deepStrictEqual(streams.counts(), { requests: 1, writes: 1, opened: 1, retries: 0 })
+      yield* Fiber.join(fiber)
+    }))
+
   it.live("asks no more at once than it may, the rest when there are answers", () =>
     Effect.gen(function*() {
       const held: Array<() => void> = []

@@ -1,44 +1,48 @@
 /**
- * `findPeer` in private networks of every size, over sockets.
+ * `findPeer` in the smallest networks, over sockets. Larger ones are in `crowdSuite.ts`.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect } from "effect"
-import { makeNode, until } from "../support/live.ts"
-
-/** Nodes of which each is connected to the first, and nobody else by hand. */
-const star = Effect.fnUntraced(function*(size: number) {
-  const hub = yield* makeNode()
-  const [address] = yield* hub.addresses
-  const others = []
-  for (let i = 1; i < size; i++) {
-    const node = yield* makeNode()
-    yield* node.connect(address!)
-    others.push(node)
-  }
-  return [hub, ...others]
-})
-
-/** A peer that existed once, and is known to nobody. */
-const stranger = Effect.scoped(Effect.map(makeNode(), ({ localPeer }) => localPeer))
+import { Effect, Exit, Scope } from "effect"
+import { makeMember, meets, quickest } from "./Crowd.ts"
 
 describe("findPeer", () => {
   for (const size of [2, 3]) {
     it.live(`answers within a second in a network of ${size}: with an address, or with NotFound`, () =>
       Effect.gen(function*() {
-        const nodes = yield* star(size)
-        const asking = nodes.at(-1)!
-        for (const other of nodes.slice(0, -1)) {
-          // Everybody is on the way into the table right after the connection.
-          yield* until(Effect.map(Effect.option(asking.findPeer(other.localPeer)), ({ _tag }) => _tag === "Some"))
-          const [took, found] = yield* Effect.timed(asking.findPeer(other.localPeer))
-          assert.strictEqual(found.id, other.localPeer)
+        const hub = yield* makeMember()
+        const others = yield* Effect.forEach(Array.from({ length: size - 1 }), () => makeMember())
+        for (const other of others) yield* other.network.connect(hub.address)
+        const asking = others.at(-1)!
+        yield* meets(asking, size - 1)
+        for (const { id } of [hub, ...others.slice(0, -1)]) {
+          const [millis, found] = yield* quickest(asking.dht.findPeer(id))
+          assert.strictEqual(found.id, id)
           assert.isAbove(found.addresses.length, 0)
-          assert.isBelow(Duration.toMillis(took), 1_000)
+          assert.isBelow(millis, 1_000)
         }
-        const nobody = yield* stranger
-        const [took, error] = yield* Effect.timed(Effect.flip(asking.findPeer(nobody)))
-        assert.strictEqual(error._tag === "DhtError" ? error.reason._tag : error._tag, "NotFound")
-        assert.isBelow(Duration.toMillis(took), 1_000)
+        const nobody = yield* Effect.scoped(Effect.map(makeMember(), ({ id }) => id))
+        const [millis, error] = yield* quickest(Effect.flip(asking.dht.findPeer(nobody)))
+        assert.strictEqual(error.reason._tag, "NotFound")
+        assert.isBelow(millis, 1_000)
       }))
   }
+
+  it.live("says within a second that a peer is nowhere when all three have known it, and nobody knows its address", () =>
+    Effect.gen(function*() {
+      const hub = yield* makeMember()
+      const asking = yield* makeMember()
+      const scope = yield* Scope.make()
+      const gone = yield* Scope.provide(makeMember(), scope)
+      for (const other of [asking, gone]) yield* other.network.connect(hub.address)
+      yield* asking.network.connect(gone.address)
+      yield* meets(asking, 2)
+      yield* Scope.close(scope, Exit.void)
+      const [millis, error] = yield* quickest(
+        Effect.flip(
+          Effect.andThen(Effect.andThen(asking.forget(gone.id), hub.forget(gone.id)), asking.dht.findPeer(gone.id))
+        )
+      )
+      assert.strictEqual(error.reason._tag, "NotFound")
+      assert.isBelow(millis, 1_000)
+    }))
 })

@@ -86,6 +86,9 @@ const optimisticPeersMin = 10
 /** So many lookups for the subtree of one key are too many: it is then announced by itself. */
 const lookupsMax = 64
 
+/** The closest peers of so many keys are computed at a time, about a millisecond. */
+const keysPerTurn = 128
+
 /** Writes that failed, and peers that were heard of meanwhile, are made good for so often. */
 const roundsMax = 3
 
@@ -321,7 +324,8 @@ const announceRegion = Effect.fnUntraced(
     for (let round = 0; round < roundsMax; round++) {
       const peers = inOrder(run.peers.values())
       const plan = new Map<P, Array<PlacedKey>>()
-      for (const key of keys) {
+      for (const [index, key] of keys.entries()) {
+        if (index % keysPerTurn === 0) yield* Effect.yieldNow
         if (!batch.isWanted(key.key)) continue
         for (const peer of nearest(peers, key.position, count)) {
           if (given.get(key)!.has(peer.key)) continue
@@ -339,7 +343,8 @@ const announceRegion = Effect.fnUntraced(
       yield* learn(run, keys[0]!)
     }
     const peers = inOrder(run.peers.values())
-    for (const key of keys) {
+    for (const [index, key] of keys.entries()) {
+      if (index % keysPerTurn === 0) yield* Effect.yieldNow
       if (!batch.isWanted(key.key)) continue
       const took = given.get(key)!
       batch.announced(key.key, nearest(peers, key.position, count).filter((peer) => took.get(peer.key) === true).length)

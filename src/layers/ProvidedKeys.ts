@@ -330,7 +330,9 @@ export const make = Effect.fnUntraced(function*(
     progress.changed()
     if (isReachable) {
       while (fresh.size > 0 && countOf(false) < urgentMax) {
-        yield* start([...fresh].slice(0, batchKeysMax), false)
+        // Of many those that are neighbours.
+        const all = fresh.size > batchKeysMax ? [...fresh].sort((a, b) => a.place - b.place) : [...fresh]
+        yield* start(all.slice(0, batchKeysMax), false)
       }
       const due = nextDueAt <= now && countOf(true) < renewalsMax ? takeDue(now) : []
       while (due.length > 0 && countOf(true) < renewalsMax) yield* start(due.splice(0, batchKeysMax), true)
@@ -494,8 +496,8 @@ const regionKeys = 256
 /** What was announced lately is announced again within this time after a restart. */
 const resumeMillis = Duration.toMillis("30 minutes")
 
-/** A batch of renewals or of new keys has no more. */
-const batchKeysMax = 4096
+/** A batch of renewals or of new keys has no more: 20 ms of work before the first message. */
+const batchKeysMax = 1024
 const urgentMax = 6
 const renewalsMax = 2
 

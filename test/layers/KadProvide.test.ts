@@ -76,6 +76,32 @@ describe("KadProvide", () => {
       }
     }))
 
+  it.effect("puts copies in the place of those whose keepers fail in the middle", () =>
+    Effect.gen(function*() {
+      let writes = 0
+      const network: Network = ProvideNetwork.make(49, {
+        onRequest: (peer, before) => {
+          // Half of the peers have their copies.
+          if (before.length > 0 && ++writes === 24) {
+            network.nodes.forEach((node, index) => index % 6 === 4 && node !== peer && network.dead.add(node))
+          }
+          return network.dead.has(peer) ? "fail" : "answer"
+        }
+      })
+      const keys = keysOf(100)
+      const fiber = yield* Effect.forkChild(network.announce(keys))
+      while (fiber.pollUnsafe() === undefined) yield* TestClock.adjust("100 millis")
+      const { told } = yield* Fiber.join(fiber)
+      assert.strictEqual(network.dead.size, 8)
+      for (const key of keys) {
+        assert.strictEqual(told.get(key), 20)
+        assert.isAtLeast(network.nodes.filter((node) => network.has(node, key)).length, 20)
+      }
+      // Those who died without a copy have been replaced.
+      const unserved = [...network.dead].filter((node) => network.records.get(node)!.size === 0)
+      assert.isAbove(unserved.length, 0)
+    }))
+
   it.effect("counts no copy that is refused, and gives the peer the other keys all the same", () =>
     Effect.gen(function*() {
       const keys = keysOf(300)

@@ -4,7 +4,7 @@ import { KeyValueStore } from "effect/persistence"
 import * as KeyValuePeerStore from "../../src/layers/KeyValuePeerStore.ts"
 import { Network } from "../../src/Network.ts"
 import * as ContentKey from "../../src/schema/Content.ts"
-import { Dht } from "../../src/services/Dht.ts"
+import { Dht, type ProvideOptions } from "../../src/services/Dht.ts"
 import { Discovery } from "../../src/services/Discovery.ts"
 import { NetworkConfig } from "../../src/services/NetworkConfig.ts"
 import { SimNetwork } from "../../src/testing/SimNetwork.ts"
@@ -15,7 +15,7 @@ const key = ContentKey.fromText("a film")
 
 /** A node over a DHT that only writes down what it provides. */
 const makeNode = Effect.gen(function*() {
-  const provided = new Set<ContentKey.ContentKey>()
+  const provided = new Map<ContentKey.ContentKey, ProvideOptions | undefined>()
   const layer = Network.layerCore.pipe(
     Layer.provideMerge(Layer.mergeAll(
       SimTransport.layer("alice"),
@@ -23,14 +23,14 @@ const makeNode = Effect.gen(function*() {
       SimNetworkMonitor.layer("alice"),
       KeyValuePeerStore.layer.pipe(Layer.provide(KeyValueStore.layerMemory)),
       Layer.mock(Dht)({
-        startProviding: (key) => Effect.sync(() => void provided.add(key)),
+        startProviding: (key, options) => Effect.sync(() => void provided.set(key, options)),
         stopProviding: (key) => Effect.sync(() => void provided.delete(key))
       })
     )),
     Layer.provide(NetworkConfig.layer())
   )
   const network = Context.get(yield* Layer.build(Layer.fresh(layer)), Network)
-  return { network, isProvided: () => provided.has(key) }
+  return { network, isProvided: () => provided.has(key), options: () => provided.get(key) }
 })
 
 describe("provide", () => {
@@ -54,6 +54,17 @@ describe("provide", () => {
       assert.isTrue(isProvided())
       yield* network.stopProviding(key)
       assert.isFalse(isProvided())
+    }).pipe(Effect.scoped, Effect.provide(SimNetwork.layer())))
+
+  it.effect("announces as it was told last, by whichever way", () =>
+    Effect.gen(function*() {
+      const { network, options } = yield* makeNode
+      yield* network.startProviding(key, { ttl: "5 minutes", optimistic: true })
+      assert.deepStrictEqual(options(), { ttl: "5 minutes", optimistic: true })
+      yield* Effect.scoped(network.provide(key, { ttl: "1 hour" }))
+      assert.deepStrictEqual(options(), { ttl: "1 hour" })
+      yield* network.startProviding(key)
+      assert.isUndefined(options())
     }).pipe(Effect.scoped, Effect.provide(SimNetwork.layer())))
 
   it.effect("outlasts stopProviding while its scope is open", () =>

@@ -9,6 +9,7 @@ import { join } from "node:path"
 const partsOfLayers = new Set([
   "IsolationSupervisor.ts",
   "KadDial.ts",
+  "KadHandler.ts",
   "KadKeys.ts",
   "KadLookup.ts",
   "KadMessage.ts",

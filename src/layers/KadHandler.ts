@@ -23,6 +23,11 @@ export interface KadHandlerOptions {
   readonly requestTimeout?: Duration.Input | undefined
 }
 
+/** What the handler needs of the node. */
+export interface KadHandlerHost {
+  readonly addressManager: Components["addressManager"]
+}
+
 /** How many streams a connection may have, for `registrar.handle`. As many as kad-dht and Rust take. */
 export const inboundStreamsMax = 32
 
@@ -31,7 +36,7 @@ export const inboundStreamsMax = 32
  */
 export const make = Effect.fnUntraced(function*(
   server: KadServer,
-  { addressManager }: Pick<Components, "addressManager">,
+  { addressManager }: KadHandlerHost,
   options: KadHandlerOptions = {}
 ): Effect.fn.Return<(stream: Stream, connection: Connection) => void, never, Scope.Scope> {
   const run = yield* FiberSet.makeRuntime()

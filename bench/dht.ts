@@ -2,9 +2,9 @@
  * `npm run bench:dht`: the DHT of this library against plain js-libp2p, and against Rust and Go where they can be built, interleaved in one run.
  * Prints medians and 95th percentiles, ratios to plain js-libp2p, and what of the aims is met. docs/PERFORMANCE.md says what each figure is.
  *
- *     npm run bench:dht                               all rows but those of `--long`
+ *     npm run bench:dht                               all rows but the long one
  *     npm run bench:dht -- crowd delay                those rows
- *     npm run bench:dht -- --operations 50 --long     more of each, and the rows that take minutes
+ *     npm run bench:dht -- --operations 50 --long     more of each, and the long one, which announces 10,000 keys
  */
 import { spawnSync } from "node:child_process"
 import { cpus, loadavg } from "node:os"
@@ -23,6 +23,7 @@ const { positionals, values } = parseArgs({
     operations: { type: "string", default: "30" },
     kinds: { type: "string", default: "plain,ours,rust,go" },
     cross: { type: "boolean", default: false },
+    long: { type: "boolean", default: false },
     built: { type: "boolean", default: false }
   }
 })
@@ -40,9 +41,13 @@ interface Row {
   readonly operations?: number
   /** How many nodes join at the end, each a process of its own, whose first provide is measured. */
   readonly joining?: number
+  /** How many keys are announced at the end, and once more. */
+  readonly republished?: number
   readonly aims: ReadonlyArray<Report.Aim>
 }
 
+/** Long enough for a period whose keys are spread over it. */
+const republishSeconds = 120
 const own: ReadonlyArray<Kind> = ["plain", "ours"]
 const eighth: ReadonlyArray<Report.Aim> = [
   { of: "provide", ratio: 1 / 8 },
@@ -86,6 +91,17 @@ const rows: { readonly [name: string]: Row } = {
     operations: 20,
     aims: eighth
   },
+  ...values.long || positionals.includes("republish")
+    ? {
+      republish: {
+        label: "10,000 keys announced again, by one node in a network of 200",
+        beds: beds([99, 100], ["ours"], { republishSeconds }),
+        operations: 0,
+        republished: 10_000,
+        aims: [{ of: "again: writes for a key", most: 3 }]
+      }
+    }
+    : {},
   ...values.cross
     ? {
       "plain crowd": {
@@ -138,7 +154,7 @@ async function measure(row: Row): Promise<void> {
       console.log(`  ${bed.kind}: ${bed.note}`)
       networks.push(bed)
     }
-    const count = warmUp + Math.min(operations, row.operations ?? operations)
+    const count = row.operations === 0 ? 0 : warmUp + Math.min(operations, row.operations ?? operations)
     // Keys that the node that is measured has never heard of, nor has a copy of.
     const keys = Array.from({ length: count }, () => Bed.randomKey())
     for (const { crowd, kind } of networks) await Announcer.announce(crowd, keys, kind !== "rust")
@@ -148,6 +164,17 @@ async function measure(row: Row): Promise<void> {
         const figures = await operate(bed, key)
         if (index >= warmUp) { for (const [of, value] of Object.entries(figures)) report.add(bed.kind, of, value) }
       }
+    }
+    for (const bed of row.republished === undefined ? [] : networks) {
+      const keys = row.republished!
+      const { copies, cpu, first, sent } = await bed.measured.republish(keys, republishSeconds)
+      report.add(bed.kind, "copies of a key", copies)
+      report.add(bed.kind, "first: seconds", first.millis / 1000)
+      report.add(bed.kind, "first: seconds of processor time", first.cpu / 1000)
+      report.add(bed.kind, "first: writes for a key", first.sent.writes / keys)
+      report.add(bed.kind, "again: seconds of processor time", cpu / 1000)
+      report.add(bed.kind, "again: writes for a key", sent.writes / keys)
+      report.add(bed.kind, "again: records for a key", sent.announcements / keys)
     }
     for (let joined = 0; joined < (row.joining ?? 0); joined++) {
       for (const bed of joined % 2 === 0 ? networks : networks.toReversed()) {

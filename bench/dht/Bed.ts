@@ -15,7 +15,8 @@ import {
   kadProtocol,
   type Kind,
   type Measured,
-  type NodesOptions
+  type NodesOptions,
+  type Republished
 } from "./BenchNode.ts"
 
 /** A process of nodes. */
@@ -30,6 +31,8 @@ export interface Nodes {
   readonly find: (key: Uint8Array) => Promise<Measured>
   /** Connects, and provides at once. */
   readonly join: (address: string, key: Uint8Array) => Promise<Measured>
+  /** Provides so many keys, and waits while all are announced once more. */
+  readonly republish: (keys: number, seconds: number) => Promise<Republished>
   /** Milliseconds of processor time so far; NaN where nobody says. */
   readonly cpu: () => Promise<number>
   readonly stop: () => Promise<void>
@@ -58,6 +61,8 @@ export interface BedOptions {
   readonly crowdKind?: Kind
   /** Milliseconds added to each round trip of the node that is measured. */
   readonly delayMillis?: number
+  /** The seconds after which that node announces again what it provides. */
+  readonly republishSeconds?: number
 }
 
 export const make = async (options: BedOptions): Promise<Bed> => {
@@ -82,7 +87,8 @@ export const make = async (options: BedOptions): Promise<Bed> => {
     const measured = await start(kind, {
       count: 1,
       isWatchful: true,
-      ...(options.delayMillis === undefined ? {} : { delayMillis: options.delayMillis })
+      ...(options.delayMillis === undefined ? {} : { delayMillis: options.delayMillis }),
+      ...(options.republishSeconds === undefined ? {} : { republishSeconds: options.republishSeconds })
     })
     started.push(measured)
     for (const other of some(places, 3)) await measured.connect(0, other.address)
@@ -159,6 +165,7 @@ async function startOwn(options: NodesOptions & { readonly kind: "ours" | "plain
     provide: (key, optimistic = false) => ask({ op: "provide", node: 0, ...hex(key), optimistic }),
     find: (key) => ask({ op: "find", node: 0, ...hex(key) }),
     join: (address, key) => ask({ op: "join", address, ...hex(key) }),
+    republish: (keys, seconds) => ask({ op: "republish", keys, seconds }),
     cpu: () => ask({ op: "cpu" }),
     stop: () =>
       new Promise((resolve) => {
@@ -195,6 +202,7 @@ async function startForeign(kind: "rust" | "go"): Promise<Nodes> {
         found: providers.length,
         ...(firstMillis === undefined || firstMillis === null ? {} : { firstMillis })
       }))),
+    republish: () => Promise.reject(new Error(`${kind} is not measured at this`)),
     cpu: () => Promise.resolve(Number.NaN),
     stop: () => Effect.runPromise(Scope.close(scope, Exit.void))
   }

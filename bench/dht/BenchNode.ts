@@ -14,6 +14,8 @@ export interface NodesOptions {
   readonly delayMillis?: number
   /** Whether a node pings its peers, as one in use does. The nodes of a crowd do not: nothing dies here. */
   readonly isWatchful?: boolean
+  /** The seconds after which what is provided is announced again, where it is not to be the default. */
+  readonly republishSeconds?: number
 }
 
 /** One node of such a process. */
@@ -23,6 +25,8 @@ export interface BenchNode {
   readonly connect: (address: string) => Promise<void>
   /** Resolves when the announcement is over: each peer that should have a copy was sent one. */
   readonly provide: (key: Uint8Array, options: ProvideOptions) => Promise<void>
+  /** Provides so many keys, and resolves when all are announced, with the copies that a key has on average. Plain js-libp2p has no such thing. */
+  readonly provideMany?: (count: number) => Promise<number>
   /** Calls back with each provider, and resolves when the lookup is over. */
   readonly find: (key: Uint8Array, found: (peer: string) => void) => Promise<void>
   /** Looks up the place of a key, for the sake of those who are met on the way. */
@@ -44,6 +48,8 @@ export type Ask =
   | { readonly op: "provide"; readonly node: number; readonly key: string; readonly optimistic: boolean }
   /** Connects, and provides at once. What is measured begins with the connection. */
   | { readonly op: "join"; readonly address: string; readonly key: string }
+  /** Provides so many keys, and then waits while all are announced once more. */
+  | { readonly op: "republish"; readonly keys: number; readonly seconds: number }
   | { readonly op: "find"; readonly node: number; readonly key: string }
   | { readonly op: "cpu" }
 
@@ -54,6 +60,17 @@ export interface Measured {
   readonly firstMillis?: number
   readonly found?: number
   readonly sent?: Sent
+}
+
+/** What it took to announce keys again, each once. */
+export interface Republished {
+  /** What each key has on average. */
+  readonly copies: number
+  readonly sent: Sent
+  /** Milliseconds of processor time, with all else that a node does meanwhile. */
+  readonly cpu: number
+  /** Milliseconds until all were announced for the first time, and of processor time. */
+  readonly first: { readonly millis: number; readonly cpu: number; readonly sent: Sent }
 }
 
 /** What a process sent on streams of Kademlia that it opened. */
@@ -73,6 +90,7 @@ export interface Answers {
   readonly known: ReadonlyArray<ReadonlyArray<string>>
   readonly provide: Measured
   readonly join: Measured
+  readonly republish: Republished
   readonly find: Measured
   /** Milliseconds of processor time so far. */
   readonly cpu: number

@@ -35,6 +35,16 @@ const obey: { readonly [Op in Ask["op"]]: (ask: Extract<Ask, { op: Op }>) => Pro
     await nodes[0]!.connect(address)
     return provide(nodes[0]!, key, false)
   },
+  republish: async ({ keys, seconds }) => {
+    const provideMany = nodes[0]!.provideMany
+    if (provideMany === undefined) throw new Error(`${options.kind} does not announce many keys`)
+    const began = { millis: performance.now(), cpu: cpu(), sent: tap.soFar() }
+    const copies = await provideMany(keys)
+    const first = { millis: performance.now() - began.millis, cpu: cpu() - began.cpu, sent: tap.since(began.sent) }
+    const before = { cpu: cpu(), sent: tap.soFar() }
+    await new Promise((resolve) => setTimeout(resolve, seconds * 1000))
+    return { copies, first, cpu: cpu() - before.cpu, sent: tap.since(before.sent) }
+  },
   find: async ({ key, node }) => {
     let firstMillis: number | undefined
     const found = new Set<string>()
@@ -47,10 +57,7 @@ const obey: { readonly [Op in Ask["op"]]: (ask: Extract<Ask, { op: Op }>) => Pro
     const millis = performance.now() - began
     return { millis, found: found.size, sent: tap.since(before), ...(firstMillis === undefined ? {} : { firstMillis }) }
   },
-  cpu: () => {
-    const { system, user } = process.cpuUsage()
-    return Promise.resolve((system + user) / 1000)
-  }
+  cpu: () => Promise.resolve(cpu())
 }
 
 process.on("message", ({ id, ...ask }: Ask & { readonly id: number }) => {
@@ -64,6 +71,11 @@ process.on("disconnect", () => process.exit(0))
 say({ ready: nodes.map(({ address, peer }) => ({ peer, address })) })
 
 // internal -------------------------------------------------------------------------------------------------------------------------------
+
+function cpu(): number {
+  const { system, user } = process.cpuUsage()
+  return (system + user) / 1000
+}
 
 async function provide(node: BenchNode, key: string, optimistic: boolean): Promise<Measured> {
   const before = tap.soFar()

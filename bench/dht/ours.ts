@@ -1,12 +1,12 @@
 /**
  * Nodes of this library, from the compiled package.
  */
-import { Context, Effect, Layer, References, Schedule, Scope, Stream } from "effect"
+import { Context, Effect, Layer, Option, References, Schedule, Scope, Stream } from "effect"
 import { type BenchNode, kadProtocol, type NodesOptions, peersMax } from "./BenchNode.ts"
 
 const dist = (file: string) => new URL(`../../dist/${file}`, import.meta.url).href
 const { ContentKey, HealthPolicy, Network }: typeof import("../../src/index.ts") = await import(dist("index.js"))
-const { Libp2pHost }: typeof import("../../src/layers/index.ts") = await import(dist("layers/index.js"))
+const { KadDhtPolicy, Libp2pHost }: typeof import("../../src/layers/index.ts") = await import(dist("layers/index.js"))
 
 export const make = async (options: NodesOptions): Promise<BenchNode> => {
   const layer = Network.layer({
@@ -21,10 +21,18 @@ export const make = async (options: NodesOptions): Promise<BenchNode> => {
     kadProtocol
   })
   const silent = Layer.succeed(HealthPolicy)({ probe: Schedule.spaced("1 hour"), timeout: "1 minute", maxFailures: 2 })
-  const context = await run(Layer.buildWithScope(
-    Layer.fresh(options.isWatchful === true ? layer : Layer.provide(layer, silent)),
-    scope
-  ))
+  const { republishSeconds } = options
+  const policies = Layer.mergeAll(
+    options.isWatchful === true ? Layer.empty : silent,
+    republishSeconds === undefined ? Layer.empty : Layer.effect(
+      KadDhtPolicy.KadDhtPolicy,
+      Effect.map(KadDhtPolicy.KadDhtPolicy, (policy) => ({
+        ...policy,
+        republish: Schedule.spaced(`${republishSeconds} seconds`)
+      }))
+    )
+  )
+  const context = await run(Layer.buildWithScope(Layer.fresh(Layer.provide(layer, policies)), scope))
   const network = Context.get(context, Network)
   const { components } = Context.get(context, Libp2pHost.Libp2pHost)
   const [address] = await run(network.addresses)
@@ -39,7 +47,19 @@ export const make = async (options: NodesOptions): Promise<BenchNode> => {
     connect: async (address) => {
       await run(network.connect(address))
     },
-    provide: (key, { optimistic }) => run(startProviding(network, ContentKey.fromRustRecordKey(key), { optimistic })),
+    provide: (key, { optimistic }) => run(network.startProviding(ContentKey.fromRustRecordKey(key), { optimistic })),
+    provideMany: (count) =>
+      run(Effect.gen(function*() {
+        const keys = Array.from(
+          { length: count },
+          () => ContentKey.fromBytes(crypto.getRandomValues(new Uint8Array(32)))
+        )
+        yield* Effect.forEach(keys, (key) => network.startProviding(key), { concurrency: 500, discard: true })
+        const status = yield* Stream.runHead(
+          Stream.filter(network.provideStatus, ({ announced, queued }) => announced >= count && queued === 0)
+        )
+        return Option.getOrThrow(status).copies.mean
+      })),
     explore: (key) => find(key, () => {}),
     find,
     // Kademlia tags whom it has in its table.
@@ -57,12 +77,4 @@ const scope = Scope.makeUnsafe()
 
 function run<A, E>(effect: Effect.Effect<A, E>): Promise<A> {
   return Effect.runPromise(Effect.provideService(effect, References.MinimumLogLevel, "Error"))
-}
-
-function startProviding(
-  network: (typeof Network)["Service"],
-  key: ReturnType<typeof ContentKey.fromRustRecordKey>,
-  _options: { readonly optimistic: boolean }
-) {
-  return network.startProviding(key)
 }

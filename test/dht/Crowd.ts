@@ -55,6 +55,8 @@ export const makeMember = (
       minPeers: 0,
       inboundRate: 1_000,
       inboundBurst: 10_000,
+      // Hundreds of nodes share one thread while they meet.
+      dialTimeout: "2 minutes",
       ...options
     })))
     const network = Context.get(context, Network)

@@ -21,6 +21,8 @@ export class KadNode {
   private body: Uint8Array | undefined
   /** Whether the peer itself has told the addresses, so that nobody else does. */
   isIdentified = false
+  /** When discovery was told of it last, in milliseconds since the epoch. */
+  toldAt = 0
 
   constructor(bytes: Uint8Array, key: string) {
     this.bytes = bytes

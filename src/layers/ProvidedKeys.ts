@@ -82,7 +82,10 @@ export interface ProvidedKeysOptions {
   readonly republish: Schedule.Schedule<unknown>
 }
 
-export type ProvidedKeys = Pick<Dht["Service"], "startProviding" | "stopProviding" | "provideStatus">
+export interface ProvidedKeys extends Pick<Dht["Service"], "startProviding" | "stopProviding" | "provideStatus"> {
+  /** Whether this node provides the key. */
+  readonly isProvided: (key: ContentKey) => boolean
+}
 
 /**
  * Takes up the keys of the `KeyValueStore`, and announces them and those to come while the scope lives.
@@ -370,6 +373,7 @@ export const make = Effect.fnUntraced(function*(
   yield* changed.open
 
   return {
+    isProvided: (key) => intents.has(key),
     startProviding: Effect.fn("Dht.startProviding")(function*(key, given) {
       const ttl = yield* ttlOf(key, given)
       const ttlSeconds = ttl === undefined ? undefined : Math.ceil(Duration.toSeconds(ttl))

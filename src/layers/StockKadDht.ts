@@ -97,15 +97,6 @@ export const make: Effect.Effect<
     Effect.andThen(changed.open)
   )
 
-  /** Whether a connected peer speaks this DHT's protocol, or has not yet said what it speaks. */
-  const someoneSpeaks = Effect.promise(async () => {
-    for (const connection of connectionManager.getConnections()) {
-      const peer = await peerStore.get(connection.remotePeer).catch(() => undefined)
-      if (peer === undefined || !peer.metadata.has("AgentVersion") || peer.protocols.includes(kadProtocol)) return true
-    }
-    return false
-  })
-
   /**
    * Waits until there is somebody to ask: at once with a routing table, at most 2 s while a connected peer is still on its way into it.
    * A connection enters the table after identify and a ping.
@@ -113,7 +104,7 @@ export const make: Effect.Effect<
   const ready = Effect.fnUntraced(function*(operation: DhtError["operation"], subject: string) {
     const deadline = (yield* Clock.currentTimeMillis) + 2000
     while (table.size === 0) {
-      if (!(yield* someoneSpeaks) || (yield* Clock.currentTimeMillis) >= deadline) {
+      if (!(yield* someoneSpeaks(host.components, kadProtocol)) || (yield* Clock.currentTimeMillis) >= deadline) {
         return yield* new DhtError({ operation, subject, reason: new NoPeers({}) })
       }
       yield* Effect.raceFirst(settled.await, Effect.sleep("50 millis"))
@@ -376,7 +367,7 @@ export const make: Effect.Effect<
       })
   )
 
-  const providing = yield* ProvidedKeys.make({
+  const { isProvided: _, ...providing } = yield* ProvidedKeys.make({
     announce: ProvidedKeys.oneByOne((key, sent) =>
       Effect.tryPromise(async (signal) => {
         // Asked for the key, this node answers with itself, and leaves itself out while the peer store lacks its addresses: libp2p enters
@@ -393,7 +384,9 @@ export const make: Effect.Effect<
     ),
     withdraw: (key) => Effect.tryPromise(() => dht.cancelReprovide(toKadKey(key))),
     takers: known,
-    hasTakers: Effect.suspend(() => table.size > 0 ? Effect.succeed(true) : someoneSpeaks),
+    hasTakers: Effect.suspend(() =>
+      table.size > 0 ? Effect.succeed(true) : someoneSpeaks(host.components, kadProtocol)
+    ),
     addresses: () => addressManager.getAddresses().map(String),
     changed,
     copies: kadReplicationFactor,
@@ -411,6 +404,19 @@ export const layer: Layer.Layer<
   HostError,
   Libp2pHost | Identity | NetworkConfig | Discovery | KeyValueStore.KeyValueStore
 > = Layer.effect(Dht, make)
+
+/** Whether a connected peer speaks the protocol, or has not yet said what it speaks. */
+export const someoneSpeaks = (
+  { connectionManager, peerStore }: Pick<Components, "connectionManager" | "peerStore">,
+  protocol: string
+): Effect.Effect<boolean> =>
+  Effect.promise(async () => {
+    for (const connection of connectionManager.getConnections()) {
+      const peer = await peerStore.get(connection.remotePeer).catch(() => undefined)
+      if (peer === undefined || !peer.metadata.has("AgentVersion") || peer.protocols.includes(protocol)) return true
+    }
+    return false
+  })
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal

@@ -1,321 +1,77 @@
+/**
+ * The DHT on this library's engine.
+ */
 import { assert, describe, it } from "@effect/vitest"
-import { multiaddr } from "@multiformats/multiaddr"
-import { Context, Deferred, Duration, Effect, Fiber, Layer, Queue, Schedule, Stream } from "effect"
-import { KeyValueStore } from "effect/persistence"
-import * as FileIdentity from "../../src/layers/FileIdentity.ts"
-import * as KadDht from "../../src/layers/KadDht.ts"
-import * as Libp2pHost from "../../src/layers/Libp2pHost.ts"
-import * as TcpListener from "../../src/layers/TcpListener.ts"
+import { Duration, Effect, Stream } from "effect"
 import * as ContentKey from "../../src/schema/Content.ts"
-import type { Multiaddr } from "../../src/schema/Peer.ts"
-import { Discovery } from "../../src/services/Discovery.ts"
-import { NetworkConfig } from "../../src/services/NetworkConfig.ts"
-import { dhtContract } from "../contract/DhtContract.ts"
-import { addresses, connect, kadProtocol, line, makeNode, type Node, until } from "../support/DhtNode.ts"
+import { kadDhtContract } from "../contract/KadDhtContract.ts"
+import { connect, kadProtocol, makeNode, type Node, type Options, until } from "../support/DhtNode.ts"
+import * as LogLines from "../support/LogLines.ts"
+import { makePlain, meet, recordsAt } from "../support/PlainKad.ts"
 
 const key = ContentKey.fromText("some content")
 
 const providers = (node: Node) => Stream.runCollect(node.dht.findProviders(key))
 
-dhtContract("KadDht, as a Dht", {
-  makeNode: () => makeNode(),
-  connect,
-  layer: Layer.empty,
-  timeLimit: "10 seconds"
+/** A node that takes questions and never answers one. */
+const makeMute = Effect.fnUntraced(function*(options?: Options) {
+  const mute = yield* makeNode(options)
+  yield* Effect.promise(async () => {
+    await mute.components.registrar.unhandle(kadProtocol)
+    await mute.components.registrar.handle(kadProtocol, () => {})
+  })
+  return mute
 })
 
+kadDhtContract("codio")
+
 describe("KadDht", () => {
-  it.live("fails with NoPeers at once when nobody is connected", () =>
+  it.live("gives the first provider while the lookup still waits for a peer that does not answer", () =>
     Effect.gen(function*() {
-      const alone = yield* makeNode()
-      const other = yield* Effect.scoped(makeNode())
-      const [elapsed, errors] = yield* Effect.timed(Effect.all([
-        Effect.flip(providers(alone)),
-        Effect.flip(alone.dht.findPeer(other.id))
-      ]))
-      assert.deepStrictEqual(errors.map((error) => error.reason._tag), ["NoPeers", "NoPeers"])
-      assert.isBelow(Duration.toMillis(elapsed), 200)
-    }))
-
-  it.live("fails with NoPeers when the connected peer speaks no DHT", () =>
-    Effect.gen(function*() {
-      const a = yield* makeNode()
-      const b = yield* makeNode({ withoutDht: true })
+      const [a, b] = yield* Effect.all([makeNode(), makeNode()])
+      const mute = yield* makeMute()
       yield* connect(a, b)
-      assert.strictEqual((yield* Effect.flip(providers(a))).reason._tag, "NoPeers")
-    }))
-
-  it.live("finds a provider right after the connection, without waiting for anything", () =>
-    Effect.gen(function*() {
-      const [a, b] = yield* line(2)
-      yield* b!.dht.startProviding(key)
-      const found = yield* providers(a!)
-      assert.deepStrictEqual(found.map((provider) => provider.id), [b!.id])
-      assert.deepStrictEqual(
-        found[0]!.addresses,
-        addresses(b!)
-      )
-    }))
-
-  it.live("announces a key that was provided before there was a peer", () =>
-    Effect.gen(function*() {
-      const a = yield* makeNode()
-      yield* a.dht.startProviding(key)
-      yield* a.dht.startProviding(key)
-      const b = yield* makeNode()
-      yield* connect(a, b)
-      const found = yield* until("b finds it", providers(b), (found) => found.length > 0)
-      assert.deepStrictEqual(found.map((provider) => provider.id), [a.id])
-    }))
-
-  it.live("finds a key that is provided two hops away, in a line of four", () =>
-    Effect.gen(function*() {
-      const [a, , , d] = yield* line(4)
-      yield* d!.dht.startProviding(key)
-      const found = yield* until("a finds it", providers(a!), (found) => found.length > 0)
-      assert.deepStrictEqual(found.map((provider) => provider.id), [d!.id])
-    }))
-
-  it.live("leaves itself out of the providers, and gives each other once", () =>
-    Effect.gen(function*() {
-      const [a, b, c] = yield* line(3)
-      yield* Effect.forEach([a!, b!, c!], (node) => node.dht.startProviding(key))
-      const found = yield* until("both others", providers(a!), (found) => found.length >= 2)
-      assert.deepStrictEqual(found.map((provider) => provider.id).sort(), [b!.id, c!.id].sort())
-    }))
-
-  it.live("gives the first provider while the query still waits for a peer that does not answer", () =>
-    Effect.gen(function*() {
-      const [a, b] = yield* line(2)
-      const mute = yield* makeNode()
-      yield* connect(a!, mute)
-      yield* b!.dht.startProviding(key)
-      yield* until("both known", tableSize(a!), (size) => size === 2)
-      yield* until("all is quiet", openKadStreams(a!), (count) => count === 0)
-      yield* Effect.promise(async () => {
-        await mute.components.registrar.unhandle(kadProtocol)
-        await mute.components.registrar.handle(kadProtocol, () => {})
-      })
-      const [elapsed, first] = yield* Effect.timed(Stream.runHead(a!.dht.findProviders(key)))
-      assert.strictEqual(first._tag === "Some" ? first.value.id : undefined, b!.id)
+      yield* connect(a, mute)
+      yield* b.dht.startProviding(key)
+      const [elapsed, first] = yield* Effect.timed(Stream.runHead(a.dht.findProviders(key)))
+      assert.strictEqual(first._tag === "Some" ? first.value.id : undefined, b.id)
       assert.isBelow(Duration.toMillis(elapsed), 1500)
-      // The reader has stopped, and with it the query that was open to the mute one.
-      yield* until("no stream is left", openKadStreams(a!), (count) => count === 0)
-    }))
-
-  it.live("ends empty when nobody provides the key", () =>
-    Effect.gen(function*() {
-      const [a] = yield* line(3)
-      assert.deepStrictEqual(yield* providers(a!), [])
-    }))
-
-  it.live("stops providing: the key is no longer found, nor announced again", () =>
-    Effect.gen(function*() {
-      const a = yield* makeNode({ policy: { republish: Schedule.spaced("50 millis") } })
-      const b = yield* makeNode()
-      yield* connect(a, b)
-      yield* a.dht.startProviding(key)
-      yield* until("b finds it", providers(b), (found) => found.length === 1)
-      yield* a.dht.stopProviding(key)
-      yield* a.dht.stopProviding(key)
-      yield* forgetRecords(b)
-      const c = yield* makeNode()
-      yield* connect(c, a)
-      yield* connect(c, b)
-      // Another key that is announced to all shows that time for an announcement has passed.
-      yield* a.dht.startProviding(ContentKey.fromText("another"))
-      yield* until("the other", Stream.runCollect(c.dht.findProviders(ContentKey.fromText("another"))), (found) =>
-        found.length === 1)
-      assert.deepStrictEqual(yield* providers(b), [])
-      assert.deepStrictEqual(yield* providers(c), [])
-    }))
-
-  it.live("announces again before the copies expire", () =>
-    Effect.gen(function*() {
-      const a = yield* makeNode({ policy: { republish: Schedule.spaced("200 millis") } })
-      const b = yield* makeNode()
-      yield* connect(a, b)
-      yield* a.dht.startProviding(key)
-      yield* until("b finds it", providers(b), (found) => found.length === 1)
-      yield* forgetRecords(b)
-      yield* until("b finds it again", providers(b), (found) => found.length === 1)
-    }))
-
-  it.live("announces to peers that come later, while there are few copies", () =>
-    Effect.gen(function*() {
-      const a = yield* makeNode()
-      const b = yield* makeNode()
-      yield* connect(a, b)
-      yield* a.dht.startProviding(key)
-      const late = yield* makeNode()
-      yield* connect(late, a)
-      yield* until("a record at the late one", records(late), (count) => count === 1)
-    }))
-
-  it.live("goes on providing after a restart, and forgets what was stopped", () =>
-    Effect.gen(function*() {
-      const kept = new Map<string, string | Uint8Array>()
-      const store = Layer.succeed(KeyValueStore.KeyValueStore)(KeyValueStore.makeStringOnly({
-        get: (name) => Effect.sync(() => kept.get(name) as string | undefined),
-        set: (name, value) => Effect.sync(() => void kept.set(name, value)),
-        remove: (name) => Effect.sync(() => void kept.delete(name)),
-        clear: Effect.sync(() => kept.clear()),
-        size: Effect.sync(() => kept.size),
-        keys: Effect.sync(() => [...kept.keys()])
-      }))
-      const before = yield* makeNode({ store })
-      yield* before.dht.startProviding(key)
-      yield* before.dht.startProviding(ContentKey.fromText("stopped"))
-      yield* before.dht.stopProviding(ContentKey.fromText("stopped"))
-      yield* before.stop
-      const after = yield* makeNode({ store })
-      const b = yield* makeNode()
-      yield* connect(after, b)
-      const found = yield* until("b finds it", providers(b), (found) => found.length > 0)
-      assert.deepStrictEqual(found.map((provider) => provider.id), [after.id])
-      const saved = [...kept].flatMap(([name, text]) => name.startsWith("provided") ? [String(text)] : []).join()
-      assert.include(saved, key)
-      assert.notInclude(saved, ContentKey.fromText("stopped"))
-    }))
-
-  it.live("starts anew when the saved list is damaged", () =>
-    Effect.gen(function*() {
-      const store = Layer.effect(
-        KeyValueStore.KeyValueStore,
-        Effect.gen(function*() {
-          const memory = yield* KeyValueStore.KeyValueStore
-          yield* memory.set("provided", "{\"not\": a list")
-          return memory
-        })
-      ).pipe(Layer.provide(Layer.fresh(KeyValueStore.layerMemory)), Layer.orDie)
-      const a = yield* makeNode({ store })
-      const b = yield* makeNode()
-      yield* connect(a, b)
-      yield* a.dht.startProviding(key)
-      yield* until("b finds it", providers(b), (found) => found.length === 1)
-    }))
-
-  it.live("finds where a peer is: itself, a connected one, one that others know", () =>
-    Effect.gen(function*() {
-      const [a, b, c] = yield* line(3)
-      assert.deepStrictEqual(yield* a!.dht.findPeer(a!.id), { id: a!.id, addresses: addresses(a!) })
-      assert.deepStrictEqual(yield* a!.dht.findPeer(b!.id), { id: b!.id, addresses: addresses(b!) })
-      const [elapsed, found] = yield* Effect.timed(a!.dht.findPeer(c!.id))
-      assert.deepStrictEqual(found, { id: c!.id, addresses: addresses(c!) })
-      assert.isBelow(Duration.toMillis(elapsed), 2000)
-    }))
-
-  it.live("asks others where a peer has moved to, and falls back on what it knows", () =>
-    Effect.gen(function*() {
-      const [a, b, c] = yield* line(3)
-      const former = multiaddr("/ip4/127.0.0.1/tcp/1")
-      yield* Effect.promise(() => a!.node.peerStore.patch(c!.node.peerId, { multiaddrs: [former] }))
-      assert.deepStrictEqual(yield* a!.dht.findPeer(c!.id), { id: c!.id, addresses: addresses(c!) })
-      yield* b!.stop
-      yield* Effect.promise(() => a!.node.peerStore.patch(c!.node.peerId, { multiaddrs: [former] }))
-      assert.deepStrictEqual(yield* a!.dht.findPeer(c!.id), { id: c!.id, addresses: [String(former) as Multiaddr] })
-    }))
-
-  it.live("fails with NotFound, long before the timeout, when nobody knows the peer", () =>
-    Effect.gen(function*() {
-      const [a] = yield* line(3)
-      const stranger = yield* Effect.scoped(makeNode())
-      const [elapsed, error] = yield* Effect.timed(Effect.flip(a!.dht.findPeer(stranger.id)))
-      assert.strictEqual(error.reason._tag, "NotFound")
-      assert.isBelow(Duration.toMillis(elapsed), 3000)
     }))
 
   it.live("ends a lookup that gets no answer with QueryTimeout", () =>
     Effect.gen(function*() {
       const a = yield* makeNode({ policy: { findTimeout: "300 millis" } })
-      const mute = yield* makeNode()
-      yield* connect(a, mute)
-      yield* until("known", tableSize(a), (size) => size === 1)
-      yield* Effect.promise(async () => {
-        await mute.components.registrar.unhandle(kadProtocol)
-        await mute.components.registrar.handle(kadProtocol, () => {})
-      })
+      yield* connect(a, yield* makeMute())
       const stranger = yield* Effect.scoped(makeNode())
       assert.strictEqual((yield* Effect.flip(a.dht.findPeer(stranger.id))).reason._tag, "QueryTimeout")
       assert.strictEqual((yield* Effect.flip(providers(a))).reason._tag, "QueryTimeout")
     }))
 
-  it.live("fails with NoPeers once all peers have gone, and finds again when one is back", () =>
+  it.live("announces what is still provided to whoever comes, and not what was stopped", () =>
     Effect.gen(function*() {
-      const [a, b] = yield* line(2)
-      yield* providers(a!)
-      yield* b!.stop
-      yield* until("b is gone", Effect.sync(() => a!.node.getConnections().length), (count) => count === 0)
-      assert.strictEqual((yield* Effect.flip(providers(a!))).reason._tag, "NoPeers")
+      const [a, b] = yield* Effect.all([makeNode(), makeNode()])
+      yield* connect(a, b)
+      const another = ContentKey.fromText("another")
+      yield* a.dht.startProviding(key)
+      yield* a.dht.startProviding(another)
+      yield* a.dht.stopProviding(key)
+      yield* a.dht.stopProviding(key)
       const c = yield* makeNode()
-      yield* connect(c, a!)
-      yield* c.dht.startProviding(key)
-      yield* until("c is found", providers(a!), (found) => found.length === 1)
+      yield* connect(c, a)
+      const plain = yield* makePlain()
+      yield* meet(plain, c)
+      yield* until("the other", recordsAt(plain, c, another), (count) => count === 1)
+      assert.strictEqual(yield* recordsAt(plain, c, key), 0)
     }))
 
-  it.live("tells discovery of the peers it meets", () =>
+  it.live("falls back to plain kad-dht when that is not made as expected, and says so once", () =>
     Effect.gen(function*() {
-      const [a, , c] = yield* line(3)
-      const seen = yield* Deferred.make<string>()
-      const reader = yield* Effect.forkScoped(Effect.forever(
-        Effect.flatMap(Queue.take(a!.discovery.peers), (sighting) =>
-          sighting.id === c!.id && sighting.addresses.length > 0
-            ? Deferred.succeed(seen, sighting.source)
-            : Effect.void)
-      ))
-      // Not before the one in the middle has met the last one does a question lead to it.
-      yield* Effect.forkScoped(Effect.repeat(Effect.ignore(providers(a!)), Schedule.spaced("50 millis")))
-      const source = yield* Effect.timeout(Deferred.await(seen), "5 seconds")
-      yield* Fiber.interrupt(reader)
-      assert.strictEqual(source, "dht")
-    }))
-
-  it.live("leaves no handler behind when its layer closes before the host", () =>
-    Effect.gen(function*() {
-      const host = yield* Layer.build(Layer.fresh(TcpListener.layer.pipe(
-        Layer.provideMerge(Libp2pHost.layer),
-        Layer.provideMerge(FileIdentity.layerEphemeral),
-        Layer.provideMerge(Discovery.layer),
-        Layer.provideMerge(KeyValueStore.layerMemory),
-        Layer.provideMerge(NetworkConfig.layer({ listenAddresses: ["/ip4/127.0.0.1/tcp/0"] }))
-      )))
-      const protocols = () => Context.get(host, Libp2pHost.Libp2pHost).node.getProtocols()
-      for (let i = 0; i < 2; i++) {
-        yield* Effect.scoped(Effect.gen(function*() {
-          yield* Layer.build(Layer.fresh(KadDht.layer))
-          assert.include(protocols(), kadProtocol)
-        })).pipe(Effect.provide(host))
-        assert.notInclude(protocols(), kadProtocol)
-      }
-    }))
+      const a = yield* makeNode({ misses: "this version of kad-dht has no such thing" })
+      const b = yield* makeNode()
+      yield* connect(a, b)
+      yield* b.dht.startProviding(key)
+      yield* until("a finds it", providers(a), (found) => found.length === 1)
+      const told = (yield* LogLines.lines).filter((line) => line.includes("has no such thing"))
+      assert.deepStrictEqual(told.map((line) => line.split(":")[0]), ["Warn"])
+    }).pipe(LogLines.capture))
 })
-
-// ---------------------------------------------------------------------------------------------------------------------
-// internal
-// ---------------------------------------------------------------------------------------------------------------------
-
-const openKadStreams = (node: Node) =>
-  Effect.sync(() =>
-    node.node.getConnections().flatMap((connection) => connection.streams).filter((stream) =>
-      stream.protocol === kadProtocol
-    ).length
-  )
-
-const tableSize = (node: Node) =>
-  Effect.promise(async () => {
-    const peers = await node.components.peerStore.all()
-    return peers.filter((peer) => peer.tags.has("kad-peer")).length
-  })
-
-const recordKeys = async (node: Node) => {
-  const keys = []
-  for await (const { key } of node.components.datastore.query({ prefix: "/dht/provider" })) keys.push(key)
-  return keys
-}
-
-const records = (node: Node) => Effect.promise(async () => (await recordKeys(node)).length)
-
-const forgetRecords = (node: Node) =>
-  Effect.promise(async () => {
-    for (const record of await recordKeys(node)) await node.components.datastore.delete(record)
-  })

@@ -3,8 +3,12 @@ import { Effect, Stream } from "effect"
 import { type KadInternals, takeAnyKey, toKadKey } from "../../src/layers/KadKeys.ts"
 import * as ContentKey from "../../src/schema/Content.ts"
 import { type Multiaddr, withoutPeer } from "../../src/schema/Peer.ts"
-import { addresses, line, makeNode, type Node, until } from "../support/DhtNode.ts"
+import { addresses, line as makeLine, makeNode as makeAnyNode, type Node, until } from "../support/DhtNode.ts"
 import { makePlain, meet, type Plain, send } from "../support/PlainKad.ts"
+
+const stock = { kadEngine: "stock" } as const
+const makeNode = () => makeAnyNode({ config: stock })
+const line = (size: number) => makeLine(size, { config: stock })
 
 const addProvider = (plain: Plain, to: Node, key: Uint8Array, multiaddrs: ReadonlyArray<Uint8Array> = []) =>
   send(plain, to, "sendMessage", {

@@ -36,10 +36,10 @@ const servedBy = (plain: Plain, node: Node) =>
     (events) => events.at(-1)?.record?.value
   )
 
-describe("KadValues", () => {
+describe.each(["codio", "stock"] as const)("values, %s", (kadEngine) => {
   it.live("stores a newer value over an older one, and never the other way round", () =>
     Effect.gen(function*() {
-      const node = yield* makeNode()
+      const node = yield* makeNode({ config: { kadEngine } })
       const plain = yield* makePlain()
       yield* meet(plain, node)
       const [one, two, three] = yield* Effect.all([signed(1), signed(2), signed(3)])
@@ -56,7 +56,7 @@ describe("KadValues", () => {
 
   it.live("stores nothing that is not signed, not by its publisher, or under another key", () =>
     Effect.gen(function*() {
-      const node = yield* makeNode()
+      const node = yield* makeNode({ config: { kadEngine } })
       const plain = yield* makePlain()
       yield* meet(plain, node)
       const value = yield* signed(1)
@@ -71,7 +71,9 @@ describe("KadValues", () => {
       assert.isUndefined(yield* servedBy(plain, node))
       assert.isTrue(yield* stores(plain, node, key, value))
     }))
+})
 
+describe("KadValues", () => {
   it("refuses a kad-dht that lacks a member, by the member's name", () => {
     const handle = () => Promise.resolve(undefined)
     const getLocal = () => Promise.reject(new Error("none"))

@@ -33,11 +33,14 @@ export interface Options {
   readonly store?: Layer.Layer<KeyValueStore.KeyValueStore>
   readonly identity?: Layer.Layer<Identity>
   readonly withoutDht?: boolean
+  /** A kad-dht that lacks something is met first. */
+  readonly misses?: string
 }
 
 const policy: Partial<KadDhtPolicyOptions> = {
   retry: Schedule.spaced("100 millis"),
   republish: Schedule.spaced("11 hours"),
+  cacheTime: 0,
   findTimeout: "5 seconds"
 }
 
@@ -49,6 +52,7 @@ export const makeNode = Effect.fnUntraced(function*(options: Options = {}) {
   const scope = yield* Scope.make()
   yield* Effect.addFinalizer((exit) => Scope.close(scope, exit))
   let kad: unknown
+  let { misses } = options
   const host = Layer.effect(
     Libp2pHost.Libp2pHost,
     Effect.map(Libp2pHost.make, (host) => ({
@@ -56,6 +60,11 @@ export const makeNode = Effect.fnUntraced(function*(options: Options = {}) {
       attach: (module, factory) =>
         host.attach(module, (components) => {
           const instance = factory(components)
+          if (module === "kad-dht" && misses !== undefined) {
+            const detail = misses
+            misses = undefined
+            throw new Error(detail)
+          }
           if (module === "kad-dht") kad = instance
           return instance
         })

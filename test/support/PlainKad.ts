@@ -9,6 +9,7 @@ import { ping } from "@libp2p/ping"
 import { tcp } from "@libp2p/tcp"
 import { Effect } from "effect"
 import { createLibp2p } from "libp2p"
+import { type ContentKey, toBytes } from "../../src/schema/Content.ts"
 import { kadProtocol, type Node, until } from "./DhtNode.ts"
 
 export const makePlain = (listen: ReadonlyArray<string> = ["/ip4/127.0.0.1/tcp/0"]) =>
@@ -64,3 +65,10 @@ export const send = (
     for await (const event of network[method](to.node.peerId, message, { path: { index: -1 } })) events.push(event)
     return events
   })
+
+/** How many providers of a key a node names when it is asked. */
+export const recordsAt = (plain: Plain, node: Node, key: ContentKey): Effect.Effect<number> =>
+  Effect.map(
+    send(plain, node, "sendRequest", { type: "GET_PROVIDERS", key: toBytes(key) }),
+    (events) => events.find(({ name }) => name === "PEER_RESPONSE")?.providers?.length ?? 0
+  )

@@ -10,6 +10,7 @@ const partsOfLayers = new Set([
   "IsolationSupervisor.ts",
   "KadDial.ts",
   "KadHandler.ts",
+  "KadCrowding.ts",
   "KadKeys.ts",
   "KadLookup.ts",
   "KadMessage.ts",

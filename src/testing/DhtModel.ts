@@ -8,6 +8,7 @@
  * Those of the upkeep take none.
  */
 import { Clock, Duration, Effect, Fiber, Random, Scheduler } from "effect"
+import { beyond } from "../layers/KadCrowding.ts"
 import {
   lookup,
   type LookupAnswer,
@@ -16,7 +17,7 @@ import {
   type LookupResult
 } from "../layers/KadLookup.ts"
 import { commonPrefixLength, ofDigest, type Position, positionOf } from "../layers/KadPosition.ts"
-import { bucketSize, deepened, DhtModelTable, kadDht, kademlia, Nearest, type TableShape } from "./DhtModelTable.ts"
+import { bucketSize, deepened, DhtModelTable, kadDht, kademlia, Nearest, wholeTables } from "./DhtModelTable.ts"
 import * as SimClock from "./SimClock.ts"
 
 export interface DhtModelOptions {
@@ -66,6 +67,12 @@ export interface ModelFind extends ModelLookup {
   readonly isFound: boolean
 }
 
+export interface ModelBeyond {
+  readonly isFound: boolean
+  /** Requests of its lookups, and to those who may have the record. */
+  readonly asked: number
+}
+
 /** What upkeep cost. */
 export interface ModelUpkeep {
   /** Requests of lookups, and pings. */
@@ -84,10 +91,20 @@ export interface DhtModel {
   readonly provide: (key: Position, options?: ModelLookupOptions) => Effect.Effect<ModelLookup>
   /** Looks for a provider record, until it is found or the lookup is over. */
   readonly find: (key: Position, options?: ModelLookupOptions) => Effect.Effect<ModelFind>
+  /** Leaves a record as `provide` does, and with the nodes that `KadCrowding.beyond` names too. */
+  readonly provideBeyond: (
+    key: Position,
+    networkSize: number,
+    options?: ModelLookupOptions
+  ) => Effect.Effect<ModelLookup>
+  /** Looks for a record with the nodes that `KadCrowding.beyond` names. */
+  readonly findBeyond: (key: Position, networkSize: number, options?: ModelLookupOptions) => Effect.Effect<ModelBeyond>
   /** Lets the network age. */
   readonly advance: (duration: Duration.Input) => Effect.Effect<ModelUpkeep>
   /** Joins so many nodes of a kind, nearer to the key than all others, as somebody can have who makes ids until they fit. */
   readonly crowd: (key: Position, size: number, kind: ModelNode["kind"]) => Effect.Effect<ReadonlyArray<ModelNode>>
+  /** Joins so many nodes of a kind, anywhere. */
+  readonly scatter: (size: number, kind: ModelNode["kind"]) => Effect.Effect<ReadonlyArray<ModelNode>>
   /** How many nodes a table knows, on average, and the share of them that is dead; of a thousand tables. */
   readonly tables: () => { readonly size: number; readonly dead: number }
 }
@@ -263,15 +280,51 @@ export const make = (options: DhtModelOptions): Effect.Effect<DhtModel> =>
     const whole = wholeTables(live, shape, below)
     firstTable = (node) => Number(node.key) < options.nodes ? whole(node) : new DhtModelTable(node.position, shape)
 
+    const provide = (key: Position, options: ModelLookupOptions = {}) =>
+      Effect.tap(timed(key, options, () => false), ({ closest }) => Effect.sync(() => closest.forEach(leave(key))))
+    const leave = (key: Position) => (node: ModelNode) => {
+      if (node.kind === "honest") ((node as Node).records ??= new Set()).add(key)
+    }
+    const lookBeyond = Effect.fnUntraced(
+      function*(key: Position, networkSize: number, options: ModelLookupOptions = {}) {
+        const { isInRegion, targets } = beyond(key, networkSize)
+        const from = options.from ?? anyHonest()
+        const found = new Set<ModelNode>()
+        let asked = 0
+        for (const { position } of targets) {
+          const result = yield* timed(position, { ...options, from }, () => false)
+          asked += result.asked
+          for (const node of result.closest) if (isInRegion(node)) found.add(node)
+        }
+        return { asked: asked + found.size, found: [...found] }
+      }
+    )
+
+    const joinAll = Effect.fnUntraced(function*(kind: ModelNode["kind"], positions: ReadonlyArray<Position>) {
+      const crowd = positions.map((position) => add(kind, position))
+      for (const node of crowd) {
+        node.crowd = crowd
+        yield* join(node)
+      }
+      return crowd
+    })
+
     const model: DhtModel = {
       nodes: live,
       place,
       lookup: (target, options = {}) => timed(target, options, () => false),
-      provide: (key, options = {}) =>
-        Effect.tap(timed(key, options, () => false), ({ closest }) =>
-          Effect.sync(() => {
-            for (const node of closest) if (node.kind === "honest") ((node as Node).records ??= new Set()).add(key)
-          })),
+      provide,
+      provideBeyond: Effect.fnUntraced(function*(key, networkSize, options) {
+        const result = yield* provide(key, options)
+        const { found } = yield* lookBeyond(key, networkSize, options)
+        found.forEach(leave(key))
+        return result
+      }),
+      findBeyond: (key, networkSize, options) =>
+        Effect.map(lookBeyond(key, networkSize, options), ({ asked, found }) => ({
+          isFound: found.some((node) => (node as Node).records?.has(key) === true),
+          asked
+        })),
       find: (key, options = {}) =>
         Effect.suspend(() => {
           let isFound = false
@@ -281,18 +334,12 @@ export const make = (options: DhtModelOptions): Effect.Effect<DhtModel> =>
           )
         }),
       advance,
-      crowd: Effect.fnUntraced(function*(key, size, kind) {
+      crowd: (key, size, kind) => {
         const [nearest] = closest(key, 1)
         const shared = nearest === undefined ? 0 : commonPrefixLength(nearest.position, key) + 1
-        const crowd: Array<Node> = []
-        for (let index = 0; index < size; index++) {
-          const node = add(kind, beginning(key, shared, place()))
-          node.crowd = crowd
-          crowd.push(node)
-        }
-        for (const node of crowd) yield* join(node)
-        return crowd
-      }),
+        return joinAll(kind, Array.from({ length: size }, () => beginning(key, shared, place())))
+      },
+      scatter: (size, kind) => joinAll(kind, Array.from({ length: size }, place)),
       tables: () => {
         const sample = Array.from({ length: Math.min(live.length, 1_000) }, () => live[below(live.length)]!)
         let size = 0
@@ -383,49 +430,4 @@ function sharing(position: Position, bits: number, rest: Position): Position {
   const bytes = beginning(position, bits + 1, rest).bytes
   bytes[bits >> 3]! ^= 0x80 >> (bits & 7)
   return ofDigest(bytes)
-}
-
-/** What makes the table that a node has after a long time in which nobody left: full buckets, and chance says of whom. */
-function wholeTables(nodes: ReadonlyArray<Node>, shape: TableShape, below: (bound: number) => number) {
-  const sorted = nodes.toSorted((a, b) => a.position.h0 - b.position.h0 || a.position.h1 - b.position.h1)
-  const isSet = ({ position }: Node, bit: number) => (position.bytes[bit >> 3]! & (0x80 >> (bit & 7))) !== 0
-  /** The first whose bit is set, of those from `low` to `high`, which share all bits before it. */
-  const split = (low: number, high: number, bit: number) => {
-    while (low < high) {
-      const middle = (low + high) >> 1
-      if (isSet(sorted[middle]!, bit)) high = middle
-      else low = middle + 1
-    }
-    return low
-  }
-  return (node: Node) => {
-    const table = new DhtModelTable<Node>(node.position, shape)
-    const take = (low: number, high: number) => {
-      const taken = new Set<number>()
-      if (high - low <= bucketSize) { for (let index = low; index < high; index++) taken.add(index) }
-      else while (taken.size < bucketSize) taken.add(low + below(high - low))
-      for (const index of taken) if (sorted[index] !== node) table.add(sorted[index]!, 0)
-    }
-    const takePath = (low: number, high: number, first: number) => {
-      for (let bit = first; high - low > 1; bit++) {
-        const middle = split(low, high, bit)
-        if (isSet(node, bit)) {
-          take(low, middle)
-          low = middle
-        } else {
-          take(middle, high)
-          high = middle
-        }
-      }
-    }
-    const takePrefixes = (low: number, high: number, bit: number, isOwn: boolean): void => {
-      if (isOwn && bit === shape.splitBits && shape.splitsOwn) return takePath(low, high, bit)
-      if (bit === shape.splitBits || high - low <= bucketSize) return take(low, high)
-      const middle = split(low, high, bit)
-      takePrefixes(low, middle, bit + 1, isOwn && !isSet(node, bit))
-      takePrefixes(middle, high, bit + 1, isOwn && isSet(node, bit))
-    }
-    takePrefixes(0, sorted.length, 0, true)
-    return table
-  }
 }

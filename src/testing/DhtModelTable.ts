@@ -156,6 +156,57 @@ export class Nearest<N extends LookupPeer> {
   }
 }
 
+/**
+ * What makes the table that a node has after a long time in which nobody left: full buckets, and chance says of whom.
+ */
+export function wholeTables<N extends TableNode>(
+  nodes: ReadonlyArray<N>,
+  shape: TableShape,
+  below: (bound: number) => number
+): (node: N) => DhtModelTable<N> {
+  const sorted = nodes.toSorted((a, b) => a.position.h0 - b.position.h0 || a.position.h1 - b.position.h1)
+  const isSet = ({ position }: N, bit: number) => (position.bytes[bit >> 3]! & (0x80 >> (bit & 7))) !== 0
+  /** The first whose bit is set, of those from `low` to `high`, which share all bits before it. */
+  const split = (low: number, high: number, bit: number) => {
+    while (low < high) {
+      const middle = (low + high) >> 1
+      if (isSet(sorted[middle]!, bit)) high = middle
+      else low = middle + 1
+    }
+    return low
+  }
+  return (node) => {
+    const table = new DhtModelTable<N>(node.position, shape)
+    const take = (low: number, high: number) => {
+      const taken = new Set<number>()
+      if (high - low <= bucketSize) { for (let index = low; index < high; index++) taken.add(index) }
+      else while (taken.size < bucketSize) taken.add(low + below(high - low))
+      for (const index of taken) if (sorted[index] !== node) table.add(sorted[index]!, 0)
+    }
+    const takePath = (low: number, high: number, first: number) => {
+      for (let bit = first; high - low > 1; bit++) {
+        const middle = split(low, high, bit)
+        if (isSet(node, bit)) {
+          take(low, middle)
+          low = middle
+        } else {
+          take(middle, high)
+          high = middle
+        }
+      }
+    }
+    const takePrefixes = (low: number, high: number, bit: number, isOwn: boolean): void => {
+      if (isOwn && bit === shape.splitBits && shape.splitsOwn) return takePath(low, high, bit)
+      if (bit === shape.splitBits || high - low <= bucketSize) return take(low, high)
+      const middle = split(low, high, bit)
+      takePrefixes(low, middle, bit + 1, isOwn && !isSet(node, bit))
+      takePrefixes(middle, high, bit + 1, isOwn && isSet(node, bit))
+    }
+    takePrefixes(0, sorted.length, 0, true)
+    return table
+  }
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------

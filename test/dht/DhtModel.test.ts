@@ -3,6 +3,7 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
+import * as KadCrowding from "../../src/layers/KadCrowding.ts"
 import { DhtModel } from "../../src/testing/index.ts"
 
 describe("DhtModel", () => {
@@ -48,5 +49,46 @@ describe("DhtModel", () => {
       const fixed = yield* surveyOf("kad-dht")
       assert.isBelow(fixed.closestFound, 0.6)
       assert.isAbove(fixed.asked[0], deepened.asked[2])
+    }))
+
+  it.effect("warns of no more than one honest lookup in 500 among 1,000 nodes, and of every crowd that takes a record", () =>
+    Effect.gen(function*() {
+      const estimate = KadCrowding.makeNetworkSize()
+      const honest = yield* DhtModel.make({ nodes: 1_000 })
+      for (let index = 0; index < 32; index++) {
+        const { closest, target } = yield* honest.lookup(honest.place())
+        estimate.observe(target, closest)
+      }
+      const networkSize = estimate.estimate()!
+      assert.closeTo(networkSize / 1_000, 1, 0.2)
+      let warned = 0
+      for (let index = 0; index < 1_000; index++) {
+        const { closest, target } = yield* honest.lookup(honest.place())
+        if (KadCrowding.crowdingOf(target, closest, networkSize).isCrowded) warned++
+      }
+      assert.isAtMost(warned, 2)
+
+      for (let run = 0; run < 10; run++) {
+        const model = yield* DhtModel.make({ nodes: 1_000, seed: run })
+        const key = model.place()
+        yield* model.crowd(key, 20, run % 2 === 0 ? "colluding" : "withholding")
+        const { closest } = yield* model.provide(key)
+        assert.isTrue(KadCrowding.crowdingOf(key, closest, networkSize).isCrowded)
+        assert.isFalse((yield* model.find(key)).isFound)
+        yield* model.provideBeyond(key, networkSize)
+        assert.isTrue((yield* model.findBeyond(key, networkSize)).isFound)
+      }
+    }))
+
+  it.effect("finds records while three of four nodes name only each other, wherever they are", () =>
+    Effect.gen(function*() {
+      const model = yield* DhtModel.make({ nodes: 500 })
+      yield* model.scatter(1_500, "colluding")
+      for (let run = 0; run < 20; run++) {
+        const key = model.place()
+        const { closest } = yield* model.provide(key)
+        assert.isAbove(closest.filter(({ kind }) => kind === "honest").length, 0)
+        assert.isTrue((yield* model.find(key)).isFound)
+      }
     }))
 })

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
+import { crowdingOf, makeNetworkSize } from "../../src/layers/KadCrowding.ts"
 import { compareDistance } from "../../src/layers/KadPosition.ts"
 import { DhtModel } from "../../src/testing/index.ts"
 
@@ -80,5 +81,33 @@ describe("DhtModel", () => {
       assert.deepStrictEqual(new Set(sorted.slice(0, 5).map(({ key }) => key)), new Set(crowd.map(({ key }) => key)))
       const { closest } = yield* model.lookup(key)
       assert.deepStrictEqual(closest.slice(0, 5).map(({ kind }) => kind), Array(5).fill("withholding"))
+    }))
+
+  it.effect("loses a record to a crowd of twenty and to no smaller one, sees it, and finds the record beyond it", () =>
+    Effect.gen(function*() {
+      for (const [size, kind] of [[15, "withholding"], [20, "withholding"], [20, "colluding"]] as const) {
+        const model = yield* DhtModel.make({ nodes: 300 })
+        const estimate = makeNetworkSize()
+        for (let index = 0; index < 16; index++) {
+          const { closest, target } = yield* model.lookup(model.place())
+          estimate.observe(target, closest)
+        }
+        const networkSize = estimate.estimate()!
+        assert.closeTo(networkSize / 300, 1, 0.25)
+        const key = model.place()
+        yield* model.crowd(key, size, kind)
+        const { closest } = yield* model.provide(key)
+        assert.strictEqual(closest.filter(({ kind }) => kind === "honest").length, 20 - size)
+        assert.isTrue(crowdingOf(key, closest, networkSize).isCrowded)
+        const find = yield* model.find(key)
+        assert.strictEqual(find.isFound, size < 20)
+        // All paths end in the crowd.
+        assert.strictEqual((yield* model.find(key, { paths: 4 })).isFound, size < 20)
+        if (size < 20) continue
+        assert.isTrue(crowdingOf(key, find.closest, networkSize).isCrowded)
+        assert.isFalse((yield* model.findBeyond(key, networkSize)).isFound)
+        yield* model.provideBeyond(key, networkSize)
+        assert.isTrue((yield* model.findBeyond(key, networkSize)).isFound)
+      }
     }))
 })

@@ -27,30 +27,50 @@ export interface DialFailure {
   readonly cause: Error
 }
 
+export interface KadDial {
+  /** The connection on which a peer is asked; none when it has none, or only one through a relay with limits. */
+  readonly connectionTo: (peer: Libp2pPeerId) => Connection | undefined
+  /**
+   * Opens a stream on that connection, or on a new one, for which the gate is asked. Rejects with what {@link failureOf} reads, also when the
+   * signal is aborted.
+   */
+  readonly open: (
+    peer: Libp2pPeerId,
+    remote: Addressed,
+    signal: AbortSignal
+  ) => Promise<readonly [connection: Connection, stream: Stream]>
+}
+
 /**
- * Opens streams of a protocol, on a peer's best connection or on a new one, for which the gate is asked. Rejects with what
- * {@link failureOf} reads, also when the signal is aborted.
+ * Opens streams of a protocol.
+ *
+ * As everywhere in libp2p it is not for relayed connections with limits: a few dozen answers would use up what the relay lets through, and
+ * with it the connection.
  */
-export const make = ({ connectionManager, peerId, peerStore }: Components, protocol: string) => {
+export const make = ({ connectionManager, peerId, peerStore }: Components, protocol: string): KadDial => {
   const self = peerId.toString() as PeerId
+
+  const connectionTo = (peer: Libp2pPeerId) =>
+    best(self, connectionManager.getConnections(peer).filter(({ limits }) => limits === undefined))
 
   const newStream = async (connection: Connection, signal: AbortSignal): Promise<Stream> => {
     try {
-      const stream = await connection.newStream(protocol, { signal, runOnLimitedConnection: true })
+      const stream = await connection.newStream(protocol, { signal })
       // It has no effect after the negotiation.
       if (signal.aborted) stream.abort(toError(signal.reason))
       return stream
     } catch (thrown) {
       const cause = toError(thrown)
       if (cause.name === "UnsupportedProtocolError") throw new Failure("Unsupported", cause)
-      throw new Failure(connection.status === "open" ? "Reset" : "Unreachable", cause)
+      const isUsable = connection.status === "open" && connection.limits === undefined
+      throw new Failure(isUsable ? "Reset" : "Unreachable", cause)
     }
   }
 
   const dial = async (peer: Libp2pPeerId, remote: Addressed, signal: AbortSignal): Promise<Connection> => {
     const addresses = await addressesOf(peer, remote, signal)
     // libp2p would look it up in the DHT.
-    if (addresses.length === 0) throw new Failure("Unreachable", new Error("no address of it is known"))
+    if (addresses.length === 0) throw new Failure("Unreachable", new Error("no address to dial is known"))
     for (let joined = 0;; joined++) {
       try {
         return await connectionManager.openConnection(addresses, { signal })
@@ -70,18 +90,17 @@ export const make = ({ connectionManager, peerId, peerStore }: Components, proto
     { addresses, id }: Addressed,
     signal: AbortSignal
   ): Promise<Array<Libp2pMultiaddr>> => {
-    const given = addresses.flatMap((bytes) => readAddress(bytes, id))
+    // Connected through a relay with limits, only a direct address leads any further.
+    const isConnected = connectionManager.getConnections(peer).length > 0
+    const read = (all: ReadonlyArray<Uint8Array>) => all.flatMap((bytes) => readAddress(bytes, id, !isConnected))
+    const given = read(addresses)
     if (given.length > 0) return given
     const known = await peerStore.get(peer, { signal }).catch(() => undefined)
-    return known?.addresses.flatMap((address) => readAddress(address.multiaddr.bytes, id)) ?? []
+    return read(known?.addresses.map((address) => address.multiaddr.bytes) ?? [])
   }
 
-  return async (
-    peer: Libp2pPeerId,
-    remote: Addressed,
-    signal: AbortSignal
-  ): Promise<readonly [connection: Connection, stream: Stream]> => {
-    const connected = best(self, connectionManager.getConnections(peer))
+  const open: KadDial["open"] = async (peer, remote, signal) => {
+    const connected = connectionTo(peer)
     if (connected !== undefined) {
       try {
         return [connected, await newStream(connected, signal)]
@@ -93,6 +112,8 @@ export const make = ({ connectionManager, peerId, peerStore }: Components, proto
     const connection = await dial(peer, remote, signal)
     return [connection, await newStream(connection, signal)]
   }
+
+  return { connectionTo, open }
 }
 
 /** What an opened stream was rejected with. */
@@ -125,9 +146,10 @@ function isOwnRefusal(error: Error): boolean {
 
 const ownRefusals = new Set(["DialDeniedError", "ConnectionInterceptedError", "NotStartedError", "DialError"])
 
-function readAddress(bytes: Uint8Array, id: PeerId): ReadonlyArray<Libp2pMultiaddr> {
+function readAddress(bytes: Uint8Array, id: PeerId, isRelayedToo: boolean): ReadonlyArray<Libp2pMultiaddr> {
   try {
     const text = multiaddr(bytes).toString() as Multiaddr
+    if (!isRelayedToo && text.includes("/p2p-circuit")) return []
     const other = peerOf(text)
     return other === undefined || other === id ? [multiaddr(withPeer(text, id))] : []
   } catch {

@@ -21,7 +21,6 @@ import { type KadMessage, MessageType } from "./KadMessage.ts"
 import * as KadRetry from "./KadRetry.ts"
 import * as KadStream from "./KadStream.ts"
 import { Libp2pHost } from "./Libp2pHost.ts"
-import { best } from "./Libp2pTransport.ts"
 
 /** Who is asked: what a peer of the DHT is known by. */
 export interface KadRemote extends KadDial.Addressed {
@@ -112,11 +111,8 @@ export interface KadStreams {
 export const make = Effect.fnUntraced(function*(
   options: KadStreamsOptions
 ): Effect.fn.Return<KadStreams, never, Libp2pHost | Scope.Scope> {
-  const { components } = yield* Libp2pHost
-  const { connectionManager, peerId } = components
-  const openStream = KadDial.make(components, options.protocol)
+  const dial = KadDial.make((yield* Libp2pHost).components, options.protocol)
   const clock = yield* Clock.Clock
-  const self = peerId.toString() as PeerId
   const timeoutMillis = Duration.toMillis(Duration.fromInputUnsafe(options.timeout ?? "5 seconds"))
   const idleMillis = Duration.toMillis(Duration.fromInputUnsafe(options.idleTime ?? "30 seconds"))
   const streamsMax = options.streamsMax ?? 256
@@ -198,8 +194,7 @@ export const make = Effect.fnUntraced(function*(
 
   const isGood = ({ connection, stream, usedAt }: Pooled, { line, question }: Task): boolean => {
     if (!stream.isOpen() || question === undefined && now() - usedAt > trustedMillis) return false
-    const connections = connectionManager.getConnections(line.peer)
-    return (connections.length === 1 ? connections[0] : best(self, connections)) === connection
+    return dial.connectionTo(line.peer) === connection
   }
 
   const write = (pooled: Pooled, task: Task) => {
@@ -280,7 +275,7 @@ export const make = Effect.fnUntraced(function*(
     if (line.opening !== undefined) return
     const opening = new AbortController()
     line.opening = opening
-    openStream(line.peer, line.remote, opening.signal).then(
+    dial.open(line.peer, line.remote, opening.signal).then(
       ([connection, stream]) => {
         if (line.opening !== opening) return stream.abort(new Error("nobody waits for this stream any more"))
         line.opening = undefined
@@ -424,7 +419,7 @@ export const make = Effect.fnUntraced(function*(
         const task = taskOf(peer, undefined, undefined)
         // Whether it comes to something shows when the peer is asked.
         task.done = () => {}
-        if (connectionManager.getConnections(task.line.peer).length > 0) submit(task)
+        if (dial.connectionTo(task.line.peer) !== undefined) submit(task)
         else forget(task.line)
       }),
     counts: () => ({ ...counts })

@@ -241,7 +241,7 @@ describe("KadStreams", () => {
           Effect.flip(streams.send(peer, question("key")))
         ])
         assert.deepStrictEqual(errors.map(({ reason }) => reason), ["Unreachable", "Unreachable"])
-        assert.include(errors[0].message, peer === nobody ? "ECONNREFUSED" : "no address of it is known")
+        assert.include(errors[0].message, peer === nobody ? "ECONNREFUSED" : "no address to dial is known")
       }
     }))
 
@@ -284,6 +284,29 @@ describe("KadStreams", () => {
       // And back, when that is lost.
       yield* Effect.promise(() => better.close())
       assert.strictEqual(keyOf((yield* ask(3)).message), "key 3")
+    }))
+
+  it.live("leaves a relayed connection with limits alone, and dials a direct address", () =>
+    Effect.gen(function*() {
+      const [client, other] = [yield* makeNode(), yield* makeNode()]
+      const server = yield* serve(other)
+      const remote = yield* toRemote(other)
+      const { streams } = yield* pool(client)
+      const limited = yield* Effect.promise(() => client.host.node.dial(other.host.node.getMultiaddrs()))
+      const remoteAddr = multiaddr(`/ip4/127.0.0.1/tcp/9/p2p/${stranger}/p2p-circuit`)
+      Object.assign(limited, { direct: false, limits: { bytes: 131_072n }, remoteAddr })
+      const relayed = remoteAddr.bytes
+      yield* Effect.promise(() => client.host.node.peerStore.delete(other.host.node.peerId))
+      const error = yield* Effect.flip(streams.request({ ...remote, addresses: [relayed] }, question("key")))
+      assert.strictEqual(error.reason, "Unreachable")
+      assert.include(error.message, "no address to dial is known")
+      yield* streams.warm(remote)
+      yield* turns
+      assert.lengthOf(server.streams, 0)
+      yield* streams.request({ ...remote, addresses: [relayed, ...remote.addresses] }, question("key"))
+      assert.lengthOf(client.host.node.getConnections(), 2)
+      assert.isFalse(limited.streams.some(({ protocol }) => protocol === kadProtocol))
+      assert.deepStrictEqual(streams.counts(), { requests: 2, writes: 1, opened: 1, retries: 0 })
     }))
 
   it.live("asks again on the new stream what a stream that it has left does not answer", () =>

@@ -8,7 +8,8 @@ import { join, posix } from "node:path"
 /** The only files that may know libp2p. */
 const libp2pFiles = new Set([
   "layers/FileIdentity.ts",
-  "layers/KadDht.ts",
+  "layers/KadAttachment.ts",
+  "layers/KadPeers.ts",
   "layers/KadDial.ts",
   "layers/KadHandler.ts",
   "layers/KadKeys.ts",

@@ -90,7 +90,7 @@ export class KadNodes {
   hear(node: KadNode, addresses: ReadonlyArray<Uint8Array>): boolean {
     if (node.isIdentified || addresses.length === 0) return false
     const known = new Set(node.addresses.map(keyOf))
-    const fresh = addresses.filter((address) => !known.has(keyOf(address)))
+    const fresh = addresses.filter((address) => address.length <= addressBytesMax && !known.has(keyOf(address)))
     if (fresh.length === 0) return false
     node.addresses = [...fresh.map((address) => Uint8Array.from(address)), ...node.addresses].slice(0, addressesMax)
     return true
@@ -122,5 +122,8 @@ export const keyOf = (bytes: Uint8Array): string =>
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** libp2p dials no more of one peer. */
-const addressesMax = 32
+/** With the length below 4 KiB a peer, whatever others say of it. */
+const addressesMax = 16
+
+/** The longest address that is kept of what others say; those with two certificate hashes and a relay have about 200 bytes. */
+const addressBytesMax = 256

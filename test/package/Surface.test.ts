@@ -9,6 +9,7 @@ import { join } from "node:path"
 const partsOfLayers = new Set([
   "IsolationSupervisor.ts",
   "KadDial.ts",
+  "KadAttachment.ts",
   "KadHandler.ts",
   "KadCrowding.ts",
   "KadKeys.ts",
@@ -18,6 +19,7 @@ const partsOfLayers = new Set([
   "KadStream.ts",
   "KadStreams.ts",
   "KadNode.ts",
+  "KadPeers.ts",
   "KadPosition.ts",
   "KadProvide.ts",
   "KadServer.ts",

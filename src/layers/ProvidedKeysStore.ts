@@ -1,12 +1,16 @@
 /**
  * What survives of the provided keys: the keys themselves with their `ttl`, and, coarsely, when they were announced last.
  *
- * They lie in up to 256 entries of the `KeyValueStore`, `provided.00` to `provided.ff`, by the first byte of their place in the keyspace. A
- * change writes one of them, so it costs a 256th of the whole, and those who wait while another writes find theirs written as well. An entry
- * is replaced as one, so a process that is killed leaves each as it was or as it should be. The times of announcements are not worth a write
- * each: they are written with the next change of their entry, after five minutes, or when the scope closes.
+ * They lie in 32 entries of the `KeyValueStore`, `provided.00` to `provided.1f`, by their place in the keyspace. A change goes into one more,
+ * `provided.changes`, together with all that were asked for while another was being written: as long as its 512 changes, so that a key costs
+ * a small write, and a thousand at once hardly more. When it is full the entries that are concerned are written, and it begins anew; until
+ * then what it says counts. Every entry is replaced as one, so a process that is killed at any moment leaves what was saved.
  *
- *     {"version":1,"keys":[[key, ttl in seconds or 0, minute since the epoch, copies, addresses]]}
+ * The times of announcements are not worth a write each. They are written with the next change of their entry, after five minutes, or when the
+ * scope closes.
+ *
+ *     provided.xx       {"version":1,"keys":[[key, ttl in seconds or 0, minute since the epoch, copies, addresses]]}
+ *     provided.changes  {"version":1,"keys":[the same, or [key] for one that is not provided any more]}
  */
 import { Effect, Latch, Schema, type Scope, Semaphore } from "effect"
 import { KeyValueStore } from "effect/persistence"
@@ -43,140 +47,159 @@ export const touchInterval = "5 minutes"
 
 /**
  * Reads the keys, `placeOf` telling where they belong, and keeps them written while the scope lives. What cannot be read is left out, with a
- * warning. The list of earlier versions is taken over, and removed when all of it is in its new place.
+ * warning. The list of earlier versions is taken over, and removed when all of it is in its new place. With `changesMax` changes, 35 KB, the
+ * entries are written.
  */
 export const make = Effect.fnUntraced(function*(
-  placeOf: (key: ContentKey) => number
+  placeOf: (key: ContentKey) => number,
+  changesMax = 512
 ): Effect.fn.Return<ProvidedKeysStore, never, KeyValueStore.KeyValueStore | Scope.Scope> {
   const store = yield* KeyValueStore.KeyValueStore
-  const shards = new Map<number, Shard>()
-  const dirty = new Set<Shard>()
+  const keys = new Map<ContentKey, StoredKey>()
+  const parts: ReadonlyArray<Map<ContentKey, StoredKey>> = Array.from({ length: partsMax }, () => new Map())
+  /** The parts that are not on disk as they are here. */
+  const dirty = new Set<number>()
   const hasDirty = yield* Latch.make()
+  /** What has changed since the parts were written, as it is written. */
+  const changes = new Map<ContentKey, string>()
+  /** What was saved of the keys whose last change is not. */
+  const pending = new Map<ContentKey, { readonly entry: StoredKey | undefined; readonly text: string | undefined }>()
+  const stateOf = (key: ContentKey) => ({ entry: keys.get(key), text: changes.get(key) })
+  const saving = yield* Semaphore.make(1)
+  /** The last change that was asked to be saved, and the last that has been. */
+  let version = 0
+  let written = 0
+  /** The list of an earlier version is still there. */
+  let hasList = false
 
-  const shardOf = (place: number): Shard => {
-    const index = place >>> 24
-    let shard = shards.get(index)
-    if (shard === undefined) {
-      shard = {
-        name: prefix + index.toString(16).padStart(2, "0"),
-        keys: new Map(),
-        saving: Semaphore.makeUnsafe(1),
-        version: 0,
-        written: 0
-      }
-      shards.set(index, shard)
-    }
-    return shard
-  }
-
-  const save = (shard: Shard) =>
-    Effect.suspend(() => {
-      const mine = ++shard.version
-      return shard.saving.withPermits(1)(Effect.suspend(() => {
-        if (shard.written >= mine) return Effect.void
-        const writes = shard.version
-        dirty.delete(shard)
-        return store.set(shard.name, encode(shard.keys.values())).pipe(
-          Effect.tap(() =>
-            Effect.sync(() => {
-              shard.written = writes
-            })
-          ),
-          Effect.onError(() => Effect.sync(() => mark(shard)))
-        )
-      }))
-    })
-
-  const mark = (shard: Shard) => {
-    dirty.add(shard)
+  const put = (key: ContentKey, place: number, entry: StoredKey | undefined) => {
+    const part = Math.floor(place / 2 ** 32 * partsMax)
+    dirty.add(part)
     hasDirty.openUnsafe()
+    if (entry === undefined) {
+      keys.delete(key)
+      parts[part]!.delete(key)
+    } else {
+      keys.set(key, entry)
+      parts[part]!.set(key, entry)
+    }
   }
 
-  const saveDirty = Effect.suspend(() => {
-    const all = [...dirty]
-    hasDirty.closeUnsafe()
-    return Effect.forEach(
-      all,
-      (shard) =>
-        Effect.catch(save(shard), (error) => Effect.logWarning(`provided keys are not saved: ${error.message}`)),
-      { discard: true }
-    )
+  const saveChanges = Effect.suspend(() => {
+    const writes = version
+    const saves = Array.from(pending.keys(), (key) => [key, stateOf(key)] as const)
+    return Effect.map(store.set(changesName, textOf(changes.values())), () => {
+      written = writes
+      for (const [key, state] of saves) {
+        if (changes.get(key) === state.text) pending.delete(key)
+        else pending.set(key, state)
+      }
+    })
   })
 
-  const notRead = <A>(what: string, otherwise: ReadonlyArray<A>) => (cause: unknown): Effect.Effect<ReadonlyArray<A>> =>
-    Effect.as(Effect.logWarning(`${what} cannot be read; it starts anew`, cause), otherwise)
-
-  // ----- what is there
-
-  const names = yield* Effect.catch(store.keys, notRead<string>("the list of saved keys", []))
-  const saved = new Map<ContentKey, StoredKey>()
-  const take = (entry: StoredKey) => {
-    saved.set(entry.key, entry)
-    shardOf(entry.place).keys.set(entry.key, entry)
-  }
-  const read = (name: string) =>
-    Effect.flatMap(
-      store.get(name),
-      (text) => text === undefined ? Effect.succeed<Keys>([]) : Effect.map(decode(text), keysOf)
+  /** Writes the parts that have changed, and then forgets the changes that are in them. */
+  const fold = Effect.suspend(() => {
+    hasDirty.closeUnsafe()
+    const folded = new Map(changes)
+    return Effect.forEach([...dirty], (part) => {
+      dirty.delete(part)
+      return Effect.onError(
+        store.set(nameOf(part), textOf(Array.from(parts[part]!.values(), encode))),
+        () => Effect.sync(() => dirty.add(part))
+      )
+    }, { discard: true }).pipe(
+      Effect.andThen(Effect.suspend(() => {
+        // Others may have come meanwhile.
+        for (const [key, text] of folded) if (changes.get(key) === text) changes.delete(key)
+        return folded.size === 0 ? Effect.void : saveChanges
+      })),
+      Effect.andThen(Effect.suspend(() => hasList ? store.remove(listName) : Effect.void)),
+      Effect.map(() => {
+        hasList = false
+      }),
+      Effect.catch((error) => {
+        hasDirty.openUnsafe()
+        return Effect.logWarning(`provided keys are not saved: ${error.message}`)
+      })
     )
-  yield* Effect.forEach(names.filter((name) => isShard.test(name)), (name) =>
-    Effect.gen(function*() {
-      const keys = yield* Effect.catch(read(name), notRead<Keys[number]>(`the saved list ${name} of provided keys`, []))
-      for (const [key, ttlSeconds, announcedMinute, copies, addresses] of keys) {
-        const ttl = ttlSeconds === 0 ? undefined : ttlSeconds
-        take({ key, place: placeOf(key), ttlSeconds: ttl, announcedMinute, copies, addresses })
-      }
-    }), { concurrency: 8, discard: true })
+  })
+  const foldAlone = saving.withPermits(1)(Effect.suspend(() => dirty.size > 0 || hasList ? fold : Effect.void))
 
-  const list = yield* Effect.flatMap(
-    store.get(listName),
-    (text) => text === undefined ? Effect.succeed(undefined) : decodeList(text)
-  ).pipe(Effect.catch(notRead<ContentKey>("the saved list of provided keys", [])))
-  if (list !== undefined) {
-    const changed = new Set<Shard>()
-    for (const key of list) {
-      if (saved.has(key)) continue
-      const place = placeOf(key)
-      take({ key, place, ttlSeconds: undefined, announcedMinute: 0, copies: 0, addresses: "" })
-      changed.add(shardOf(place))
-    }
-    yield* Effect.forEach(changed, save, { concurrency: 8, discard: true }).pipe(
-      Effect.andThen(store.remove(listName)),
-      Effect.catch((error) => Effect.logWarning(`the old list of provided keys stays: ${error.message}`))
-    )
-  }
+  /** Those who wait while another writes find theirs written as well. */
+  const save = Effect.suspend(() => {
+    const mine = ++version
+    return saving.withPermits(1)(Effect.suspend(() => {
+      if (written >= mine) return Effect.void
+      return Effect.andThen(saveChanges, Effect.suspend(() => changes.size < changesMax ? Effect.void : fold))
+    }))
+  })
 
-  yield* Effect.addFinalizer(() => saveDirty)
-  yield* Effect.forkScoped(Effect.forever(
-    hasDirty.await.pipe(Effect.andThen(Effect.sleep(touchInterval)), Effect.andThen(saveDirty))
-  ))
-
-  // ----- changes
-
-  const change = (stored: StoredKey, next: StoredKey | undefined) =>
+  const change = ({ key, place }: StoredKey, next: StoredKey | undefined) =>
     Effect.suspend(() => {
-      const shard = shardOf(stored.place)
-      const before = shard.keys.get(stored.key)
-      const put = (entry: StoredKey | undefined) =>
-        entry === undefined ? shard.keys.delete(stored.key) : shard.keys.set(stored.key, entry)
-      put(next)
-      return Effect.onError(save(shard), () =>
+      if (!pending.has(key)) pending.set(key, stateOf(key))
+      const text = next === undefined ? endOf(key) : encode(next)
+      put(key, place, next)
+      changes.set(key, text)
+      return Effect.onError(save, () =>
         Effect.sync(() => {
-          if (shard.keys.get(stored.key) === next) put(before)
-          mark(shard)
+          const state = pending.get(key)
+          // Another change of the key may follow, and is then the one that takes it back.
+          const latest = changes.get(key)
+          if (state === undefined || (latest !== undefined && latest !== text)) return
+          pending.delete(key)
+          put(key, place, state.entry)
+          if (state.text === undefined) changes.delete(key)
+          else changes.set(key, state.text)
         }))
     })
 
+  // ----- what is there
+
+  const read = <A>(name: string, decode: (text: string) => Effect.Effect<A, Schema.SchemaError>) =>
+    store.get(name).pipe(
+      Effect.flatMap((text) => text === undefined ? Effect.undefined : decode(text)),
+      Effect.catch((cause) =>
+        Effect.as(
+          Effect.logWarning(`the saved list ${name} of provided keys cannot be read; it starts anew`, cause),
+          undefined
+        )
+      )
+    )
+  const take = ([key, ttlSeconds = 0, announcedMinute = 0, copies = 0, addresses = ""]: Written) => {
+    const place = placeOf(key)
+    const ttl = ttlSeconds === 0 ? undefined : ttlSeconds
+    put(key, place, { key, place, ttlSeconds: ttl, announcedMinute, copies, addresses })
+  }
+
+  yield* Effect.forEach(
+    parts.keys(),
+    (part) => Effect.map(read(nameOf(part), decode), (found) => found?.keys.forEach(take)),
+    { concurrency: 8, discard: true }
+  )
+  dirty.clear()
+  hasDirty.closeUnsafe()
+  for (const entry of (yield* read(changesName, decode))?.keys ?? []) {
+    const [key] = entry
+    changes.set(key, JSON.stringify(entry))
+    if (entry.length === 1) put(key, placeOf(key), undefined)
+    else take(entry)
+  }
+  const list = yield* read(listName, decodeList)
+  hasList = yield* Effect.orElseSucceed(store.has(listName), () => false)
+  for (const key of list ?? []) if (!keys.has(key) && changes.get(key) !== endOf(key)) take([key])
+  if (hasList) yield* foldAlone
+
+  yield* Effect.addFinalizer(() => foldAlone)
+  yield* Effect.forkScoped(Effect.forever(
+    hasDirty.await.pipe(Effect.andThen(Effect.sleep(touchInterval)), Effect.andThen(foldAlone))
+  ))
+
   return {
-    saved: [...saved.values()],
+    saved: [...keys.values()],
     set: (stored) => change(stored, stored),
     remove: (stored) => change(stored, undefined),
     touch(stored) {
-      const shard = shardOf(stored.place)
-      if (shard.keys.has(stored.key)) {
-        shard.keys.set(stored.key, stored)
-        mark(shard)
-      }
+      if (keys.has(stored.key)) put(stored.key, stored.place, stored)
     }
   }
 })
@@ -187,40 +210,26 @@ export const make = Effect.fnUntraced(function*(
 
 /** The one list of earlier versions. */
 const listName = "provided"
-const prefix = "provided."
-const isShard = /^provided\.[0-9a-f]{2}$/
+const changesName = "provided.changes"
+const nameOf = (part: number) => `provided.${part.toString(16).padStart(2, "0")}`
 
-interface Shard {
-  readonly name: string
-  readonly keys: Map<ContentKey, StoredKey>
-  readonly saving: Semaphore.Semaphore
-  /** The last change that was asked to be saved, and the last that has been. */
-  version: number
-  written: number
-}
+const partsMax = 32
 
-const Entries = Schema.Struct({
-  version: Schema.Literal(1),
-  keys: Schema.Array(Schema.Tuple([ContentKey, Schema.Int, Schema.Int, Schema.Int, Schema.String]))
-})
+const Written = Schema.Union([
+  Schema.Tuple([ContentKey, Schema.Int, Schema.Int, Schema.Int, Schema.String]),
+  Schema.Tuple([ContentKey])
+])
+type Written = typeof Written.Type
 
-type Keys = typeof Entries.Type["keys"]
-const keysOf = ({ keys }: typeof Entries.Type): Keys => keys
-
-const decode = Schema.decodeEffect(Schema.fromJsonString(Entries))
+const decode = Schema.decodeEffect(
+  Schema.fromJsonString(Schema.Struct({ version: Schema.Literal(1), keys: Schema.Array(Written) }))
+)
 const decodeList = Schema.decodeEffect(Schema.fromJsonString(Schema.Array(ContentKey)))
 
-const encode = (keys: Iterable<StoredKey>): string =>
-  JSON.stringify({
-    version: 1,
-    keys: Array.from(
-      keys,
-      ({ addresses, announcedMinute, copies, key, ttlSeconds }) => [
-        key,
-        ttlSeconds ?? 0,
-        announcedMinute,
-        copies,
-        addresses
-      ]
-    )
-  })
+const encode = ({ addresses, announcedMinute, copies, key, ttlSeconds }: StoredKey): string =>
+  JSON.stringify([key, ttlSeconds ?? 0, announcedMinute, copies, addresses])
+
+/** Says of a key that it is not provided any more. */
+const endOf = (key: ContentKey): string => JSON.stringify([key])
+
+const textOf = (keys: Iterable<string>): string => `{"version":1,"keys":[${[...keys].join()}]}`

@@ -372,8 +372,8 @@ describe("ProvidedKeys, many keys", () => {
 
   it.effect("cost a small write each to start", () =>
     Effect.gen(function*() {
-      const all = many(2000)
-      let bytes = 0
+      const all = many(1500)
+      const sizes: Array<number> = []
       const disk = SimDisk.make()
       const { store } = disk.mount()
       const changed = yield* Latch.make()
@@ -389,12 +389,13 @@ describe("ProvidedKeys, many keys", () => {
         republish: Schedule.spaced("8 hours")
       }).pipe(Effect.provideService(KeyValueStore.KeyValueStore, {
         ...store,
-        set: (key, value) => Effect.andThen(Effect.sync(() => (bytes += value.length)), store.set(key, value))
+        set: (key, value) => Effect.andThen(Effect.sync(() => sizes.push(value.length)), store.set(key, value))
       }))
       for (const key of all) yield* keys.startProviding(key)
-      // One list of all keys would take 100,000 on average.
-      assert.isBelow(bytes / all.length, 800)
-      assert.isAtMost(disk.entries.size, 256)
+      // One list of all keys would take 75,000, and 500,000 of 10,000.
+      assert.isBelow(Math.max(...sizes), 40_000)
+      assert.isBelow(sizes.length / all.length, 1.1)
+      assert.isAtMost(disk.entries.size, 33)
       yield* keys.stopProviding(all[0]!)
       assert.strictEqual((yield* statusOf(keys)).announced, all.length - 1)
     }))
@@ -600,18 +601,13 @@ describe("ProvidedKeys, on disk", () => {
         left = Infinity
         yield* Scope.close(scope, Exit.void)
 
-        const { keys } = yield* makeBatches({ disk, takers: [] })
-        const found = new Set<ContentKey.ContentKey>()
-        for (const [name, text] of disk.entries) {
-          if (name !== "provided") {
-            JSON.parse(String(text)).keys.forEach(([key]: [ContentKey.ContentKey]) => found.add(key))
-          }
-        }
+        const { batches } = yield* makeBatches({ disk })
+        yield* TestClock.adjust(0)
+        const found = new Set(batches.flat())
         assert.isFalse(disk.entries.has("provided"))
         for (const [key, isProvided] of done) {
           if (key !== doing) assert.strictEqual(found.has(key), isProvided, `${key} after ${writes} writes`)
         }
-        assert.strictEqual((yield* statusOf(keys)).keys, found.size)
         if (isOver) break
       }
     }))
@@ -625,8 +621,9 @@ describe("ProvidedKeys, on disk", () => {
         yield* startAll(all)
       }))
       const { store } = disk.mount()
-      const [name, text] = [...disk.entries][0]!
+      const [name, text] = [...disk.entries].find(([name]) => name === "provided.07")!
       const lost = JSON.parse(String(text)).keys.length
+      assert.isAbove(lost, 0)
       yield* store.set(name, String(text).slice(0, -3))
       const { keys } = yield* makeBatches({ disk })
       assert.strictEqual((yield* statusOf(keys)).keys, all.length - lost)

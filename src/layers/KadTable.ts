@@ -45,7 +45,10 @@ export interface KadTable {
   /** All of them, in no order. The array is the table's own: it changes with it. */
   readonly peers: ReadonlyArray<TablePeer>
   readonly has: (key: string) => boolean
-  /** The `count` peers closest to a position, nearest first, leaving one out if asked. 15 us at 200 peers, 45 us at 1,280, which is what the table holds of a whole keyspace, its own neighbours aside. */
+  /**
+   * The `count` peers closest to a position, nearest first, leaving one out if asked. 15 us at 200 peers, 45 us at 1,280, which is what the
+   * table holds of a whole keyspace, its own neighbours aside.
+   */
   readonly closest: (target: Position, count: number, without?: string) => Array<TablePeer>
   /** Proposes a peer: kad-dht pings it, and takes it in when it answers and there is room. Costs nothing for one that is known. */
   readonly add: (id: Libp2pPeerId) => void

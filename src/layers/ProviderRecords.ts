@@ -29,7 +29,10 @@ export type ProviderRefusal =
   | "full"
 
 export interface ProviderRecordsOptions {
-  /** How many records there may be. Defaults to 200,000, which take 35 MB with keys of 34 bytes and few providers, 90 MB when every provider is another. */
+  /**
+   * How many records there may be. Defaults to 200,000, which take 35 MB with keys of 34 bytes and few providers, 90 MB when every provider
+   * is another.
+   */
   readonly recordsMax?: number | undefined
   /**
    * How many of them one sender may have; beyond, it replaces what it announced longest ago. Defaults to half, since the one origin of a

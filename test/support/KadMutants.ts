@@ -87,7 +87,7 @@ function isWithin({ closer, key, providers }: KadMessage.KadMessage): boolean {
 }
 
 /** A generator of numbers from 0 to 1, the same for the same seed. */
-function mulberry(seed: number): () => number {
+export function mulberry(seed: number): () => number {
   let state = seed
   return () => {
     state = state + 0x6d2b79f5 | 0

@@ -6,7 +6,10 @@ import { Context, type Duration, Schedule } from "effect"
 export interface KadDhtPolicyOptions {
   /** The waits after an announcement that reached nobody. */
   readonly retry: Schedule.Schedule<unknown>
-  /** The waits between announcements that reached somebody. Servers forget a record after 24 hours, those of Rust and JavaScript alike. */
+  /**
+   * Its first wait, drawn once for each node, is the time between announcements that reached somebody. Servers forget a record after 24
+   * hours, those of Rust and JavaScript alike.
+   */
   readonly republish: Schedule.Schedule<unknown>
   /**
    * How long a lookup may take, unless its caller says otherwise. Ends `findPeer` with `QueryTimeout`, and `findProviders` as well when it

@@ -20,11 +20,13 @@ import type { Discovery } from "../services/Discovery.ts"
 import { Identity } from "../services/Identity.ts"
 import { NetworkConfig } from "../services/NetworkConfig.ts"
 import * as KadAttachment from "./KadAttachment.ts"
+import * as KadBeyond from "./KadBeyond.ts"
 import { KadDhtPolicy } from "./KadDhtPolicy.ts"
 import * as KadHandler from "./KadHandler.ts"
 import { decodePeer, encodeFrame, MessageType } from "./KadMessage.ts"
 import { type KadNode, keyOf } from "./KadNode.ts"
 import * as KadPeers from "./KadPeers.ts"
+import { positionOf } from "./KadPosition.ts"
 import * as KadProvide from "./KadProvide.ts"
 import * as KadQueries from "./KadQueries.ts"
 import * as KadServer from "./KadServer.ts"
@@ -95,7 +97,12 @@ const engine = Effect.fnUntraced(function*(attached: KadAttachment.KadAttachment
       )
     )
 
-  const queries = KadQueries.make({ ...peers, count: copies, request, read: KadPeers.read })
+  const beyond: KadBeyond.KadBeyond<KadNode> = KadBeyond.make({
+    count: copies,
+    lookup: (bytes) =>
+      queries.lookup(positionOf(bytes), { question: encodeFrame({ type: MessageType.FIND_NODE, key: bytes }) })
+  })
+  const queries = KadQueries.make({ ...peers, count: copies, request, beyond, read: KadPeers.read })
 
   /** The first peer introduces this node to those around it, who then know it, and are known. */
   const introduce = Effect.suspend(() =>
@@ -233,6 +240,7 @@ const engine = Effect.fnUntraced(function*(attached: KadAttachment.KadAttachment
           tookBefore
         })),
       send: streams.send,
+      ...beyond,
       provider: peers.ownBody
     }),
     withdraw: () => Effect.void,

@@ -41,6 +41,10 @@ export interface KadProvideOptions<P extends ProvidePeer> {
   readonly request: (peer: P, question: Uint8Array, before?: Uint8Array) => Effect.Effect<ProvideAnswer<P>, unknown>
   /** Writes to a peer what has no answer. */
   readonly send: (peer: P, frame: Uint8Array) => Effect.Effect<void, unknown>
+  /** Learns from a lookup. */
+  readonly observe?: (target: Position, closest: ReadonlyArray<P>) => void
+  /** Who shall have a copy besides, where the closest are not to be trusted. */
+  readonly peersBeyond?: (target: Position, closest: ReadonlyArray<P>) => Effect.Effect<ReadonlyArray<P>>
   /** This node with its addresses, as the body of a Peer. */
   readonly provider: () => Uint8Array
 }
@@ -176,7 +180,7 @@ const each = <P extends ProvidePeer>(run: Run<P>, keys: ReadonlyArray<PlacedKey>
   Effect.forEach(keys, (key) => announceOne(run, key), { concurrency: parallelMax, discard: true })
 
 const announceOne = Effect.fnUntraced(function*<P extends ProvidePeer>(run: Run<P>, key: PlacedKey) {
-  const { batch, options: { count, self, send, seeds } } = run
+  const { batch, options: { count, observe, peersBeyond, self, send, seeds } } = run
   const isWanted = () => batch.isWanted(key.key)
   if (!isWanted()) return
   const { position, record } = key
@@ -228,10 +232,12 @@ const announceOne = Effect.fnUntraced(function*<P extends ProvidePeer>(run: Run<
     concurrency: 2
   })
   if (answered === 0 || !isWanted()) return
-  yield* Effect.forEach(closest.filter((peer) => !given.has(peer.key)), (peer) =>
+  observe?.(position, closest)
+  const beyond = peersBeyond === undefined ? [] : yield* peersBeyond(position, closest)
+  yield* Effect.forEach([...closest, ...beyond].filter((peer) => !given.has(peer.key)), (peer) =>
     // One that does not take it is one copy less.
     Effect.suspend(() => isWanted() ? Effect.ignore(give(peer)) : Effect.void), { concurrency: count, discard: true })
-  batch.announced(key.key, closest.filter((peer) => given.get(peer.key) === true).length)
+  batch.announced(key.key, [...closest, ...beyond].filter((peer) => given.get(peer.key) === true).length)
 })
 
 // ----- by region
@@ -308,6 +314,7 @@ const explore = Effect.fnUntraced(function*<P extends ProvidePeer>(run: Run<P>, 
       )
   })
   if (answered === 0) return false
+  run.options.observe?.(target, closest)
   run.hear(closest)
   // Fewer than were wanted are all that there are.
   run.known.add(

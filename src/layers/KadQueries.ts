@@ -5,6 +5,7 @@ import { Effect, Queue, Stream } from "effect"
 import { type ContentKey, type Provider, toBytes } from "../schema/Content.ts"
 import { DhtError, NoPeers } from "../schema/NetworkError.ts"
 import type { Multiaddr, PeerAddresses } from "../schema/Peer.ts"
+import type { KadBeyond } from "./KadBeyond.ts"
 import * as KadLookup from "./KadLookup.ts"
 import { encodeFrame, type KadMessage, type KadPeer, MessageType } from "./KadMessage.ts"
 import { type KadNode, keyOf } from "./KadNode.ts"
@@ -26,6 +27,8 @@ export interface KadQueriesOptions {
   ) => Effect.Effect<{ readonly message: KadMessage; readonly tookBefore: boolean }, unknown>
   /** The nodes of the peers that an answer names. */
   readonly hear: (peers: ReadonlyArray<KadPeer>) => ReadonlyArray<KadNode>
+  /** Crowded keys are looked beyond. */
+  readonly beyond: Pick<KadBeyond<KadNode>, "observe" | "peersBeyond">
   /** Those of the addresses that can be read, as text. */
   readonly read: (addresses: ReadonlyArray<Uint8Array>) => ReadonlyArray<Multiaddr>
 }
@@ -47,7 +50,7 @@ export interface LookupTask {
 const valuePaths = 3
 
 export const make = (options: KadQueriesOptions) => {
-  const { count, hear, read, ready, request, seeds, self } = options
+  const { beyond, count, hear, read, ready, request, seeds, self } = options
 
   const show = (node: KadNode): PeerAddresses => ({ id: node.id, addresses: read(node.addresses) })
 
@@ -75,28 +78,41 @@ export const make = (options: KadQueriesOptions) => {
     task: Omit<LookupTask, "question"> = {}
   ) {
     yield* ready(operation, subject)
-    const result = yield* lookup(positionOf(bytes), { ...task, question: encodeFrame({ type, key: bytes }) })
+    const target = positionOf(bytes)
+    const result = yield* lookup(target, { ...task, question: encodeFrame({ type, key: bytes }) })
     if (result.answered === 0) return yield* new DhtError({ operation, subject, reason: new NoPeers({}) })
-    return result
+    return { ...result, target }
   })
 
   return {
     lookup,
 
     closestPeers: Effect.fn("Dht.closestPeers")(function*(key: ContentKey) {
-      const { closest } = yield* ask("closestPeers", key, toBytes(key), MessageType.FIND_NODE)
+      const { closest, target } = yield* ask("closestPeers", key, toBytes(key), MessageType.FIND_NODE)
+      beyond.observe(target, closest)
       return closest.map(show)
     }),
 
     /** Hands over what each answer names, this node itself left out and every provider once. */
-    providers: (key: ContentKey, found: (some: ReadonlyArray<Provider>) => void): Effect.Effect<void, DhtError> => {
+    providers: Effect.fnUntraced(function*(
+      key: ContentKey,
+      found: (some: ReadonlyArray<Provider>) => void
+    ): Effect.fn.Return<void, DhtError> {
+      const bytes = toBytes(key)
       const seen = new Set([self.key])
-      return Effect.asVoid(ask("findProviders", key, toBytes(key), MessageType.GET_PROVIDERS, {
-        visit: (_, message) => {
-          found(hear(message.providers).filter(({ key }) => !seen.has(key) && Boolean(seen.add(key))).map(show))
-        }
-      }))
-    },
+      const visit = (_: KadNode, message: KadMessage) =>
+        found(hear(message.providers).filter(({ key }) => !seen.has(key) && Boolean(seen.add(key))).map(show))
+      const { closest, target } = yield* ask("findProviders", key, bytes, MessageType.GET_PROVIDERS, { visit })
+      beyond.observe(target, closest)
+      const others = yield* beyond.peersBeyond(target, closest)
+      const question = encodeFrame({ type: MessageType.GET_PROVIDERS, key: bytes })
+      yield* Effect.forEach(others, (peer) =>
+        // One that does not answer is one fewer.
+        Effect.ignore(Effect.map(request(peer, question), ({ message }) => visit(peer, message))), {
+        concurrency: 10,
+        discard: true
+      })
+    }),
 
     /** Hands over where the peer is as soon as somebody says so. */
     peer: (peer: KadNode, found: (some: ReadonlyArray<PeerAddresses>) => void): Effect.Effect<void, DhtError> =>

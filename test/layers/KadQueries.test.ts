@@ -29,7 +29,8 @@ const opened = (frame: Uint8Array): KadMessage => {
 /** Nodes that all know each other and answer what the spec says; this node knows the first of them. */
 const world = (
   names: ReadonlyArray<string>,
-  answer: (peer: string, question: KadMessage) => Effect.Effect<Uint8Array, string>
+  answer: (peer: string, question: KadMessage) => Effect.Effect<Uint8Array, string>,
+  beyond: ReadonlyArray<string> = []
 ) => {
   const nodes = new KadNodes(1000)
   const nameOf = new Map<string, string>()
@@ -59,6 +60,7 @@ const world = (
         nodes.hear(node, addresses)
         return node
       }),
+    beyond: { observe: () => {}, peersBeyond: () => Effect.succeed(beyond.map(nodeOf)) },
     read: (addresses) => addresses.map((bytes) => `/ip4/192.0.2.${bytes[0]}/tcp/1` as Multiaddr)
   })
   const named = (some: ReadonlyArray<string>) => some.map((name) => encodePeer(nodeOf(name).bytes, [place]))
@@ -94,6 +96,18 @@ describe("KadQueries", () => {
       assert.strictEqual(new Set(found).size, found.length)
       assert.include(found, idOf("alice"))
       assert.notInclude(found, idOf("self"))
+    }))
+
+  it.effect("asks beyond the closest where these are not to be trusted", () =>
+    Effect.gen(function*() {
+      const { named, queries } = world(["alice"], (peer, { type }) =>
+        Effect.sync(() => encodeFrame({ type, providers: named(peer === "zoe" ? ["bob"] : []) })), ["zoe"])
+      const found: Array<string> = []
+      yield* queries.providers(key, (some) =>
+        found.push(...some.map(({ id }) =>
+          id
+        )))
+      assert.deepStrictEqual(found, [idOf("bob")])
     }))
 
   it.effect("ends with the first who says where a peer is, and gives what was said", () =>

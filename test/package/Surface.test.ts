@@ -10,6 +10,7 @@ const partsOfLayers = new Set([
   "IsolationSupervisor.ts",
   "KadDial.ts",
   "KadAttachment.ts",
+  "KadBeyond.ts",
   "KadHandler.ts",
   "KadCrowding.ts",
   "KadKeys.ts",

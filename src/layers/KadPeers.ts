@@ -158,7 +158,17 @@ export const make = Effect.fnUntraced(function*(table: KadTable) {
       return node.addresses.length === 0 ? undefined : node.encoded
     },
 
-    addressesOf: (id: Uint8Array): ReadonlyArray<Uint8Array> => nodes.known(id)?.addresses ?? [],
+    /**
+     * What a connected peer has told of itself. Not what others say of it; and of one that has not been met, such as a client, nothing until
+     * the peer store has been read, which begins now.
+     */
+    addressesOf: (id: Uint8Array): ReadonlyArray<Uint8Array> => {
+      const node = nodes.of(id)
+      if (node.isIdentified) return node.addresses
+      const peer = libp2pId(node)
+      peerStore.get(peer).then(({ addresses }) => identify(peer, addresses), () => {})
+      return []
+    },
 
     /** What this node knows by itself of where a peer is. */
     whereIs: Effect.fnUntraced(function*(id: PeerId) {

@@ -12,7 +12,7 @@ import { createLibp2p } from "libp2p"
 import { type ContentKey, toBytes } from "../../src/schema/Content.ts"
 import { kadProtocol, type Node, until } from "./DhtNode.ts"
 
-export const makePlain = (listen: ReadonlyArray<string> = ["/ip4/127.0.0.1/tcp/0"]) =>
+export const makePlain = (listen: ReadonlyArray<string> = ["/ip4/127.0.0.1/tcp/0"], { clientMode = false } = {}) =>
   Effect.acquireRelease(
     Effect.promise(() =>
       createLibp2p({
@@ -23,7 +23,7 @@ export const makePlain = (listen: ReadonlyArray<string> = ["/ip4/127.0.0.1/tcp/0
         services: {
           identify: identify(),
           ping: ping(),
-          dht: kadDHT({ protocol: kadProtocol, clientMode: false, peerInfoMapper: passthroughMapper })
+          dht: kadDHT({ protocol: kadProtocol, clientMode, peerInfoMapper: passthroughMapper })
         }
       })
     ),

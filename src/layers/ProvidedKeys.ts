@@ -1,8 +1,8 @@
 /**
  * The keys that this node provides: kept in the `KeyValueStore`, announced in batches through whatever DHT is given.
  *
- * A key is announced when it is new, when nobody took it, when its copies are about to expire, when this node has other addresses, and when
- * peers have come while there are few copies. New keys go first. Announcements are renewed by region of the keyspace: with many keys each
+ * A key is announced when it is new, when nobody took it, when its copies are about to expire, when this node has other addresses, when peers
+ * have come while there are few copies, and after an hour when less than half of those that should have taken it did. New keys go first. Announcements are renewed by region of the keyspace: with many keys each
  * region has its own time within the period, so that 10,000 keys are not one burst, while the neighbours of a region, which are the same for
  * all of its keys, are looked up once. The same order spreads the keys that a restarted node takes up: what was announced lately is announced
  * once more within half an hour, since others may have restarted as well.
@@ -222,6 +222,9 @@ export const make = Effect.fnUntraced(function*(
     const isOutdated = batch.addresses !== addresses ||
       (batch.arrivals !== arrivals && isShort(intent, options.takers().length))
     if (isOutdated) dueBy(intent, now + settling())
+    if (copies < options.copies / 2 && copies < options.takers().length / 2) {
+      dueBy(intent, now + Math.min(shortMillis, periodOf(intent) / 4))
+    }
     store.touch(intent)
     release(intent)
     progress.changed()
@@ -499,6 +502,9 @@ const regionKeys = 256
 
 /** What was announced lately is announced again within this time after a restart. */
 const resumeMillis = Duration.toMillis("30 minutes")
+
+/** A key with less than half of the copies that there could be is announced again after this time. */
+const shortMillis = Duration.toMillis("1 hour")
 
 /** A batch of renewals or of new keys has no more: 20 ms of work before the first message. */
 const batchKeysMax = 1024

@@ -492,6 +492,27 @@ describe("ProvidedKeys, a batch", () => {
       assert.deepInclude(yield* status, { announced: 10, queued: 0 })
     }))
 
+  it.effect("that gives less than half of the copies is not the last for hours", () =>
+    Effect.gen(function*() {
+      let copies = 1
+      const { batches, keys } = yield* makeBatches({
+        takers: [bob, carol, dave],
+        announce: (batch) =>
+          Effect.sync(() => {
+            for (const { key } of batch.keys) batch.announced(key, copies)
+            return { lookups: 1, messages: 3 }
+          })
+      })
+      yield* keys.startProviding(key)
+      yield* TestClock.adjust("59 minutes")
+      assert.lengthOf(batches, 1)
+      copies = 2
+      yield* TestClock.adjust("1 minute")
+      assert.lengthOf(batches, 2)
+      yield* TestClock.adjust("7 hours")
+      assert.lengthOf(batches, 2)
+    }))
+
   it.effect("that never ends is given up, and does not keep a new key from being announced", () =>
     Effect.gen(function*() {
       let isHanging = true

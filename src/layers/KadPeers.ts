@@ -118,10 +118,10 @@ export const make = Effect.fnUntraced(function*(table: KadTable) {
     isThere: Effect.suspend(() => isEmpty() ? someoneSpeaks(components, kadProtocol) : Effect.succeed(true)),
 
     /** Whom a lookup asks first. */
-    seeds: (target: Position): ReadonlyArray<KadNode> => {
-      const found = new Set(table.closest(target, kadReplicationFactor).map(({ bytes }) => nodes.of(bytes)))
+    seeds: (target: Position, count = kadReplicationFactor): ReadonlyArray<KadNode> => {
+      const found = new Set(table.closest(target, count).map(({ bytes }) => nodes.of(bytes)))
       // With no place left for another connection, these are all who can be asked.
-      for (const node of nearest([...speakers.values()], target, kadReplicationFactor)) found.add(node)
+      for (const node of nearest([...speakers.values()], target, count)) found.add(node)
       return [...found]
     },
 

@@ -43,7 +43,10 @@ export const make = (): Report => {
             return values === undefined ? "" : `${show(percentile(values, 0.5))} / ${show(percentile(values, 0.95))}`
           }),
           ratio === undefined ? "" : ratio === 0 ? "0" : `1/${(1 / ratio).toFixed(1)}`,
-          aim === undefined || is === undefined ? "" : judge(aim, is, ratio)
+          // An aim is a ratio, or has one: without plain js-libp2p there is nothing to say.
+          aim === undefined || is === undefined || (aim.ratio !== undefined && ratio === undefined)
+            ? ""
+            : judge(aim, is, ratio)
         ])
       }
       const widths = lines[0]!.map((_, column) => Math.max(...lines.map((line) => line[column]!.length)))

@@ -30,12 +30,14 @@ export const crowdSuite = ({ hasNarrowNode, size }: CrowdSuiteOptions): void => 
             yield* Effect.promise((signal) => plain.dial(multiaddr(members[1]!.address), { signal }))
             // Those who are closest to the new ones have to have met them.
             yield* settle([...members, own], all)
+            // Its lookups go on from a peer only to those that are closer to the key, so it finds all only when it knows nearly all.
+            yield* Effect.promise(() => looksAround(plain, all.length - 1))
             for (let i = 0; i < 10; i++) {
               const key = randomKey()
-              const ours = (yield* own.dht.closestPeers(key)).map(({ id }) => id)
-              const theirs = yield* Effect.promise(() => closestOf(plain, key))
-              assert.deepStrictEqual(ours, closest(without(all, own.id), key), `${key}: ours`)
-              assert.deepStrictEqual(theirs, closest(without(all, plain.peerId.toString()), key), `${key}: plain`)
+              const ours = closest(without(all, own.id), key)
+              assert.deepStrictEqual(yield* inTime(Effect.map(own.dht.closestPeers(key), idsOf), ours), ours, key)
+              const theirs = closest(without(all, plain.peerId.toString()), key)
+              assert.deepStrictEqual(yield* inTime(Effect.promise(() => closestOf(plain, key)), theirs), theirs, key)
             }
           }),
         600_000
@@ -75,7 +77,12 @@ export const crowdSuite = ({ hasNarrowNode, size }: CrowdSuiteOptions): void => 
               yield* provider.network.startProviding(key)
               const found = yield* Stream.runHead(node.network.findProviders(key))
               assert.strictEqual(found._tag === "Some" ? found.value.id : undefined, provider.id)
-              assert.deepStrictEqual((yield* node.dht.closestPeers(key)).map(({ id }) => id), closest(all, key))
+              const expected = closest(all, key)
+              assert.deepStrictEqual(
+                yield* inTime(Effect.map(node.dht.closestPeers(key), idsOf), expected),
+                expected,
+                key
+              )
             }
             assert.deepStrictEqual(watched.lost, [])
             assert.isAtMost(watched.most, 50)
@@ -129,6 +136,22 @@ const narrow = Effect.fnUntraced(function*(members: ReadonlyArray<Member>, count
   watched.lost.length = 0
   return { node, peers, watched }
 })
+
+const idsOf = (peers: ReadonlyArray<{ readonly id: string }>): ReadonlyArray<string> => peers.map(({ id }) => id)
+
+/** The outcome of a lookup, asked for up to three times: on a busy machine it may pass over somebody who is slow. */
+const inTime = <A, E>(lookup: Effect.Effect<A, E>, expected: unknown): Effect.Effect<A, E> =>
+  Effect.repeat(lookup, { times: 2, until: (found) => JSON.stringify(found) === JSON.stringify(expected) })
+
+/** Looks keys up until the table is full: plain kad-dht takes in whom it hears of. */
+async function looksAround(plain: Plain, most: number): Promise<void> {
+  // A public member of the class, and missing in its interface.
+  const { routingTable } = plain.services.dht as unknown as { readonly routingTable: { readonly size: number } }
+  while (routingTable.size < most) {
+    await closestOf(plain, randomKey())
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+}
 
 /** The closest peers to a key that plain kad-dht finds, nearest first. */
 async function closestOf(plain: Plain, key: ContentKey.ContentKey): Promise<ReadonlyArray<string>> {

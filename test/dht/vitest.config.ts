@@ -7,6 +7,8 @@ export default defineConfig({
     include: ["test/dht/*.test.ts"],
     // A network of 200 nodes keeps the cores busy by itself, and what a spec says of memory holds for a process of its own.
     fileParallelism: false,
-    testTimeout: 180_000
+    testTimeout: 180_000,
+    // Two hundred nodes say goodbye to each other.
+    hookTimeout: 120_000
   }
 })

@@ -43,12 +43,14 @@ export interface Crowding {
  */
 export const makeNetworkSize = (): NetworkSize => {
   const samples = new Map<string, number>()
+  let median: number | undefined
   return {
     observe: (target, closest) => {
       const last = closest.at(-1)
       if (last === undefined || closest.length < peersMin) return
       const distance = distanceOf(last.position, target)
       if (distance === 0) return
+      median = undefined
       const name = `${target.h0}/${target.h1}`
       samples.delete(name)
       // Half of all targets have their k-th node within (k - 1/3) / N: the median of a gamma distribution.
@@ -56,11 +58,11 @@ export const makeNetworkSize = (): NetworkSize => {
       if (samples.size > samplesMax) { for (const oldest of samples.keys()) return void samples.delete(oldest) }
     },
     estimate: () => {
-      if (samples.size < samplesMin) return undefined
+      if (samples.size < samplesMin || median !== undefined) return median
       // A crowd around some of the targets does not move it.
       const sorted = [...samples.values()].sort((a, b) => a - b)
       const middle = sorted.length >> 1
-      return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
+      return median = sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
     }
   }
 }

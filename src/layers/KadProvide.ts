@@ -326,7 +326,7 @@ const explore = Effect.fnUntraced(function*<P extends ProvidePeer>(run: Run<P>, 
 
 const announceRegion = Effect.fnUntraced(
   function*<P extends ProvidePeer>(run: Run<P>, keys: ReadonlyArray<PlacedKey>) {
-    const { batch, options: { count } } = run
+    const { batch, options: { count, peersBeyond } } = run
     const given = new Map<PlacedKey, Map<string, boolean>>(keys.map((key) => [key, new Map()]))
     for (let round = 0; round < roundsMax; round++) {
       const peers = inOrder(run.peers.values())
@@ -354,7 +354,13 @@ const announceRegion = Effect.fnUntraced(
       if (index % keysPerTurn === 0) yield* Effect.yieldNow
       if (!batch.isWanted(key.key)) continue
       const took = given.get(key)!
-      batch.announced(key.key, nearest(peers, key.position, count).filter((peer) => took.get(peer.key) === true).length)
+      const closest = nearest(peers, key.position, count)
+      const beyond = peersBeyond === undefined ? [] : yield* peersBeyond(key.position, closest)
+      yield* Effect.forEach(beyond.filter((peer) => !took.has(peer.key)), (peer) => writeAll(run, peer, [key], given), {
+        concurrency: count,
+        discard: true
+      })
+      batch.announced(key.key, [...closest, ...beyond].filter((peer) => took.get(peer.key) === true).length)
     }
   }
 )

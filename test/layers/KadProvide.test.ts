@@ -3,6 +3,7 @@ import { Clock, Effect, Fiber } from "effect"
 import { TestClock } from "effect/testing"
 import type { KadNode } from "../../src/layers/KadNode.ts"
 import { keyOf } from "../../src/layers/KadNode.ts"
+import { compareDistance, positionOf } from "../../src/layers/KadPosition.ts"
 import { type ContentKey, toBytes } from "../../src/schema/Content.ts"
 import * as ProvideNetwork from "../support/ProvideNetwork.ts"
 
@@ -100,6 +101,30 @@ describe("KadProvide", () => {
       // Those who died without a copy have been replaced.
       const unserved = [...network.dead].filter((node) => network.records.get(node)!.size === 0)
       assert.isAbove(unserved.length, 0)
+    }))
+
+  it.effect("leaves a record with those beyond the closest where these are not to be trusted", () =>
+    Effect.gen(function*() {
+      for (const length of [1, 100]) {
+        const keys = keysOf(length)
+        const [crowded] = keys as [ContentKey]
+        const place = positionOf(toBytes(crowded))
+        const network: Network = ProvideNetwork.make(199, {
+          peersBeyond: (target) => target.h0 === place.h0 ? farthest().slice(0, 7) : []
+        })
+        const farthest = () =>
+          network.nodes.filter((node) => node !== network.self)
+            .sort((a, b) => compareDistance(b.position, a.position, place))
+        const { told } = yield* network.announce(keys)
+        assertPlaced(network, keys.slice(1), told)
+        assert.isTrue(network.closest(crowded).every((node) => network.has(node, crowded)))
+        assert.deepStrictEqual(farthest().slice(0, 9).map((node) => network.has(node, crowded)), [
+          ...Array(7).fill(true),
+          false,
+          false
+        ])
+        assert.strictEqual(told.get(crowded), 27)
+      }
     }))
 
   it.effect("counts no copy that is refused, and gives the peer the other keys all the same", () =>

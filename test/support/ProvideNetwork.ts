@@ -26,6 +26,8 @@ export interface ProvideNetworkOptions {
   readonly bucketSize?: number
   /** Milliseconds until an answer. */
   readonly latency?: number
+  /** Who else is to have a record. */
+  readonly peersBeyond?: (target: Position) => ReadonlyArray<KadNode>
   /** What becomes of a question before it is answered. */
   readonly onRequest?: (peer: KadNode, before: ReadonlyArray<string>) => "answer" | "refuse" | "fail"
 }
@@ -80,6 +82,7 @@ export const make = (size: number, options: ProvideNetworkOptions = {}) => {
     self,
     count,
     seeds: (target, count) => closestOf(tables.get(self)!, target, count),
+    peersBeyond: (target) => Effect.sync(() => options.peersBeyond?.(target) ?? []),
     request: Effect.fnUntraced(function*(peer, question, before) {
       messages++
       if (before !== undefined) mostWrites = Math.max(mostWrites, ++writes)

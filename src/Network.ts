@@ -95,8 +95,14 @@ export class Network extends Context.Service<Network, {
   readonly startProviding: (key: ContentKey, options?: ProvideOptions) => Effect.Effect<void, DhtError>
   /** Ends `startProviding`. A key that a scope of `provide` still holds stays announced until that scope closes. */
   readonly stopProviding: (key: ContentKey) => Effect.Effect<void, DhtError>
-  /** `startProviding` until the scope closes, or the last of several that provide the key. An own `startProviding` outlasts it. */
-  readonly provide: (key: ContentKey, options?: ProvideOptions) => Effect.Effect<void, DhtError, Scope.Scope>
+  /**
+   * `startProviding` until the scope closes, or the last of several that provide the key, or the process ends. An own `startProviding`
+   * outlasts it.
+   */
+  readonly provide: (
+    key: ContentKey,
+    options?: Omit<ProvideOptions, "lasting">
+  ) => Effect.Effect<void, DhtError, Scope.Scope>
   /** How far announcing is: at once as it stands, then its changes, without end. */
   readonly provideStatus: Stream.Stream<ProvideStatus>
   /** Others who have the content, the first as soon as it is known. Ending the stream cancels the query. */
@@ -219,33 +225,47 @@ const node = (options: NetworkConfigInput | undefined) =>
 function countProviders(dht: Dht["Service"]) {
   const started = new Set<ContentKey>()
   const scopes = new Map<ContentKey, number>()
+  /** As the last call wanted it. */
+  const latest = new Map<ContentKey, ProvideOptions | undefined>()
   const count = (key: ContentKey, change: 1 | -1): number => {
     const next = (scopes.get(key) ?? 0) + change
     if (next === 0) scopes.delete(key)
     else scopes.set(key, next)
+    forget(key)
     return next
   }
   const isHeld = (key: ContentKey) => started.has(key) || scopes.has(key)
+  const forget = (key: ContentKey) => !isHeld(key) && latest.delete(key)
   return {
     start: (key: ContentKey, options?: ProvideOptions) =>
       Effect.suspend(() => {
         const isNew = !started.has(key)
         started.add(key)
+        latest.set(key, options)
         return Effect.onError(
           dht.startProviding(key, options),
-          () => Effect.sync(() => isNew && started.delete(key))
+          () => Effect.sync(() => isNew && started.delete(key) && forget(key))
         )
       }),
     stop: (key: ContentKey) =>
       Effect.suspend(() => {
-        started.delete(key)
-        return isHeld(key) ? Effect.void : dht.stopProviding(key)
+        const isLasting = started.delete(key)
+        forget(key)
+        if (!isHeld(key)) return dht.stopProviding(key)
+        // What is left are scopes, which end with the process.
+        return isLasting
+          ? Effect.andThen(dht.stopProviding(key), dht.startProviding(key, { ...latest.get(key), lasting: false }))
+          : Effect.void
       }),
     hold: (key: ContentKey, options?: ProvideOptions) =>
       Effect.asVoid(Effect.acquireRelease(
         Effect.suspend(() => {
           count(key, 1)
-          return Effect.onError(dht.startProviding(key, options), () => Effect.sync(() => count(key, -1)))
+          latest.set(key, options)
+          return Effect.onError(
+            dht.startProviding(key, started.has(key) ? options : { ...options, lasting: false }),
+            () => Effect.sync(() => count(key, -1))
+          )
         }),
         () =>
           Effect.suspend(() => {

@@ -358,6 +358,7 @@ export const make = Effect.fnUntraced(function*(
     retry: undefined,
     batch: undefined,
     isOptimistic: false,
+    isLasting: true,
     waiter: undefined
   })
 
@@ -381,13 +382,20 @@ export const make = Effect.fnUntraced(function*(
       const ttl = yield* ttlOf(key, given)
       const ttlSeconds = ttl === undefined ? undefined : Math.ceil(Duration.toSeconds(ttl))
       const before = intents.get(key)
-      if (before !== undefined && before.ttlSeconds === ttlSeconds) return
+      const isLasting = given?.lasting !== false || before?.isLasting === true
+      if (before !== undefined && before.ttlSeconds === ttlSeconds) {
+        if (before.isLasting === isLasting) return
+        yield* Effect.mapError(store.set(before), failed("startProviding", key))
+        before.isLasting = isLasting
+        return
+      }
       const saved = { key, place: placeOf(key), ttlSeconds, announcedMinute: 0, copies: 0, addresses: "" }
       // Not due before it is saved.
       const intent = intentOf(saved, Infinity)
       intent.isOptimistic = given?.optimistic === true
+      intent.isLasting = isLasting
       intents.set(key, intent)
-      yield* store.set(intent).pipe(
+      yield* (isLasting ? store.set(intent) : Effect.void).pipe(
         Effect.mapError(failed("startProviding", key)),
         Effect.onError(() =>
           Effect.sync(() => {
@@ -413,7 +421,7 @@ export const make = Effect.fnUntraced(function*(
       if (intent === undefined) return
       intents.delete(key)
       // First of all, so that a key whose end cannot be saved goes on as before, and a second call tries again.
-      yield* store.remove(intent).pipe(
+      yield* (intent.isLasting ? store.remove(intent) : Effect.void).pipe(
         Effect.mapError(failed("stopProviding", key)),
         Effect.onError(() => {
           if (!intents.has(key)) intents.set(key, intent)
@@ -529,6 +537,8 @@ interface Intent extends ProvidedKeysStore.StoredKey {
   /** The batch that announces it now. */
   batch: Running | undefined
   isOptimistic: boolean
+  /** It outlives the process. */
+  isLasting: boolean
   /** Done with the first copies, or with the first writes for who is optimistic. */
   waiter: Deferred.Deferred<void> | undefined
 }

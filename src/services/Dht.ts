@@ -35,6 +35,11 @@ export interface ProvideOptions {
    * the first announcement is hastened, and only when enough peers are known. False by default.
    */
   readonly optimistic?: boolean | undefined
+  /**
+   * Whether the intent outlives the process, where there is a `dataDirectory`. True by default. False ends no intent that does, and is what
+   * `Network.provide` says, since its scopes end with the process.
+   */
+  readonly lasting?: boolean | undefined
 }
 
 /** What a lookup of providers may cost. */

@@ -633,6 +633,34 @@ describe("ProvidedKeys, on disk", () => {
       }
     }))
 
+  it.effect("are not there when they end with the process, unless somebody wants more", () =>
+    Effect.gen(function*() {
+      const disk = SimDisk.make()
+      const [scoped, upgraded, lasting] = many(3) as [
+        ContentKey.ContentKey,
+        ContentKey.ContentKey,
+        ContentKey.ContentKey
+      ]
+      yield* Effect.scoped(Effect.gen(function*() {
+        const { batches, keys, status } = yield* makeBatches({ disk })
+        yield* keys.startProviding(scoped, { lasting: false })
+        assert.deepStrictEqual([...disk.entries], [])
+        assert.strictEqual((yield* status).announced, 1)
+        yield* keys.startProviding(upgraded, { lasting: false })
+        yield* keys.startProviding(upgraded)
+        // Who needs less takes nothing away.
+        yield* keys.startProviding(lasting)
+        yield* keys.startProviding(lasting, { lasting: false })
+        yield* keys.startProviding(lasting, { lasting: false, ttl: "1 hour" })
+        assert.deepStrictEqual(batches, [[scoped], [upgraded], [lasting], [lasting]])
+        yield* keys.startProviding(many(4)[3]!, { lasting: false })
+        yield* keys.stopProviding(many(4)[3]!)
+      }))
+      const { batches } = yield* makeBatches({ disk })
+      yield* TestClock.adjust(0)
+      assert.deepStrictEqual(batches.flat().sort(), [upgraded, lasting].sort())
+    }))
+
   it.effect("are lost only as far as they are damaged", () =>
     Effect.gen(function*() {
       const disk = SimDisk.make()

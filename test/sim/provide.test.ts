@@ -67,6 +67,18 @@ describe("provide", () => {
       assert.isUndefined(options())
     }).pipe(Effect.scoped, Effect.provide(SimNetwork.layer())))
 
+  it.effect("lasts as long as the process when only scopes provide the key", () =>
+    Effect.gen(function*() {
+      const { isProvided, network, options } = yield* makeNode
+      yield* network.provide(key, { ttl: "1 hour" })
+      assert.deepStrictEqual(options(), { ttl: "1 hour", lasting: false })
+      yield* network.startProviding(key, { ttl: "2 hours" })
+      assert.deepStrictEqual(options(), { ttl: "2 hours" })
+      yield* network.stopProviding(key)
+      assert.isTrue(isProvided())
+      assert.deepStrictEqual(options(), { ttl: "2 hours", lasting: false })
+    }).pipe(Effect.scoped, Effect.provide(SimNetwork.layer())))
+
   it.effect("outlasts stopProviding while its scope is open", () =>
     Effect.gen(function*() {
       const { isProvided, network } = yield* makeNode

@@ -23,6 +23,7 @@ const partsOfLayers = new Set([
   "KadPeers.ts",
   "KadPosition.ts",
   "KadProvide.ts",
+  "KadRegions.ts",
   "KadServer.ts",
   "KadQueries.ts",
   "KadTable.ts",

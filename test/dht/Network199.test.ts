@@ -1,0 +1,3 @@
+import { crowdSuite } from "./crowdSuite.ts"
+
+crowdSuite({ size: 199, hasNarrowNode: true })

@@ -1,28 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber } from "effect"
-import { TestClock } from "effect/testing"
+import { Effect } from "effect"
 import type { KadNode } from "../../src/layers/KadNode.ts"
 import { positionOf } from "../../src/layers/KadPosition.ts"
 import { type ContentKey, toBytes } from "../../src/schema/Content.ts"
 import * as ProvideNetwork from "../support/ProvideNetwork.ts"
-
-type Network = ReturnType<typeof ProvideNetwork.make>
-
-const { keysOf } = ProvideNetwork
-
-/** Every closest peer that lives has the record, and as many copies were told of. */
-const assertPlaced = (
-  network: Network,
-  keys: ReadonlyArray<ContentKey>,
-  told: ReadonlyMap<string, number>,
-  what = ""
-) => {
-  for (const key of keys) {
-    const closest = network.closest(key)
-    assert.deepStrictEqual(closest.filter((peer) => !network.has(peer, key)), [], `${what} ${key}`)
-    assert.strictEqual(told.get(key), closest.length, `${what} ${key}`)
-  }
-}
+import { assertPlaced, assertPlacedAmongDead, inTime, keysOf } from "../support/ProvideNetwork.ts"
 
 describe("KadProvide", () => {
   it.effect("puts every key on its closest peers, in a network of 199", () =>
@@ -87,7 +69,7 @@ describe("KadProvide", () => {
     Effect.gen(function*() {
       for (const after of [100, 300, 450]) {
         let asked = 0
-        const network: Network = ProvideNetwork.make(199, {
+        const network: ProvideNetwork.ProvideNetwork = ProvideNetwork.make(199, {
           onRequest: (peer) => {
             if (++asked === after) {
               network.nodes.forEach((node, index) => index % 6 === 4 && node !== peer && network.dead.add(node))
@@ -96,9 +78,7 @@ describe("KadProvide", () => {
           }
         })
         const keys = keysOf(300)
-        const fiber = yield* Effect.forkChild(network.announce(keys))
-        while (fiber.pollUnsafe() === undefined) yield* TestClock.adjust("100 millis")
-        const { told } = yield* Fiber.join(fiber)
+        const { told } = yield* inTime(network.announce(keys))
         assert.isAbove(network.dead.size, 30)
         const copies = (nodes: ReadonlyArray<KadNode>, key: ContentKey) =>
           nodes.filter((node) => network.has(node, key)).length
@@ -115,13 +95,7 @@ describe("KadProvide", () => {
   it.effect("finds who lives when a fifth of 199 is dead that everybody knows", () =>
     Effect.gen(function*() {
       for (const [size, length] of [[199, 1], [199, 300]] as const) {
-        const network = ProvideNetwork.make(size)
-        network.nodes.forEach((node, index) => index % 5 === 3 && network.dead.add(node))
-        const keys = keysOf(length)
-        const fiber = yield* Effect.forkChild(network.announce(keys))
-        while (fiber.pollUnsafe() === undefined) yield* TestClock.adjust("100 millis")
-        const { told } = yield* Fiber.join(fiber)
-        assertPlaced(network, keys, told, `${size} nodes, ${length} keys:`)
+        yield* assertPlacedAmongDead(size, length)
       }
     }))
 })

@@ -6,24 +6,7 @@ import { keyOf } from "../../src/layers/KadNode.ts"
 import { compareDistance, positionOf } from "../../src/layers/KadPosition.ts"
 import { type ContentKey, toBytes } from "../../src/schema/Content.ts"
 import * as ProvideNetwork from "../support/ProvideNetwork.ts"
-
-type Network = ReturnType<typeof ProvideNetwork.make>
-
-const { keysOf } = ProvideNetwork
-
-/** Every closest peer that lives has the record, and as many copies were told of. */
-const assertPlaced = (
-  network: Network,
-  keys: ReadonlyArray<ContentKey>,
-  told: ReadonlyMap<string, number>,
-  what = ""
-) => {
-  for (const key of keys) {
-    const closest = network.closest(key)
-    assert.deepStrictEqual(closest.filter((peer) => !network.has(peer, key)), [], `${what} ${key}`)
-    assert.strictEqual(told.get(key), closest.length, `${what} ${key}`)
-  }
-}
+import { assertPlaced, assertPlacedAmongDead, inTime, keysOf } from "../support/ProvideNetwork.ts"
 
 describe("KadProvide", () => {
   for (const size of [5, 20, 49]) {
@@ -67,20 +50,14 @@ describe("KadProvide", () => {
   it.effect("finds who lives when a fifth of those that everybody knows is dead", () =>
     Effect.gen(function*() {
       for (const [size, length] of [[20, 10], [49, 1], [49, 100]] as const) {
-        const network = ProvideNetwork.make(size)
-        network.nodes.forEach((node, index) => index % 5 === 3 && network.dead.add(node))
-        const keys = keysOf(length)
-        const fiber = yield* Effect.forkChild(network.announce(keys))
-        while (fiber.pollUnsafe() === undefined) yield* TestClock.adjust("100 millis")
-        const { told } = yield* Fiber.join(fiber)
-        assertPlaced(network, keys, told, `${size} nodes, ${length} keys:`)
+        yield* assertPlacedAmongDead(size, length)
       }
     }))
 
   it.effect("puts copies in the place of those whose keepers fail in the middle", () =>
     Effect.gen(function*() {
       let writes = 0
-      const network: Network = ProvideNetwork.make(49, {
+      const network: ProvideNetwork.ProvideNetwork = ProvideNetwork.make(49, {
         onRequest: (peer, before) => {
           // Half of the peers have their copies.
           if (before.length > 0 && ++writes === 24) {
@@ -90,9 +67,7 @@ describe("KadProvide", () => {
         }
       })
       const keys = keysOf(100)
-      const fiber = yield* Effect.forkChild(network.announce(keys))
-      while (fiber.pollUnsafe() === undefined) yield* TestClock.adjust("100 millis")
-      const { told } = yield* Fiber.join(fiber)
+      const { told } = yield* inTime(network.announce(keys))
       assert.strictEqual(network.dead.size, 8)
       for (const key of keys) {
         assert.strictEqual(told.get(key), 20)
@@ -109,7 +84,7 @@ describe("KadProvide", () => {
         const keys = keysOf(length)
         const [crowded] = keys as [ContentKey]
         const place = positionOf(toBytes(crowded))
-        const network: Network = ProvideNetwork.make(199, {
+        const network: ProvideNetwork.ProvideNetwork = ProvideNetwork.make(199, {
           peersBeyond: (target) => target.h0 === place.h0 ? farthest().slice(0, 7) : []
         })
         const farthest = () =>
@@ -132,7 +107,7 @@ describe("KadProvide", () => {
       const keys = keysOf(300)
       const refused = keys.filter((_, index) => index % 100 === 7)
       const unwanted = new Set(refused.map((key) => keyOf(toBytes(key))))
-      const network: Network = ProvideNetwork.make(12, {
+      const network: ProvideNetwork.ProvideNetwork = ProvideNetwork.make(12, {
         onRequest: (peer, before) =>
           peer === network.nodes[5] && before.some((key) => unwanted.has(key)) ? "refuse" : "answer"
       })

@@ -2,7 +2,9 @@
  * A Kademlia of the size one likes in memory, each node with the buckets that a real one would have: for specs of announcing, which know the
  * true closest of every key.
  */
-import { Clock, Effect } from "effect"
+import { assert } from "@effect/vitest"
+import { Clock, Effect, Fiber } from "effect"
+import { TestClock } from "effect/testing"
 import { createHash } from "node:crypto"
 import { decodeMessage, FrameReader, MessageType } from "../../src/layers/KadMessage.ts"
 import { KadNode, keyOf } from "../../src/layers/KadNode.ts"
@@ -143,6 +145,39 @@ export const make = (size: number, options: ProvideNetworkOptions = {}) => {
     })
   }
 }
+
+export type ProvideNetwork = ReturnType<typeof make>
+
+/** Every closest peer that lives has the record, and as many copies were told of. */
+export const assertPlaced = (
+  network: ProvideNetwork,
+  keys: ReadonlyArray<ContentKey.ContentKey>,
+  told: ReadonlyMap<string, number>,
+  what = ""
+) => {
+  for (const key of keys) {
+    const closest = network.closest(key)
+    assert.deepStrictEqual(closest.filter((peer) => !network.has(peer, key)), [], `${what} ${key}`)
+    assert.strictEqual(told.get(key), closest.length, `${what} ${key}`)
+  }
+}
+
+/** Runs an effect, and lets as much time pass as it takes. */
+export const inTime = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.gen(function*() {
+    const fiber = yield* Effect.forkChild(effect)
+    while (fiber.pollUnsafe() === undefined) yield* TestClock.adjust("100 millis")
+    return yield* Fiber.join(fiber)
+  })
+
+/** Announces keys where a fifth of those that the tables know is dead, and asserts that who lives has them. */
+export const assertPlacedAmongDead = Effect.fnUntraced(function*(size: number, length: number) {
+  const network = make(size)
+  network.nodes.forEach((node, index) => index % 5 === 3 && network.dead.add(node))
+  const keys = keysOf(length)
+  const { told } = yield* inTime(network.announce(keys))
+  assertPlaced(network, keys, told, `${size} nodes, ${length} keys:`)
+})
 
 export const keysOf = (length: number, name = "key") =>
   Array.from({ length }, (_, index) => ContentKey.fromText(`${name} ${index}`))

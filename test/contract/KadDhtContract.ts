@@ -4,7 +4,7 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import { multiaddr } from "@multiformats/multiaddr"
-import { Context, Deferred, Duration, Effect, Fiber, Layer, Queue, Schedule, Stream } from "effect"
+import { Context, Deferred, Duration, Effect, Fiber, Layer, Queue, Schedule } from "effect"
 import { KeyValueStore } from "effect/persistence"
 import * as FileIdentity from "../../src/layers/FileIdentity.ts"
 import * as KadDht from "../../src/layers/KadDht.ts"
@@ -14,26 +14,16 @@ import * as ContentKey from "../../src/schema/Content.ts"
 import type { Multiaddr } from "../../src/schema/Peer.ts"
 import { Discovery } from "../../src/services/Discovery.ts"
 import { NetworkConfig } from "../../src/services/NetworkConfig.ts"
-import {
-  addresses,
-  connect,
-  kadProtocol,
-  line as makeLine,
-  makeNode as makeAnyNode,
-  type Node,
-  type Options,
-  until
-} from "../support/DhtNode.ts"
+import { addresses, connect, kadProtocol, type Node, onEngine, providersOf, until } from "../support/DhtNode.ts"
 import { makePlain, meet, recordsAt } from "../support/PlainKad.ts"
 import { dhtContract } from "./DhtContract.ts"
 
 const key = ContentKey.fromText("some content")
 
-const providers = (node: Node) => Stream.runCollect(node.dht.findProviders(key))
+const providers = (node: Node) => providersOf(node, key)
 
 export const kadDhtContract = (kadEngine: "codio" | "stock"): void => {
-  const makeNode = (options: Options = {}) => makeAnyNode({ ...options, config: { kadEngine, ...options.config } })
-  const line = (size: number) => makeLine(size, { config: { kadEngine } })
+  const { line, makeNode } = onEngine(kadEngine)
 
   dhtContract(`KadDht, ${kadEngine}, as a Dht`, {
     makeNode: () => makeNode(),

@@ -5,23 +5,13 @@ import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Schedule, Stream } from "effect"
 import * as ContentKey from "../../src/schema/Content.ts"
 import { kadDhtContract } from "../contract/KadDhtContract.ts"
-import {
-  connect,
-  kadProtocol,
-  line as makeLine,
-  makeNode as makeAnyNode,
-  type Node,
-  type Options,
-  until
-} from "../support/DhtNode.ts"
+import { connect, kadProtocol, mute, type Node, onEngine, providersOf, until } from "../support/DhtNode.ts"
 
 const key = ContentKey.fromText("some content")
 
-const providers = (node: Node) => Stream.runCollect(node.dht.findProviders(key))
+const providers = (node: Node) => providersOf(node, key)
 
-const stock = { kadEngine: "stock" } as const
-const makeNode = (options: Options = {}) => makeAnyNode({ ...options, config: stock })
-const line = (size: number) => makeLine(size, { config: stock })
+const { line, makeNode } = onEngine("stock")
 
 kadDhtContract("stock")
 
@@ -29,15 +19,12 @@ describe("StockKadDht", () => {
   it.live("gives the first provider while the query still waits for a peer that does not answer", () =>
     Effect.gen(function*() {
       const [a, b] = yield* line(2)
-      const mute = yield* makeNode()
-      yield* connect(a!, mute)
+      const silent = yield* makeNode()
+      yield* connect(a!, silent)
       yield* b!.dht.startProviding(key)
       yield* until("both known", tableSize(a!), (size) => size === 2)
       yield* until("all is quiet", openKadStreams(a!), (count) => count === 0)
-      yield* Effect.promise(async () => {
-        await mute.components.registrar.unhandle(kadProtocol)
-        await mute.components.registrar.handle(kadProtocol, () => {})
-      })
+      yield* mute(silent)
       const [elapsed, first] = yield* Effect.timed(Stream.runHead(a!.dht.findProviders(key)))
       assert.strictEqual(first._tag === "Some" ? first.value.id : undefined, b!.id)
       assert.isBelow(Duration.toMillis(elapsed), 1500)
@@ -80,13 +67,10 @@ describe("StockKadDht", () => {
   it.live("ends a lookup that gets no answer with QueryTimeout", () =>
     Effect.gen(function*() {
       const a = yield* makeNode({ policy: { findTimeout: "300 millis" } })
-      const mute = yield* makeNode()
-      yield* connect(a, mute)
+      const silent = yield* makeNode()
+      yield* connect(a, silent)
       yield* until("known", tableSize(a), (size) => size === 1)
-      yield* Effect.promise(async () => {
-        await mute.components.registrar.unhandle(kadProtocol)
-        await mute.components.registrar.handle(kadProtocol, () => {})
-      })
+      yield* mute(silent)
       const stranger = yield* Effect.scoped(makeNode())
       assert.strictEqual((yield* Effect.flip(a.dht.findPeer(stranger.id))).reason._tag, "QueryTimeout")
       assert.strictEqual((yield* Effect.flip(providers(a))).reason._tag, "QueryTimeout")

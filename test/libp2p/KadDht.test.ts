@@ -5,22 +5,19 @@ import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Stream } from "effect"
 import * as ContentKey from "../../src/schema/Content.ts"
 import { kadDhtContract } from "../contract/KadDhtContract.ts"
-import { connect, kadProtocol, makeNode, type Node, type Options, until } from "../support/DhtNode.ts"
+import { connect, makeNode, mute, type Node, type Options, providersOf, until } from "../support/DhtNode.ts"
 import * as LogLines from "../support/LogLines.ts"
 import { makePlain, meet, recordsAt } from "../support/PlainKad.ts"
 
 const key = ContentKey.fromText("some content")
 
-const providers = (node: Node) => Stream.runCollect(node.dht.findProviders(key))
+const providers = (node: Node) => providersOf(node, key)
 
 /** A node that takes questions and never answers one. */
 const makeMute = Effect.fnUntraced(function*(options?: Options) {
-  const mute = yield* makeNode(options)
-  yield* Effect.promise(async () => {
-    await mute.components.registrar.unhandle(kadProtocol)
-    await mute.components.registrar.handle(kadProtocol, () => {})
-  })
-  return mute
+  const node = yield* makeNode(options)
+  yield* mute(node)
+  return node
 })
 
 kadDhtContract("codio")
@@ -29,9 +26,9 @@ describe("KadDht", () => {
   it.live("gives the first provider while the lookup still waits for a peer that does not answer", () =>
     Effect.gen(function*() {
       const [a, b] = yield* Effect.all([makeNode(), makeNode()])
-      const mute = yield* makeMute()
+      const silent = yield* makeMute()
       yield* connect(a, b)
-      yield* connect(a, mute)
+      yield* connect(a, silent)
       yield* b.dht.startProviding(key)
       const [elapsed, first] = yield* Effect.timed(Stream.runHead(a.dht.findProviders(key)))
       assert.strictEqual(first._tag === "Some" ? first.value.id : undefined, b.id)

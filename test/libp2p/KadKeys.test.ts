@@ -1,14 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Stream } from "effect"
+import { Effect } from "effect"
 import { type KadInternals, takeAnyKey, toKadKey } from "../../src/layers/KadKeys.ts"
 import * as ContentKey from "../../src/schema/Content.ts"
 import { type Multiaddr, withoutPeer } from "../../src/schema/Peer.ts"
-import { addresses, line as makeLine, makeNode as makeAnyNode, type Node, until } from "../support/DhtNode.ts"
+import { addresses, type Node, onEngine, providersOf as found, until } from "../support/DhtNode.ts"
 import { makePlain, meet, type Plain, send } from "../support/PlainKad.ts"
 
-const stock = { kadEngine: "stock" } as const
-const makeNode = () => makeAnyNode({ config: stock })
-const line = (size: number) => makeLine(size, { config: stock })
+const { line, makeNode } = onEngine("stock")
 
 const addProvider = (plain: Plain, to: Node, key: Uint8Array, multiaddrs: ReadonlyArray<Uint8Array> = []) =>
   send(plain, to, "sendMessage", {
@@ -17,7 +15,6 @@ const addProvider = (plain: Plain, to: Node, key: Uint8Array, multiaddrs: Readon
     providers: [{ id: plain.peerId.toMultihash().bytes, multiaddrs }]
   })
 
-const found = (node: Node, key: ContentKey.ContentKey) => Stream.runCollect(node.dht.findProviders(key))
 const text = ContentKey.fromRustRecordKey("my-content-key")
 
 describe("KadKeys", () => {

@@ -1,13 +1,14 @@
 /**
  * A libp2p node with the DHT and little else, for specs of the DHT over sockets.
  */
-import { Context, Effect, Exit, Layer, Schedule, Scope } from "effect"
+import { Context, Effect, Exit, Layer, Schedule, Scope, Stream } from "effect"
 import { KeyValueStore } from "effect/persistence"
 import * as FileIdentity from "../../src/layers/FileIdentity.ts"
 import * as KadDht from "../../src/layers/KadDht.ts"
 import { KadDhtPolicy, type KadDhtPolicyOptions } from "../../src/layers/KadDhtPolicy.ts"
 import * as Libp2pHost from "../../src/layers/Libp2pHost.ts"
 import * as TcpListener from "../../src/layers/TcpListener.ts"
+import type { ContentKey } from "../../src/schema/Content.ts"
 import { type Multiaddr, type PeerId, withoutPeer } from "../../src/schema/Peer.ts"
 import { Dht } from "../../src/services/Dht.ts"
 import { Discovery } from "../../src/services/Discovery.ts"
@@ -111,6 +112,24 @@ export const line = Effect.fnUntraced(function*(size: number, options?: Options)
   for (let i = 1; i < size; i++) yield* connect(nodes[i - 1]!, nodes[i]!)
   return nodes
 })
+
+/** `makeNode` and `line` on one of the engines. */
+export const onEngine = (kadEngine: NonNullable<NetworkConfigInput["kadEngine"]>) => {
+  const given = (options: Options = {}): Options => ({ ...options, config: { kadEngine, ...options.config } })
+  return {
+    makeNode: (options?: Options) => makeNode(given(options)),
+    line: (size: number) => line(size, given())
+  }
+}
+
+/** From here on the node takes questions and never answers one. */
+export const mute = ({ components: { registrar } }: Node) =>
+  Effect.promise(async () => {
+    await registrar.unhandle(kadProtocol)
+    await registrar.handle(kadProtocol, () => {})
+  })
+
+export const providersOf = (node: Node, key: ContentKey) => Stream.runCollect(node.dht.findProviders(key))
 
 export const until = <A, E, R>(label: string, read: Effect.Effect<A, E, R>, holds: (a: A) => boolean) =>
   Effect.repeat(read, { schedule: Schedule.spaced("10 millis"), until: holds }).pipe(

@@ -114,6 +114,18 @@ export class KadNodes {
   }
 }
 
+/**
+ * Whether the bytes have the form of a peer's id: the sha2-256 multihash of a key, or an Ed25519 or secp256k1 key itself. What others name
+ * may be anything.
+ */
+export const isPeerId = (bytes: Uint8Array): boolean => {
+  if (bytes[0] === 0x12) return bytes[1] === 32 && bytes.length === 34
+  if (bytes[0] !== 0 || bytes[1] !== bytes.length - 2 || bytes[2] !== 8 || bytes[4] !== 0x12) return false
+  return bytes[3] === 1
+    ? bytes.length === 38 && bytes[5] === 32
+    : bytes[3] === 2 && bytes.length === 39 && bytes[5] === 33
+}
+
 /** Bytes as a text of one character for each. */
 export const keyOf = (bytes: Uint8Array): string =>
   Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1")

@@ -11,7 +11,7 @@ import { type Multiaddr, type PeerId, withoutPeer } from "../schema/Peer.ts"
 import { Discovery } from "../services/Discovery.ts"
 import { NetworkConfig } from "../services/NetworkConfig.ts"
 import type { KadPeer } from "./KadMessage.ts"
-import { KadNode, KadNodes, keyOf } from "./KadNode.ts"
+import { isPeerId, KadNode, KadNodes, keyOf } from "./KadNode.ts"
 import { compareDistance, type Position } from "./KadPosition.ts"
 import type { KadTable } from "./KadTable.ts"
 import { Libp2pHost } from "./Libp2pHost.ts"
@@ -125,10 +125,11 @@ export const make = Effect.fnUntraced(function*(table: KadTable) {
       return [...found]
     },
 
-    /** The nodes of the peers that somebody names. Discovery is told of them. */
+    /** The nodes of the peers that somebody names, those left out whose id is no peer's. Discovery is told of them. */
     hear: (peers: ReadonlyArray<KadPeer>): ReadonlyArray<KadNode> => {
       const heard: Array<KadNode> = []
       for (const { addresses, id } of peers) {
+        if (!isPeerId(id)) continue
         const node = nodes.of(id)
         if (node.key === self.key) continue
         heard.push(node)

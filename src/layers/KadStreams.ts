@@ -20,6 +20,7 @@ import * as KadDial from "./KadDial.ts"
 import { type KadMessage, MessageType } from "./KadMessage.ts"
 import * as KadRetry from "./KadRetry.ts"
 import * as KadStream from "./KadStream.ts"
+import { toError } from "./Libp2pFaults.ts"
 import { Libp2pHost } from "./Libp2pHost.ts"
 
 /** Who is asked: what a peer of the DHT is known by. */
@@ -395,25 +396,37 @@ export const make = Effect.fnUntraced(function*(
     ...KadRetry.none
   })
 
+  /** Fails at once when the id is no peer's: whoever names peers may name anything. */
+  const asking = <A>(
+    peer: KadRemote,
+    question: Uint8Array | undefined,
+    bytes: Uint8Array,
+    read: (task: Task, result: KadMessage | undefined) => A
+  ): Effect.Effect<A, KadRequestError> =>
+    Effect.callback((resume) => {
+      let task: Task
+      try {
+        task = taskOf(peer, question, bytes)
+      } catch (thrown) {
+        const cause = toError(thrown)
+        return resume(Effect.fail(new KadRequestError({ peer: peer.id, reason: "Unreachable", cause })))
+      }
+      task.done = (result) =>
+        resume(result instanceof KadRequestError ? Effect.fail(result) : Effect.succeed(read(task, result)))
+      submit(task)
+      return Effect.sync(() => cancel(task))
+    })
+
   return {
     request: (peer, question, before) =>
-      Effect.callback((resume) => {
+      Effect.suspend(() => {
         counts.requests++
-        const task = taskOf(peer, question, before === undefined ? question : concat(before, question))
-        task.done = (result) => {
-          if (result instanceof KadRequestError) return resume(Effect.fail(result))
-          resume(Effect.succeed({ message: result!, tookBefore: before === undefined || task.bytes !== question }))
-        }
-        submit(task)
-        return Effect.sync(() => cancel(task))
+        return asking(peer, question, before === undefined ? question : concat(before, question), (task, message) => ({
+          message: message!,
+          tookBefore: before === undefined || task.bytes !== question
+        }))
       }),
-    send: (peer, frame) =>
-      Effect.callback((resume) => {
-        const task = taskOf(peer, undefined, frame)
-        task.done = (result) => resume(result instanceof KadRequestError ? Effect.fail(result) : Effect.void)
-        submit(task)
-        return Effect.sync(() => cancel(task))
-      }),
+    send: (peer, frame) => asking(peer, undefined, frame, () => {}),
     warm: (peer) =>
       Effect.sync(() => {
         const task = taskOf(peer, undefined, undefined)

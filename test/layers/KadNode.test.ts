@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { decodeMessage, encodeFrame, FrameReader, MessageType } from "../../src/layers/KadMessage.ts"
-import { type KadNode, KadNodes, keyOf } from "../../src/layers/KadNode.ts"
+import { isPeerId, type KadNode, KadNodes, keyOf } from "../../src/layers/KadNode.ts"
 import { toBytes } from "../../src/schema/Content.ts"
 import type { ContentKey } from "../../src/schema/Content.ts"
 import { SimNetwork } from "../../src/testing/SimNetwork.ts"
@@ -77,5 +77,21 @@ describe("KadNodes", () => {
     assert.strictEqual(nodes.known(idOf("3")), all[3])
     for (let i = 0; i < 1000; i++) nodes.of(idOf(`later ${i}`))
     assert.isAtMost(nodes.size, 32)
+  })
+})
+
+describe("isPeerId", () => {
+  it("tells ids of peers from other bytes", () => {
+    const key = Array.from({ length: 33 }, () => 7)
+    const ids = [[0x12, 32, ...key.slice(1)], [0, 36, 8, 1, 0x12, 32, ...key.slice(1)], [0, 37, 8, 2, 0x12, 33, ...key]]
+    assert.isTrue(isPeerId(idOf("alice")))
+    for (const id of ids) {
+      assert.isTrue(isPeerId(Uint8Array.from(id)))
+      assert.isFalse(isPeerId(Uint8Array.from(id.slice(1))))
+      assert.isFalse(isPeerId(Uint8Array.from(id.slice(0, -1))))
+      assert.isFalse(isPeerId(Uint8Array.from([...id, 0])))
+    }
+    assert.isFalse(isPeerId(Uint8Array.of()))
+    assert.isFalse(isPeerId(Uint8Array.of(0, 0)))
   })
 })

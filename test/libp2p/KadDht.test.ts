@@ -2,10 +2,22 @@
  * The DHT on this library's engine.
  */
 import { assert, describe, it } from "@effect/vitest"
+import { multiaddr } from "@multiformats/multiaddr"
 import { Duration, Effect, Stream } from "effect"
+import { encodeFrame, encodePeer } from "../../src/layers/KadMessage.ts"
 import * as ContentKey from "../../src/schema/Content.ts"
 import { kadDhtContract } from "../contract/KadDhtContract.ts"
-import { connect, makeNode, mute, type Node, type Options, providersOf, until } from "../support/DhtNode.ts"
+import {
+  connect,
+  kadProtocol,
+  makeNode,
+  mute,
+  type Node,
+  type Options,
+  providersOf,
+  until
+} from "../support/DhtNode.ts"
+import { serve } from "../support/KadServer.ts"
 import * as LogLines from "../support/LogLines.ts"
 import { makePlain, meet, recordsAt } from "../support/PlainKad.ts"
 
@@ -42,6 +54,29 @@ describe("KadDht", () => {
       const stranger = yield* Effect.scoped(makeNode())
       assert.strictEqual((yield* Effect.flip(a.dht.findPeer(stranger.id))).reason._tag, "QueryTimeout")
       assert.strictEqual((yield* Effect.flip(providers(a))).reason._tag, "QueryTimeout")
+    }))
+
+  it.live("passes over peers that are named with ids of nobody, in what it looks for and in what it finds", () =>
+    Effect.gen(function*() {
+      const [a, b, liar] = yield* Effect.all([makeNode(), makeNode(), makeNode()])
+      yield* connect(a, b)
+      yield* b.dht.startProviding(key)
+      yield* Effect.promise(() => liar.components.registrar.unhandle(kadProtocol))
+      const place = multiaddr("/ip4/127.0.0.1/tcp/1").bytes
+      const nobody = [[1, 2, 3], [0, 2, 8, 1], [0x12, 2, 1, 1], [0x12, 0x20, 1]]
+        .map((id) => encodePeer(Uint8Array.from(id), [place]))
+      // A key that is of the right form, and no point of the curve.
+      nobody.push(encodePeer(Uint8Array.from([0, 37, 8, 2, 0x12, 33, ...new Uint8Array(33)]), [place]))
+      yield* serve({ host: liar }, ({ key, type }, { stream }) => {
+        stream.send(encodeFrame({ type, key, closer: nobody, providers: nobody }))
+      })
+      yield* connect(a, liar)
+      const found = yield* providers(a)
+      assert.strictEqual(found[0]?.id, b.id)
+      // Whether it is a point shows when it is dialled.
+      assert.isAtMost(found.length, 2)
+      const closest = yield* a.dht.closestPeers(key)
+      assert.sameMembers(closest.map(({ id }) => id), [b.id, liar.id])
     }))
 
   it.live("announces what is still provided to whoever comes, and not what was stopped", () =>

@@ -7,6 +7,11 @@ import { decodeMessage, encodeFrame, FrameReader, type KadMessage } from "../../
 import { kadProtocol } from "./DhtNode.ts"
 import type { Libp2pNode } from "./Libp2pNode.ts"
 
+/** What is needed of a node. */
+export interface Serving {
+  readonly host: { readonly components: Pick<Libp2pNode["host"]["components"], "registrar"> }
+}
+
 /** One stream as the server sees it. */
 export interface Served {
   readonly stream: Stream
@@ -27,7 +32,7 @@ export const echo = ({ key, type }: KadMessage): Uint8Array => encodeFrame({ typ
 
 /** Serves a node's peers for as long as the scope lives. `answer` is called for each message, in the order in which they come. */
 export const serve = (
-  node: Libp2pNode,
+  node: Serving,
   answer: (message: KadMessage, served: Served) => void = (message, { stream }) => void stream.send(echo(message))
 ): Effect.Effect<KadServer, never, Scope.Scope> =>
   Effect.gen(function*() {

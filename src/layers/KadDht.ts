@@ -261,7 +261,7 @@ const engine = Effect.fnUntraced(function*(attached: KadAttachment.KadAttachment
     closest: attached.table.closest,
     encodedOf: peers.encodedOf,
     addressesOf: peers.addressesOf,
-    isProvided: (key) => isProvided(ContentKeys.fromRustRecordKey(key)),
+    isProvided,
     providers: records,
     values: valueRecords
   })

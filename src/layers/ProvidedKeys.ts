@@ -30,6 +30,7 @@ import { DhtError, QueryFailed, TtlInvalid } from "../schema/NetworkError.ts"
 import type { PeerId } from "../schema/Peer.ts"
 import { type ProvideCycle, ProvideStatus } from "../schema/ProvideStatus.ts"
 import type { Dht, ProvideOptions } from "../services/Dht.ts"
+import { keyOf } from "./KadNode.ts"
 import { positionOf } from "./KadPosition.ts"
 import * as ProvidedKeysStore from "./ProvidedKeysStore.ts"
 import * as ProvideProgress from "./ProvideProgress.ts"
@@ -83,8 +84,8 @@ export interface ProvidedKeysOptions {
 }
 
 export interface ProvidedKeys extends Pick<Dht["Service"], "startProviding" | "stopProviding" | "provideStatus"> {
-  /** Whether this node provides the key. */
-  readonly isProvided: (key: ContentKey) => boolean
+  /** Whether this node provides the key of these bytes: asked for every question about providers, so that it costs no base58. */
+  readonly isProvided: (key: Uint8Array) => boolean
 }
 
 /**
@@ -99,6 +100,8 @@ export const make = Effect.fnUntraced(function*(
   const store = yield* ProvidedKeysStore.make(placeOf)
   const republishMillis = yield* nextWait(yield* Schedule.toStep(options.republish), clockNow())
   const intents = new Map<ContentKey, Intent>()
+  /** The bytes of their keys. */
+  const names = new Set<string>()
   /** Those that were never announced, or have another ttl since. */
   const fresh = new Set<Intent>()
   const underWay = new Set<Running>()
@@ -143,6 +146,16 @@ export const make = Effect.fnUntraced(function*(
         : {}
     })
   })
+
+  const put = (intent: Intent) => {
+    intents.set(intent.key, intent)
+    names.add(nameOf(intent.key))
+  }
+
+  const remove = (key: ContentKey) => {
+    intents.delete(key)
+    names.delete(nameOf(key))
+  }
 
   // ----- when
 
@@ -365,7 +378,7 @@ export const make = Effect.fnUntraced(function*(
   for (const saved of store.saved) {
     const intent = intentOf(saved, Infinity)
     if (saved.announcedMinute > 0) intent.until = saved.announcedMinute * 60_000 + intent.lifeMillis
-    intents.set(saved.key, intent)
+    put(intent)
   }
   const startedAt = clockNow()
   const count = regions()
@@ -377,7 +390,7 @@ export const make = Effect.fnUntraced(function*(
   yield* changed.open
 
   return {
-    isProvided: (key) => intents.has(key),
+    isProvided: (key) => names.has(keyOf(key)),
     startProviding: Effect.fn("Dht.startProviding")(function*(key, given) {
       const ttl = yield* ttlOf(key, given)
       const ttlSeconds = ttl === undefined ? undefined : Math.ceil(Duration.toSeconds(ttl))
@@ -394,14 +407,14 @@ export const make = Effect.fnUntraced(function*(
       const intent = intentOf(saved, Infinity)
       intent.isOptimistic = given?.optimistic === true
       intent.isLasting = isLasting
-      intents.set(key, intent)
+      put(intent)
       yield* (isLasting ? store.set(intent) : Effect.void).pipe(
         Effect.mapError(failed("startProviding", key)),
         Effect.onError(() =>
           Effect.sync(() => {
             if (intents.get(key) !== intent) return
-            if (before === undefined) intents.delete(key)
-            else intents.set(key, before)
+            if (before === undefined) remove(key)
+            else put(before)
           })
         )
       )
@@ -419,12 +432,12 @@ export const make = Effect.fnUntraced(function*(
     stopProviding: Effect.fn("Dht.stopProviding")(function*(key) {
       const intent = intents.get(key)
       if (intent === undefined) return
-      intents.delete(key)
+      remove(key)
       // First of all, so that a key whose end cannot be saved goes on as before, and a second call tries again.
       yield* (intent.isLasting ? store.remove(intent) : Effect.void).pipe(
         Effect.mapError(failed("stopProviding", key)),
         Effect.onError(() => {
-          if (!intents.has(key)) intents.set(key, intent)
+          if (!intents.has(key)) put(intent)
           dueBy(intent, intent.dueAt)
           return changed.open
         })
@@ -575,6 +588,8 @@ function release(intent: Intent | undefined): void {
 
 /** The first 32 bits of a key's place in the keyspace. */
 const placeOf = (key: ContentKey): number => positionOf(toBytes(key)).h0
+
+const nameOf = (key: ContentKey): string => keyOf(toBytes(key))
 
 const fingerprintOf = (addresses: ReadonlyArray<string>): string =>
   addresses.length === 0 ? "" : hash("sha256", addresses.toSorted().join("\n"), "base64").slice(0, 8)

@@ -436,6 +436,46 @@ describe("ProvidedKeys, the status", () => {
     }))
 })
 
+describe("ProvidedKeys, asked for a key by its bytes", () => {
+  it.effect("know those that are provided, after a restart too", () =>
+    Effect.gen(function*() {
+      const disk = SimDisk.make()
+      const all = [key, ContentKey.fromRustRecordKey(Uint8Array.of(0, 0, 200)), ...many(2)]
+      const bytes = all.map(ContentKey.toBytes)
+      yield* Effect.scoped(Effect.gen(function*() {
+        const { keys } = yield* makeBatches({ disk })
+        const provided = () => bytes.map(keys.isProvided)
+        assert.deepStrictEqual(provided(), [false, false, false, false])
+        for (const key of all.slice(0, 3)) yield* keys.startProviding(key)
+        yield* keys.startProviding(key, { ttl: "1 hour" })
+        assert.deepStrictEqual(provided(), [true, true, true, false])
+        yield* keys.stopProviding(all[2]!)
+        assert.deepStrictEqual(provided(), [true, true, false, false])
+        assert.isFalse(keys.isProvided(Uint8Array.of(0, 200)))
+      }))
+      const { keys } = yield* makeBatches({ disk })
+      assert.deepStrictEqual(bytes.map(keys.isProvided), [true, true, false, false])
+    }))
+
+  it.effect("know what a start or a stop that cannot be saved leaves", () => {
+    let isFull = false
+    return Effect.gen(function*() {
+      const { keys } = yield* makeDht()
+      const isProvided = () => keys.isProvided(ContentKey.toBytes(key))
+      isFull = true
+      yield* Effect.flip(keys.startProviding(key))
+      assert.isFalse(isProvided())
+      isFull = false
+      yield* keys.startProviding(key)
+      isFull = true
+      yield* Effect.flip(keys.startProviding(key, { ttl: "1 hour" }))
+      assert.isTrue(isProvided())
+      yield* Effect.flip(keys.stopProviding(key))
+      assert.isTrue(isProvided())
+    }).pipe(Effect.scoped, Effect.provideService(KeyValueStore.KeyValueStore, fullStore(() => isFull)))
+  })
+})
+
 describe("ProvidedKeys, a batch", () => {
   it.effect("leaves out what is stopped meanwhile, and ends with its last key", () =>
     Effect.gen(function*() {

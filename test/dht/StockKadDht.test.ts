@@ -5,6 +5,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Schedule, Stream } from "effect"
 import * as ContentKey from "../../src/schema/Content.ts"
 import { kadDhtContract } from "../contract/KadDhtContract.ts"
+import { kadValuesContract } from "../contract/KadValuesContract.ts"
 import { connect, kadProtocol, mute, type Node, onEngine, providersOf, until } from "../support/DhtNode.ts"
 
 const key = ContentKey.fromText("some content")
@@ -14,6 +15,7 @@ const providers = (node: Node) => providersOf(node, key)
 const { line, makeNode } = onEngine("stock")
 
 kadDhtContract("stock")
+kadValuesContract("stock")
 
 describe("StockKadDht", () => {
   it.live("gives the first provider while the query still waits for a peer that does not answer", () =>

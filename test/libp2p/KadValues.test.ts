@@ -1,77 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Libp2pRecord } from "@libp2p/record"
-import { Effect } from "effect"
 import { type KadInternals, takeAnyKey } from "../../src/layers/KadKeys.ts"
 import { keepWinners, type KadValueInternals } from "../../src/layers/KadValues.ts"
-import * as PublishedValue from "../../src/layers/PublishedValue.ts"
-import * as SeededIdentity from "../../src/layers/SeededIdentity.ts"
-import { keyBytes } from "../../src/schema/ValueNamespace.ts"
-import { makeNode, type Node } from "../support/DhtNode.ts"
-import { makePlain, meet, type Plain, send } from "../support/PlainKad.ts"
+import { kadValuesContract } from "../contract/KadValuesContract.ts"
 
-const publisher = SeededIdentity.make(new Uint8Array(32).fill(1))
-const path = PublishedValue.path(publisher.peerId, "profile")
-const signed = (sequence: number) =>
-  PublishedValue.namespace.seal(path, { value: Uint8Array.of(sequence), sequence }, {
-    signer: publisher,
-    previous: undefined
-  })
-const key = Effect.runSync(keyBytes("codio", path))
-const other = Effect.runSync(keyBytes("codio", PublishedValue.path(publisher.peerId, "other")))
-
-/** Whether the node stores the record, sent by somebody who checks nothing. */
-const stores = (plain: Plain, node: Node, under: Uint8Array, value: Uint8Array, named = under) =>
-  Effect.map(
-    send(plain, node, "sendRequest", {
-      type: "PUT_VALUE",
-      key: under,
-      record: new Libp2pRecord(named, value, new Date()).serialize()
-    }),
-    (events) => events.at(-1)?.name === "PEER_RESPONSE"
-  )
-
-const servedBy = (plain: Plain, node: Node) =>
-  Effect.map(
-    send(plain, node, "sendRequest", { type: "GET_VALUE", key }),
-    (events) => events.at(-1)?.record?.value
-  )
-
-describe.each(["codio", "stock"] as const)("values, %s", (kadEngine) => {
-  it.live("stores a newer value over an older one, and never the other way round", () =>
-    Effect.gen(function*() {
-      const node = yield* makeNode({ config: { kadEngine } })
-      const plain = yield* makePlain()
-      yield* meet(plain, node)
-      const [one, two, three] = yield* Effect.all([signed(1), signed(2), signed(3)])
-      assert.isTrue(yield* stores(plain, node, key, two))
-      assert.isFalse(yield* stores(plain, node, key, one))
-      assert.deepStrictEqual(yield* servedBy(plain, node), two)
-      assert.isTrue(yield* stores(plain, node, key, two))
-      assert.isTrue(yield* stores(plain, node, key, three))
-      // Many at once: none is judged by what the one before it was about to replace.
-      const values = yield* Effect.forEach([9, 4, 8, 5, 7, 6], signed)
-      yield* Effect.forEach(values, (value) => stores(plain, node, key, value), { concurrency: "unbounded" })
-      assert.deepStrictEqual(yield* servedBy(plain, node), values[0])
-    }))
-
-  it.live("stores nothing that is not signed, not by its publisher, or under another key", () =>
-    Effect.gen(function*() {
-      const node = yield* makeNode({ config: { kadEngine } })
-      const plain = yield* makePlain()
-      yield* meet(plain, node)
-      const value = yield* signed(1)
-      const broken = value.slice()
-      broken[broken.length - 1]! ^= 1
-      assert.isFalse(yield* stores(plain, node, key, Uint8Array.of(1, 2, 3)))
-      assert.isFalse(yield* stores(plain, node, key, broken))
-      assert.isFalse(yield* stores(plain, node, other, value))
-      assert.isFalse(yield* stores(plain, node, other, value, key))
-      assert.isFalse(yield* stores(plain, node, new TextEncoder().encode("/unknown/path"), value))
-      assert.isFalse(yield* stores(plain, node, new TextEncoder().encode("no key of a value"), value))
-      assert.isUndefined(yield* servedBy(plain, node))
-      assert.isTrue(yield* stores(plain, node, key, value))
-    }))
-})
+kadValuesContract("codio")
 
 describe("KadValues", () => {
   it("refuses a kad-dht that lacks a member, by the member's name", () => {

@@ -241,7 +241,8 @@ const engine = Effect.fnUntraced(function*(attached: KadAttachment.KadAttachment
         })),
       send: streams.send,
       ...beyond,
-      provider: peers.ownBody
+      // What is announced counts for hours.
+      provider: peers.ownBodyNow
     }),
     withdraw: () => Effect.void,
     takers: peers.ids,

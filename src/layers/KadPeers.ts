@@ -87,20 +87,19 @@ export const make = Effect.fnUntraced(function*(table: KadTable) {
       })
   )
 
-  /** This node with its addresses, as the body of a Peer in a message. */
-  const ownBody = (): Uint8Array => {
-    if (now() >= ownUntil) {
-      ownUntil = now() + ownMillis
-      self.addresses = addressManager.getAddresses().map((address) => address.decapsulateCode(CODE_P2P).bytes)
-    }
+  /** This node with its addresses at this moment, as the body of a Peer in a message. */
+  const ownBodyNow = (): Uint8Array => {
+    ownUntil = now() + ownMillis
+    self.addresses = addressManager.getAddresses().map((address) => address.decapsulateCode(CODE_P2P).bytes)
     return self.encoded
   }
+  const ownBody = (): Uint8Array => now() < ownUntil ? self.encoded : ownBodyNow()
 
   const all = () => new Set([...table.peers.map(({ bytes }) => nodes.of(bytes)), ...speakers.values()])
 
   return {
     self,
-    ownBody,
+    ownBodyNow,
 
     /** Tells of each arrival, synchronously, while the scope lives: of the first that is connected, and of others. */
     onArrival: (listener: (change: KadPeersChange) => void) =>
@@ -225,7 +224,7 @@ const readyMillis = 2000
 /** A peer that is named again and again is told of at most this often. */
 const tellMillis = 60_000
 
-/** This node's own addresses are read at most this often, unless it is known that they have changed. */
+/** For answers this node's own addresses are read at most this often, unless it is known that they have changed. */
 const ownMillis = 1000
 
 const nearest = (nodes: ReadonlyArray<KadNode>, target: Position, count: number): ReadonlyArray<KadNode> =>

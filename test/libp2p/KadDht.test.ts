@@ -4,7 +4,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { multiaddr } from "@multiformats/multiaddr"
 import { Duration, Effect, Stream } from "effect"
-import { encodeFrame, encodePeer } from "../../src/layers/KadMessage.ts"
+import { encodeFrame, encodePeer, MessageType } from "../../src/layers/KadMessage.ts"
 import * as ContentKey from "../../src/schema/Content.ts"
 import { kadDhtContract } from "../contract/KadDhtContract.ts"
 import {
@@ -77,6 +77,28 @@ describe("KadDht", () => {
       assert.isAtMost(found.length, 2)
       const closest = yield* a.dht.closestPeers(key)
       assert.sameMembers(closest.map(({ id }) => id), [b.id, liar.id])
+    }))
+
+  it.live("announces where it is at that moment, also when it has just moved", () =>
+    Effect.gen(function*() {
+      const [a, b] = yield* Effect.all([makeNode(), makeNode()])
+      yield* Effect.promise(() => b.components.registrar.unhandle(kadProtocol))
+      const server = yield* serve({ host: b })
+      yield* connect(a, b)
+      yield* a.dht.startProviding(key)
+      // What was answered a moment ago is not what is announced now.
+      yield* until("b hears of a", providers(b), ({ length }) => length === 1)
+      const { addressManager, events } = a.components
+      const moved = multiaddr("/ip4/192.0.2.1/tcp/4001")
+      const before = server.messages().length
+      addressManager.getAddresses = () => [moved]
+      events.safeDispatchEvent("transport:listening")
+      const announced = Effect.sync(() =>
+        server.messages().slice(before).filter(({ type }) => type === MessageType.ADD_PROVIDER)
+          .map(({ providers }) => multiaddr(providers[0]!.addresses[0]!).toString())
+      )
+      const [first] = yield* until("it is announced again", announced, ({ length }) => length > 0)
+      assert.strictEqual(first, moved.toString())
     }))
 
   it.live("announces what is still provided to whoever comes, and not what was stopped", () =>

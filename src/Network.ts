@@ -252,10 +252,12 @@ function countProviders(dht: Dht["Service"]) {
         const isLasting = started.delete(key)
         forget(key)
         if (!isHeld(key)) return dht.stopProviding(key)
-        // What is left are scopes, which end with the process.
-        return isLasting
-          ? Effect.andThen(dht.stopProviding(key), dht.startProviding(key, { ...latest.get(key), lasting: false }))
-          : Effect.void
+        if (!isLasting) return Effect.void
+        // What is left are scopes, which end with the process, and may close meanwhile.
+        const resume = Effect.suspend(() =>
+          isHeld(key) ? dht.startProviding(key, { ...latest.get(key), lasting: started.has(key) }) : Effect.void
+        )
+        return Effect.uninterruptible(Effect.andThen(dht.stopProviding(key), resume))
       }),
     hold: (key: ContentKey, options?: ProvideOptions) =>
       Effect.asVoid(Effect.acquireRelease(

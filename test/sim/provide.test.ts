@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Exit, Layer, Scope } from "effect"
+import { Context, Effect, Exit, Fiber, Latch, Layer, Scope } from "effect"
 import { KeyValueStore } from "effect/persistence"
 import * as KeyValuePeerStore from "../../src/layers/KeyValuePeerStore.ts"
 import { Network } from "../../src/Network.ts"
@@ -15,6 +15,7 @@ const key = ContentKey.fromText("a film")
 
 /** A node over a DHT that only writes down what it provides. */
 const makeNode = Effect.gen(function*() {
+  const stopping = yield* Latch.make(true)
   const provided = new Map<ContentKey.ContentKey, ProvideOptions | undefined>()
   const layer = Network.layerCore.pipe(
     Layer.provideMerge(Layer.mergeAll(
@@ -24,13 +25,13 @@ const makeNode = Effect.gen(function*() {
       KeyValuePeerStore.layer.pipe(Layer.provide(KeyValueStore.layerMemory)),
       Layer.mock(Dht)({
         startProviding: (key, options) => Effect.sync(() => void provided.set(key, options)),
-        stopProviding: (key) => Effect.sync(() => void provided.delete(key))
+        stopProviding: (key) => Effect.suspend(() => provided.delete(key) ? stopping.await : Effect.void)
       })
     )),
     Layer.provide(NetworkConfig.layer())
   )
   const network = Context.get(yield* Layer.build(Layer.fresh(layer)), Network)
-  return { network, isProvided: () => provided.has(key), options: () => provided.get(key) }
+  return { network, stopping, isProvided: () => provided.has(key), options: () => provided.get(key) }
 })
 
 describe("provide", () => {
@@ -89,5 +90,33 @@ describe("provide", () => {
       assert.isTrue(isProvided())
       yield* Scope.close(scope, Exit.void)
       assert.isFalse(isProvided())
+    }).pipe(Effect.scoped, Effect.provide(SimNetwork.layer())))
+
+  it.effect("ends when its scope closes while stopProviding is under way", () =>
+    Effect.gen(function*() {
+      const { isProvided, network, stopping } = yield* makeNode
+      const scope = yield* Scope.make()
+      yield* network.startProviding(key)
+      yield* Scope.provide(network.provide(key), scope)
+      yield* stopping.close
+      const stop = yield* Effect.forkChild(network.stopProviding(key), { startImmediately: true })
+      const close = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
+      yield* stopping.open
+      yield* Fiber.join(stop)
+      yield* Fiber.join(close)
+      assert.isFalse(isProvided())
+    }).pipe(Effect.scoped, Effect.provide(SimNetwork.layer())))
+
+  it.effect("is what is left when stopProviding is interrupted", () =>
+    Effect.gen(function*() {
+      const { isProvided, network, stopping } = yield* makeNode
+      yield* network.provide(key)
+      yield* network.startProviding(key)
+      yield* stopping.close
+      const stop = yield* Effect.forkChild(network.stopProviding(key), { startImmediately: true })
+      const interrupt = yield* Effect.forkChild(Fiber.interrupt(stop), { startImmediately: true })
+      yield* stopping.open
+      yield* Fiber.join(interrupt)
+      assert.isTrue(isProvided())
     }).pipe(Effect.scoped, Effect.provide(SimNetwork.layer())))
 })

@@ -2,10 +2,8 @@
  * The keys that this node provides: kept in the `KeyValueStore`, announced in batches through whatever DHT is given.
  *
  * A key is announced when it is new, when nobody took it, when its copies are about to expire, when this node has other addresses, when peers
- * have come while there are few copies, and after an hour when less than half of those that should have taken it did. New keys go first. Announcements are renewed by region of the keyspace: with many keys each
- * region has its own time within the period, so that 10,000 keys are not one burst, while the neighbours of a region, which are the same for
- * all of its keys, are looked up once. The same order spreads the keys that a restarted node takes up: what was announced lately is announced
- * once more within half an hour, since others may have restarted as well.
+ * have come while there are few copies, and after an hour when less than half of those that should have taken it did. New keys go first; the
+ * others go by region of the keyspace, as `ProvideTimes` says.
  *
  * Nothing is announced while nobody could take it, or while there is no address to tell; it is taken up as soon as somebody comes.
  */
@@ -19,7 +17,6 @@ import {
   FiberSet,
   type Latch,
   Option,
-  Pull,
   Schedule,
   type Scope
 } from "effect"
@@ -34,6 +31,7 @@ import { keyOf } from "./KadNode.ts"
 import { positionOf } from "./KadPosition.ts"
 import * as ProvidedKeysStore from "./ProvidedKeysStore.ts"
 import * as ProvideProgress from "./ProvideProgress.ts"
+import * as ProvideTimes from "./ProvideTimes.ts"
 
 /** A key to be announced. */
 export interface AnnouncedKey {
@@ -98,16 +96,17 @@ export const make = Effect.fnUntraced(function*(
   const clock = yield* Clock.Clock
   const clockNow = () => clock.currentTimeMillisUnsafe()
   const store = yield* ProvidedKeysStore.make(placeOf)
-  const republishMillis = yield* nextWait(yield* Schedule.toStep(options.republish), clockNow())
   const intents = new Map<ContentKey, Intent>()
   /** The bytes of their keys. */
   const names = new Set<string>()
-  /** Those that were never announced, or have another ttl since. */
+  const times = ProvideTimes.make<Intent>({
+    republishMillis: yield* ProvideTimes.nextWait(yield* Schedule.toStep(options.republish), clockNow()),
+    size: () => intents.size
+  })
+  /** Those that were never announced, or have another ttl since. They do not wait for a time. */
   const fresh = new Set<Intent>()
   const underWay = new Set<Running>()
   const fibers = yield* FiberSet.make<void>()
-  /** No intent outside of `fresh` is due before. */
-  let nextDueAt = Infinity
   let addresses = ""
   let isReachable = false
   const met = new Set<PeerId>()
@@ -157,29 +156,7 @@ export const make = Effect.fnUntraced(function*(
     names.delete(nameOf(key))
   }
 
-  // ----- when
-
-  const dueBy = (intent: Intent, at: number) => {
-    intent.dueAt = Math.min(intent.dueAt, at)
-    nextDueAt = Math.min(nextDueAt, intent.dueAt)
-  }
-
-  const regions = () => 2 ** Math.max(0, Math.floor(Math.log2(intents.size / regionKeys)))
-  const regionOf = ({ place }: Intent, count: number) => Math.floor(place / 2 ** 32 * count)
-  const periodOf = ({ lifeMillis }: Intent) => Math.min(republishMillis, lifeMillis / 2)
-
-  /** A period from now; with many keys, the time of the key's region that is nearest to that. */
-  const renewalOf = (intent: Intent, now: number): number => {
-    const count = regions()
-    const period = periodOf(intent)
-    if (count === 1) return now + period
-    const phase = regionOf(intent, count) / count * period
-    const next = now + period - (now - phase) % period
-    return next - now < period / 4 ? next + period : next
-  }
-
-  /** How long what concerns all keys waits, so that what follows at once is the same work. */
-  const settling = () => intents.size < 2 * regionKeys ? 0 : Math.min(60_000, 2 * intents.size)
+  // ----- what is new
 
   /** Whether the peers that have come since could take copies that are missing. */
   const isShort = ({ copies }: Intent, takers: number) =>
@@ -192,7 +169,7 @@ export const make = Effect.fnUntraced(function*(
       addresses = latest
       for (const intent of intents.values()) {
         if (intent.until > 0 && intent.addresses !== latest && intent.batch === undefined) {
-          dueBy(intent, now + settling())
+          times.settle(intent, now)
         }
       }
     }
@@ -202,7 +179,7 @@ export const make = Effect.fnUntraced(function*(
       arrivals++
       for (const intent of intents.values()) {
         if (intent.until > 0 && intent.batch === undefined && isShort(intent, takers.length)) {
-          dueBy(intent, now + settling())
+          times.settle(intent, now)
         }
       }
       for (const oldest of met) {
@@ -214,7 +191,7 @@ export const make = Effect.fnUntraced(function*(
     const wasReachable = isReachable
     isReachable = takers.length > 0 && latest !== ""
     for (const intent of isReachable && !wasReachable ? intents.values() : []) {
-      if (intent.copies === 0) dueBy(intent, now)
+      if (intent.copies === 0) times.dueBy(intent, now)
     }
   }
 
@@ -230,14 +207,11 @@ export const make = Effect.fnUntraced(function*(
     intent.addresses = batch.addresses
     intent.retry = undefined
     intent.batch = undefined
-    intent.dueAt = Infinity
-    dueBy(intent, renewalOf(intent, now))
+    times.renew(intent, now)
     const isOutdated = batch.addresses !== addresses ||
       (batch.arrivals !== arrivals && isShort(intent, options.takers().length))
-    if (isOutdated) dueBy(intent, now + settling())
-    if (copies < options.copies / 2 && copies < options.takers().length / 2) {
-      dueBy(intent, now + Math.min(shortMillis, periodOf(intent) / 4))
-    }
+    if (isOutdated) times.settle(intent, now)
+    if (copies < options.copies / 2 && copies < options.takers().length / 2) times.fillUp(intent, now)
     store.touch(intent)
     release(intent)
     progress.changed()
@@ -253,10 +227,10 @@ export const make = Effect.fnUntraced(function*(
       intent.batch = undefined
       intent.copies = 0
       intent.retry ??= retry
-      const wait = waits.get(intent.retry) ?? (yield* nextWait(intent.retry.step, now))
+      const wait = waits.get(intent.retry) ?? (yield* ProvideTimes.nextWait(intent.retry.step, now))
       waits.set(intent.retry, wait)
       intent.dueAt = Infinity
-      if (intents.get(intent.key) === intent) dueBy(intent, now + Math.min(wait, intent.lifeMillis / 4))
+      if (intents.get(intent.key) === intent) times.dueBy(intent, now + Math.min(wait, intent.lifeMillis / 4))
     }
     cycle.keys += batch.intents.size
     underWay.delete(batch)
@@ -321,26 +295,8 @@ export const make = Effect.fnUntraced(function*(
     return count
   }
 
-  /** The due ones, with those of their regions that will be soon. */
-  const takeDue = (now: number): Array<Intent> => {
-    const count = regions()
-    const waiting: Array<Intent> = []
-    const due = new Set<number>()
-    nextDueAt = Infinity
-    for (const intent of intents.values()) {
-      if (intent.batch !== undefined || fresh.has(intent)) continue
-      if (intent.dueAt <= now) due.add(regionOf(intent, count))
-      waiting.push(intent)
-    }
-    const taken: Array<Intent> = []
-    for (const intent of waiting) {
-      const isSoon = intent.dueAt <= now ||
-        (due.has(regionOf(intent, count)) && intent.dueAt - now <= periodOf(intent) / 8)
-      if (isSoon) taken.push(intent)
-      else nextDueAt = Math.min(nextDueAt, intent.dueAt)
-    }
-    return taken.sort((a, b) => a.place - b.place)
-  }
+  const takeDue = (now: number) =>
+    times.takeDue([...intents.values()].filter((intent) => intent.batch === undefined && !fresh.has(intent)), now)
 
   yield* Effect.forkScoped(Effect.forever(Effect.gen(function*() {
     yield* changed.close
@@ -353,12 +309,13 @@ export const make = Effect.fnUntraced(function*(
         const all = fresh.size > batchKeysMax ? [...fresh].sort((a, b) => a.place - b.place) : [...fresh]
         yield* start(all.slice(0, batchKeysMax), false)
       }
-      const due = nextDueAt <= now && countOf(true) < renewalsMax ? takeDue(now) : []
+      const due = times.nextDueAt() <= now && countOf(true) < renewalsMax ? takeDue(now) : []
       while (due.length > 0 && countOf(true) < renewalsMax) yield* start(due.splice(0, batchKeysMax), true)
-      for (const intent of due) dueBy(intent, intent.dueAt)
+      for (const intent of due) times.dueBy(intent, intent.dueAt)
     }
-    const isWaiting = !isReachable || nextDueAt === Infinity || countOf(true) >= renewalsMax
-    yield* isWaiting ? changed.await : Effect.timeoutOption(changed.await, Math.max(1, nextDueAt - now))
+    const next = times.nextDueAt()
+    const isWaiting = !isReachable || next === Infinity || countOf(true) >= renewalsMax
+    yield* isWaiting ? changed.await : Effect.timeoutOption(changed.await, Math.max(1, next - now))
   })))
 
   // ----- what was saved
@@ -381,12 +338,7 @@ export const make = Effect.fnUntraced(function*(
     put(intent)
   }
   const startedAt = clockNow()
-  const count = regions()
-  for (const intent of intents.values()) {
-    const period = periodOf(intent)
-    const resumedAt = startedAt + regionOf(intent, count) / count * Math.min(resumeMillis, period / 2)
-    dueBy(intent, Math.max(startedAt, Math.min(resumedAt, intent.until - intent.lifeMillis + period)))
-  }
+  for (const intent of intents.values()) times.resume(intent, startedAt, intent.until - intent.lifeMillis)
   yield* changed.open
 
   return {
@@ -438,7 +390,7 @@ export const make = Effect.fnUntraced(function*(
         Effect.mapError(failed("stopProviding", key)),
         Effect.onError(() => {
           if (!intents.has(key)) put(intent)
-          dueBy(intent, intent.dueAt)
+          times.dueBy(intent, intent.dueAt)
           return changed.open
         })
       )
@@ -518,15 +470,6 @@ const ttlMax = Duration.hours(24)
 /** How long the servers of every implementation keep a record at least. */
 const lifeMillisMax = Duration.toMillis("24 hours")
 
-/** A region has between this many keys and twice as many: enough to share its lookups, few enough to be no burst. */
-const regionKeys = 256
-
-/** What was announced lately is announced again within this time after a restart. */
-const resumeMillis = Duration.toMillis("30 minutes")
-
-/** A key with less than half of the copies that there could be is announced again after this time. */
-const shortMillis = Duration.toMillis("1 hour")
-
 /** A batch of renewals or of new keys has no more: 20 ms of work before the first message. */
 const batchKeysMax = 1024
 const urgentMax = 6
@@ -536,14 +479,10 @@ const renewalsMax = 2
 const takersMax = 4096
 
 /** The wish to provide a key, and how far it is fulfilled. Times are milliseconds since the epoch. */
-interface Intent extends ProvidedKeysStore.StoredKey {
+interface Intent extends ProvidedKeysStore.StoredKey, ProvideTimes.Timed {
   announcedMinute: number
   copies: number
   addresses: string
-  /** How long a copy lives. */
-  readonly lifeMillis: number
-  /** When it is announced next. */
-  dueAt: number
   /** When the copies of the last announcement expire; 0 before the first. */
   until: number
   retry: Retry | undefined
@@ -567,17 +506,8 @@ interface Running {
 
 /** The retries of keys that failed together. */
 interface Retry {
-  readonly step: Step
+  readonly step: ProvideTimes.Step
 }
-
-type Step = Effect.Success<ReturnType<typeof Schedule.toStep<unknown, unknown, never, never>>>
-
-/** Infinite when the schedule has ended. */
-const nextWait = (step: Step, now: number): Effect.Effect<number> =>
-  step(now, undefined).pipe(
-    Effect.map(([, delay]) => Duration.toMillis(delay)),
-    Pull.catchDone(() => Effect.succeed(Infinity))
-  )
 
 function release(intent: Intent | undefined): void {
   if (intent?.waiter === undefined) return

@@ -40,6 +40,7 @@ const partsOfLayers = new Set([
   "PeerExplanations.ts",
   "PeerSupervisor.ts",
   "ProvideProgress.ts",
+  "ProvideTimes.ts",
   "ProvidedKeys.ts",
   "ProvidedKeysStore.ts",
   "ProviderRanking.ts",

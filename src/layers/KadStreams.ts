@@ -311,7 +311,10 @@ export const make = Effect.fnUntraced(function*(
     }
     line.pooled = pooled
     const [least] = pool
-    if (least !== undefined && pool.size >= streamsMax) leave(least)
+    if (least !== undefined && pool.size >= streamsMax) {
+      leave(least)
+      if (least.line.waiting.length > 0) open(least.line)
+    }
     pool.add(pooled)
     wakeBy(pooled.usedAt + idleMillis)
     flush(pooled)

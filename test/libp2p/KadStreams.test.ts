@@ -457,6 +457,29 @@ describe("KadStreams", () => {
       yield* eventually("another is closed", Effect.sync(() => servers[0]!.open() === 0))
     }))
 
+  it.live("asks on another stream what waits for one that makes room", () =>
+    Effect.gen(function*() {
+      const client = yield* makeNode()
+      const { streams } = yield* pool(client, { streamsMax: 1, questionsMax: 1 })
+      const nodes = [yield* makeNode(), yield* makeNode()]
+      let answerFirst = () => {}
+      const first = yield* serve(nodes[0]!, (message, { stream }) => {
+        if (keyOf(message) === "key 1") answerFirst = () => void stream.send(echo(message))
+        else stream.send(echo(message))
+      })
+      yield* serve(nodes[1]!)
+      const remotes = yield* Effect.forEach(nodes, toRemote)
+      const asked = yield* Effect.forkChild(
+        Effect.forEach(numbers(2), (n) => streams.request(remotes[0]!, question(`key ${n}`)), { concurrency: 2 }),
+        { startImmediately: true }
+      )
+      yield* arrived(first, 1)
+      yield* streams.request(remotes[1]!, question("key"))
+      yield* arrived(first, 2)
+      answerFirst()
+      assert.deepStrictEqual((yield* Fiber.join(asked)).map(({ message }) => keyOf(message)), ["key 1", "key 2"])
+    }))
+
   it.live("opens a stream ahead to who is connected, and to nobody else", () =>
     Effect.gen(function*() {
       const [client, other] = [yield* makeNode(), yield* makeNode()]

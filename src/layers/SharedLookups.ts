@@ -55,8 +55,8 @@ export const make = Effect.fnUntraced(function*<K, A, E>(
             : began === epoch && !Exit.hasInterrupts(exit) && isTold(exit, options.isCached)
           return Effect.all([
             isCached ? Cache.set(outcomes, key, { found, exit }) : Effect.void,
-            // Whoever comes now asks anew, once the outcome answers no more.
-            RcMap.invalidate(flights, key),
+            // Whoever comes now asks anew, once the outcome answers no more. One that is cut off has left the map, and another may be in it.
+            Exit.hasInterrupts(exit) ? Effect.void : RcMap.invalidate(flights, key),
             flight.changed.beat
           ], { discard: true })
         }),

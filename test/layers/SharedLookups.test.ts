@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Queue, Stream } from "effect"
+import { Deferred, Effect, Fiber, Latch, Queue, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as SharedLookups from "../../src/layers/SharedLookups.ts"
 
@@ -68,6 +68,28 @@ describe("SharedLookups", () => {
       // What was cut off is no outcome.
       yield* read("a")
       assert.strictEqual(state.started, 2)
+    }))
+
+  it.effect("shares a lookup that begins while the one before is still ending", () =>
+    Effect.gen(function*() {
+      const ending = yield* Latch.make()
+      let started = 0
+      const lookups = yield* SharedLookups.make<string, number, never>({
+        lookup: () => Effect.suspend(() => Effect.ensuring(Effect.never, ++started === 1 ? ending.await : Effect.void)),
+        cacheTime: "5 seconds",
+        isCached: () => true
+      })
+      const read = Effect.forkScoped(Stream.runDrain(lookups.find("a")), { startImmediately: true })
+      const first = yield* read
+      yield* TestClock.adjust(0)
+      const stopped = yield* Effect.forkScoped(Fiber.interrupt(first), { startImmediately: true })
+      yield* read
+      yield* TestClock.adjust(0)
+      yield* ending.open
+      yield* Fiber.join(stopped)
+      yield* read
+      yield* TestClock.adjust(0)
+      assert.strictEqual(started, 2)
     }))
 
   it.effect("answers for 5 seconds with what a lookup came to, and asks anew then", () =>

@@ -85,6 +85,17 @@ describe("KadTable", () => {
       assert.strictEqual(kad.routingTable.size, 1)
     }))
 
+  it.live("pings a newcomer, unless its connection is younger than 10 s", () =>
+    Effect.gen(function*() {
+      for (const [age, pings, size] of [[11_000, 1, 0], [5_000, 0, 1]] as const) {
+        let pinged = 0
+        const { settle, table } = yield* make({ openedAt: Date.now() - age, onPing: () => pinged++ })
+        table.add(ids(1)[0]!)
+        yield* settle
+        assert.deepStrictEqual([pinged, table.size()], [pings, size])
+      }
+    }))
+
   it.live("loses nobody when pings come back in one turn while a bucket splits", () =>
     Effect.gen(function*() {
       const { kad, settle, table } = yield* make({ pings: "together" })
@@ -192,6 +203,7 @@ describe("KadTable", () => {
       onAdd: fn,
       onRemove: fn,
       stop: fn,
+      verify: fn,
       _add: fn,
       _split: fn,
       _determineBucket: fn,
@@ -224,6 +236,10 @@ interface Options {
   /** Together: those that wait come back in one turn, a few steps apart. */
   readonly pings?: "one by one" | "together"
   readonly merge?: () => Promise<void>
+  /** When the connections were opened; long ago unless said. */
+  readonly openedAt?: number
+  /** Told of each ping, which then fails. */
+  readonly onPing?: () => void
 }
 
 const indices = new Map<string, number>()
@@ -244,7 +260,7 @@ function indexOf(id: Libp2pPeerId): number {
 }
 
 function componentsOf(options: Options) {
-  const { at = () => "/ip4/127.0.0.1/tcp/4001", merge = () => Promise.resolve(), own = [] } = options
+  const { at = () => "/ip4/127.0.0.1/tcp/4001", merge = () => Promise.resolve(), openedAt = 0, own = [] } = options
   const peerId = peerIdFromMultihash(Digest.create(0x12, hash("sha256", "this node", "buffer")))
   let pings = 0
   let turn: Promise<void> | undefined
@@ -269,10 +285,16 @@ function componentsOf(options: Options) {
     connectionManager: {
       getConnections: (id: Libp2pPeerId) => {
         const address = at(indexOf(id))
-        return address === undefined ? [] : [{ remoteAddr: multiaddr(address) }]
+        return address === undefined ? [] : [{ remoteAddr: multiaddr(address), timeline: { open: openedAt } }]
       }
     },
-    ping: { ping: () => options.pings === "together" ? together() : Promise.resolve(1) }
+    ping: {
+      ping: () => {
+        if (options.onPing === undefined) return options.pings === "together" ? together() : Promise.resolve(1)
+        options.onPing()
+        return Promise.reject(new Error("nobody answers"))
+      }
+    }
   }
   // Of the parts of a node only what the table of kad-dht uses.
   return { components: components as unknown as Parameters<typeof KadTable.of>[1] & KadDHTComponents, peerId }

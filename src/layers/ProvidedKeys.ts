@@ -230,7 +230,8 @@ export const make = Effect.fnUntraced(function*(
       const wait = waits.get(intent.retry) ?? (yield* ProvideTimes.nextWait(intent.retry.step, now))
       waits.set(intent.retry, wait)
       intent.dueAt = Infinity
-      if (intents.get(intent.key) === intent) times.dueBy(intent, now + Math.min(wait, intent.lifeMillis / 4))
+      // Also one that has been stopped, of which the end may turn out not to be saved.
+      times.dueBy(intent, now + Math.min(wait, intent.lifeMillis / 4))
     }
     cycle.keys += batch.intents.size
     underWay.delete(batch)
@@ -363,10 +364,12 @@ export const make = Effect.fnUntraced(function*(
       yield* (isLasting ? store.set(intent) : Effect.void).pipe(
         Effect.mapError(failed("startProviding", key)),
         Effect.onError(() =>
-          Effect.sync(() => {
-            if (intents.get(key) !== intent) return
-            if (before === undefined) remove(key)
-            else put(before)
+          Effect.suspend(() => {
+            if (intents.get(key) !== intent) return Effect.void
+            if (before === undefined) return Effect.sync(() => remove(key))
+            put(before)
+            times.dueBy(before, before.dueAt)
+            return changed.open
           })
         )
       )

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Deferred, Duration, Effect, Exit, Latch, Schedule, Scope, Stream } from "effect"
+import { Clock, Deferred, Duration, Effect, Exit, Fiber, Latch, Schedule, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { KeyValueStore } from "effect/persistence"
 import { positionOf } from "../../src/layers/KadPosition.ts"
@@ -161,6 +161,41 @@ describe("ProvidedKeys", () => {
     }).pipe(Effect.scoped, Effect.provideService(KeyValueStore.KeyValueStore, fullStore(() => isFull)))
   })
 
+  for (const change of ["another ttl", "its end"] as const) {
+    it.effect(`goes on with a key of which ${change} cannot be saved, also when it was being announced meanwhile`, () =>
+      Effect.gen(function*() {
+        const [announcing, saving] = yield* Effect.all([Latch.make(), Latch.make(true)])
+        const store = fullStore(() => isFull)
+        const slow: KeyValueStore.KeyValueStore = {
+          ...store,
+          set: (...args) => Effect.andThen(saving.await, store.set(...args))
+        }
+        let isFull = false
+        const { batches, keys } = yield* makeBatches({
+          store: slow,
+          announce: (batch) => Effect.andThen(announcing.await, takeAll(batch))
+        })
+        yield* Effect.forkScoped(keys.startProviding(key), { startImmediately: true })
+        yield* TestClock.adjust(0)
+        assert.lengthOf(batches, 1)
+        isFull = true
+        yield* saving.close
+        const failing = yield* Effect.forkScoped(
+          Effect.flip(change === "its end" ? keys.stopProviding(key) : keys.startProviding(key, { ttl: "1 hour" })),
+          { startImmediately: true }
+        )
+        yield* announcing.open
+        yield* TestClock.adjust(0)
+        yield* saving.open
+        yield* Fiber.join(failing)
+        isFull = false
+        yield* TestClock.adjust("1 minute")
+        assert.lengthOf(batches, 2)
+        yield* TestClock.adjust("8 hours")
+        assert.lengthOf(batches, 3)
+      }).pipe(Effect.scoped))
+  }
+
   it.effect("fails, and keeps no intent, when it cannot be saved", () =>
     Effect.gen(function*() {
       const { change, keys, state } = yield* makeDht()
@@ -179,6 +214,7 @@ describe("ProvidedKeys", () => {
 const makeBatches = Effect.fnUntraced(function*(
   options: {
     readonly disk?: SimDisk.SimDisk
+    readonly store?: KeyValueStore.KeyValueStore
     readonly takers?: ReadonlyArray<PeerId>
     /** Announces what it is given; by default three copies of each. */
     readonly announce?: (batch: ProvidedKeys.ProvideBatch) => Effect.Effect<ProvidedKeys.ProvideCost, unknown>
@@ -204,7 +240,7 @@ const makeBatches = Effect.fnUntraced(function*(
     copies: 3,
     retry: Schedule.exponential("1 second", 2),
     republish: Schedule.spaced("8 hours")
-  }).pipe(Effect.provideService(KeyValueStore.KeyValueStore, disk.store))
+  }).pipe(Effect.provideService(KeyValueStore.KeyValueStore, options.store ?? disk.store))
   const change = (next: Partial<typeof state>) =>
     Effect.andThen(Effect.sync(() => Object.assign(state, next)), changed.open)
   /** Starts them before anybody is there, so that they are announced together. */

@@ -97,7 +97,7 @@ export class Network extends Context.Service<Network, {
   readonly stopProviding: (key: ContentKey) => Effect.Effect<void, DhtError>
   /**
    * `startProviding` until the scope closes, or the last of several that provide the key, or the process ends. An own `startProviding`
-   * outlasts it.
+   * outlasts it, also one of an earlier process.
    */
   readonly provide: (
     key: ContentKey,
@@ -272,8 +272,8 @@ function countProviders(dht: Dht["Service"]) {
         () =>
           Effect.suspend(() => {
             count(key, -1)
-            // The record expires by itself where it cannot be withdrawn.
-            return isHeld(key) ? Effect.void : Effect.ignore(dht.stopProviding(key))
+            // What an earlier process has begun goes on. The record expires by itself where it cannot be withdrawn.
+            return isHeld(key) ? Effect.void : Effect.ignore(dht.stopProviding(key, { lasting: false }))
           })
       ))
   }

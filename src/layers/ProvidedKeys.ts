@@ -384,9 +384,9 @@ export const make = Effect.fnUntraced(function*(
         yield* Effect.timeoutOption(Deferred.await(waiter), "1 second")
       }
     }),
-    stopProviding: Effect.fn("Dht.stopProviding")(function*(key) {
+    stopProviding: Effect.fn("Dht.stopProviding")(function*(key, given) {
       const intent = intents.get(key)
-      if (intent === undefined) return
+      if (intent === undefined || (given?.lasting === false && intent.isLasting)) return
       remove(key)
       // First of all, so that a key whose end cannot be saved goes on as before, and a second call tries again.
       yield* (intent.isLasting ? store.remove(intent) : Effect.void).pipe(

@@ -58,8 +58,11 @@ export class Dht extends Context.Service<Dht, {
    * Safe to call twice; another `ttl` takes the place of the one before. Fails with `TtlInvalid` for one out of bounds.
    */
   readonly startProviding: (key: ContentKey, options?: ProvideOptions) => Effect.Effect<void, DhtError>
-  /** Ends the intent. Copies of the record on other nodes stay until they expire. Safe to call for a key that is not provided. */
-  readonly stopProviding: (key: ContentKey) => Effect.Effect<void, DhtError>
+  /**
+   * Ends the intent; with `lasting: false` only one that does not outlive the process. Copies of the record on other nodes stay until they
+   * expire. Safe to call for a key that is not provided.
+   */
+  readonly stopProviding: (key: ContentKey, options?: Pick<ProvideOptions, "lasting">) => Effect.Effect<void, DhtError>
   /**
    * How far announcing is: at once as it stands, then whenever it has changed, several changes as one. While something is overdue it comes
    * at least every 5 s, since the lag grows. Without end.

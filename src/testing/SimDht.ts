@@ -199,13 +199,15 @@ export const make = Effect.gen(function*() {
       const validMillis = ttl === undefined ? validityMillis : Duration.toMillis(ttl)
       const dueAt = yield* Clock.currentTimeMillis
       const intent = intents.get(key)
-      if (intent?.validMillis === validMillis) return
-      intents.set(key, { until: 0, copies: 0, ...intent, validMillis, dueAt })
+      const isLasting = options?.lasting !== false || intent?.isLasting === true
+      if (intent?.validMillis === validMillis) return void (intent.isLasting = isLasting)
+      intents.set(key, { until: 0, copies: 0, ...intent, validMillis, isLasting, dueAt })
       progress.changed()
       yield* changed.open
     }),
-    stopProviding: (key) =>
+    stopProviding: (key, options) =>
       Effect.sync(() => {
+        if (options?.lasting === false && intents.get(key)?.isLasting === true) return
         if (intents.delete(key)) progress.changed()
       }),
     provideStatus: progress.status,
@@ -261,6 +263,8 @@ const validityMillis = Duration.toMillis("24 hours")
 interface Intent {
   /** How long a record of it lives. */
   readonly validMillis: number
+  /** It is no scope's. */
+  isLasting: boolean
   /** When it is announced next. */
   dueAt: number
   /** When the records that were announced last expire. */

@@ -732,9 +732,17 @@ describe("ProvidedKeys, on disk", () => {
         yield* keys.startProviding(many(4)[3]!, { lasting: false })
         yield* keys.stopProviding(many(4)[3]!)
       }))
-      const { batches } = yield* makeBatches({ disk })
+      const { batches, keys, status } = yield* makeBatches({ disk })
       yield* TestClock.adjust(0)
       assert.deepStrictEqual(batches.flat().sort(), [upgraded, lasting].sort())
+      // Nor does what needs less end them.
+      yield* keys.startProviding(scoped, { lasting: false })
+      yield* keys.startProviding(lasting, { lasting: false })
+      yield* keys.stopProviding(scoped, { lasting: false })
+      yield* keys.stopProviding(lasting, { lasting: false })
+      assert.strictEqual((yield* status).keys, 2)
+      yield* keys.stopProviding(lasting)
+      assert.strictEqual((yield* status).keys, 1)
     }))
 
   it.effect("are lost only as far as they are damaged", () =>

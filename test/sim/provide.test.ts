@@ -16,6 +16,7 @@ const key = ContentKey.fromText("a film")
 /** A node over a DHT that only writes down what it provides. */
 const makeNode = Effect.gen(function*() {
   const stopping = yield* Latch.make(true)
+  const stops: Array<Pick<ProvideOptions, "lasting"> | undefined> = []
   const provided = new Map<ContentKey.ContentKey, ProvideOptions | undefined>()
   const layer = Network.layerCore.pipe(
     Layer.provideMerge(Layer.mergeAll(
@@ -25,13 +26,17 @@ const makeNode = Effect.gen(function*() {
       KeyValuePeerStore.layer.pipe(Layer.provide(KeyValueStore.layerMemory)),
       Layer.mock(Dht)({
         startProviding: (key, options) => Effect.sync(() => void provided.set(key, options)),
-        stopProviding: (key) => Effect.suspend(() => provided.delete(key) ? stopping.await : Effect.void)
+        stopProviding: (key, options) =>
+          Effect.suspend(() => {
+            stops.push(options)
+            return provided.delete(key) ? stopping.await : Effect.void
+          })
       })
     )),
     Layer.provide(NetworkConfig.layer())
   )
   const network = Context.get(yield* Layer.build(Layer.fresh(layer)), Network)
-  return { network, stopping, isProvided: () => provided.has(key), options: () => provided.get(key) }
+  return { network, stopping, stops, isProvided: () => provided.has(key), options: () => provided.get(key) }
 })
 
 describe("provide", () => {
@@ -45,6 +50,14 @@ describe("provide", () => {
       assert.isTrue(isProvided())
       yield* Scope.close(second, Exit.void)
       assert.isFalse(isProvided())
+    }).pipe(Effect.scoped, Effect.provide(SimNetwork.layer())))
+
+  it.effect("ends no more than it began, which may be less than what an earlier process has", () =>
+    Effect.gen(function*() {
+      const { network, stops } = yield* makeNode
+      yield* Effect.scoped(network.provide(key))
+      yield* network.stopProviding(key)
+      assert.deepStrictEqual(stops, [{ lasting: false }, undefined])
     }).pipe(Effect.scoped, Effect.provide(SimNetwork.layer())))
 
   it.effect("leaves a key alone that startProviding has begun, until stopProviding", () =>

@@ -96,10 +96,13 @@ export class KadNodes {
     return true
   }
 
-  /** The peer itself has told where it is; nothing else counts from here on. */
+  /**
+   * The peer itself has told where it is; nothing else counts from here on. Of one that tells nothing, or of which the peer store has
+   * forgotten what it told, the addresses that are known stay, and others may tell more.
+   */
   identify(node: KadNode, addresses: ReadonlyArray<Uint8Array>): void {
     node.isIdentified = addresses.length > 0
-    node.addresses = addresses.slice(0, addressesMax)
+    if (node.isIdentified) node.addresses = addresses.slice(0, addressesMax)
   }
 
   private shrink(newest: KadNode): void {

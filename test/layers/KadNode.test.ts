@@ -44,6 +44,10 @@ describe("KadNodes", () => {
     nodes.identify(alice, [address(7)])
     assert.isFalse(nodes.hear(alice, [address(8)]))
     assert.deepStrictEqual(alice.addresses, [address(7)])
+    nodes.identify(alice, [])
+    assert.deepStrictEqual(alice.addresses, [address(7)])
+    assert.isTrue(nodes.hear(alice, [address(8)]))
+    assert.deepStrictEqual(alice.addresses, [address(8), address(7)])
   })
 
   it("encodes a peer as it is now", () => {

@@ -178,7 +178,7 @@ export const make = Effect.fnUntraced(function*(
     if (met.size > before) {
       arrivals++
       for (const intent of intents.values()) {
-        if (intent.until > 0 && intent.batch === undefined && isShort(intent, takers.length)) {
+        if (!fresh.has(intent) && intent.batch === undefined && isShort(intent, takers.length)) {
           times.settle(intent, now)
         }
       }

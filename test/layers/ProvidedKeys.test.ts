@@ -79,6 +79,22 @@ describe("ProvidedKeys", () => {
       yield* at(state, "11 hours", 3)
     }).pipe(Effect.scoped, Effect.provide(KeyValueStore.layerMemory)))
 
+  it.effect("tries again what nobody took as soon as somebody else comes, and not for who was there", () =>
+    Effect.gen(function*() {
+      const { change, keys, state } = yield* makeDht()
+      yield* keys.startProviding(key)
+      yield* change({ takers: [bob], deaf: true })
+      yield* at(state, 0, 1)
+      for (const [delay, announced] of [[1, 2], [2, 3], [4, 4], [8, 5]] as const) {
+        yield* at(state, delay * 1000, announced)
+      }
+      yield* change({})
+      yield* at(state, 0, 5)
+      yield* change({ takers: [bob, carol], deaf: false })
+      yield* at(state, 0, 6)
+      yield* at(state, "10 hours", 6)
+    }).pipe(Effect.scoped, Effect.provide(KeyValueStore.layerMemory)))
+
   it.effect("retries on the schedule while nobody takes a copy, which starts anew after a success", () =>
     Effect.gen(function*() {
       const { change, keys, state } = yield* makeDht()

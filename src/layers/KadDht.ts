@@ -32,7 +32,6 @@ import * as KadQueries from "./KadQueries.ts"
 import * as KadServer from "./KadServer.ts"
 import * as KadStreams from "./KadStreams.ts"
 import { Libp2pHost } from "./Libp2pHost.ts"
-import * as LookupBudget from "./LookupBudget.ts"
 import * as ProvidedKeys from "./ProvidedKeys.ts"
 import * as ProviderRecords from "./ProviderRecords.ts"
 import * as SharedLookups from "./SharedLookups.ts"
@@ -130,11 +129,17 @@ const engine = Effect.fnUntraced(function*(attached: KadAttachment.KadAttachment
     options?: FindOptions
   ): Stream.Stream<ContentKeys.Provider, DhtError> =>
     Stream.suspend(() => {
-      const seen = new Set<PeerId>()
-      return Stream.concat(Stream.suspend(() => Stream.fromIterable(providersHere(key))), providers.find(key)).pipe(
-        Stream.filter(({ id }) => !seen.has(id) && Boolean(seen.add(id)))
-      )
-    }).pipe(LookupBudget.within(key, policy, options))
+      const after = Duration.fromInputUnsafe(options?.findTimeout ?? policy.findTimeout)
+      const here = providersHere(key)
+      const late = here.length > 0
+        ? Effect.void
+        : Effect.fail(new DhtError({ operation: "findProviders", subject: key, reason: new QueryTimeout({ after }) }))
+      const others = providers.find(key, { after, late: () => late })
+      if (here.length === 0) return others
+      const seen = new Set(here.map(({ id }) => id))
+      // The network is asked when the reader wants more.
+      return Stream.concat(Stream.fromIterable(here), Stream.filter(others, ({ id }) => !seen.has(id)))
+    }).pipe(Stream.take(options?.maxProviders ?? policy.maxProviders))
 
   // ----- peers
 

@@ -4,8 +4,7 @@
  * A lookup runs for as long as somebody reads it: the last reader that stops ends it. A reader that comes in the middle is given what has
  * been found so far at once.
  */
-import { Cache, type Duration, Effect, Exit, Queue, RcMap, type Scope, Stream } from "effect"
-import * as Pulse from "./Pulse.ts"
+import { Cache, type Cause, type Duration, Effect, Exit, Queue, RcMap, type Scope, Stream } from "effect"
 
 export interface SharedLookupsOptions<K, A, E> {
   /** One lookup; hands over what it finds as it comes. Interrupted when nobody reads it any more. */
@@ -16,9 +15,16 @@ export interface SharedLookupsOptions<K, A, E> {
   readonly isCached: (error: E) => boolean
 }
 
+/** How long somebody reads a lookup. */
+export interface SharedLookupsReader<E> {
+  readonly after: Duration.Input
+  /** What the reader ends with when nothing has been found by then; with something found it just ends. */
+  readonly late: () => Effect.Effect<void, E>
+}
+
 export interface SharedLookups<K, A, E> {
-  /** What a lookup finds, several at once where they came at once. Ends with it. */
-  readonly find: (key: K) => Stream.Stream<A, E>
+  /** What a lookup finds, several at once where they came at once. Ends with it, or when the reader's time is over. */
+  readonly find: (key: K, reader?: SharedLookupsReader<E>) => Stream.Stream<A, E>
   /** Forgets those that found nothing: what made them may have changed. */
   readonly forgetEmpty: Effect.Effect<void>
 }
@@ -40,12 +46,13 @@ export const make = Effect.fnUntraced(function*<K, A, E>(
 
   const flights: RcMap.RcMap<K, Flight<A, E>> = yield* RcMap.make({
     lookup: Effect.fnUntraced(function*(key: K) {
-      const flight: Flight<A, E> = { found: [], changed: Pulse.make(), exit: undefined }
+      const flight: Flight<A, E> = { found: [], readers: new Set(), exit: undefined }
       const began = epoch
       yield* options.lookup(key, (some) => {
         if (some.length === 0) return
         flight.found.push(...some)
-        flight.changed.beatUnsafe()
+        // Straight to who reads: a turn of the event loop in between is longer than an answer takes.
+        for (const queue of flight.readers) Queue.offerAllUnsafe(queue, some)
       }).pipe(
         Effect.onExit((exit) => {
           flight.exit = exit
@@ -57,34 +64,36 @@ export const make = Effect.fnUntraced(function*<K, A, E>(
             isCached ? Cache.set(outcomes, key, { found, exit }) : Effect.void,
             // Whoever comes now asks anew, once the outcome answers no more. One that is cut off has left the map, and another may be in it.
             Exit.hasInterrupts(exit) ? Effect.void : RcMap.invalidate(flights, key),
-            flight.changed.beat
+            Effect.sync(() => flight.readers.forEach((queue) => finish(queue, exit)))
           ], { discard: true })
         }),
-        Effect.forkScoped
+        Effect.forkScoped({ startImmediately: true })
       )
       return flight
     })
   })
 
-  const follow = (key: K) =>
+  const follow = (key: K, reader: SharedLookupsReader<E> | undefined) =>
     Stream.callback<A, E>(Effect.fnUntraced(function*(queue) {
       const flight = yield* RcMap.get(flights, key)
-      let taken = 0
-      while (true) {
-        const next = flight.changed.next()
-        if (taken < flight.found.length) Queue.offerAllUnsafe(queue, flight.found.slice(taken))
-        taken = flight.found.length
-        if (flight.exit !== undefined) {
-          return yield* Exit.isSuccess(flight.exit) ? Queue.end(queue) : Queue.failCause(queue, flight.exit.cause)
-        }
-        yield* next
-      }
+      yield* Effect.acquireRelease(
+        // One step, so that nothing is found in between.
+        Effect.sync(() => {
+          Queue.offerAllUnsafe(queue, flight.found)
+          flight.readers.add(queue)
+        }),
+        () => Effect.sync(() => flight.readers.delete(queue))
+      )
+      if (flight.exit !== undefined) return finish(queue, flight.exit)
+      if (reader === undefined) return yield* Effect.never
+      yield* Effect.sleep(reader.after)
+      finish(queue, flight.found.length > 0 ? Exit.void : yield* Effect.exit(reader.late()))
     }))
 
   return {
-    find: (key) =>
+    find: (key, reader) =>
       Stream.unwrap(Effect.map(Cache.getSuccess(outcomes, key), (known) => {
-        if (known._tag === "None") return follow(key)
+        if (known._tag === "None") return follow(key, reader)
         const { exit, found } = known.value
         const all = Stream.fromArray(found)
         return Exit.isSuccess(exit) ? all : Stream.concat(all, Stream.failCause(exit.cause))
@@ -119,8 +128,13 @@ interface Outcome<A, E> {
 /** A lookup that runs, and what it has found. */
 interface Flight<A, E> {
   readonly found: Array<A>
-  readonly changed: Pulse.Pulse
+  readonly readers: Set<Queue.Queue<A, E | Cause.Done>>
   exit: Exit.Exit<void, E> | undefined
+}
+
+function finish<A, E>(queue: Queue.Queue<A, E | Cause.Done>, exit: Exit.Exit<void, E>): void {
+  if (Exit.isSuccess(exit)) Queue.endUnsafe(queue)
+  else Queue.failCauseUnsafe(queue, exit.cause)
 }
 
 function isTold<E>(exit: Exit.Exit<void, E>, isCached: (error: E) => boolean): boolean {

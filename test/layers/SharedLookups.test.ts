@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Latch, Queue, Stream } from "effect"
+import { Deferred, Effect, Exit, Fiber, Latch, Queue, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as SharedLookups from "../../src/layers/SharedLookups.ts"
 
@@ -139,6 +139,24 @@ describe("SharedLookups", () => {
       yield* read("empty")
       yield* read("later")
       assert.strictEqual(state.started, 5)
+    }))
+
+  it.effect("ends a reader whose time is over, with what it says when nothing was found, and leaves the others alone", () =>
+    Effect.gen(function*() {
+      const { finds, lookups, read, state } = yield* makeLookups
+      const patient = yield* read("a")
+      const hurried = { after: "1 second", late: () => Effect.fail("late") } as const
+      const first = yield* Effect.forkChild(Effect.exit(Stream.runCollect(lookups.find("a", hurried))))
+      yield* TestClock.adjust("999 millis")
+      assert.isUndefined(first.pollUnsafe())
+      yield* TestClock.adjust("1 millis")
+      assert.deepStrictEqual(yield* Fiber.join(first), Exit.fail("late"))
+      yield* finds(1)
+      const second = yield* Effect.forkChild(Effect.exit(Stream.runCollect(lookups.find("a", hurried))))
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(yield* Fiber.join(second), Exit.succeed([1]))
+      assert.deepStrictEqual(patient.seen, [1])
+      assert.strictEqual(state.running, 1)
     }))
 
   it.effect("gives together what came together", () =>

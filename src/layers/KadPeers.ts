@@ -119,8 +119,8 @@ export const make = Effect.fnUntraced(function*(table: KadTable) {
     /** Whom a lookup asks first. */
     seeds: (target: Position, count = kadReplicationFactor): ReadonlyArray<KadNode> => {
       const found = new Set(table.closest(target, count).map(({ bytes }) => nodes.of(bytes)))
-      // With no place left for another connection, these are all who can be asked.
-      for (const node of nearest([...speakers.values()], target, count)) found.add(node)
+      // With no place left for another connection, these are all who can be asked; more than are needed, since some may just be going.
+      for (const node of nearest([...speakers.values()], target, 2 * count)) found.add(node)
       return [...found]
     },
 

@@ -40,6 +40,7 @@ export const make = Effect.gen(function*() {
       // libp2p keeps its services among the components, which their type does not say; the class that is returned is not exported.
     })(serving(components, kadProtocol, (...args) => attached.serve(...args)) as Components & KadDHTComponents)
     attached = {
+      // The interface of kad-dht lacks these members of its class; `of` asserts each.
       table: KadTable.of(kad as unknown as KadTable.KadTableInternals, components),
       serve: (stream) => stream.abort(new Error("the DHT is not ready")),
       findPeer: () => Promise.reject(new Error("the DHT is not ready"))

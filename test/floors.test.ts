@@ -24,6 +24,7 @@ const libp2pFiles = new Set([
   "layers/Libp2pEagerStream.ts",
   "layers/Libp2pGoAway.ts",
   "layers/Libp2pNoise.ts",
+  "layers/Libp2pProgress.ts",
   "layers/Libp2pTcp.ts",
   "layers/Libp2pTransport.ts",
   "layers/MdnsDiscovery.ts",

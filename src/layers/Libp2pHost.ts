@@ -36,6 +36,7 @@ import { guardNode, rememberProtocols, safeMuxer, sparingMuxer, toError, watched
 import * as GoAway from "./Libp2pGoAway.ts"
 import { Libp2pLogger } from "./Libp2pLogger.ts"
 import { fastNoise, withKeptKey } from "./Libp2pNoise.ts"
+import { countingMuxer } from "./Libp2pProgress.ts"
 
 /** What libp2p gives to the factory of a module: the running node's parts. libp2p declares the type and does not export it. */
 export type Components = Parameters<NonNullable<Libp2pOptions["transports"]>[number]>[0]
@@ -149,12 +150,12 @@ export const make = Effect.gen(function*() {
       addresses: { appendAnnounce: [...config.announceAddresses] },
       connectionEncrypters: [fastNoise],
       streamMuxers: [muxers.watch(
-        eagerMuxer([identifyProtocol, config.kadProtocol])(watchedMuxer(safeMuxer(sparingMuxer(yamux({
+        eagerMuxer([identifyProtocol, config.kadProtocol])(countingMuxer(watchedMuxer(safeMuxer(sparingMuxer(yamux({
           maxInboundStreams: streamsMax,
           maxOutboundStreams: streamsMax,
           // A window above the read buffer lets a sender put more into a paused stream than it may hold, which resets it.
           streamOptions: { maxStreamWindowSize: readBufferBytes, maxReadBufferLength: readBufferBytes }
-        })))))
+        }))))))
       )],
       connectionGater: gater,
       connectionManager: {

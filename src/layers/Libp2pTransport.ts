@@ -47,6 +47,7 @@ import * as ByteStream from "./Libp2pByteStream.ts"
 import { closeConnection, flushConnection, toError } from "./Libp2pFaults.ts"
 import { farewellOf } from "./Libp2pGoAway.ts"
 import { addressDialTimeout, Libp2pHost } from "./Libp2pHost.ts"
+import { progressOf } from "./Libp2pProgress.ts"
 import { comparing } from "./PeerConnections.ts"
 
 export const make = Effect.gen(function*() {
@@ -346,6 +347,7 @@ function makeConnection(
       return active
     }),
     streams: Effect.sync(() => underlying.streams.length),
+    progress: Effect.sync(() => progressOf(underlying)),
     remote: Effect.sync(() => remote),
     farewell: Effect.sync(() => isOpen(underlying) ? undefined : farewellOf(underlying)),
     open: (protocol) =>

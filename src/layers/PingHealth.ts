@@ -6,6 +6,8 @@
  * ran: one fiber, the watch, sleeps a quarter of the time limit at a time while a ping is unanswered, and what it overslept by more than
  * another quarter begins anew for each of them.
  *
+ * Nor is one whose answer waits behind other bytes: whoever moves some is alive.
+ *
  * An answered ping costs neither a fiber nor a timer of its own, since nearly all are answered.
  */
 import { Clock, Duration, Effect, Latch, Layer, Result } from "effect"
@@ -18,6 +20,13 @@ import { NetworkEvents } from "../services/NetworkEvents.ts"
 import { PeerTable } from "../services/PeerTable.ts"
 import { Transport } from "../services/Transport.ts"
 
+/**
+ * By so many bytes a peer shows that it lives, though it does not answer: its answers may wait behind others of its bytes, or this node's pings
+ * behind other bytes of this node. More than a ping of the peer's own takes, which says nothing of the way there: some 200 with the agreement
+ * on its stream.
+ */
+const aliveBytes = 1024
+
 export const make = Effect.gen(function*() {
   const policy = yield* HealthPolicy
   const transport = yield* Transport
@@ -26,11 +35,21 @@ export const make = Effect.gen(function*() {
   const timeout = Duration.fromInputUnsafe(policy.timeout)
   const watch = yield* makeWatch(Duration.toMillis(timeout))
 
+  const progress = Effect.fnUntraced(function*(peer: PeerId) {
+    let bytes = 0
+    for (const connection of yield* table.connections(peer)) bytes += yield* connection.progress
+    return bytes
+  })
+  const note = (peer: PeerId, wait: Wait) =>
+    Effect.map(progress(peer), (bytes) => {
+      wait.progress = bytes
+    })
+
   /** Pings until an answer, or a failure, in whose course this process ran. */
   const ask = (peer: PeerId, wait: Wait): Effect.Effect<Duration.Duration, PingError> =>
     Effect.suspend(() => {
       watch.begin(wait)
-      return Effect.matchEffect(transport.ping(peer), {
+      return Effect.matchEffect(Effect.andThen(note(peer, wait), transport.ping(peer)), {
         onFailure: (error) => watch.end(wait) ? Effect.fail(error) : ask(peer, wait),
         onSuccess: (roundTripTime) =>
           watch.end(wait) && Duration.isLessThanOrEqualTo(roundTripTime, timeout)
@@ -40,14 +59,13 @@ export const make = Effect.gen(function*() {
     })
 
   /** Runs pings, one at a time, until one is not answered in time. */
-  const within = <A>(peer: PeerId, pings: (wait: Wait) => Effect.Effect<A, PingError>) =>
+  const within = <A>(peer: PeerId, wait: Wait, pings: Effect.Effect<A, PingError>) =>
     Effect.suspend(() => {
-      const wait: Wait = { since: 0, ran: 0, leapt: false, leaps: 0, over: Latch.makeUnsafe() }
       const over = Effect.andThen(
         wait.over.await,
         Effect.suspend(() => Effect.fail(new PingError({ peer, reason: new PingTimeout({ after: timeout }) })))
       )
-      return Effect.ensuring(Effect.raceFirst(pings(wait), over), Effect.sync(() => watch.forget(wait)))
+      return Effect.ensuring(Effect.raceFirst(pings, over), Effect.sync(() => watch.forget(wait)))
     })
 
   /** Closes the connections, not the entry: the loss then takes the same way as any other, and a kept peer is dialled again. */
@@ -64,15 +82,23 @@ export const make = Effect.gen(function*() {
       misses = 0
     }
     while (misses < policy.maxFailures) {
-      const result = yield* Effect.result(within(peer, (wait) =>
+      const wait = makeWait()
+      const result = yield* Effect.result(within(
+        peer,
+        wait,
         ask(peer, wait).pipe(
           Effect.map(answered),
           Effect.catchReason("PingError", "PingUnsupported", () => Effect.sync(answered)),
           Effect.repeat(policy.probe)
-        )))
+        )
+      ))
       if (Result.isSuccess(result)) return
       // The connection went in the middle of a ping; its loss is told by the transport.
       if ((yield* table.connections(peer)).length === 0) return
+      if (result.failure.reason._tag === "PingTimeout" && (yield* progress(peer)) - wait.progress >= aliveBytes) {
+        answered()
+        continue
+      }
       misses++
       yield* events.publish(new PeerUnhealthy({ peer, misses }))
       // A stream that breaks at once would otherwise use up the misses in one turn, and close a peer that is merely busy.
@@ -84,7 +110,13 @@ export const make = Effect.gen(function*() {
   // The first waits until the connection has settled: on both ends identify and the application come first.
   yield* table.eachPeer((peer) => Effect.delay(probe(peer), "500 millis"))
 
-  return Health.of({ ping: (peer) => within(peer, (wait) => ask(peer, wait)) })
+  return Health.of({
+    ping: (peer) =>
+      Effect.suspend(() => {
+        const wait = makeWait()
+        return within(peer, wait, ask(peer, wait))
+      })
+  })
 })
 
 export const layer: Layer.Layer<Health, never, Transport | PeerTable | NetworkEvents> = Layer.effect(Health, make)
@@ -105,9 +137,20 @@ interface Wait {
   leapt: boolean
   /** How often so, in this ping and those just before. */
   leaps: number
+  /** That of the peer's connections when the ping began. */
+  progress: number
   /** Opened when the time is over. */
   readonly over: Latch.Latch
 }
+
+const makeWait = (): Wait => ({
+  since: 0,
+  ran: 0,
+  leapt: false,
+  leaps: 0,
+  progress: 0,
+  over: Latch.makeUnsafe()
+})
 
 const makeWatch = Effect.fnUntraced(function*(limitMillis: number) {
   const clock = yield* Clock.Clock

@@ -6,7 +6,7 @@ import { Context, type Duration, Schedule } from "effect"
 export interface HealthPolicyOptions {
   /** The time from the end of one ping to the start of the next. */
   readonly probe: Schedule.Schedule<unknown>
-  /** How long an answer may take. Counts only time in which this process ran. */
+  /** How long an answer may take, unless the peer moves other bytes meanwhile. Counts only time in which this process ran. */
   readonly timeout: Duration.Input
   /** Misses in a row that close the connection. A miss is asked again at once. */
   readonly maxFailures: number

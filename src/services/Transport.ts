@@ -61,6 +61,11 @@ export interface Connection {
   readonly activeStreams: Effect.Effect<number>
   /** All streams that are open now, also those of the transport's own protocols and those that are being negotiated. */
   readonly streams: Effect.Effect<number>
+  /**
+   * How many bytes of streams, of any protocol, the remote has sent or has made room for again after it had read them. Whoever moves bytes
+   * over a slow link lives, though the answer to a ping waits behind them.
+   */
+  readonly progress: Effect.Effect<number>
   /** What identify told, once it has. */
   readonly remote: Effect.Effect<Option.Option<RemoteIdentity>>
   /** What the remote's host said when it closed the connection; none while it is open, and where nothing was said. */

@@ -377,6 +377,7 @@ function makeConnection(options: {
   const streams = new Map<number, LiveStream>()
   const negotiations = new Map<number, Negotiation>()
   const pings = new Map<number, (answer: Effect.Effect<void, string>) => void>()
+  let progress = 0
   let isOpen = true
   let farewell: Farewell | undefined
   let remote: RemoteIdentity | undefined
@@ -421,8 +422,10 @@ function makeConnection(options: {
       case "Unsupported":
         return negotiations.get(message.stream)?.end(Effect.fail(new ProtocolNotSupported({})))
       case "Data":
+        progress += message.bytes.length
         return streams.get(message.stream)?.onData(message.bytes)
       case "Credit":
+        progress += message.bytes
         return streams.get(message.stream)?.onCredit(message.bytes)
       case "End":
         return streams.get(message.stream)?.onEnd()
@@ -467,6 +470,7 @@ function makeConnection(options: {
     isOpen: Effect.sync(() => isOpen),
     activeStreams: Effect.sync(() => streams.size),
     streams: Effect.sync(() => streams.size + negotiations.size),
+    progress: Effect.sync(() => progress),
     remote: Effect.sync(() => Option.fromUndefinedOr(remote)),
     farewell: Effect.sync(() => farewell),
     open: (protocol) =>

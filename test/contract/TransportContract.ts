@@ -424,6 +424,49 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
         }))
     })
 
+    describe("progress", () => {
+      const grown = (connection: Connection, bytes: number) =>
+        eventually(`${bytes} bytes of progress`, Effect.map(connection.progress, (now) => now >= bytes))
+
+      check("grows by what the remote sends", () =>
+        Effect.gen(function*() {
+          const { bob, connection } = yield* connected
+          yield* bob.handle(echoProtocol, (stream) => Effect.ignore(stream.write(new Uint8Array(100_000))))
+          const before = yield* connection.progress
+          const stream = yield* connection.open(echoProtocol)
+          yield* Stream.runDrain(stream.read)
+          yield* grown(connection, before + 100_000)
+        }))
+
+      check("grows by what the remote reads, and not by what it leaves", () =>
+        Effect.gen(function*() {
+          const { bob, connection } = yield* connected
+          const reads = yield* Latch.make()
+          yield* bob.handle(
+            echoProtocol,
+            (stream) => Effect.ignore(Effect.andThen(reads.await, Stream.runDrain(stream.read)))
+          )
+          const before = yield* connection.progress
+          const stream = yield* connection.open(echoProtocol)
+          yield* Effect.forkChild(Effect.forever(stream.write(new Uint8Array(65_536))))
+          // A round trip behind the bytes, so that they have arrived.
+          yield* connection.open(echoProtocol)
+          yield* reads.open
+          yield* grown(connection, before + 1_000_000)
+        }))
+
+      check("hardly grows by pings, whoever sends them", () =>
+        Effect.gen(function*() {
+          const { alice, bob, connection, inbound } = yield* connected
+          const sum = Effect.map(Effect.all([connection.progress, inbound.progress]), ([one, other]) => one + other)
+          yield* Effect.all([alice.ping(bob.localPeer), bob.ping(alice.localPeer)])
+          const before = yield* sum
+          for (let i = 0; i < 10; i++) yield* Effect.all([alice.ping(bob.localPeer), bob.ping(alice.localPeer)])
+          // Twenty, each counted on both sides.
+          assert.isBelow((yield* sum) - before, 20 * 512)
+        }))
+    })
+
     describe("stream", () => {
       check("carries bytes both ways, whoever opened it", () =>
         Effect.gen(function*() {

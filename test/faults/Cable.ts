@@ -14,12 +14,20 @@ export interface End {
   readonly device: string
 }
 
+/** What a cable does to each frame, in each direction. */
+export interface Length {
+  /** How long each takes. 0 by default. */
+  readonly delayMillis?: number
+  /** How many pass in a second; what comes faster waits, however much that is. All by default. */
+  readonly bytesPerSecond?: number
+}
+
 /** Lays the cable while the scope lives; returns when both devices are there. */
-export const make = (one: End, other: End, delayMillis: number): Effect.Effect<void, never, Scope.Scope> =>
+export const make = (one: End, other: End, length: Length): Effect.Effect<void, never, Scope.Scope> =>
   Effect.gen(function*() {
     const [near, far] = yield* Effect.all([plug(one), plug(other)])
-    near.onFrame = (frame) => void setTimeout(() => far.put(frame), delayMillis)
-    far.onFrame = (frame) => void setTimeout(() => near.put(frame), delayMillis)
+    near.onFrame = delayed(length, far.put)
+    far.onFrame = delayed(length, near.put)
   })
 
 /** What the machine lacks for a cable, in words; nothing when it lacks nothing. */
@@ -66,6 +74,18 @@ function plug({ device, namespace }: End): Effect.Effect<Plug, never, Scope.Scop
     })
     return plug
   })
+}
+
+function delayed({ bytesPerSecond = Infinity, delayMillis = 0 }: Length, put: (frame: Buffer) => void) {
+  // In order, which timers that are due in the same millisecond do not keep.
+  const waiting: Array<Buffer> = []
+  let free = 0
+  return (frame: Buffer) => {
+    const now = performance.now()
+    free = Math.max(free, now) + frame.length / bytesPerSecond * 1000
+    waiting.push(frame)
+    setTimeout(() => put(waiting.shift()!), delayMillis + free - now)
+  }
 }
 
 function header(length: number): Buffer {

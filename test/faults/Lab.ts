@@ -6,8 +6,8 @@ import * as Cable from "./Cable.ts"
 import { command, Machine, removeNamespace } from "./Machine.ts"
 
 export interface Lab {
-  /** A host on the switch, with the next address. Its cable delays each packet, in each direction; not at all by default. */
-  readonly host: (name: string, delayMillis?: number) => Effect.Effect<Host, never, Machine | Scope.Scope>
+  /** A host on the switch, with the next address, and a cable between that is short unless told otherwise. */
+  readonly host: (name: string, cable?: Cable.Length) => Effect.Effect<Host, never, Machine | Scope.Scope>
 }
 
 /** Faults of a host last as long as their scope. */
@@ -42,14 +42,14 @@ export const make = Effect.fnUntraced(function*(
 
   const host = Effect.fnUntraced(function*(
     name: string,
-    delayMillis = 0
+    cable?: Cable.Length
   ): Effect.fn.Return<Host, never, Machine | Scope.Scope> {
     const number = ++hosts
     const port = `port${number}`
     const own = yield* namespace(`${lab}-${name}`)
     yield* ip(own, "link", "set", "lo", "up")
-    yield* delayMillis > 0
-      ? Cable.make({ namespace: own, device: "e0" }, { namespace: middle, device: port }, delayMillis)
+    yield* cable !== undefined
+      ? Cable.make({ namespace: own, device: "e0" }, { namespace: middle, device: port }, cable)
       : command("ip", ["link", "add", "e0", "netns", own, "type", "veth", "peer", "name", port, "netns", middle])
     yield* ip(middle, "link", "set", port, "master", "br0", "up")
     yield* ip(own, "link", "set", "e0", "up")

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Duration, Effect, Schedule } from "effect"
+import { Clock, Duration, Effect, Exit, Fiber, Schedule, Stream } from "effect"
 import { TestClock } from "effect/testing"
+import type { ProtocolId } from "../../src/schema/Peer.ts"
 import { fast, HealthPolicy } from "../../src/services/HealthPolicy.ts"
 import { SimNetwork } from "../../src/testing/SimNetwork.ts"
 import * as TestNetwork from "../../src/testing/TestNetwork.ts"
@@ -15,6 +16,8 @@ const pair = Effect.gen(function*() {
 })
 
 const net = SimNetwork.layer({ latency: "20 millis" })
+
+const bulk = "/bulk/1" as ProtocolId
 
 /** A policy without jitter, so that a spec can stand on both sides of each step. */
 const steady = { probe: Schedule.spaced("4 seconds"), timeout: "2500 millis", maxFailures: 2 } as const
@@ -69,6 +72,25 @@ describe("PingHealth", () => {
       yield* TestClock.adjust("3 seconds")
       assert.strictEqual(yield* alice.table.size, 0)
     }).pipe(Effect.provide(net), Effect.provideService(HealthPolicy, fast)))
+
+  it.effect("keeps whoever moves bytes, though its answers wait behind them, in either direction", () =>
+    Effect.gen(function*() {
+      const { alice, bob } = yield* pair
+      const network = yield* SimNetwork
+      yield* bob.protocols.handle(bulk, (stream) => Effect.ignore(Stream.runDrain(stream.read)))
+      // The 256 KiB that a stream has on the way take six seconds.
+      yield* network.link(alice.id, bob.id, { bandwidth: 40_000 })
+      const stream = yield* TestNetwork.run(alice.protocols.open(bob.id, bulk))
+      const writing = yield* Effect.forkChild(Effect.exit(Effect.forever(stream.write(new Uint8Array(16_384)))))
+      yield* TestClock.adjust("2 minutes")
+      assert.deepStrictEqual([yield* alice.table.size, yield* bob.table.size], [1, 1])
+      const late = yield* TestNetwork.run(Effect.flip(alice.health.ping(bob.id)))
+      assert.strictEqual(late.reason._tag, "PingTimeout")
+      yield* network.blackhole(alice.id, bob.id)
+      yield* TestClock.adjust("10 seconds")
+      assert.deepStrictEqual([yield* alice.table.size, yield* bob.table.size], [0, 0])
+      assert.isTrue(Exit.isFailure(yield* Fiber.join(writing)))
+    }).pipe(Effect.scoped, Effect.provide(net)))
 
   it.effect("tells why a ping has no answer, and never dials for one", () =>
     Effect.gen(function*() {

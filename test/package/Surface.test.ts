@@ -34,6 +34,7 @@ const partsOfLayers = new Set([
   "Libp2pFaults.ts",
   "Libp2pGoAway.ts",
   "Libp2pNoise.ts",
+  "Libp2pProgress.ts",
   "Libp2pTcp.ts",
   "LookupBudget.ts",
   "PeerDialer.ts",

@@ -53,6 +53,7 @@ export const make = (peer: PeerId, options: FakeOptions = {}): FakeConnection =>
     isOpen: Effect.sync(() => state.open),
     activeStreams: Effect.sync(() => state.activeStreams),
     streams: Effect.sync(() => state.activeStreams),
+    progress: Effect.succeed(0),
     remote: Effect.succeedSome({
       protocolVersion: "",
       agentVersion: "fake",

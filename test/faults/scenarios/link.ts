@@ -70,7 +70,7 @@ export const link: ReadonlyArray<Scenario> = [
     run: (report) =>
       Effect.gen(function*() {
         const lab = yield* Lab.make()
-        const distant = yield* lab.host("distant", 300)
+        const distant = yield* lab.host("distant", { delayMillis: 300 })
         const [node, peer] = yield* Effect.all([
           PeerProcess.start(distant),
           Effect.flatMap(lab.host("peer"), (host) => PeerProcess.start(host))
@@ -84,6 +84,24 @@ export const link: ReadonlyArray<Scenario> = [
         yield* report.equal("connections lost", losses(node, peer) + losses(peer, node), 0)
         const unanswered = [...node.happened, ...peer.happened].filter(({ event }) => event._tag === "PeerUnhealthy")
         yield* report.equal("pings that went unanswered", unanswered.length, 0)
+      })
+  },
+  {
+    name: "a connection stands while bytes move over a slow link, and the answers to pings wait behind them",
+    seconds: 30,
+    lacks: Cable.lacks,
+    run: (report) =>
+      Effect.gen(function*() {
+        const lab = yield* Lab.make()
+        const remote = yield* lab.host("remote", { bytesPerSecond: 48 * 1024 })
+        const [node, peer] = yield* Effect.all([
+          PeerProcess.start(remote),
+          Effect.flatMap(lab.host("peer"), (host) => PeerProcess.start(host))
+        ], { concurrency: 2 })
+        yield* node.ask({ do: "keep", target: peer.address })
+        yield* node.event("PeerIdentified", { peer: peer.id, seconds: 10 })
+        yield* exchange(node, peer, 1024 * 1024, report)
+        yield* report.equal("connections lost", losses(node, peer) + losses(peer, node), 0)
       })
   }
 ]

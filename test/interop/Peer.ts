@@ -72,6 +72,8 @@ export interface Answers {
     readonly millis: number
     readonly reset?: string | null
   }
+  /** How many streams of a protocol the other peer has opened here; not with Rust. */
+  readonly streams: { readonly count: number }
   readonly crowd: { readonly connected: number; readonly millis: number; readonly refused?: ReadonlyArray<string> }
 }
 

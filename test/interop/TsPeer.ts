@@ -106,6 +106,12 @@ export const make = (options: PeerOptions): Effect.Effect<Peer, Error, Scope.Sco
           return {}
         }),
       stream: (command) => open(network, command),
+      streams: ({ peer, protocol }) =>
+        Effect.sync(() => {
+          const all = node.getConnections().filter(({ remotePeer }) => remotePeer.toString() === peer)
+          const inbound = all.flatMap(({ streams }) => streams).filter(({ direction }) => direction === "inbound")
+          return { count: inbound.filter((stream) => stream.protocol === protocol).length }
+        }),
       crowd: (command) => crowd(command)
     }
     const scope = yield* Effect.scope

@@ -5,12 +5,13 @@
  *     npm run test:interop -- pairs values     # those parts only
  */
 import { NodeRuntime } from "@effect/platform-node"
-import { Clock, Console, Effect, Layer, References } from "effect"
+import { Clock, Console, Effect, Fiber, Layer, References } from "effect"
 import * as Bench from "./Bench.ts"
 import { build, missing } from "./build.ts"
 import * as Matrix from "./Matrix.ts"
 import * as Namespace from "./Namespace.ts"
 import { providers, values } from "./rows/dht.ts"
+import { idle } from "./rows/idle.ts"
 import { mdns } from "./rows/local.ts"
 import { bulk, crowds, pairs } from "./rows/pairs.ts"
 import { plain } from "./rows/plain.ts"
@@ -34,6 +35,7 @@ const inNamespace = (bench: Bench.Bench) =>
   })
 
 const parts = { pairs, crowds, bulk, providers, values, mdns, relays, upgrades: inNamespace, plain }
+const isAsked = (part: string) => words.length === 0 || words.includes(part)
 
 const program = Effect.gen(function*() {
   const lacking = missing()
@@ -52,11 +54,17 @@ const program = Effect.gen(function*() {
 
   const matrix = Matrix.make()
   const bench = Bench.make(matrix, { rust, go })
+  // Waits most of its time, so it goes on beside the others; its rows come last.
+  const late = Matrix.make()
+  const waiting = yield* Effect.forkChild(isAsked("idle") ? idle(Bench.make(late, { rust, go })) : Effect.void)
   for (const [name, part] of Object.entries(parts)) {
-    if (words.length > 0 && !words.includes(name)) continue
+    if (!isAsked(name)) continue
     yield* part(bench)
     if (!isInside) yield* Console.log(`${name}: done after ${yield* seconds} s`)
   }
+  yield* Fiber.join(waiting)
+  matrix.add(late.cells)
+  if (!isInside && isAsked("idle")) yield* Console.log(`idle: done after ${yield* seconds} s`)
   if (isInside) {
     return yield* Effect.forEach(matrix.cells, (cell) => Console.log(JSON.stringify(cell)), { discard: true })
   }

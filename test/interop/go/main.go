@@ -269,6 +269,16 @@ func (n *node) run(ctx context.Context, c command) (object, error) {
 		return object{"addr": c.Addr + "/p2p-circuit/p2p/" + n.host.ID().String()}, nil
 	case "stream":
 		return n.stream(ctx, id, c)
+	case "streams":
+		count := 0
+		for _, conn := range n.host.Network().ConnsToPeer(id) {
+			for _, s := range conn.GetStreams() {
+				if s.Protocol() == protocol.ID(c.Protocol) && s.Stat().Direction == network.DirInbound {
+					count++
+				}
+			}
+		}
+		return object{"count": count}, nil
 	case "crowd":
 		return crowd(ctx, c.Addr, c.Count)
 	}

@@ -100,7 +100,7 @@ export const link: ReadonlyArray<Scenario> = [
         ], { concurrency: 2 })
         yield* node.ask({ do: "keep", target: peer.address })
         yield* node.event("PeerIdentified", { peer: peer.id, seconds: 10 })
-        yield* exchange(node, peer, 1024 * 1024, report)
+        yield* exchange(node, peer, 640 * 1024, report)
         yield* report.equal("connections lost", losses(node, peer) + losses(peer, node), 0)
       })
   }

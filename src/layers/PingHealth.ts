@@ -10,7 +10,7 @@
  *
  * An answered ping costs neither a fiber nor a timer of its own, since nearly all are answered.
  */
-import { Clock, Duration, Effect, Latch, Layer, Result } from "effect"
+import { Clock, Duration, Effect, Latch, Layer, Result, Semaphore } from "effect"
 import { PingError, PingTimeout } from "../schema/NetworkError.ts"
 import { PeerUnhealthy } from "../schema/NetworkEvent.ts"
 import type { PeerId } from "../schema/Peer.ts"
@@ -35,6 +35,8 @@ export const make = Effect.gen(function*() {
   const timeout = Duration.fromInputUnsafe(policy.timeout)
   const watch = yield* makeWatch(Duration.toMillis(timeout))
 
+  const inTurn = makeTurns()
+
   const progress = Effect.fnUntraced(function*(peer: PeerId) {
     let bytes = 0
     for (const connection of yield* table.connections(peer)) bytes += yield* connection.progress
@@ -47,14 +49,17 @@ export const make = Effect.gen(function*() {
 
   /** Pings until an answer, or a failure, in whose course this process ran. */
   const ask = (peer: PeerId, wait: Wait): Effect.Effect<Duration.Duration, PingError> =>
+    inTurn(peer, pingOnce(peer, wait))
+
+  const pingOnce = (peer: PeerId, wait: Wait): Effect.Effect<Duration.Duration, PingError> =>
     Effect.suspend(() => {
       watch.begin(wait)
       return Effect.matchEffect(Effect.andThen(note(peer, wait), transport.ping(peer)), {
-        onFailure: (error) => watch.end(wait) ? Effect.fail(error) : ask(peer, wait),
+        onFailure: (error) => watch.end(wait) ? Effect.fail(error) : pingOnce(peer, wait),
         onSuccess: (roundTripTime) =>
           watch.end(wait) && Duration.isLessThanOrEqualTo(roundTripTime, timeout)
             ? Effect.as(table.measured(peer, roundTripTime), roundTripTime)
-            : ask(peer, wait)
+            : pingOnce(peer, wait)
       })
     })
 
@@ -141,6 +146,26 @@ interface Wait {
   progress: number
   /** Opened when the time is over. */
   readonly over: Latch.Latch
+}
+
+/**
+ * Runs one ping of a peer at a time, which is what the transport does with them: a ping that waits there for another would have its time run
+ * out without having been sent.
+ */
+const makeTurns = () => {
+  const turns = new Map<PeerId, { readonly semaphore: Semaphore.Semaphore; users: number }>()
+  return <A, E>(peer: PeerId, ping: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    Effect.suspend(() => {
+      const turn = turns.get(peer) ?? { semaphore: Semaphore.makeUnsafe(1), users: 0 }
+      turns.set(peer, turn)
+      turn.users++
+      return Effect.ensuring(
+        turn.semaphore.withPermit(ping),
+        Effect.sync(() => {
+          if (--turn.users === 0) turns.delete(peer)
+        })
+      )
+    })
 }
 
 const makeWait = (): Wait => ({

@@ -63,7 +63,7 @@ Spec: \`test/layers/SupervisedConnectionManager.test.ts\`, "follows the policy t
 
 When a silent peer is given up: the time between pings is a \`Schedule\`, an answer has a time limit, a miss is asked again at once, and so many
 misses in a row close the connection. Time in which this process itself stood still does not count, and an answer that waits behind other bytes
-is no miss: a peer that has sent or read 1 KiB of streams since it was asked is alive. A remote that crashes is seen at once, by its closed
+is no miss: a peer that has sent or read 16 KiB of streams since it was asked is alive. A remote that crashes is seen at once, by its closed
 connection; these are the times of one that is frozen or cut off, counted from its last answer.
 
 By default:

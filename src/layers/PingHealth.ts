@@ -22,10 +22,10 @@ import { Transport } from "../services/Transport.ts"
 
 /**
  * By so many bytes a peer shows that it lives, though it does not answer: its answers may wait behind others of its bytes, or this node's pings
- * behind other bytes of this node. More than a ping of the peer's own takes, which says nothing of the way there: some 200 with the agreement
- * on its stream.
+ * behind other bytes of this node. More than what a peer says of its own accord takes, which tells nothing of the way there: pings, identify, a few questions of the DHT
+ * together.
  */
-const aliveBytes = 1024
+const aliveBytes = 16 * 1024
 
 export const make = Effect.gen(function*() {
   const policy = yield* HealthPolicy

@@ -1,8 +1,9 @@
 /**
  * Streams that do not wait for the remote to agree to their protocol: a round trip less for each.
  */
-import type { Stream, StreamMuxerFactory } from "@libp2p/interface"
+import type { Stream } from "@libp2p/interface"
 import { UnsupportedProtocolError } from "@libp2p/interface"
+import { eachMuxer } from "./Libp2pMuxer.ts"
 
 /**
  * A muxer whose streams of some protocols are open at once. What goes over the wire is what libp2p sends, only sooner: the proposal leaves
@@ -11,28 +12,20 @@ import { UnsupportedProtocolError } from "@libp2p/interface"
  * That a remote lacks the protocol shows when the stream is read: it is aborted with `UnsupportedProtocolError`. So this is for protocols
  * that nearly every remote has which is asked, and whose opener reads.
  */
-export const eagerMuxer =
-  (protocols: ReadonlyArray<string>) =>
-  <C>(factory: (components: C) => StreamMuxerFactory) =>
-  (components: C): StreamMuxerFactory => {
-    const proposals = new Map(
-      protocols.map((protocol) => [protocol, Buffer.concat([line("/multistream/1.0.0"), line(protocol)])])
-    )
-    const muxers = factory(components)
-    const create = muxers.createStreamMuxer.bind(muxers)
-    muxers.createStreamMuxer = (connection) => {
-      const muxer = create(connection)
-      const createStream = muxer.createStream.bind(muxer)
-      muxer.createStream = async (options) => {
-        const stream = await createStream(options)
-        const lines = proposals.get(options?.protocol ?? "")
-        if (lines !== undefined) propose(stream as Receiving, options!.protocol!, lines)
-        return stream
-      }
-      return muxer
+export const eagerMuxer = (protocols: ReadonlyArray<string>) => {
+  const proposals = new Map(
+    protocols.map((protocol) => [protocol, Buffer.concat([line("/multistream/1.0.0"), line(protocol)])])
+  )
+  return eachMuxer((muxer) => {
+    const createStream = muxer.createStream.bind(muxer)
+    muxer.createStream = async (options) => {
+      const stream = await createStream(options)
+      const lines = proposals.get(options?.protocol ?? "")
+      if (lines !== undefined) propose(stream as Receiving, options!.protocol!, lines)
+      return stream
     }
-    return muxers
-  }
+  })
+}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal

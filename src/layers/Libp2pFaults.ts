@@ -3,8 +3,9 @@
  *
  * `test/libp2p/Libp2pFaults.test.ts` shows each fault on plain libp2p, so that it fails once a fault is mended and the cure can go.
  */
-import type { Connection, Libp2p, Listener, Peer, Stream, StreamMuxerFactory } from "@libp2p/interface"
+import type { Connection, Libp2p, Listener, Peer, Stream } from "@libp2p/interface"
 import type { Components } from "./Libp2pHost.ts"
+import { eachMuxer } from "./Libp2pMuxer.ts"
 
 /**
  * The error in what libp2p throws: some of its promises reject with an Event, whose `error` may hold the reason.
@@ -54,50 +55,34 @@ export const endedByRemote = (stream: Stream): boolean => ended.has(stream)
 /**
  * A muxer whose streams {@link endedByRemote} knows.
  */
-export const watchedMuxer =
-  <C>(factory: (components: C) => StreamMuxerFactory) => (components: C): StreamMuxerFactory => {
-    const muxers = factory(components)
-    const create = muxers.createStreamMuxer.bind(muxers)
-    muxers.createStreamMuxer = (connection) => {
-      // Both methods are yamux's own, not of the muxer interface.
-      const muxer = create(connection) as ReturnType<typeof create> & YamuxMuxer
-      const open = muxer.onCreateStream.bind(muxer)
-      const opened = muxer.onRemoteStream.bind(muxer)
-      muxer.onCreateStream = (options) => watched(open(options))
-      muxer.onRemoteStream = (stream) => opened(watched(stream))
-      return muxer
-    }
-    return muxers
-  }
+export const watchedMuxer = eachMuxer<YamuxMuxer>((muxer) => {
+  // Both methods are yamux's own, not of the muxer interface.
+  const open = muxer.onCreateStream.bind(muxer)
+  const opened = muxer.onRemoteStream.bind(muxer)
+  muxer.onCreateStream = (options) => watched(open(options))
+  muxer.onRemoteStream = (stream) => opened(watched(stream))
+})
 
 /**
  * Opens the window to the remote again when half of it is used, as yamux does in Go and Rust.
  *
  * Fault: js-yamux sends an update for every frame that it reads, each a record of its own to seal, send, read and open on the two sides.
  */
-export const sparingMuxer =
-  <C>(factory: (components: C) => StreamMuxerFactory) => (components: C): StreamMuxerFactory => {
-    const muxers = factory(components)
-    const create = muxers.createStreamMuxer.bind(muxers)
-    muxers.createStreamMuxer = (connection) => {
-      // yamux's own method, not of the muxer interface; it makes the streams of both directions.
-      const muxer = create(connection) as ReturnType<typeof create> & YamuxMuxer
-      const make = muxer._newStream.bind(muxer)
-      muxer._newStream = (...options) => {
-        const stream = make(...options)
-        const send = stream.sendWindowUpdate.bind(stream)
-        stream.sendWindowUpdate = () => {
-          // The first update of a stream carries its SYN or ACK.
-          const isOpening = stream.state === 0 || stream.state === 2
-          const used = stream.recvWindow - stream.recvWindowCapacity
-          if (isOpening || used * 2 >= stream.recvWindow) send()
-        }
-        return stream
-      }
-      return muxer
+export const sparingMuxer = eachMuxer<YamuxMuxer>((muxer) => {
+  // yamux's own method, not of the muxer interface; it makes the streams of both directions.
+  const make = muxer._newStream.bind(muxer)
+  muxer._newStream = (...options) => {
+    const stream = make(...options)
+    const send = stream.sendWindowUpdate.bind(stream)
+    stream.sendWindowUpdate = () => {
+      // The first update of a stream carries its SYN or ACK.
+      const isOpening = stream.state === 0 || stream.state === 2
+      const used = stream.recvWindow - stream.recvWindowCapacity
+      if (isOpening || used * 2 >= stream.recvWindow) send()
     }
-    return muxers
+    return stream
   }
+})
 
 /**
  * A muxer that does not throw from a microtask.
@@ -105,38 +90,31 @@ export const sparingMuxer =
  * Fault: yamux sends the first frame of a new stream from a bare `queueMicrotask`. When the connection is aborted in the same turn the
  * write throws there, which is an uncaught exception. The same holds for the frame that `abort` sends on a closed connection.
  */
-export const safeMuxer = <C>(factory: (components: C) => StreamMuxerFactory) => (components: C): StreamMuxerFactory => {
-  const muxers = factory(components)
-  const create = muxers.createStreamMuxer.bind(muxers)
-  muxers.createStreamMuxer = (connection) => {
-    // onCreateStream and sendWindowUpdate are yamux's own methods, not of the muxer interface.
-    const muxer = create(connection) as ReturnType<typeof create> & YamuxMuxer
-    const open = muxer.onCreateStream.bind(muxer)
-    const abort = muxer.abort.bind(muxer)
-    muxer.onCreateStream = (options) => {
-      const stream = open(options)
-      const send = stream.sendWindowUpdate.bind(stream)
-      stream.sendWindowUpdate = () => {
-        stream.sendWindowUpdate = send
-        try {
-          send()
-        } catch (cause) {
-          stream.abort(toError(cause))
-        }
-      }
-      return stream
-    }
-    muxer.abort = (error) => {
+export const safeMuxer = eachMuxer<YamuxMuxer>((muxer) => {
+  // onCreateStream and sendWindowUpdate are yamux's own methods, not of the muxer interface.
+  const open = muxer.onCreateStream.bind(muxer)
+  const abort = muxer.abort.bind(muxer)
+  muxer.onCreateStream = (options) => {
+    const stream = open(options)
+    const send = stream.sendWindowUpdate.bind(stream)
+    stream.sendWindowUpdate = () => {
+      stream.sendWindowUpdate = send
       try {
-        abort(error)
-      } catch {
-        // The connection is closed already; the streams were aborted before the frame that failed.
+        send()
+      } catch (cause) {
+        stream.abort(toError(cause))
       }
     }
-    return muxer
+    return stream
   }
-  return muxers
-}
+  muxer.abort = (error) => {
+    try {
+      abort(error)
+    } catch {
+      // The connection is closed already; the streams were aborted before the frame that failed.
+    }
+  }
+})
 
 /**
  * Closes a connection: what was written to streams whose write half has ended is sent, the other streams are reset, and after `millis` the

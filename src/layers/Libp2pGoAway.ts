@@ -5,9 +5,10 @@
  * A refused connection never exists on this side: when the gate says no, the handshake is over and the muxer made, so that the word can be
  * sent without a stream, and without letting the remote in for as long as a protocol would take.
  */
-import type { Connection, MultiaddrConnection, StreamMuxer, StreamMuxerFactory } from "@libp2p/interface"
+import type { Connection, MultiaddrConnection, StreamMuxer } from "@libp2p/interface"
 import type { RefusalReason } from "../schema/NetworkEvent.ts"
 import type { Farewell } from "../services/Transport.ts"
+import { eachMuxer, type Muxers } from "./Libp2pMuxer.ts"
 
 /** The codes of the spec that have a meaning here. */
 export const codes = {
@@ -23,7 +24,7 @@ export const codes = {
  */
 export interface RefusingMuxers {
   /** To be given the muxers of one host; the gate is asked in the turn in which a connection's muxer has been made. */
-  readonly watch: <C>(factory: (components: C) => StreamMuxerFactory) => (components: C) => StreamMuxerFactory
+  readonly watch: <C>(factory: Muxers<C>) => Muxers<C>
   /**
    * Tells the remote of the connection whose muxer was made last. It is closed `lingerMillis` later at most, or when the remote has hung
    * up: a socket that is reset at once may take the word with it. At most so many wait at a time; others are closed at once.
@@ -35,24 +36,17 @@ export const make = (options: { readonly lingerMillis: number; readonly most: nu
   let newest: YamuxMuxer | undefined
   let lingering = 0
   return {
-    watch: (factory) => (components) => {
-      const muxers = factory(components)
-      const create = muxers.createStreamMuxer.bind(muxers)
-      muxers.createStreamMuxer = (connection) => {
-        const muxer = create(connection) as ReturnType<typeof create> & YamuxMuxer
-        newest = muxer
-        const handle = muxer.handleGoAway?.bind(muxer)
-        if (handle === undefined) return muxer
-        // Yamux resets its streams and leaves the connection open, on which no other can be opened. It closes in a later turn: this may be
-        // the one in which libp2p makes the connection of it.
-        muxer.handleGoAway = (code) => {
-          handle(code)
-          if (code >= codesFrom) setImmediate(() => connection.abort(new Error(`the remote went away with ${code}`)))
-        }
-        return muxer
+    watch: eachMuxer<YamuxMuxer>((muxer, connection) => {
+      newest = muxer
+      const handle = muxer.handleGoAway?.bind(muxer)
+      if (handle === undefined) return
+      // Yamux resets its streams and leaves the connection open, on which no other can be opened. It closes in a later turn: this may be
+      // the one in which libp2p makes the connection of it.
+      muxer.handleGoAway = (code) => {
+        handle(code)
+        if (code >= codesFrom) setImmediate(() => connection.abort(new Error(`the remote went away with ${code}`)))
       }
-      return muxers
-    },
+    }),
     refuse: async (connection, reason) => {
       const muxer = newest
       newest = undefined

@@ -1,31 +1,24 @@
 /**
  * How many bytes a remote has sent, or has read of what was sent to it, as its muxer says: of the second yamux tells by opening the window again.
  */
-import type { Connection, StreamMuxer, StreamMuxerFactory } from "@libp2p/interface"
+import type { Connection, StreamMuxer } from "@libp2p/interface"
+import { eachMuxer } from "./Libp2pMuxer.ts"
 
 /**
  * Muxers for whose connections {@link progressOf} counts.
  */
-export const countingMuxer =
-  <C>(factory: (components: C) => StreamMuxerFactory) => (components: C): StreamMuxerFactory => {
-    const muxers = factory(components)
-    const create = muxers.createStreamMuxer.bind(muxers)
-    muxers.createStreamMuxer = (connection) => {
-      // Yamux's own method, not of the muxer interface, and private.
-      const muxer = create(connection) as ReturnType<typeof create> & YamuxMuxer
-      const handle = muxer.handleStreamMessage?.bind(muxer)
-      if (handle === undefined) return muxer
-      counts.set(muxer, 0)
-      muxer.handleStreamMessage = (frame) => {
-        const { flag, length, type } = frame.header
-        // The update that opens a stream gives room of which nothing has been used.
-        if (type === data || (flag & opening) === 0) counts.set(muxer, counts.get(muxer)! + length)
-        handle(frame)
-      }
-      return muxer
-    }
-    return muxers
+export const countingMuxer = eachMuxer<YamuxMuxer>((muxer) => {
+  // Yamux's own method, not of the muxer interface, and private.
+  const handle = muxer.handleStreamMessage?.bind(muxer)
+  if (handle === undefined) return
+  counts.set(muxer, 0)
+  muxer.handleStreamMessage = (frame) => {
+    const { flag, length, type } = frame.header
+    // The update that opens a stream gives room of which nothing has been used.
+    if (type === data || (flag & opening) === 0) counts.set(muxer, counts.get(muxer)! + length)
+    handle(frame)
   }
+})
 
 /**
  * Bytes of streams that the remote has sent or has made room for again. 0 for a connection with another muxer.

@@ -25,6 +25,13 @@ const exchange = (node: PeerProcess.PeerProcess, peer: PeerProcess.PeerProcess, 
     yield* report.atLeast("in a second", moved / 1024 / ((now - began) / 1000), 0.1, "KiB")
   })
 
+/** Two peers with such a cable between them. */
+const across = Effect.fnUntraced(function*(cable: Cable.Length) {
+  const lab = yield* Lab.make()
+  const start = (name: string, cable?: Cable.Length) => Effect.flatMap(lab.host(name, cable), PeerProcess.start)
+  return yield* Effect.all([start("far", cable), start("near")], { concurrency: 2 })
+})
+
 /** How often a node lost a peer. */
 const losses = ({ happened }: PeerProcess.PeerProcess, peer: PeerProcess.PeerProcess) =>
   happened.filter(({ event }) => event._tag === "PeerDisconnected" && event["peer"] === peer.id).length
@@ -69,12 +76,7 @@ export const link: ReadonlyArray<Scenario> = [
     lacks: Cable.lacks,
     run: (report) =>
       Effect.gen(function*() {
-        const lab = yield* Lab.make()
-        const distant = yield* lab.host("distant", { delayMillis: 300 })
-        const [node, peer] = yield* Effect.all([
-          PeerProcess.start(distant),
-          Effect.flatMap(lab.host("peer"), (host) => PeerProcess.start(host))
-        ], { concurrency: 2 })
+        const [node, peer] = yield* across({ delayMillis: 300 })
         const began = yield* Clock.currentTimeMillis
         yield* node.ask({ do: "keep", target: peer.address })
         const { at } = yield* node.event("PeerConnected", { peer: peer.id, seconds: 10 })
@@ -92,12 +94,7 @@ export const link: ReadonlyArray<Scenario> = [
     lacks: Cable.lacks,
     run: (report) =>
       Effect.gen(function*() {
-        const lab = yield* Lab.make()
-        const remote = yield* lab.host("remote", { bytesPerSecond: 48 * 1024 })
-        const [node, peer] = yield* Effect.all([
-          PeerProcess.start(remote),
-          Effect.flatMap(lab.host("peer"), (host) => PeerProcess.start(host))
-        ], { concurrency: 2 })
+        const [node, peer] = yield* across({ bytesPerSecond: 48 * 1024 })
         yield* node.ask({ do: "keep", target: peer.address })
         yield* node.event("PeerIdentified", { peer: peer.id, seconds: 10 })
         yield* exchange(node, peer, 640 * 1024, report)

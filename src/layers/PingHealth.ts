@@ -18,12 +18,12 @@ import { Health } from "../services/Health.ts"
 import { HealthPolicy } from "../services/HealthPolicy.ts"
 import { NetworkEvents } from "../services/NetworkEvents.ts"
 import { PeerTable } from "../services/PeerTable.ts"
-import { Transport } from "../services/Transport.ts"
+import { type Connection, Transport } from "../services/Transport.ts"
 
 /**
- * By so many bytes a peer shows that it lives, though it does not answer: its answers may wait behind others of its bytes, or this node's pings
- * behind other bytes of this node. More than what a peer says of its own accord takes, which tells nothing of the way there: pings, identify, a few questions of the DHT
- * together.
+ * By so many bytes a peer shows that it lives, though it does not answer: its answers wait behind others of its bytes, or this node's pings
+ * behind other bytes of this node. More than what a peer says of its own accord, such as pings and a few answers of the DHT, which is no sign
+ * that this node is heard.
  */
 const aliveBytes = 16 * 1024
 
@@ -35,7 +35,15 @@ export const make = Effect.gen(function*() {
   const timeout = Duration.fromInputUnsafe(policy.timeout)
   const watch = yield* makeWatch(Duration.toMillis(timeout))
 
-  const inTurn = makeTurns()
+  const turns = new WeakMap<Connection, Semaphore.Semaphore>()
+  /** One ping at a time, as in the transport: one that waited there for another would have its time run out before it is sent. */
+  const inTurn = <A, E>(peer: PeerId, ping: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    Effect.flatMap(table.connections(peer), ([connection]) => {
+      if (connection === undefined) return ping
+      const turn = turns.get(connection) ?? Semaphore.makeUnsafe(1)
+      turns.set(connection, turn)
+      return turn.withPermit(ping)
+    })
 
   const progress = Effect.fnUntraced(function*(peer: PeerId) {
     let bytes = 0
@@ -146,26 +154,6 @@ interface Wait {
   progress: number
   /** Opened when the time is over. */
   readonly over: Latch.Latch
-}
-
-/**
- * Runs one ping of a peer at a time, which is what the transport does with them: a ping that waits there for another would have its time run
- * out without having been sent.
- */
-const makeTurns = () => {
-  const turns = new Map<PeerId, { readonly semaphore: Semaphore.Semaphore; users: number }>()
-  return <A, E>(peer: PeerId, ping: Effect.Effect<A, E>): Effect.Effect<A, E> =>
-    Effect.suspend(() => {
-      const turn = turns.get(peer) ?? { semaphore: Semaphore.makeUnsafe(1), users: 0 }
-      turns.set(peer, turn)
-      turn.users++
-      return Effect.ensuring(
-        turn.semaphore.withPermit(ping),
-        Effect.sync(() => {
-          if (--turn.users === 0) turns.delete(peer)
-        })
-      )
-    })
 }
 
 const makeWait = (): Wait => ({

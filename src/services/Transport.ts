@@ -141,7 +141,7 @@ export class Transport extends Context.Service<Transport, {
     handler: (stream: ByteStream) => Effect.Effect<void>
   ) => Effect.Effect<void, ProtocolError, Scope.Scope>
   /**
-   * The round-trip time to a connected peer. Fails with `StreamFailed` for one that is not connected: it never dials. The time limit is
+   * The round-trip time to a connected peer, of one ping at a time: another waits for the one under way. Fails with `StreamFailed` for one that is not connected: it never dials. The time limit is
    * the caller's; interruption aborts the ping.
    */
   readonly ping: (peer: PeerId) => Effect.Effect<Duration.Duration, PingError>

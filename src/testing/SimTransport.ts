@@ -377,6 +377,7 @@ function makeConnection(options: {
   const streams = new Map<number, LiveStream>()
   const negotiations = new Map<number, Negotiation>()
   const pings = new Map<number, (answer: Effect.Effect<void, string>) => void>()
+  const pinging = Semaphore.makeUnsafe(1)
   let progress = 0
   let isOpen = true
   let farewell: Farewell | undefined
@@ -507,7 +508,7 @@ function makeConnection(options: {
       live.onIdentified(told)
       Deferred.doneUnsafe(live.settled, Effect.void)
     },
-    ping: Effect.callback<void, string>((resume) => {
+    ping: pinging.withPermit(Effect.callback<void, string>((resume) => {
       const id = nextPing++
       pings.set(id, (answer) => {
         pings.delete(id)
@@ -515,7 +516,7 @@ function makeConnection(options: {
       })
       end.send({ _tag: "Ping", ping: id })
       return Effect.sync(() => pings.delete(id))
-    }),
+    })),
     onIdentified: () => {},
     onClosed: () => {}
   }

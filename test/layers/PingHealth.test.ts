@@ -73,6 +73,21 @@ describe("PingHealth", () => {
       assert.strictEqual(yield* alice.table.size, 0)
     }).pipe(Effect.provide(net), Effect.provideService(HealthPolicy, fast)))
 
+  it.effect("takes no time from a ping that waits for another", () =>
+    Effect.gen(function*() {
+      const { alice, bob } = yield* pair
+      yield* TestClock.adjust("30 seconds")
+      const network = yield* SimNetwork
+      yield* network.link(alice.id, bob.id, { latency: "900 millis" })
+      // Some at any time, beside those of the policy.
+      for (let i = 0; i < 40; i++) {
+        yield* Effect.forkChild(Effect.exit(alice.health.ping(bob.id)))
+        yield* TestClock.adjust("1900 millis")
+      }
+      assert.deepStrictEqual(alice.happened("PeerUnhealthy"), [])
+      assert.strictEqual(yield* alice.table.size, 1)
+    }).pipe(Effect.provide(net)))
+
   it.effect("keeps whoever moves bytes, though its answers wait behind them, in either direction", () =>
     Effect.gen(function*() {
       const { alice, bob } = yield* pair

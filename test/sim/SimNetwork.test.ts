@@ -72,7 +72,7 @@ describe("SimNetwork", () => {
       for (let round = 0; round < 100; round++) {
         const first = yield* Effect.forkChild(alice.ping(bob.localPeer), { startImmediately: true })
         yield* TestClock.adjust(Duration.millis(Math.sqrt(round + 2)))
-        const second = yield* Effect.forkChild(alice.ping(bob.localPeer), { startImmediately: true })
+        const second = yield* Effect.forkChild(bob.ping(alice.localPeer), { startImmediately: true })
         yield* TestClock.adjust(Duration.millis(20.001))
         assert.deepStrictEqual([isDone(first), isDone(second)], [true, true])
       }

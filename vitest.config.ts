@@ -10,7 +10,9 @@ export default defineConfig({
   test: {
     // Real sockets: as many processes as a small machine has cores.
     maxWorkers: 2,
-    testTimeout: 15_000,
+    // Patience and no promise: what hangs is told by the spec that waits for it, after a minute.
+    testTimeout: 180_000,
+    hookTimeout: 180_000,
     projects: [
       // Loading the library anew for each file would take half of their time.
       { extends: true, test: { name: "units", include: units, exclude, isolate: false } },

@@ -27,7 +27,7 @@ const env = { ...process.env, DPRINT_CACHE_DIR: join(root, "node_modules", ".cac
 for (const name of Object.keys(env)) if (/^npm_|^CODIO_/.test(name)) delete env[name]
 
 await Promise.all([
-  check("types", bin("tsc"), ["-p", "tsconfig.json"], 120_000),
+  check("types", bin("tsc"), ["-p", "tsconfig.json"], 300_000),
   check("effects", bin("effect-tsgo"), [
     "diagnostics",
     "--project",
@@ -35,14 +35,14 @@ await Promise.all([
     "--strict",
     "--severity",
     "error,warning"
-  ], 120_000),
+  ], 300_000),
   check(
     "lint",
     bin("oxlint"),
     ["--deny-warnings", "src", "test", "examples", "bench", "scripts", "vitest.config.ts"],
-    120_000
+    300_000
   ),
-  check("format", bin("dprint"), ["check"], 120_000)
+  check("format", bin("dprint"), ["check"], 300_000)
 ])
 await specs()
 const examples = existsSync(join(root, "examples"))
@@ -51,7 +51,7 @@ const examples = existsSync(join(root, "examples"))
 // Two at a time, which do not meet: only one looks for peers on the local network.
 await Promise.all([0, 1].map(async (lane) => {
   for (const example of examples.filter((_, index) => index % 2 === lane)) {
-    await check(`examples/${example}`, process.execPath, [join("examples", example)], 30_000)
+    await check(`examples/${example}`, process.execPath, [join("examples", example)], 90_000)
   }
 }))
 
@@ -84,7 +84,7 @@ async function check(name, command, args, limitMillis) {
 async function specs() {
   const report = join(work, "specs.json")
   const args = ["node_modules/vitest/vitest.mjs", "run", "--reporter=default", "--reporter=./scripts/CountReporter.mjs"]
-  const { problem } = await run(process.execPath, args, 600_000, "inherit", { ...env, SPEC_REPORT: report })
+  const { problem } = await run(process.execPath, args, 1_200_000, "inherit", { ...env, SPEC_REPORT: report })
   const counts = existsSync(report) ? JSON.parse(readFileSync(report, "utf8")) : { passed: 0, failed: 0, leftOut: [] }
   total.passed += counts.passed
   total.failed += counts.failed

@@ -80,8 +80,7 @@ describe("codio start, as a process", () => {
             assert.isBelow(timeOf(meeting) - timeOf(back), 3000)
             assert.isBelow(timeOf(yield* connected(again, other.peer)) - timeOf(back), 3000)
           }
-        }).pipe(Effect.provide(NodeServices.layer)),
-      60_000
+        }).pipe(Effect.provide(NodeServices.layer))
     )
   }
 
@@ -121,8 +120,7 @@ describe("codio start, as a process", () => {
         const { code, stderr } = yield* first.ended
         assert.strictEqual(stderr, "")
         assert.strictEqual(code, 0)
-      }),
-    60_000
+      })
   )
 
   it.live(
@@ -146,8 +144,7 @@ describe("codio start, as a process", () => {
         const components = new Set(stderr.trim().split("\n").map((line) => String(JSON.parse(line).component)))
         assert.isAbove(components.size, 0)
         for (const component of components) assert.match(component, /^libp2p:tcp(:|$)/)
-      }).pipe(Effect.provide(NodeServices.layer)),
-    60_000
+      }).pipe(Effect.provide(NodeServices.layer))
   )
 
   it.live("says in one line that its port is in use", () =>
@@ -170,7 +167,7 @@ describe("codio start, as a process", () => {
       assert.match(stderr, new RegExp(`^codio: cannot start: [^\\n]*${port}[^\\n]*in use[^\\n]*\\n$`))
       assert.strictEqual(code, 1)
       assert.deepStrictEqual(stdout, [])
-    }), 60_000)
+    }))
 
   it.live("says in one line what is wrong with a flag, a variable or the config file", () =>
     Effect.gen(function*() {
@@ -193,5 +190,5 @@ describe("codio start, as a process", () => {
         assert.strictEqual(code, 1)
         assert.deepStrictEqual(stdout, [])
       }
-    }).pipe(Effect.provide(NodeServices.layer)), 60_000)
+    }).pipe(Effect.provide(NodeServices.layer)))
 })

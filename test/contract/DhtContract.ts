@@ -3,7 +3,7 @@
  * Kademlia over sockets and for the simulator alike.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Duration, Effect, type Layer, Option, Order, Schema, type Scope, Stream } from "effect"
+import { Clock, type Duration, Effect, type Layer, Option, Order, Schema, type Scope, Stream } from "effect"
 import * as PublishedValue from "../../src/layers/PublishedValue.ts"
 import * as ContentKey from "../../src/schema/Content.ts"
 import type { DhtError } from "../../src/schema/NetworkError.ts"
@@ -42,7 +42,7 @@ export const dhtContract = <R, N extends DhtContractNode>(name: string, fixture:
         }),
         Effect.provideService(ValueNamespaces, [Scores]),
         Effect.provide(fixture.layer)
-      ), Duration.toMillis(Duration.fromInputUnsafe(fixture.timeLimit)) + 5_000)
+      ))
 
   /** Nodes in a line, each connected to the next. */
   const line = <const Names extends ReadonlyArray<string>>(...names: Names) =>

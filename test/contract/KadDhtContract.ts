@@ -29,7 +29,7 @@ export const kadDhtContract = (kadEngine: "codio" | "stock"): void => {
     makeNode: () => makeNode(),
     connect,
     layer: Layer.empty,
-    timeLimit: "10 seconds"
+    timeLimit: "1 minute"
   })
 
   describe(`KadDht, ${kadEngine}`, () => {

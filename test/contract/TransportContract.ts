@@ -49,7 +49,7 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
           orElse: () => Effect.die(new Error(`not done within the time limit`))
         }),
         Effect.provide(fixture.layer)
-      ), Duration.toMillis(Duration.fromInputUnsafe(fixture.timeLimit)) + 5_000)
+      ))
 
   const node = Effect.fnUntraced(function*(name: string) {
     const transport = yield* fixture.makeTransport(name)

@@ -581,7 +581,6 @@ describe("ScopedPeerTable", () => {
       }).pipe(
         Effect.scoped,
         Effect.provide(table({ maxPeers: 4, maxInboundPeers: 2, maxPeersPerSubnet: 2 }), { local: true })
-      ),
-    30_000
+      )
   )
 })

@@ -136,8 +136,7 @@ describe("SupervisedConnectionManager", () => {
         yield* TestClock.adjust("72 seconds")
         assert.strictEqual(yield* alice.table.size, 1)
         assert.strictEqual(yield* bob.table.size, 1)
-      }).pipe(Effect.provide(net)),
-    30_000
+      }).pipe(Effect.provide(net))
   )
 
   it.effect("gives a wanted peer up after eight dials", () =>

@@ -65,7 +65,6 @@ describe("two nodes that dial each other at once, on real sockets", () => {
           assert.strictEqual(seen.filter((event) => event._tag === "PeerConnected").length, 1)
           assert.isFalse(seen.some((event) => event._tag === "PeerDisconnected"))
         }
-      }),
-    20_000
+      })
   )
 })

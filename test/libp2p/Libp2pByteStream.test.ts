@@ -100,5 +100,5 @@ describe("ByteStream over libp2p", () => {
       assert.isBelow(grown, 32 * MiB)
       // The slow reader was slow, and nothing else was.
       assert.isAbove(performance.now() - start, 7900)
-    }), 30_000)
+    }))
 })

@@ -294,5 +294,5 @@ describe("the end of a host", () => {
       assert.deepStrictEqual(rejections, [])
       // Some 17 KiB for each, of which timers of libp2p hold the most, for ten seconds at most.
       assert.isBelow(grown / 100, 100 * 1024)
-    }), 30_000)
+    }))
 })

@@ -19,7 +19,7 @@ transportContract("Transport over libp2p", {
   layer: Layer.empty,
   nobody: "/ip4/127.0.0.1/tcp/1" as Multiaddr,
   foreign: "/ip4/127.0.0.1/udp/4001/quic-v1" as Multiaddr,
-  timeLimit: "5 seconds"
+  timeLimit: "1 minute"
 })
 
 const reasonOf = (dial: Effect.Effect<unknown, DialError>) => Effect.map(Effect.flip(dial), (error) => error.reason)

@@ -32,5 +32,5 @@ describe("the life of a node", () => {
       assert.deepStrictEqual(report.faults, [])
       assert.deepStrictEqual(report.handles, [])
       assert.isAtMost(report.growthBytes, 4 * 1024 * 1024)
-    }), 120_000)
+    }))
 })

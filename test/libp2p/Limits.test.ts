@@ -90,8 +90,7 @@ describe("limits on real sockets", () => {
         assert.strictEqual(refused.length, 40)
         assert.deepStrictEqual([refused[0]?.direction, refused[0]?.reason], ["inbound", "full"])
         assert.isTrue(others.some((other) => other.localPeer === refused[0]?.peer))
-      }),
-    30_000
+      })
   )
 
   it.live("tells a blocked peer that it is blocked", () =>

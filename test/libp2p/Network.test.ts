@@ -246,8 +246,7 @@ describe("a node on real sockets", () => {
         ]
         yield* Live.until(Effect.sync(() => !left().includes(undefined)), "10 seconds")
         assert.deepStrictEqual(left(), ["lost", "unhealthy", "unhealthy", "unhealthy"])
-      }),
-    40_000
+      })
   )
 
   it.live("announces the public address of its own interface", (context) =>

@@ -39,14 +39,14 @@ describe("HealthPolicy", () => {
       // 0.25 s of the bound are for closing the connection of a frozen remote, which costs nothing here.
       assert.isAtMost(Math.max(...took), 9_650)
       assert.isAtLeast(Math.min(...took), 4_750)
-    }), 30_000)
+    }))
 
   it.effect("notices it within 3 seconds where the fast one takes its place", () =>
     Effect.gen(function*() {
       const took = yield* noticed(fast, 60)
       assert.isAtMost(Math.max(...took), 2_710)
       assert.isAtLeast(Math.min(...took), 1_650)
-    }), 30_000)
+    }))
 
   it.effect("is followed where another one takes its place", () =>
     Effect.gen(function*() {
@@ -55,5 +55,5 @@ describe("HealthPolicy", () => {
         assert.isAtLeast(millis, 15_000)
         assert.isAtMost(millis, 75_050)
       }
-    }), 30_000)
+    }))
 })

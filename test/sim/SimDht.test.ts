@@ -26,7 +26,7 @@ for (
     SimNetwork.layer({ latency: "1 millis" })
   ]] as const
 ) {
-  dhtContract(`SimDht${name}`, { makeNode, connect, layer, timeLimit: "10 seconds" })
+  dhtContract(`SimDht${name}`, { makeNode, connect, layer, timeLimit: "1 minute" })
 }
 
 const key = ContentKey.fromText("a key")

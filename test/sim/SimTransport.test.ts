@@ -7,7 +7,7 @@ const fixture = {
   makeTransport: SimTransport.make,
   nobody: "/memory/nobody" as Multiaddr,
   foreign: "/ip4/127.0.0.1/udp/4001/quic-v1" as Multiaddr,
-  timeLimit: "10 seconds"
+  timeLimit: "1 minute"
 } as const
 
 transportContract("SimTransport without latency", { ...fixture, layer: SimNetwork.layer() })

@@ -58,7 +58,7 @@ describe("a simulation", () => {
       assert.isAbove(report.events, 20)
       assert.isAbove(report.wakes, 1_000)
       assert.strictEqual(report.seed, "everything")
-    }), 30_000)
+    }))
 
   it.effect("is the same for the same seed, and another for another", () =>
     Effect.gen(function*() {
@@ -67,7 +67,7 @@ describe("a simulation", () => {
       const first = yield* digest(3)
       assert.strictEqual(yield* digest(3), first)
       assert.notStrictEqual(yield* digest(4), first)
-    }), 30_000)
+    }))
 
   it.effect("fails with what was broken, when, after what, and how to see it again", () =>
     Effect.gen(function*() {

@@ -152,7 +152,7 @@ describe("two nodes that dial each other at once", () => {
           Effect.scoped
         ),
       { discard: true }
-    ), 30_000)
+    ))
 
   it.effect("move the streams by which they keep each other", () =>
     Effect.gen(function*() {

@@ -42,7 +42,7 @@ describe("bad links", () => {
       yield* network.link(alice, bob, { loss: 0.05 })
       yield* TestClock.adjust("6 hours")
       assert.deepStrictEqual(losses, [])
-    }).pipe(Effect.provide(net)), 30_000)
+    }).pipe(Effect.provide(net)))
 
   it.effect("that take a second each way lose no peer, and can be dialled over", () =>
     Effect.gen(function*() {

@@ -47,8 +47,7 @@ describe("a node that has lost everybody", () => {
         yield* TestClock.adjust("75 seconds")
         assert.strictEqual(yield* alice.peerCount, 1)
         assert.deepStrictEqual(isolations(events), [true, false])
-      }).pipe(Effect.provide(net)),
-    60_000
+      }).pipe(Effect.provide(net))
   )
 
   it.effect("tries those it remembers from before its restart", () =>

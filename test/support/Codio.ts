@@ -29,7 +29,7 @@ export interface Program {
   readonly kill: (signal: NodeJS.Signals) => void
   /** Stops reading what it prints. */
   readonly closeOutput: () => void
-  /** The first JSON line that fits, past or to come; fails the test when it has not come within the deadline, 20 s. */
+  /** The first JSON line that fits, past or to come; fails the test when it has not come within a minute. */
   readonly line: (what: string, fits: (line: Line) => boolean) => Effect.Effect<Line>
   readonly lines: () => ReadonlyArray<Line>
   readonly ended: Effect.Effect<Ended>
@@ -90,9 +90,9 @@ function launch(args: ReadonlyArray<string>, environment: Readonly<Record<string
       check()
       return Effect.sync(() => waiting.delete(check))
     }).pipe(Effect.timeoutOrElse({
-      duration: "20 seconds",
+      duration: "1 minute",
       orElse: () =>
-        Effect.die(new Error(`not within 20 s: ${what}; stdout ${JSON.stringify(stdout)}; stderr ${stderr}`))
+        Effect.die(new Error(`not within a minute: ${what}; stdout ${JSON.stringify(stdout)}; stderr ${stderr}`))
     }))
 
   return {

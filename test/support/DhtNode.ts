@@ -133,7 +133,7 @@ export const providersOf = (node: Node, key: ContentKey) => Stream.runCollect(no
 
 export const until = <A, E, R>(label: string, read: Effect.Effect<A, E, R>, holds: (a: A) => boolean) =>
   Effect.repeat(read, { schedule: Schedule.spaced("10 millis"), until: holds }).pipe(
-    Effect.timeoutOrElse({ duration: "8 seconds", orElse: () => Effect.die(new Error(`never: ${label}`)) })
+    Effect.timeoutOrElse({ duration: "1 minute", orElse: () => Effect.die(new Error(`never: ${label}`)) })
   )
 
 export const addresses = (node: Node) =>

@@ -16,10 +16,10 @@ export { record } from "./record.ts"
 export const makeNode = (options: NetworkConfigInput = {}) =>
   Network.make({ listenAddresses: ["/ip4/127.0.0.1/tcp/0"], enableMdns: false, ...options })
 
-/** Asks every 20 ms until the answer is yes; a defect after the time limit, 10 s by default. */
+/** Asks every 20 ms until the answer is yes; a defect after the time limit, a minute by default. */
 export const until = (
   question: Effect.Effect<boolean>,
-  limit: `${number} seconds` = "10 seconds"
+  limit: `${number} seconds` = "60 seconds"
 ): Effect.Effect<void> =>
   question.pipe(
     Effect.repeat({ schedule: Schedule.spaced("20 millis"), until: (answer) => answer }),

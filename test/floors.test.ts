@@ -18,6 +18,8 @@ const libp2pFiles = new Set([
   "layers/KadTable.ts",
   "layers/KadValues.ts",
   "layers/Libp2pByteStream.ts",
+  "layers/Libp2pConnection.ts",
+  "layers/Libp2pDialing.ts",
   "layers/Libp2pFaults.ts",
   "layers/Libp2pHost.ts",
   "layers/Libp2pLogger.ts",

@@ -4,9 +4,9 @@
 import type { Connection, PeerId as Libp2pPeerId, Stream } from "@libp2p/interface"
 import { type Multiaddr as Libp2pMultiaddr, multiaddr } from "@multiformats/multiaddr"
 import { type Multiaddr, type PeerId, peerOf, withPeer } from "../schema/Peer.ts"
+import { best } from "./Libp2pConnection.ts"
 import { toError } from "./Libp2pFaults.ts"
 import type { Components } from "./Libp2pHost.ts"
-import { best } from "./Libp2pTransport.ts"
 
 export interface Addressed {
   readonly id: PeerId

@@ -30,6 +30,8 @@ const partsOfLayers = new Set([
   "KadValues.ts",
   "KnownPeers.ts",
   "Libp2pByteStream.ts",
+  "Libp2pConnection.ts",
+  "Libp2pDialing.ts",
   "Libp2pEagerStream.ts",
   "Libp2pFaults.ts",
   "Libp2pGoAway.ts",

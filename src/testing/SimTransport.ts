@@ -5,42 +5,21 @@
  * messages one after the other (call, hello, finish, identify), opening a stream two, a ping two. A stream keeps at most 256 KiB on the way
  * that the remote has not read.
  */
-import {
-  type Array as Arr,
-  Cause,
-  Clock,
-  Deferred,
-  Duration,
-  Effect,
-  Exit,
-  FiberSet,
-  Latch,
-  Layer,
-  Option,
-  Queue,
-  Schema,
-  Semaphore,
-  Stream
-} from "effect"
+import { Cause, Clock, Deferred, Duration, Effect, Exit, FiberSet, Layer, Queue, Schema } from "effect"
 import { protocolVersion } from "../schema/Agent.ts"
-import type { DialReason, StreamReason } from "../schema/NetworkError.ts"
-import type { RefusalReason } from "../schema/NetworkEvent.ts"
 import {
   Denied,
   DialedSelf,
   DialError,
+  type DialReason,
   InvalidAddress,
   PingError,
   ProtocolError,
-  ProtocolNotSupported,
-  Refused,
-  StreamError,
   StreamFailed,
-  StreamReset,
   UnexpectedPeer,
-  Unreachable,
-  WriteAfterEnd
+  Unreachable
 } from "../schema/NetworkError.ts"
+import type { RefusalReason } from "../schema/NetworkEvent.ts"
 import {
   type DialTarget,
   type Direction,
@@ -55,14 +34,14 @@ import {
   withPeer
 } from "../schema/Peer.ts"
 import {
-  type ByteStream,
   type Connection,
   type ConnectionEvent,
-  type Farewell,
   type GateRequest,
   type GateRule,
   Transport
 } from "../services/Transport.ts"
+import { later, type LiveStream } from "./SimByteStream.ts"
+import { type LiveConnection, makeConnection, refusal } from "./SimConnection.ts"
 import { type LineEnd, SimNetwork } from "./SimNetwork.ts"
 
 /**
@@ -132,7 +111,7 @@ export const make = Effect.fnUntraced(function*(name: string) {
       pending.delete(end)
       const { identity: remote, peer } = message
       const answer = ask?.({ stage: "peer", direction: "inbound", peer, remoteAddress: from })
-      if (answer !== true) return end.hangUp(typeof answer === "string" ? `${refused}${whyOf(answer)}` : refused)
+      if (answer !== true) return end.hangUp(refusal(answer))
       const live = establish(end, peer, "inbound", from)
       end.established()
       end.send({ _tag: "Identify", identity: identity() })
@@ -316,344 +295,5 @@ export const layer = (name: string): Layer.Layer<Transport, never, SimNetwork> =
 // ---------------------------------------------------------------------------------------------------------------------
 
 const stopped = new Denied({ detail: "this node has stopped" })
-// How a node hangs up on a peer that its gate refuses; why follows, where the rule says so.
-const refused = "refused "
-const whyOf = (reason: RefusalReason): Farewell => reason === "blocked" || reason === "shutdown" ? reason : "full"
-
 const handshakeMillis = 10_000
 const identifyTimeout = Duration.seconds(2)
-const lingerTimeout = Duration.seconds(10)
-const windowBytes = 256 * 1024
-
-// A fiber that is resumed runs at once, in the middle of the delivery that resumed it. It has to wait until that is over.
-const later = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> => Effect.andThen(Effect.yieldNow, effect)
-
-type Run = (effect: Effect.Effect<void>) => unknown
-
-interface LiveConnection {
-  readonly connection: Connection
-  readonly isOpen: boolean
-  readonly isIdentified: boolean
-  /** What a dial fails with that was closed before it was identified. */
-  readonly refusal: Refused
-  /** Done when the connection was identified, or closed. */
-  readonly settled: Deferred.Deferred<void>
-  readonly identify: (remote: RemoteIdentity) => void
-  readonly ping: Effect.Effect<void, string>
-  onIdentified: (remote: RemoteIdentity) => void
-  onClosed: () => void
-}
-
-interface Negotiation {
-  readonly protocol: ProtocolId
-  readonly end: (answer: Effect.Effect<LiveStream, StreamReason>) => void
-}
-
-interface LiveStream {
-  readonly byteStream: ByteStream
-  /** The owner's scope has closed. */
-  readonly finish: (exit: Exit.Exit<unknown, unknown>) => void
-  /** Its owner's scope has closed, and what was written is on its way. */
-  readonly flushed: Effect.Effect<void>
-  /** It ended before its time. */
-  readonly fail: (reason: StreamReason) => void
-  readonly reset: (detail: string) => void
-  readonly onData: (bytes: Uint8Array) => void
-  readonly onCredit: (bytes: number) => void
-  readonly onEnd: () => void
-}
-
-let connectionIds = 0
-
-function makeConnection(options: {
-  readonly end: LineEnd
-  readonly peer: PeerId
-  readonly direction: Direction
-  readonly remoteAddress: Multiaddr
-  readonly handlers: ReadonlyMap<string, (stream: LiveStream) => void>
-  readonly run: Run
-}): LiveConnection {
-  const { direction, end, handlers, peer, remoteAddress, run } = options
-  const streams = new Map<number, LiveStream>()
-  const negotiations = new Map<number, Negotiation>()
-  const pings = new Map<number, (answer: Effect.Effect<void, string>) => void>()
-  const pinging = Semaphore.makeUnsafe(1)
-  let progress = 0
-  let isOpen = true
-  let farewell: Farewell | undefined
-  let remote: RemoteIdentity | undefined
-  // Both sides count their streams, one in even numbers and one in odd ones.
-  let nextStream = direction === "outbound" ? 0 : 1
-  let nextPing = 0
-
-  const closed = (detail: string) => {
-    if (!isOpen) return
-    isOpen = false
-    if (detail.startsWith(refused) && detail !== refused) farewell = detail.slice(refused.length) as Farewell
-    const reason = new StreamReset({ detail })
-    for (const stream of [...streams.values()]) stream.fail(reason)
-    for (const negotiation of [...negotiations.values()]) negotiation.end(Effect.fail(reason))
-    for (const answer of [...pings.values()]) answer(Effect.fail(detail))
-    Deferred.doneUnsafe(live.settled, Effect.void)
-    live.onClosed()
-  }
-
-  const addStream = (id: number, protocol: ProtocolId): LiveStream => {
-    const stream = makeStream({ connection, protocol, id, end, run, over: () => streams.delete(id) })
-    streams.set(id, stream)
-    return stream
-  }
-
-  end.onHangUp = closed
-  end.onMessage = (message) => {
-    switch (message._tag) {
-      case "Identify":
-        return live.identify(message.identity)
-      case "Open": {
-        const answer = handlers.get(message.protocol)
-        if (answer === undefined) return end.send({ _tag: "Unsupported", stream: message.stream })
-        const stream = addStream(message.stream, message.protocol)
-        end.send({ _tag: "Accept", stream: message.stream })
-        return answer(stream)
-      }
-      case "Accept": {
-        const negotiation = negotiations.get(message.stream)
-        return negotiation?.end(Effect.succeed(addStream(message.stream, negotiation.protocol)))
-      }
-      case "Unsupported":
-        return negotiations.get(message.stream)?.end(Effect.fail(new ProtocolNotSupported({})))
-      case "Data":
-        progress += message.bytes.length
-        return streams.get(message.stream)?.onData(message.bytes)
-      case "Credit":
-        progress += message.bytes
-        return streams.get(message.stream)?.onCredit(message.bytes)
-      case "End":
-        return streams.get(message.stream)?.onEnd()
-      case "Reset":
-        return streams.get(message.stream)?.fail(new StreamReset({ detail: "the remote reset the stream" }))
-      case "Ping":
-        return end.send({ _tag: "Pong", ping: message.ping })
-      case "Pong":
-        return pings.get(message.ping)?.(Effect.void)
-    }
-  }
-
-  const negotiate = (protocol: ProtocolId) =>
-    Effect.suspend(() => {
-      const id = nextStream
-      nextStream += 2
-      return Effect.callback<LiveStream, StreamReason>((resume) => {
-        if (!isOpen) return resume(Effect.fail(new StreamReset({ detail: "the connection is closed" })))
-        negotiations.set(id, {
-          protocol,
-          end(answer) {
-            negotiations.delete(id)
-            resume(later(answer))
-          }
-        })
-        end.send({ _tag: "Open", stream: id, protocol })
-      }).pipe(Effect.onInterrupt(() =>
-        Effect.sync(() => {
-          negotiations.delete(id)
-          end.send({ _tag: "Reset", stream: id })
-          streams.get(id)?.fail(new StreamReset({ detail: "the opener was interrupted" }))
-        })
-      ))
-    })
-
-  const connection: Connection = {
-    id: `sim-${++connectionIds}`,
-    peer,
-    direction,
-    remoteAddress,
-    path: Effect.succeed({ _tag: "Direct" }),
-    isOpen: Effect.sync(() => isOpen),
-    activeStreams: Effect.sync(() => streams.size),
-    streams: Effect.sync(() => streams.size + negotiations.size),
-    progress: Effect.sync(() => progress),
-    remote: Effect.sync(() => Option.fromUndefinedOr(remote)),
-    farewell: Effect.sync(() => farewell),
-    open: (protocol) =>
-      Effect.acquireRelease(
-        Effect.mapError(negotiate(protocol), (reason) => new StreamError({ peer, protocol, reason })),
-        (stream, exit) => Effect.sync(() => stream.finish(exit)),
-        { interruptible: true }
-      ).pipe(Effect.map((stream) => stream.byteStream)),
-    flushed: Effect.suspend(() =>
-      Effect.forEach([...streams.values()], (stream) => stream.flushed, { concurrency: "unbounded", discard: true })
-    ),
-    retire: Effect.void,
-    close: Effect.sync(() => {
-      closed("this side closed the connection")
-      end.hangUp("the remote closed the connection")
-    })
-  }
-
-  const live: LiveConnection = {
-    connection,
-    get isOpen() {
-      return isOpen
-    },
-    get refusal() {
-      return new Refused(farewell === undefined || farewell === "evicted" ? {} : { why: farewell })
-    },
-    get isIdentified() {
-      return remote !== undefined
-    },
-    settled: Deferred.makeUnsafe(),
-    identify(told) {
-      if (!isOpen || remote !== undefined) return
-      remote = told
-      live.onIdentified(told)
-      Deferred.doneUnsafe(live.settled, Effect.void)
-    },
-    ping: pinging.withPermit(Effect.callback<void, string>((resume) => {
-      const id = nextPing++
-      pings.set(id, (answer) => {
-        pings.delete(id)
-        resume(later(answer))
-      })
-      end.send({ _tag: "Ping", ping: id })
-      return Effect.sync(() => pings.delete(id))
-    })),
-    onIdentified: () => {},
-    onClosed: () => {}
-  }
-  return live
-}
-
-function makeStream(options: {
-  readonly connection: Connection
-  readonly protocol: ProtocolId
-  readonly id: number
-  readonly end: LineEnd
-  readonly run: Run
-  readonly over: () => void
-}): LiveStream {
-  const { connection, end, id, over, protocol, run } = options
-  const readable = Latch.makeUnsafe()
-  const writable = Latch.makeUnsafe()
-  const writing = Semaphore.makeUnsafe(1)
-  const ended = Deferred.makeUnsafe<void>()
-  let inbox: Array<Uint8Array> = []
-  let credit = windowBytes
-  let isWriteClosed = false
-  let isReadClosed = false
-  let isLingering = false
-  let isOver = false
-  // A writer waits for the remote to read.
-  let isWaiting = false
-  let failure: StreamReason | undefined
-
-  const streamError = (reason: StreamReason) => new StreamError({ peer: connection.peer, protocol, reason })
-  const ends = () => {
-    if (isOver) return
-    isOver = true
-    over()
-    readable.openUnsafe()
-    writable.openUnsafe()
-    Deferred.doneUnsafe(ended, Effect.void)
-  }
-  const fail = (reason: StreamReason) => {
-    if (isOver) return
-    failure = reason
-    ends()
-  }
-  const reset = (detail: string) => {
-    if (isOver) return
-    end.send({ _tag: "Reset", stream: id })
-    fail(new StreamReset({ detail }))
-  }
-
-  const pull: Effect.Effect<Arr.NonEmptyReadonlyArray<Uint8Array>, StreamError | Cause.Done> = Effect.suspend(() => {
-    const [first, ...rest] = inbox
-    if (first !== undefined) {
-      inbox = []
-      const bytes = rest.reduce((sum, chunk) => sum + chunk.length, first.length)
-      if (!isReadClosed && !isOver) end.send({ _tag: "Credit", stream: id, bytes })
-      return Effect.succeed([first, ...rest] as const)
-    }
-    if (isReadClosed) return Cause.done()
-    if (failure !== undefined) return Effect.fail(streamError(failure))
-    readable.closeUnsafe()
-    return Effect.andThen(readable.await, later(pull))
-  })
-
-  const push = (rest: Uint8Array): Effect.Effect<void, StreamError> =>
-    Effect.suspend(() => {
-      if (failure !== undefined) return Effect.fail(streamError(failure))
-      if (isWriteClosed) return Effect.fail(streamError(new WriteAfterEnd()))
-      let from = 0
-      while (from < rest.length && credit > 0) {
-        const bytes = rest.subarray(from, from + credit)
-        credit -= bytes.length
-        from += bytes.length
-        end.send({ _tag: "Data", stream: id, bytes })
-      }
-      if (from === rest.length) return Effect.void
-      writable.closeUnsafe()
-      isWaiting = true
-      return writable.await.pipe(
-        Effect.onExit(() =>
-          Effect.sync(() => {
-            isWaiting = false
-          })
-        ),
-        Effect.andThen(later(push(rest.subarray(from))))
-      )
-    })
-
-  const endWrite = () => {
-    if (isWriteClosed || isOver) return
-    isWriteClosed = true
-    end.send({ _tag: "End", stream: id })
-    if (isReadClosed) ends()
-  }
-  const closeWrite = writing.withPermits(1)(Effect.suspend(() => {
-    if (!isWriteClosed && failure !== undefined) return Effect.fail(streamError(failure))
-    endWrite()
-    return Effect.void
-  }))
-
-  return {
-    byteStream: {
-      connection,
-      protocol,
-      read: Stream.fromPull(Effect.succeed(pull)),
-      write: (chunk) => writing.withPermits(1)(push(chunk)),
-      closeWrite
-    },
-    finish(exit) {
-      if (isOver) return
-      if (Exit.isFailure(exit)) return reset("this side reset the stream")
-      isLingering = true
-      if (!isWaiting) endWrite()
-      if (isOver) return
-      run(
-        Effect.exit(closeWrite).pipe(
-          Effect.andThen(Deferred.await(ended)),
-          Effect.timeoutOption(lingerTimeout),
-          Effect.andThen(Effect.sync(() => reset("the remote did not close its half in time")))
-        )
-      )
-    },
-    flushed: Effect.suspend(() => isLingering && !isOver ? Effect.asVoid(Effect.exit(closeWrite)) : Effect.void),
-    fail,
-    reset,
-    onData(bytes) {
-      if (isLingering) return reset("bytes arrived after this side had ended")
-      inbox.push(bytes)
-      readable.openUnsafe()
-    },
-    onCredit(bytes) {
-      credit += bytes
-      writable.openUnsafe()
-    },
-    onEnd() {
-      isReadClosed = true
-      readable.openUnsafe()
-      if (isWriteClosed) ends()
-    }
-  }
-}

@@ -25,6 +25,7 @@ const libp2pFiles = new Set([
   "layers/Libp2pLogger.ts",
   "layers/Libp2pEagerStream.ts",
   "layers/Libp2pGoAway.ts",
+  "layers/Libp2pModules.ts",
   "layers/Libp2pMuxer.ts",
   "layers/Libp2pNoise.ts",
   "layers/Libp2pProgress.ts",

@@ -1,8 +1,5 @@
 /**
  * One libp2p node as a scoped resource, to which every libp2p module is attached as a scoped resource of its own.
- *
- * libp2p takes all modules in its constructor and does four things to each: it calls the factory with the node's components, starts the
- * module, registers its routing, and merges the peers that it discovers into the peer store. `attach` does the same later, and undoes it.
  */
 import { yamux } from "@chainsafe/libp2p-yamux"
 import { privateKeyFromProtobuf } from "@libp2p/crypto/keys"
@@ -14,16 +11,12 @@ import type {
   Libp2p,
   MultiaddrConnection,
   PeerId as Libp2pPeerId,
-  PeerInfo,
-  PeerRouting,
-  Transport as Libp2pTransport,
-  TypedEventTarget
+  Transport as Libp2pTransport
 } from "@libp2p/interface"
-import { NotFoundError, peerDiscoverySymbol, peerRoutingSymbol, start, stop } from "@libp2p/interface"
 import { ping } from "@libp2p/ping"
 import { type Multiaddr as Libp2pMultiaddr, multiaddr } from "@multiformats/multiaddr"
 import { Context, Effect, Layer, Redacted, Schedule, type Scope } from "effect"
-import { createLibp2p, type Libp2pOptions } from "libp2p"
+import { createLibp2p } from "libp2p"
 import { createRequire } from "node:module"
 import { HostError } from "../schema/NetworkError.ts"
 import type { RefusalReason } from "../schema/NetworkEvent.ts"
@@ -35,11 +28,12 @@ import { eagerMuxer } from "./Libp2pEagerStream.ts"
 import { guardNode, rememberProtocols, safeMuxer, sparingMuxer, toError, watchedMuxer, within } from "./Libp2pFaults.ts"
 import * as GoAway from "./Libp2pGoAway.ts"
 import { Libp2pLogger } from "./Libp2pLogger.ts"
+import * as Libp2pModules from "./Libp2pModules.ts"
+import { type Components, hostError } from "./Libp2pModules.ts"
 import { fastNoise, withKeptKey } from "./Libp2pNoise.ts"
 import { countingMuxer } from "./Libp2pProgress.ts"
 
-/** What libp2p gives to the factory of a module: the running node's parts. libp2p declares the type and does not export it. */
-export type Components = Parameters<NonNullable<Libp2pOptions["transports"]>[number]>[0]
+export type { Components } from "./Libp2pModules.ts"
 
 export class Libp2pHost extends Context.Service<Libp2pHost, {
   readonly node: Libp2p
@@ -84,7 +78,7 @@ export const make = Effect.gen(function*() {
   const chosen = new Map<string, number>()
   // Transports whose acceptance has ended.
   const ended = new Set<Libp2pTransport>()
-  const routers = new Set<PeerRouting>()
+  const modules = Libp2pModules.make(() => components, logger)
   const pending = new Map<MultiaddrConnection, Multiaddr>()
   const identifying = new WeakMap<Connection, Promise<IdentifyResult | undefined>>()
 
@@ -173,7 +167,7 @@ export const make = Effect.gen(function*() {
       connectionMonitor: { enabled: false },
       // A provider without addresses is left out of an answer, and providers announce themselves every 11 h: libp2p's hour is too short.
       peerStore: { maxAddressAge: 24 * hourMillis, maxPeerAge: 48 * hourMillis },
-      peerRouters: [() => delegate(routers)],
+      peerRouters: [() => modules.routing],
       services: {
         identify: identify({ runOnConnectionOpen: false, maxInboundStreams: 8, maxOutboundStreams: 8 }),
         identifyPush: identifyPush(),
@@ -229,54 +223,10 @@ export const make = Effect.gen(function*() {
     Effect.forkScoped
   )
 
-  const merge = (event: CustomEvent<PeerInfo>) => {
-    const { id, multiaddrs } = event.detail
-    if (id.equals(node.peerId)) return
-    components.peerStore.merge(id, { multiaddrs }).catch((cause) => {
-      logger.forComponent("codio:host").error("a discovered peer was not stored - %e", toError(cause))
-    })
-  }
-
-  const detach = async ({ instance, registrations }: Attached<unknown>): Promise<void> => {
-    if (hasRouting(instance)) routers.delete(instance[peerRoutingSymbol])
-    try {
-      await stopWithin(instance)
-    } finally {
-      if (hasDiscovery(instance)) instance[peerDiscoverySymbol].removeEventListener("peer", merge)
-      await registrations.remove()
-    }
-  }
-
-  const attach = <A>(module: string, factory: (components: Components) => A) =>
-    Effect.acquireRelease(
-      Effect.tryPromise({
-        try: async () => {
-          const registrations = registrationsOf(components)
-          const attached: Attached<A> = { instance: factory(registrations.components), registrations }
-          const { instance } = attached
-          try {
-            if (hasDiscovery(instance)) instance[peerDiscoverySymbol].addEventListener("peer", merge)
-            await start(instance)
-            if (hasRouting(instance)) routers.add(instance[peerRoutingSymbol])
-          } catch (cause) {
-            // What matters is the first error.
-            await detach(attached).catch(() => {})
-            throw cause
-          }
-          return attached
-        },
-        catch: hostError(module)
-      }),
-      (attached) =>
-        Effect.tryPromise({ try: () => detach(attached), catch: toError }).pipe(
-          Effect.catch((cause) => Effect.logWarning(`${module} did not stop in order: ${cause.message}`))
-        )
-    ).pipe(Effect.map(({ instance }) => instance))
-
   return Libp2pHost.of({
     node,
     components,
-    attach,
+    attach: modules.attach,
     gate: (next) =>
       Effect.acquireRelease(
         Effect.suspend(() => {
@@ -301,7 +251,7 @@ export const make = Effect.gen(function*() {
     },
     listen: (module, factory, addresses) =>
       Effect.gen(function*() {
-        const transport = yield* attach(module, factory)
+        const transport = yield* modules.attach(module, factory)
         const tag = transport[Symbol.toStringTag]
         const wanted = addresses.map((address) => multiaddr(address))
         const foreign = wanted.find((address) => transport.listenFilter([address]).length === 0)
@@ -373,100 +323,6 @@ const streamsMax = 2048
 const identifyTimeoutMillis = 5000
 // Refused connections that wait for their remote to have heard it.
 const refusalsMax = 32
-const moduleStopMillis = 2000
-
-interface Attached<A> {
-  readonly instance: A
-  readonly registrations: ReturnType<typeof registrationsOf>
-}
-
-// The components for one module, and the way to take back what it registers through them: kad-dht's `stop` leaves its handler in place.
-function registrationsOf(components: Components) {
-  const protocols = new Set<string>()
-  const topologies = new Set<string>()
-  const { registrar } = components
-  const recording: Components["registrar"] = Object.assign(
-    Object.create(registrar) as Components["registrar"],
-    {
-      handle: (protocol, handler, options) => {
-        protocols.add(protocol)
-        return registrar.handle(protocol, handler, options)
-      },
-      unhandle: (protocol, options) => {
-        for (const one of Array.isArray(protocol) ? protocol : [protocol]) protocols.delete(one)
-        return registrar.unhandle(protocol, options)
-      },
-      register: async (protocol, topology, options) => {
-        const id = await registrar.register(protocol, topology, options)
-        topologies.add(id)
-        return id
-      },
-      unregister: (id) => {
-        topologies.delete(id)
-        return registrar.unregister(id)
-      }
-    } satisfies Pick<Components["registrar"], "handle" | "unhandle" | "register" | "unregister">
-  )
-  return {
-    components: new Proxy(components, {
-      get: (target, name, receiver) => name === "registrar" ? recording : Reflect.get(target, name, receiver) as unknown
-    }),
-    remove: async () => {
-      for (const id of topologies) registrar.unregister(id)
-      for (const protocol of protocols) await registrar.unhandle(protocol)
-    }
-  }
-}
-
-interface HasRouting {
-  readonly [peerRoutingSymbol]: PeerRouting
-}
-
-interface HasDiscovery {
-  readonly [peerDiscoverySymbol]: TypedEventTarget<{ peer: CustomEvent<PeerInfo> }>
-}
-
-function hasRouting(instance: unknown): instance is HasRouting {
-  return (instance as Partial<HasRouting> | undefined)?.[peerRoutingSymbol] !== undefined
-}
-
-function hasDiscovery(instance: unknown): instance is HasDiscovery {
-  return typeof (instance as Partial<HasDiscovery> | undefined)?.[peerDiscoverySymbol]?.addEventListener === "function"
-}
-
-function hostError(module: string) {
-  return (thrown: unknown) => {
-    const cause = toError(thrown)
-    return new HostError({ module, detail: cause.message, cause })
-  }
-}
-
-async function stopWithin(instance: unknown): Promise<void> {
-  await within(moduleStopMillis, (signal) =>
-    new Promise<void>((resolve, reject) => {
-      signal.addEventListener("abort", () => reject(signal.reason))
-      stop(instance).then(resolve, reject)
-    }))
-}
-
-// libp2p reads the list of routers once; what is in it asks those that are attached at the time.
-function delegate(routers: ReadonlySet<PeerRouting>): PeerRouting {
-  return {
-    async findPeer(id, options) {
-      for (const router of routers) {
-        try {
-          return await router.findPeer(id, options)
-        } catch (cause) {
-          if (options?.signal?.aborted === true) throw cause
-        }
-      }
-      throw new NotFoundError("no attached module knows the peer")
-    },
-    async *getClosestPeers(key, options) {
-      for (const router of routers) yield* router.getClosestPeers(key, options)
-    }
-  }
-}
 
 // libp2p joins the failures of all addresses into one text, each with its stack.
 function listenProblem(addresses: ReadonlyArray<Multiaddr>, error: Error): string {

@@ -35,6 +35,7 @@ const partsOfLayers = new Set([
   "Libp2pEagerStream.ts",
   "Libp2pFaults.ts",
   "Libp2pGoAway.ts",
+  "Libp2pModules.ts",
   "Libp2pMuxer.ts",
   "Libp2pNoise.ts",
   "Libp2pProgress.ts",

@@ -63,10 +63,11 @@ export const make = (options: KadQueriesOptions) => {
       ...task.paths === undefined ? {} : { paths: task.paths },
       ...task.parallel === undefined ? {} : { parallel: task.parallel },
       ask: (peer, rank) =>
-        Effect.map(request(peer, task.question, task.before?.(peer, rank)), ({ message, tookBefore }) => ({
-          closer: hear(message.closer),
-          enough: task.visit?.(peer, message, tookBefore) === true
-        }))
+        Effect.map(request(peer, task.question, task.before?.(peer, rank)), ({ message, tookBefore }) => {
+          // What is looked for first: to read whom else an answer names takes longer than to hand it over.
+          const enough = task.visit?.(peer, message, tookBefore) === true
+          return { closer: hear(message.closer), enough }
+        })
     })
 
   /** A lookup on somebody's behalf: fails with `NoPeers` when nobody has answered. */

@@ -51,8 +51,11 @@ export const make = Effect.fnUntraced(function*<K, A, E>(
       yield* options.lookup(key, (some) => {
         if (some.length === 0) return
         flight.found.push(...some)
-        // Straight to who reads: a turn of the event loop in between is longer than an answer takes.
-        for (const queue of flight.readers) Queue.offerAllUnsafe(queue, some)
+        // Straight to who reads, in this step: in a turn of the event loop other answers are read, which takes longer than to hand this one over.
+        for (const queue of flight.readers) {
+          Queue.offerAllUnsafe(queue, some)
+          Queue.flushUnsafe(queue)
+        }
       }).pipe(
         Effect.onExit((exit) => {
           flight.exit = exit

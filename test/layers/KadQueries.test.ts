@@ -41,6 +41,7 @@ const world = (
   }
   const all = names.map(nodeOf)
   const asked: Array<string> = []
+  const heard: Array<string> = []
   const queries = KadQueries.make({
     self: nodeOf("self"),
     count: 3,
@@ -57,6 +58,7 @@ const world = (
     hear: (peers) =>
       peers.map(({ addresses, id }) => {
         const node = nodes.of(id)
+        heard.push(nameOf.get(node.key)!)
         nodes.hear(node, addresses)
         return node
       }),
@@ -64,7 +66,7 @@ const world = (
     read: (addresses) => addresses.map((bytes) => `/ip4/192.0.2.${bytes[0]}/tcp/1` as Multiaddr)
   })
   const named = (some: ReadonlyArray<string>) => some.map((name) => encodePeer(nodeOf(name).bytes, [place]))
-  return { queries, asked, nodeOf, named }
+  return { queries, asked, heard, nodeOf, named }
 }
 
 const idOf = (name: string) => SimNetwork.peerId(name)
@@ -96,6 +98,18 @@ describe("KadQueries", () => {
       assert.strictEqual(new Set(found).size, found.length)
       assert.include(found, idOf("alice"))
       assert.notInclude(found, idOf("self"))
+    }))
+
+  it.effect("hands over whom an answer names as a provider before it reads whom else it names", () =>
+    Effect.gen(function*() {
+      const { heard, named, queries } = world(
+        names,
+        (_, { type }) => Effect.sync(() => encodeFrame({ type, closer: named(["carol"]), providers: named(["bob"]) }))
+      )
+      const atHand: Array<ReadonlyArray<string>> = []
+      yield* queries.providers(key, (some) => some.length > 0 && atHand.push(heard.slice()))
+      assert.deepStrictEqual(atHand, [["bob"]])
+      assert.include(heard, "carol")
     }))
 
   it.effect("asks beyond the closest where these are not to be trusted", () =>

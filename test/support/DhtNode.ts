@@ -106,10 +106,26 @@ export const connect = Effect.fnUntraced(function*(from: Node, to: Node) {
   )
 })
 
+/** Waits until a node has been told what another one is, and where: before that it names it to nobody. */
+export const knows = (node: Node, other: { readonly node: Pick<Node["node"], "peerId"> }) =>
+  until(
+    "identified",
+    Effect.promise(() => node.components.peerStore.get(other.node.peerId).catch(() => undefined)),
+    (peer) => peer?.metadata.has("AgentVersion") === true
+  )
+
+/** Connects, and waits until each has been told what the other is. */
+export const introduce = Effect.fnUntraced(function*(from: Node, to: Node) {
+  yield* connect(from, to)
+  yield* knows(from, to)
+  yield* knows(to, from)
+})
+
+/** Nodes of which each is introduced to the next. */
 export const line = Effect.fnUntraced(function*(size: number, options?: Options) {
   const nodes: Array<Node> = []
   for (let i = 0; i < size; i++) nodes.push(yield* makeNode(options))
-  for (let i = 1; i < size; i++) yield* connect(nodes[i - 1]!, nodes[i]!)
+  for (let i = 1; i < size; i++) yield* introduce(nodes[i - 1]!, nodes[i]!)
   return nodes
 })
 

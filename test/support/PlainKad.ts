@@ -10,7 +10,7 @@ import { tcp } from "@libp2p/tcp"
 import { Effect } from "effect"
 import { createLibp2p } from "libp2p"
 import { type ContentKey, toBytes } from "../../src/schema/Content.ts"
-import { kadProtocol, type Node, until } from "./DhtNode.ts"
+import { kadProtocol, knows, type Node } from "./DhtNode.ts"
 
 export const makePlain = (listen: ReadonlyArray<string> = ["/ip4/127.0.0.1/tcp/0"], { clientMode = false } = {}) =>
   Effect.acquireRelease(
@@ -35,11 +35,7 @@ export type Plain = Effect.Success<ReturnType<typeof makePlain>>
 /** Connects, and waits until the node has been told who the plain one is. */
 export const meet = Effect.fnUntraced(function*(plain: Plain, node: Node) {
   yield* Effect.promise((signal) => plain.dial(node.node.getMultiaddrs(), { signal }))
-  yield* until(
-    "identified",
-    Effect.promise(() => node.components.peerStore.get(plain.peerId).catch(() => undefined)),
-    (peer) => peer?.metadata.has("AgentVersion") === true
-  )
+  yield* knows(node, { node: plain })
 })
 
 /** What kad-dht says came of a message. */

@@ -373,7 +373,7 @@ const serve = Effect.fnUntraced(function*(answer: Answer, scope?: Scope.Scope) {
     return {
       stream,
       keys: () => keys,
-      has: (count) => eventually(`${count} answers`, Effect.sync(() => keys.length >= count), "20 seconds")
+      has: (count) => eventually(`${count} answers`, Effect.sync(() => keys.length >= count))
     }
   })
   return { as: (facts: NonNullable<typeof told>) => void (told = facts), client, open, streams }

@@ -371,7 +371,7 @@ describe("KadStreams", () => {
       assert.strictEqual(sockets.size, 1)
       yield* Fiber.interrupt(fibers[1]!)
       // libp2p itself gives up after 3 s.
-      yield* eventually("it is not any more", Effect.sync(() => sockets.size === 0), "2 seconds")
+      yield* eventually("it is not any more", Effect.sync(() => sockets.size === 0), "2.7 seconds")
     }))
 
   it.live("calls a peer unreachable that is not connected in time", () =>

@@ -91,7 +91,7 @@ describe("a refusal by the muxer", () => {
 
   it.live("waits for the remote to hang up, a quarter of a second at most, and for so many at a time", () =>
     Effect.gen(function*() {
-      const muxers = GoAway.make({ lingerMillis: 1000, most: 2 })
+      const muxers = GoAway.make({ lingerMillis: 2500, most: 2 })
       const refuse = (one: ReturnType<typeof fake>) => {
         muxers.watch(one.factory)(undefined).createStreamMuxer({} as never)
         const state = { isOver: false }

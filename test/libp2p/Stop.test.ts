@@ -2,12 +2,15 @@
  * How a node on real sockets ends.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Deferred, Effect, Exit, Fiber, Option, Scope, Stream } from "effect"
+import { Clock, Deferred, Effect, Exit, Fiber, Latch, Option, Scope, Stream } from "effect"
 import type { Network } from "../../src/Network.ts"
 import * as Live from "../support/live.ts"
 import * as LogLines from "../support/LogLines.ts"
 
 const protocol = "/stop/1.0.0"
+
+/** By so much a busy machine may be late. `test/sim/stop.test.ts` has the moment itself. */
+const lateMillis = 1500
 
 /** A node in a scope of its own, which a spec closes, and one to which it is connected. */
 const pair = Effect.fnUntraced(function*(stopTimeout: `${number} seconds`) {
@@ -38,19 +41,22 @@ describe("a node on real sockets that stops", () => {
   it.live("delivers what it has written to a remote that begins to read late", () =>
     Effect.gen(function*() {
       const lines = yield* LogLines.lines
-      const { alice, bob, stop } = yield* pair("5 seconds")
+      const { alice, bob, stop } = yield* pair("10 seconds")
       const read = yield* Deferred.make<number>()
+      const mayRead = yield* Latch.make()
       yield* bob.handle(protocol, (stream) =>
-        Effect.sleep("2 seconds").pipe(
+        mayRead.await.pipe(
           Effect.andThen(Stream.runFold(stream.read, () => 0, (sum, chunk) => sum + chunk.length)),
           Effect.tap((sum) => Deferred.succeed(read, sum)),
           Effect.tapError(() => Deferred.succeed(read, -1))
         ))
       const written = yield* leaves(alice, bob)
+      yield* Effect.forkChild(Effect.andThen(Effect.sleep("1500 millis"), mayRead.open), { startImmediately: true })
       const took = yield* stop
       assert.isAtLeast(yield* Deferred.await(read), written)
-      assert.isAbove(took, 1000)
-      assert.isBelow(took, 4500)
+      // So long it waited, and not for as long as it may.
+      assert.isAbove(took, 1400)
+      assert.notInclude(lines.join(), "left to itself")
       assert.match(
         lines.join(),
         new RegExp(`^Warn: stopping took \\d\\.\\d s, of which streams of ${bob.localPeer} \\d`)
@@ -65,11 +71,11 @@ describe("a node on real sockets that stops", () => {
       yield* leaves(alice, bob)
       const took = yield* stop
       assert.isAbove(took, 1500)
-      assert.isBelow(took, 2300)
+      assert.isBelow(took, 2000 + lateMillis)
       assert.match(
         lines.join("\n"),
         new RegExp(
-          `^Warn: stopping took \\d\\.\\d s, of which streams of ${bob.localPeer} 1\\.\\d s \\(left to itself\\)`
+          `^Warn: stopping took \\d\\.\\d s, of which streams of ${bob.localPeer} [1-3]\\.\\d s \\(left to itself\\)`
         )
       )
       yield* Live.until(Effect.map(bob.peerCount, (count) => count === 0))
@@ -89,8 +95,8 @@ describe("a node on real sockets that stops", () => {
       yield* Deferred.await(running)
       const took = yield* stop
       assert.isAbove(took, 1500)
-      assert.isBelow(took, 2300)
-      assert.match(lines.join("\n"), /the handler of \/stop\/1\.0\.0 1\.6 s \(left to itself\)/)
+      assert.isBelow(took, 2000 + lateMillis)
+      assert.match(lines.join("\n"), /the handler of \/stop\/1\.0\.0 [1-3]\.\d s \(left to itself\)/)
       yield* Live.until(Effect.map(bob.peerCount, (count) =>
         count === 0))
     }).pipe(LogLines.capture))
@@ -103,7 +109,8 @@ describe("a node on real sockets that stops", () => {
         startImmediately: true
       })
       yield* silent.accepted
-      assert.isBelow(yield* stop, 1000)
+      // The dial itself would go on for 3 s.
+      assert.isBelow(yield* stop, 2700)
       const error = yield* Fiber.join(dial)
       assert.strictEqual(error._tag, "DialError")
     }))

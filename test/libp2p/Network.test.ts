@@ -11,6 +11,7 @@ import { agentVersion, protocolVersion } from "../../src/schema/Agent.ts"
 import * as ContentKey from "../../src/schema/Content.ts"
 import { type Multiaddr, type PeerId, peerOf } from "../../src/schema/Peer.ts"
 import * as Live from "../support/live.ts"
+import { within } from "../support/within.ts"
 
 const reasonOf = (error: unknown): string => {
   const { _tag, reason } = error as DialError
@@ -232,7 +233,7 @@ describe("a node on real sockets", () => {
         const cable = yield* Live.proxy(yield* first(distant))
         yield* Effect.forEach([killed, stopped, cable], ({ address }) => node.connect(address))
         killed.process.kill("SIGKILL")
-        yield* Live.until(Effect.map(node.peerCount, (count) => count === 2), "1 seconds")
+        yield* within("the killed one is gone", 1_000, Effect.map(node.peerCount, (count) => count === 2))
         stopped.process.kill("SIGSTOP")
         yield* cable.swallow
         // Told by events, since the two are not cut off for good: they may meet again at the address behind the cable.
@@ -244,7 +245,7 @@ describe("a node on real sockets", () => {
           reason(events, distant.localPeer),
           reason(atDistant, node.localPeer)
         ]
-        yield* Live.until(Effect.sync(() => !left().includes(undefined)), "10 seconds")
+        yield* within("the others are", 10_000, Effect.sync(() => !left().includes(undefined)))
         assert.deepStrictEqual(left(), ["lost", "unhealthy", "unhealthy", "unhealthy"])
       })
   )

@@ -160,7 +160,7 @@ describe("Libp2pHost.attach", () => {
         scope
       )
       const [took] = yield* Effect.timed(Scope.close(scope, Exit.void))
-      assert.isBelow(Duration.toMillis(took), 3000)
+      assert.isBelow(Duration.toMillis(took), 5000)
     }).pipe(Effect.provide(Logger.layer([]))))
 })
 
@@ -254,7 +254,7 @@ describe("the end of a host", () => {
       yield* eventually("the end has arrived", Effect.sync(() => near.readableEnded))
       assert.isAbove(near.writableLength, 0)
       const [took] = yield* Effect.timed(Scope.close(scope, Exit.void))
-      assert.isBelow(Duration.toMillis(took), 1500)
+      assert.isBelow(Duration.toMillis(took), 5000)
       assert.isTrue(near.destroyed)
     }))
 

@@ -196,7 +196,7 @@ describe("relay", () => {
   it.live("uses a relay that it meets, and keeps it from idling", () =>
     Effect.gen(function*() {
       const relay = yield* makeNode({ relay: {} })
-      const listener = yield* makeNode({ config: { connectionIdleTimeout: "200 millis" } })
+      const listener = yield* makeNode({ config: { connectionIdleTimeout: "1 second" } })
       const plain = yield* makeNode({ config: { connectionIdleTimeout: "1 minute" } })
       yield* listener.network.connect(yield* plain.address)
       yield* listener.network.connect(yield* relay.address)
@@ -270,7 +270,7 @@ describe("relay", () => {
 describe("RelayServer", () => {
   it.live("holds a place through more than one renewal, for longer than it lasts", () =>
     Effect.gen(function*() {
-      const relay = yield* makeNode({ relay: { reservationDuration: "1500 millis" } })
+      const relay = yield* makeNode({ relay: { reservationDuration: "3 seconds" } })
       const listener = yield* makeNode({
         config: { relayPeers: [yield* relay.address] },
         policy: { renew: "300 millis" }
@@ -279,7 +279,7 @@ describe("RelayServer", () => {
       const places = relay.places!
       const before = [...places.values()][0]
       // Plain js-libp2p drops it one duration after the first renewal.
-      yield* Effect.sleep("2500 millis")
+      yield* Effect.sleep("4 seconds")
       assert.strictEqual([...places.values()][0], before)
       assert.strictEqual(before?.signal.aborted, false)
     }))

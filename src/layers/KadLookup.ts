@@ -39,6 +39,11 @@ export interface LookupOptions<P extends LookupPeer, R = never> {
   /** How many asks are under way at once, over all paths; slow ones aside, of which there are at most twice as many. Defaults to 10. */
   readonly parallel?: number | undefined
   /**
+   * How many asks are begun before what has come meanwhile is read: each costs a write, and on a fast network the answer to the first lies
+   * there before ten are written. Unbounded by default.
+   */
+  readonly together?: number | undefined
+  /**
    * How many disjoint paths, each of which follows only what its own peers told: one that meets liars leaves the others alone
    * (S/Kademlia, section 4.4). Seeds are dealt to them, no peer is asked twice. Defaults to 1.
    */
@@ -78,7 +83,7 @@ export const lookup = <P extends LookupPeer, R = never>(
 ): Effect.Effect<LookupResult<P>, never, R> =>
   Effect.contextWith((context: Context.Context<R>) =>
     Effect.callback<LookupResult<P>>((resume) => {
-      const { ask, count = 20, parallel = 10, self, target } = options
+      const { ask, count = 20, parallel = 10, self, target, together = Infinity } = options
       const asksMax = options.asksMax ?? 10 * count
       const slowMillis = Duration.toMillis(options.slowAfter ?? defaultSlowAfter)
       const clock = Context.get(context, Clock.Clock)
@@ -91,6 +96,7 @@ export const lookup = <P extends LookupPeer, R = never>(
       let answered = 0
       let slowestMillis = 0
       let timer: Fiber.Fiber<void> | undefined
+      let turn: Fiber.Fiber<void> | undefined
       let isFilling = false
       let isDone = false
 
@@ -114,6 +120,7 @@ export const lookup = <P extends LookupPeer, R = never>(
       const finish = (exit: Exit.Exit<LookupResult<P>>) => {
         isDone = true
         timer?.interruptUnsafe()
+        turn?.interruptUnsafe()
         for (const fiber of underWay.values()) fiber.interruptUnsafe()
         resume(exit)
       }
@@ -156,10 +163,11 @@ export const lookup = <P extends LookupPeer, R = never>(
         if (isFilling) return
         isFilling = true
         let isMore = true
+        const most = asked + together
         while (isMore) {
           isMore = false
           for (const path of paths) {
-            if (path.active >= activeMax || underWay.size >= 3 * parallel || asked >= asksMax) continue
+            if (asked >= most || path.active >= activeMax || underWay.size >= 3 * parallel || asked >= asksMax) continue
             const next = nextOf(path.nearest, count)
             if (next === undefined) continue
             start(path, next.candidate, next.rank)
@@ -168,10 +176,24 @@ export const lookup = <P extends LookupPeer, R = never>(
           }
         }
         isFilling = false
-        if (underWay.size === 0 || paths.every(({ nearest }) => suffices(nearest, count, asked < asksMax))) {
+        if (asked >= most) rest()
+        if (
+          (underWay.size === 0 && turn === undefined) ||
+          paths.every(({ nearest }) => suffices(nearest, count, asked < asksMax))
+        ) {
           return finish(Exit.succeed(result()))
         }
         watch()
+      }
+
+      // Goes on in the next turn of the event loop.
+      const rest = () => {
+        if (turn !== undefined) return
+        turn = fork(Effect.yieldNow)
+        turn.addObserver(() => {
+          turn = undefined
+          if (!isDone) fill()
+        })
       }
 
       // One timer for all asks, for the first that becomes slow or late.
@@ -206,7 +228,7 @@ export const lookup = <P extends LookupPeer, R = never>(
 
       return Effect.suspend(() => {
         isDone = true
-        return Fiber.interruptAll(timer === undefined ? underWay.values() : [timer, ...underWay.values()])
+        return Fiber.interruptAll([timer, turn, ...underWay.values()].filter((fiber) => fiber !== undefined))
       })
     })
   )

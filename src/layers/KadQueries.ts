@@ -44,7 +44,15 @@ export interface LookupTask {
   readonly paths?: number | undefined
   /** Asks under way at once; 10 by default. */
   readonly parallel?: number | undefined
+  /** Asks that are begun before what has come is read; all by default. */
+  readonly together?: number | undefined
 }
+
+/**
+ * So many nodes are asked for providers before what has come is read. Ten questions take 0.6 ms to write, in which the first answer may be
+ * there: the first provider of one node against 19 takes 0.9 of what it does when ten are written first.
+ */
+const providersTogether = 3
 
 /** So many disjoint paths lead to a value: one liar among them is outvoted by the others, and a lookup costs little more. */
 const valuePaths = 3
@@ -62,6 +70,7 @@ export const make = (options: KadQueriesOptions) => {
       self: self.key,
       ...task.paths === undefined ? {} : { paths: task.paths },
       ...task.parallel === undefined ? {} : { parallel: task.parallel },
+      ...task.together === undefined ? {} : { together: task.together },
       ask: (peer, rank) =>
         Effect.map(request(peer, task.question, task.before?.(peer, rank)), ({ message, tookBefore }) => {
           // What is looked for first: to read whom else an answer names takes longer than to hand it over.
@@ -103,7 +112,10 @@ export const make = (options: KadQueriesOptions) => {
       const seen = new Set([self.key])
       const visit = (_: KadNode, message: KadMessage) =>
         found(hear(message.providers).filter(({ key }) => !seen.has(key) && Boolean(seen.add(key))).map(show))
-      const { closest, target } = yield* ask("findProviders", key, bytes, MessageType.GET_PROVIDERS, { visit })
+      const { closest, target } = yield* ask("findProviders", key, bytes, MessageType.GET_PROVIDERS, {
+        visit,
+        together: providersTogether
+      })
       beyond.observe(target, closest)
       const others = yield* beyond.peersBeyond(target, closest)
       const question = encodeFrame({ type: MessageType.GET_PROVIDERS, key: bytes })

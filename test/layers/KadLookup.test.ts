@@ -7,8 +7,13 @@ import { commonPrefixLength, compareDistance, type Position, positionOf } from "
 describe("KadLookup", () => {
   it.effect.prop(
     "finds the true closest in a network whose tables are whole",
-    { size: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 400 })), seed: Schema.Int, key: Schema.String },
-    Effect.fnUntraced(function*({ key, seed, size }) {
+    {
+      size: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 400 })),
+      seed: Schema.Int,
+      key: Schema.String,
+      together: Schema.Literals([1, 3, 100])
+    },
+    Effect.fnUntraced(function*({ key, seed, size, together }) {
       const network = networkOf(size, String(seed))
       const target = place(key)
       const asked: Array<string> = []
@@ -17,6 +22,7 @@ describe("KadLookup", () => {
         target,
         self: first.key,
         seeds: network.answer(first, target),
+        together,
         ask: (peer) => {
           asked.push(peer.key)
           return Effect.succeed({ closer: network.answer(peer, target) })
@@ -128,6 +134,36 @@ describe("KadLookup", () => {
       const { asked, closest } = yield* Fiber.join(fiber)
       assert.strictEqual(asked, 9)
       samePeers(closest, [0, 2, 3, 4, 5, 6, 7, 8].map((index) => bench.byDistance[index]!))
+    }))
+
+  it.effect("reads what has come before it goes on after `together` asks", () =>
+    Effect.gen(function*() {
+      const target = place("x")
+      const seeds = peersOf(30)
+      const [nearest] = seeds.toSorted((a, b) => compareDistance(a.position, b.position, target))
+      // The answer of the nearest lies there in the next turn of the event loop.
+      const ask = (peer: Peer) =>
+        peer === nearest ? Effect.as(Effect.yieldNow, { closer: [], enough: true }) : Effect.never
+      assert.strictEqual((yield* lookup({ target, seeds, ask, together: 3 })).asked, 3)
+      assert.strictEqual((yield* lookup({ target, seeds, ask })).asked, 10)
+    }))
+
+  it.effect("goes on to `parallel` asks when nothing comes, and to all when they fail at once", () =>
+    Effect.gen(function*() {
+      const bench = benchOf(peersOf(30), { parallel: 8, together: 3 })
+      const fiber = yield* Effect.forkChild(bench.lookup, { startImmediately: true })
+      samePeers(bench.waiting(), bench.byDistance.slice(0, 3))
+      while (bench.waiting().length < 8) yield* Effect.yieldNow
+      yield* TestClock.adjust(0)
+      samePeers(bench.waiting(), bench.byDistance.slice(0, 8))
+      yield* Fiber.interrupt(fiber)
+      const dead = yield* lookup({
+        target: place("x"),
+        seeds: peersOf(30),
+        together: 3,
+        ask: () => Effect.fail("dead")
+      })
+      assert.deepStrictEqual(dead, { closest: [], asked: 30, answered: 0, hops: 0 })
     }))
 
   it.effect("ends with the first answer that is enough, and interrupts the other asks", () =>

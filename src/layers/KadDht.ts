@@ -37,6 +37,7 @@ import * as ProviderRecords from "./ProviderRecords.ts"
 import * as SharedLookups from "./SharedLookups.ts"
 import * as StockKadDht from "./StockKadDht.ts"
 import * as ValueRecords from "./ValueRecords.ts"
+import * as ValueRepair from "./ValueRepair.ts"
 import * as Values from "./Values.ts"
 
 export const make: Effect.Effect<
@@ -171,6 +172,12 @@ const engine = Effect.fnUntraced(function*(attached: KadAttachment.KadAttachment
   // ----- values
 
   const valueRecords = ValueRecords.make(namespaces)
+  const { repair } = yield* ValueRepair.make<KadNode>({
+    put: (node, key, bytes) => {
+      const record = ValueRecords.toRecord(key, bytes, now())
+      return request(node, encodeFrame({ type: MessageType.PUT_VALUE, key, record }))
+    }
+  })
   const values = Values.make({
     namespaces,
     signer,
@@ -196,9 +203,14 @@ const engine = Effect.fnUntraced(function*(attached: KadAttachment.KadAttachment
     }),
     get: (key) =>
       queries.values(key).pipe(
-        Stream.map((record) => record === undefined ? undefined : ValueRecords.fromRecord(record)?.value),
+        Stream.map((found) => {
+          if ("closest" in found) return found
+          const { from, record } = found
+          return { from, bytes: record === undefined ? undefined : ValueRecords.fromRecord(record)?.value }
+        }),
         Stream.interruptWhen(Effect.sleep(policy.findTimeout))
-      )
+      ),
+    repair
   })
 
   // ----- what this node provides

@@ -54,6 +54,11 @@ export interface LookupTask {
  */
 const providersTogether = 3
 
+/** What a lookup for a value comes to. */
+export type FoundValue =
+  | { readonly from: KadNode; readonly record: KadMessage["record"] }
+  | { readonly closest: ReadonlyArray<KadNode> }
+
 /** So many disjoint paths lead to a value: one liar among them is outvoted by the others, and a lookup costs little more. */
 const valuePaths = 3
 
@@ -162,13 +167,14 @@ export const make = (options: KadQueriesOptions) => {
       }, { concurrency: "unbounded", discard: true })
     }),
 
-    /** One element for each peer that answers: its record, if it has one. */
-    values: (key: Uint8Array): Stream.Stream<KadMessage["record"], DhtError> =>
+    /** One element for each peer that answers, with its record if it has one; then the closest of them. */
+    values: (key: Uint8Array): Stream.Stream<FoundValue, DhtError> =>
       Stream.callback((queue) =>
         ask("getValue", textOf(key), key, MessageType.GET_VALUE, {
           paths: valuePaths,
-          visit: (_, { record }) => void Queue.offerUnsafe(queue, record)
+          visit: (from, { record }) => void Queue.offerUnsafe(queue, { from, record })
         }).pipe(
+          Effect.andThen(({ closest }) => Queue.offer(queue, { closest })),
           Effect.andThen(Queue.end(queue)),
           Effect.catch((error) => Queue.fail(queue, error))
         )

@@ -295,7 +295,7 @@ export const make: Effect.Effect<
       )
     },
     get: (key) =>
-      Stream.callback<Uint8Array | undefined, DhtError>(Effect.fnUntraced(function*(queue) {
+      Stream.callback<Values.ValueAnswer<string>, DhtError>(Effect.fnUntraced(function*(queue) {
         const subject = new TextDecoder().decode(key)
         yield* ready("getValue", subject)
         const progress = makeProgress()
@@ -307,7 +307,7 @@ export const make: Effect.Effect<
               const from = event.from.toString()
               if (answered.has(from)) return false
               answered.add(from)
-              Queue.offerUnsafe(queue, event.record?.value)
+              Queue.offerUnsafe(queue, { from, bytes: event.record?.value })
               return false
             }, signal),
           catch: failed("getValue", subject)

@@ -9,15 +9,27 @@ import type { Dht } from "../services/Dht.ts"
 import { ValueNamespaces } from "../services/ValueNamespaces.ts"
 import * as PublishedValue from "./PublishedValue.ts"
 
-export interface ValuesOptions {
+/**
+ * What a lookup for a value comes to: the copy of each node that answered, if it has one, and at the end, unless the lookup was cut off, the
+ * closest to the key of those that answered.
+ */
+export type ValueAnswer<N> =
+  | { readonly from: N; readonly bytes: Uint8Array | undefined }
+  | { readonly closest: ReadonlyArray<N> }
+
+export interface ValuesOptions<N> {
   readonly namespaces: ReadonlyArray<ValueRules>
   readonly signer: Signer
   /** This node's own copy, as it is stored. */
   readonly local: (key: Uint8Array) => Effect.Effect<Uint8Array | undefined>
   /** Stores the value here, and asks others to; tells of each that was asked, and of each that has stored it. */
   readonly put: (key: Uint8Array, bytes: Uint8Array, count: ValueCount) => Effect.Effect<void, DhtError>
-  /** One element for each node that answered: its copy, if it has one. */
-  readonly get: (key: Uint8Array) => Stream.Stream<Uint8Array | undefined, DhtError>
+  readonly get: (key: Uint8Array) => Stream.Stream<ValueAnswer<N>, DhtError>
+  /**
+   * Gives the value that was found to those of the closest that have another or none, without waiting for it. Absent where the DHT does so by
+   * itself.
+   */
+  readonly repair?: (key: Uint8Array, bytes: Uint8Array, nodes: ReadonlyArray<N>) => Effect.Effect<void>
 }
 
 /** How far a put has come. The names are of nodes. */
@@ -41,7 +53,7 @@ export const rulesOf = (namespaces: ReadonlyArray<ValueRules>, key: Uint8Array) 
   return undefined
 }
 
-export const make = (options: ValuesOptions): Pick<Dht["Service"], "putValue" | "getValue"> => {
+export const make = <N>(options: ValuesOptions<N>): Pick<Dht["Service"], "putValue" | "getValue"> => {
   const failing = (operation: "putValue" | "getValue", namespace: ValueRules, path: string) => {
     const subject = `/${namespace.name}/${path}`
     const fail = (reason: DhtError["reason"]) => new DhtError({ operation, subject, reason })
@@ -92,16 +104,24 @@ export const make = (options: ValuesOptions): Pick<Dht["Service"], "putValue" | 
         let best = yield* options.local(key)
         let asked = 0
         let acknowledged = 0
+        const copies = new Map<N, Uint8Array>()
+        let closest: ReadonlyArray<N> = []
         // What does not pass is an answer without a value: this node need not believe the one that gave it.
-        const take = Effect.fnUntraced(function*(bytes: Uint8Array | undefined) {
+        const take = Effect.fnUntraced(function*(answer: ValueAnswer<N>) {
+          if ("closest" in answer) {
+            closest = answer.closest
+            return
+          }
           asked++
+          const { bytes, from } = answer
           if (bytes === undefined) return
           yield* namespace.check(path, bytes)
           acknowledged++
+          copies.set(from, bytes)
           if (best === undefined || (yield* namespace.replaces(path, bytes, best))) best = bytes
         })
         yield* options.get(key).pipe(
-          Stream.mapEffect((bytes) => Effect.ignore(take(bytes)), { concurrency: 1 }),
+          Stream.mapEffect((answer) => Effect.ignore(take(answer)), { concurrency: 1 }),
           Stream.takeUntil(() => quorum !== undefined && acknowledged >= quorum),
           Stream.runDrain
         )
@@ -109,7 +129,14 @@ export const make = (options: ValuesOptions): Pick<Dht["Service"], "putValue" | 
         if (quorum !== undefined && acknowledged < quorum) {
           return yield* fail(new QuorumFailed({ quorum, asked, acknowledged }))
         }
-        return yield* Effect.mapError(namespace.decode(path, best), fail)
+        const winner = best
+        const value = yield* Effect.mapError(namespace.decode(path, winner), fail)
+        const lacking = closest.filter((node) => {
+          const copy = copies.get(node)
+          return copy === undefined || !sameBytes(copy, winner)
+        })
+        if (options.repair !== undefined && lacking.length > 0) yield* options.repair(key, winner, lacking)
+        return value
       }
     )
   }

@@ -185,11 +185,18 @@ export const make = Effect.gen(function*() {
         }
         yield* network.delay
       }),
-    get: (key) =>
-      lookup("getValue", keyText(key)).pipe(
+    get: (key) => {
+      const asked: Array<Node> = []
+      return lookup("getValue", keyText(key)).pipe(
         Stream.filter((node) => node !== self),
-        Stream.mapEffect((node) => valueOf(node, key))
+        Stream.mapEffect((node) => {
+          asked.push(node)
+          return Effect.map(valueOf(node, key), (bytes): Values.ValueAnswer<Node> => ({ from: node, bytes }))
+        }),
+        Stream.concat(Stream.sync((): Values.ValueAnswer<Node> => ({ closest: asked })))
       )
+    },
+    repair: (key, bytes, nodes) => Effect.forEach(nodes, (node) => store(node, key, bytes), { discard: true })
   })
 
   return Dht.of({

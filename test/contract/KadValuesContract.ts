@@ -3,12 +3,15 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Libp2pRecord } from "@libp2p/record"
-import { Effect } from "effect"
+import { Effect, Option } from "effect"
 import * as PublishedValue from "../../src/layers/PublishedValue.ts"
 import * as SeededIdentity from "../../src/layers/SeededIdentity.ts"
+import { sameBytes } from "../../src/layers/Values.ts"
+import { fromText } from "../../src/schema/Content.ts"
 import { keyBytes } from "../../src/schema/ValueNamespace.ts"
-import { makeNode, type Node } from "../support/DhtNode.ts"
+import { introduce, makeNode, type Node } from "../support/DhtNode.ts"
 import { makePlain, meet, type Plain, send } from "../support/PlainKad.ts"
+import { eventually } from "./eventually.ts"
 
 const publisher = SeededIdentity.make(new Uint8Array(32).fill(1))
 const path = PublishedValue.path(publisher.peerId, "profile")
@@ -55,6 +58,37 @@ export const kadValuesContract = (kadEngine: "codio" | "stock"): void => {
         yield* Effect.forEach(values, (value) => stores(plain, node, key, value), { concurrency: "unbounded" })
         assert.deepStrictEqual(yield* servedBy(plain, node), values[0])
       }))
+
+    it.live("gives the value that is found to nodes that have an older one, or none", () =>
+      Effect.gen(function*() {
+        const asker = yield* makeNode({ config: { kadEngine } })
+        const others = yield* Effect.replicateEffect(makeNode({ config: { kadEngine } }), 3)
+        const [late, good, empty] = others as [Node, Node, Node]
+        const plain = yield* makePlain([], { clientMode: true })
+        for (const node of others) {
+          yield* meet(plain, node)
+          yield* introduce(asker, node)
+        }
+        const [older, newer] = yield* Effect.all([signed(1), signed(2)])
+        assert.isTrue(yield* stores(plain, late, key, older))
+        assert.isTrue(yield* stores(plain, good, key, newer))
+        yield* eventually(
+          "all answer",
+          Effect.map(
+            Effect.option(asker.dht.closestPeers(fromText("some content"))),
+            (closest) => others.every(({ id }) => Option.exists(closest, (all) => all.some((peer) => peer.id === id)))
+          )
+        )
+        const found = yield* asker.dht.getValue(PublishedValue.namespace, path)
+        assert.strictEqual(found.sequence, 2)
+        // Plain kad-dht gives it only to those that had another.
+        for (const node of kadEngine === "codio" ? [late, empty] : [late]) {
+          yield* eventually(
+            "the newer value is served",
+            Effect.map(servedBy(plain, node), (value) => value !== undefined && sameBytes(value, newer))
+          )
+        }
+      }), 60_000)
 
     it.live("stores nothing that is not signed, not by its publisher, or under another key", () =>
       Effect.gen(function*() {

@@ -177,19 +177,25 @@ describe("KadQueries", () => {
       assert.sameMembers(answered, asked.filter((id) => id !== idOf("alice")))
     }))
 
-  it.effect("gives one element for each who answers for a value, with or without one", () =>
+  it.effect("gives one element for each who answers for a value, with or without one, and then the closest", () =>
     Effect.gen(function*() {
-      const { named, queries } = world(names, (peer, { type }) =>
-        Effect.sync(() =>
-          encodeFrame({ type, closer: named(names), record: peer === "alice" ? Uint8Array.of(5) : undefined })
-        ))
+      const { named, nodeOf, queries } = world(
+        names,
+        (peer, { type }) =>
+          Effect.sync(() =>
+            encodeFrame({ type, closer: named(names), record: peer === "alice" ? Uint8Array.of(5) : undefined })
+          )
+      )
       const all = yield* Stream.runCollect(queries.values(Uint8Array.of(9)))
-      assert.isAtLeast(all.length, 3)
+      const answers = all.flatMap((found) => "closest" in found ? [] : [[found.from.id, found.record?.[0]] as const])
+      assert.isAtLeast(answers.length, 3)
+      assert.deepStrictEqual(answers.filter(([, record]) => record !== undefined), [[idOf("alice"), 5]])
+      const last = all.at(-1)!
+      const target = positionOf(Uint8Array.of(9))
+      const expected = names.toSorted((a, b) => compareDistance(nodeOf(a).position, nodeOf(b).position, target))
       assert.deepStrictEqual(
-        all.flatMap((record) =>
-          record === undefined ? [] : [[...record]]
-        ),
-        [[5]]
+        "closest" in last ? last.closest.map(({ id }) => id) : [],
+        expected.slice(0, 3).map(idOf)
       )
     }))
 })

@@ -54,6 +54,7 @@ const partsOfLayers = new Set([
   "SharedLookups.ts",
   "StaggeredDial.ts",
   "ValueRecords.ts",
+  "ValueRepair.ts",
   "Values.ts"
 ])
 

@@ -25,8 +25,11 @@ const shownMax = 5
 /** The share of "most". */
 const most = 0.8
 
-/** A part that begins this long after the last one ended begins another stop. */
-const pauseMillis = 100
+/**
+ * A part that begins this long after the last one ended begins another stop, with a time limit of its own. A busy process is some tenths of a
+ * second late between two parts.
+ */
+const pauseMillis = 500
 
 /**
  * The parts of one node. `report` is for its last finalizer.

@@ -29,8 +29,9 @@ export const isSpoken = (connection: Connection): Effect.Effect<boolean> =>
   Effect.map(connection.remote, Option.exists((remote) => remote.protocols.includes(protocol)))
 
 /**
- * Tells the remote that this side is about to close, and why. Waits for its answer, 250 ms at most; says nothing to software that is known
- * not to speak the protocol. Never fails: the connection is closed next, whatever happens here.
+ * Tells the remote that this side is about to close, and why. Waits for its answer, 250 ms at most, 750 ms when the node stops: the stop has
+ * seconds, and a busy remote that did not hear the word would dial the node again. Says nothing to software that is known not to speak the
+ * protocol. Never fails: the connection is closed next, whatever happens here.
  */
 export const goodbye = (connection: Connection, reason: GoodbyeReason): Effect.Effect<void> =>
   Effect.gen(function*() {
@@ -39,7 +40,7 @@ export const goodbye = (connection: Connection, reason: GoodbyeReason): Effect.E
     yield* Effect.scoped(request(connection, { op: "goodbye", reason })).pipe(
       // Callers are finalizers; the time limit needs something it may interrupt.
       Effect.interruptible,
-      Effect.timeout("250 millis"),
+      Effect.timeout(reason === "shutdown" ? "750 millis" : "250 millis"),
       Effect.ignore
     )
   })

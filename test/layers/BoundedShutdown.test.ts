@@ -97,6 +97,21 @@ describe("BoundedShutdown", () => {
       ])
     }).pipe(LogLines.capture))
 
+  it.effect("counts it also when the process is held up between the two", () =>
+    Effect.gen(function*() {
+      const lines = yield* LogLines.lines
+      const { scope, shutdown } = yield* stopping([["the node", takes("500 millis")]])
+      yield* Scope.addFinalizer(scope, Effect.sleep("300 millis"))
+      yield* Scope.addFinalizer(
+        scope,
+        Effect.asVoid(shutdown.part("the handler", Effect.uninterruptible(Effect.never), "most"))
+      )
+      yield* TestNetwork.run(Scope.close(scope, Exit.void))
+      assert.deepStrictEqual(lines, [
+        "Warn: stopping took 4.8 s, of which the handler 4.0 s (left to itself), the node 0.5 s"
+      ])
+    }).pipe(LogLines.capture))
+
   it.effect("does not count what ended long before", () =>
     Effect.gen(function*() {
       const lines = yield* LogLines.lines

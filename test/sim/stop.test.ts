@@ -4,6 +4,7 @@ import { TestClock } from "effect/testing"
 import type { Network } from "../../src/Network.ts"
 import { SimNetwork, TestNetwork } from "../../src/testing/index.ts"
 import * as LogLines from "../support/LogLines.ts"
+import { record } from "../support/record.ts"
 
 const net = SimNetwork.layer({ latency: "10 millis", seed: "stop" })
 const protocol = "/sim/stop/1.0.0"
@@ -49,6 +50,21 @@ describe("a node that stops", () => {
       assert.strictEqual(yield* bob.peerCount, 0)
       assert.deepStrictEqual(lines, [])
     }).pipe(Effect.provide(net), LogLines.capture))
+
+  it.effect("is heard to say goodbye by a remote that is 300 ms away, there and back", () =>
+    Effect.gen(function*() {
+      const lines = yield* LogLines.lines
+      const { bob, stop } = yield* pair
+      const events = yield* record(bob)
+      yield* TestClock.adjust("1 minute")
+      assert.isAtMost(yield* stop, 1000)
+      yield* TestClock.adjust("1 second")
+      const left = events.flatMap((event) =>
+        event._tag === "PeerDisconnected" ? [[event.reason, event.remoteReason]] : []
+      )
+      assert.deepStrictEqual<unknown>(left, [["remote", "shutdown"]])
+      assert.deepStrictEqual(lines, [])
+    }).pipe(Effect.provide(SimNetwork.layer({ latency: "150 millis", seed: "far" })), LogLines.capture))
 
   it.effect("delivers what it has written to a remote that reads slowly", () =>
     Effect.gen(function*() {

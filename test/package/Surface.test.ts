@@ -11,6 +11,7 @@ const partsOfLayers = new Set([
   "KadDial.ts",
   "KadAttachment.ts",
   "KadBeyond.ts",
+  "KadEngine.ts",
   "KadHandler.ts",
   "KadCrowding.ts",
   "KadKeys.ts",

@@ -1,7 +1,8 @@
 /**
  * Keys that somebody has crowded with ids of his own: told from others by `KadCrowding`, and looked beyond.
  */
-import { Clock, Effect } from "effect"
+import { Clock, Effect, Metric } from "effect"
+import * as NetworkMetrics from "../services/NetworkMetrics.ts"
 import * as KadCrowding from "./KadCrowding.ts"
 import type { LookupPeer, LookupResult } from "./KadLookup.ts"
 import type { Position } from "./KadPosition.ts"
@@ -32,6 +33,7 @@ export const make = <P extends LookupPeer>({ count, lookup }: KadBeyondOptions<P
     peersBeyond: Effect.fnUntraced(function*(target, closest) {
       const estimate = size.estimate()
       if (estimate === undefined || !KadCrowding.crowdingOf(target, closest, estimate).isCrowded) return []
+      yield* Metric.update(NetworkMetrics.crowdedLookups, 1)
       const now = yield* Clock.currentTimeMillis
       if (now >= warnedAt + warningMillis) {
         warnedAt = now

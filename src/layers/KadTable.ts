@@ -78,7 +78,7 @@ export interface KadTableOptions {
 export const of = (
   kad: KadTableInternals,
   { addressManager, connectionManager, peerId }: Pick<Components, "addressManager" | "connectionManager" | "peerId">,
-  { subnetShare = 0.25 }: KadTableOptions = {}
+  { subnetShare = subnetShareMax }: KadTableOptions = {}
 ): KadTable => {
   assertMembers(kad)
   const table = kad.routingTable
@@ -135,7 +135,7 @@ export const of = (
   // ----- the share of a subnet
 
   const networks = new WeakMap<KadContact, ReadonlyArray<string>>()
-  const most = Math.max(2, Math.floor(kb.kBucketSize * subnetShare))
+  const most = subnetPeersMax(kb.kBucketSize, subnetShare)
   let refused = 0
   const isOver = (bucket: ReadonlyArray<KadContact>, network: string) => {
     let taken = 0
@@ -248,6 +248,10 @@ export const of = (
   }
 }
 
+/** How many peers of a bucket may be of one subnet; see {@link KadTableOptions.subnetShare}. */
+export const subnetPeersMax = (bucketSize: number, share = subnetShareMax): number =>
+  Math.max(2, Math.floor(bucketSize * share))
+
 /** The parts of kad-dht's class that are used here, and that its interface leaves out. */
 export interface KadTableInternals {
   readonly routingTable: {
@@ -262,6 +266,7 @@ export interface KadTableInternals {
 // ---------------------------------------------------------------------------------------------------------------------
 
 const freshMillis = 10_000
+const subnetShareMax = 0.25
 
 interface KadBuckets {
   readonly kBucketSize: number

@@ -23,3 +23,12 @@ export const eventsDropped = Metric.counter("codio_events_dropped", {
 
 /** Connection events not yet taken from the transport. */
 export const transportQueue = Metric.gauge("codio_transport_queue", { description: "Connection events waiting" })
+
+/**
+ * Lookups for a key whose closest nodes are improbably near to it: somebody may have made ids to take its records. One in four thousand is
+ * counted by chance.
+ */
+export const crowdedLookups = Metric.counter("codio_dht_crowded_lookups_total", {
+  description: "Lookups in the DHT that ended in a crowd of improbably near nodes",
+  incremental: true
+})

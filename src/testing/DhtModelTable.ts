@@ -2,11 +2,14 @@
  * The routing table of a node of `DhtModel`: buckets of 20, old ones first, as Kademlia has them.
  */
 import type { LookupPeer } from "../layers/KadLookup.ts"
+import { subnetPeersMax } from "../layers/KadTable.ts"
 import { commonPrefixLength, distanceOf, type Position } from "../layers/KadPosition.ts"
 
 /** What a table knows of a node. */
 export interface TableNode extends LookupPeer {
   readonly isAlive: boolean
+  /** The network that it is counted by, if it is. */
+  readonly subnet?: string | undefined
 }
 
 /** How many nodes a bucket holds. */
@@ -15,6 +18,9 @@ export const bucketSize = 20
 /** How many of a full bucket are pinged for a newcomer, and for how long one that has answered is not pinged again. As in kad-dht 16.4. */
 const pingsMax = 3
 const pingedMillis = 600_000
+
+/** How many of a bucket may be of one subnet. */
+const subnetMax = subnetPeersMax(bucketSize)
 
 /** How a table splits its buckets. */
 export interface TableShape {
@@ -53,7 +59,14 @@ export class DhtModelTable<N extends TableNode> {
     return [...this.buckets, ...this.own].flatMap((bucket) => bucket?.nodes ?? [])
   }
 
-  /** Takes a node that is alive at that time, if its bucket has room or one of the oldest in it is dead. The number of pings it took. */
+  has(node: N): boolean {
+    return this.bucketOf(node.position).nodes.includes(node)
+  }
+
+  /**
+   * Takes a node that is alive at that time, if its subnet has not had its share of the bucket, and there is room or one of the oldest is dead.
+   * The number of pings it took.
+   */
   add(node: N, now: number): number {
     const { nodes, seen } = this.bucketOf(node.position)
     const known = nodes.indexOf(node)
@@ -61,6 +74,8 @@ export class DhtModelTable<N extends TableNode> {
       seen[known] = now
       return 0
     }
+    const { subnet } = node
+    if (subnet !== undefined && nodes.filter((other) => other.subnet === subnet).length >= subnetMax) return 0
     let pings = 0
     if (nodes.length >= bucketSize) {
       while (pings < pingsMax) {

@@ -33,6 +33,7 @@ import { Transport } from "../services/Transport.ts"
 import * as SimDht from "./SimDht.ts"
 import * as SimDiscovery from "./SimDiscovery.ts"
 import * as SimDisk from "./SimDisk.ts"
+import type * as SimKad from "./SimKad.ts"
 import { SimNetwork } from "./SimNetwork.ts"
 import * as SimNetworkMonitor from "./SimNetworkMonitor.ts"
 import * as SimTransport from "./SimTransport.ts"
@@ -43,6 +44,8 @@ export type TestServices = Core | Dht | Transport | NetworkConfig | NetworkMonit
 export interface TestNodeOptions {
   /** What it finds and leaves on its disk. Defaults to an empty disk that goes with the node. */
   readonly disk?: SimDisk.SimDisk | undefined
+  /** Its DHT. Defaults to `SimDht.layer`, which costs little; `SimKad.layer()` is Kademlia as in production. */
+  readonly dht?: Layer.Layer<Dht, never, SimKad.SimKadServices> | undefined
 }
 
 /**
@@ -101,7 +104,7 @@ export const start = Effect.fnUntraced(function*(
     ) as Context.Context<R>
   const within: TestNode["within"] = (effect) => Effect.updateContext(effect, inTime)
 
-  const node = layersOf(name, config).pipe(Layer.provide(Layer.succeed(SimDisk.KeyValueStore)(disk.store)))
+  const node = layersOf(name, config, options.dht).pipe(Layer.provide(Layer.succeed(SimDisk.KeyValueStore)(disk.store)))
   // Layers are memoised by reference: without `fresh` two nodes would share what they are built of.
   const built = yield* within(Layer.build(Layer.fresh(node))).pipe(
     Scope.provide(scope),
@@ -202,7 +205,7 @@ const passing = (clock: Clock.Clock): (duration: Duration.Duration) => Effect.Ef
 
 const isTestClock = (clock: Clock.Clock): clock is TestClock.TestClock => "adjust" in clock
 
-const layersOf = (name: string, config: NetworkConfigInput) =>
+const layersOf = (name: string, config: NetworkConfigInput, dht: TestNodeOptions["dht"] = SimDht.layer) =>
   // Read from the bottom: what stands first.
   Layer.mergeAll(
     BootstrapDiscovery.layer,
@@ -210,7 +213,7 @@ const layersOf = (name: string, config: NetworkConfigInput) =>
     config.enableMdns === true ? SimDiscovery.layer : Layer.empty
   ).pipe(
     Layer.provideMerge(Network.layerCore),
-    Layer.provideMerge(SimDht.layer),
+    Layer.provideMerge(dht),
     Layer.provideMerge(SimTransport.layer(name)),
     Layer.provideMerge(SimNetworkMonitor.layer(name)),
     Layer.provide(Layer.mergeAll(Discovery.layer, KeyValuePeerStore.layer)),

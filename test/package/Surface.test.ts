@@ -73,7 +73,7 @@ describe("the entry points", () => {
   })
 
   it("of the simulator exports every port", () => {
-    for (const port of ["SimNetwork", "SimTransport", "SimDiscovery", "SimDht", "TestNetwork"]) {
+    for (const port of ["SimNetwork", "SimTransport", "SimDiscovery", "SimDht", "SimKad", "TestNetwork"]) {
       assert.isTrue(exportsOf("testing/index.ts").has(`./${port}.ts`), port)
     }
   })

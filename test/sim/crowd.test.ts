@@ -1,0 +1,55 @@
+/**
+ * Somebody makes ids until enough of them are nearer to a key than all honest nodes: what the nodes of the simulated network see of it, what they
+ * do about it, and what they cannot see. test/dht/FalseIds.test.ts has the other lies, docs/SCALING.md a list and the figures of larger networks.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import * as ContentKey from "../../src/schema/Content.ts"
+import { SimNetwork } from "../../src/testing/SimNetwork.ts"
+import * as LogLines from "../support/LogLines.ts"
+import { honest, join, makeNode, seen, warnings } from "../support/SimCrowd.ts"
+
+const key = ContentKey.fromText("some content")
+/** Who tries `false 0`, `false 1` and so on has twenty ids that are nearer to the key than all honest ones after 1,271. */
+const crowd = [
+  [100, 112, 142, 245, 352, 353, 487, 551, 577, 646],
+  [656, 872, 901, 941, 988, 1025, 1236, 1249, 1262, 1270]
+].flat().map((attempt) => `false ${attempt}`)
+
+const smallKey = ContentKey.fromText("a film")
+const smallCrowd = [9, 12, 15, 32, 62, 65, 130, 135, 156, 161].map((attempt) => `false ${attempt}`)
+
+describe("a crowd of false ids around a key", () => {
+  it.effect(
+    "is seen, counted and looked beyond by nodes that know the network, and by no others",
+    () =>
+      Effect.gen(function*() {
+        yield* join(honest)
+        yield* join([...crowd, ...smallCrowd], { lies: { withholds: true } })
+        const [provider, seeker] = [yield* makeNode("provider", 12), yield* makeNode("seeker", 12)]
+        const [newcomer, stranger] = [yield* makeNode("newcomer", 3), yield* makeNode("stranger", 3)]
+        const before = yield* seen
+        const since = Effect.map(seen, (count) => count - before)
+        // As many as there are copies: none of the closest keeps a record.
+        const ids = new Set<string>(crowd.map(SimNetwork.peerId))
+        assert.isTrue((yield* seeker.closest(key)).every((id) => ids.has(id)))
+
+        // Who has hardly looked anything up cannot tell how near is too near.
+        yield* newcomer.provide(key)
+        assert.strictEqual(yield* since, 0)
+        yield* provider.provide(key)
+        assert.strictEqual(yield* since, 1)
+        assert.strictEqual(yield* warnings, 1)
+        assert.deepStrictEqual(yield* stranger.find(key), [])
+        assert.strictEqual(yield* since, 1)
+        assert.include(yield* seeker.find(key), provider.id)
+        assert.strictEqual(yield* since, 2)
+        assert.strictEqual(yield* warnings, 2)
+
+        // A crowd that leaves some copies to others does no harm, whoever sees it.
+        yield* newcomer.provide(smallKey)
+        assert.deepStrictEqual(yield* stranger.find(smallKey), [newcomer.id])
+      }).pipe(Effect.scoped, LogLines.capture, Effect.provide(SimNetwork.layerWithClock({ seed: 1 }))),
+    60_000
+  )
+})

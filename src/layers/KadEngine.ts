@@ -197,7 +197,11 @@ export const make = Effect.fnUntraced(function*(
   yield* Effect.forkScoped(Effect.forever(
     Queue.take(growth).pipe(Effect.andThen(Effect.sleep("250 millis")), Effect.andThen(changed.open))
   ))
-  yield* peers.onArrival((change) => {
+  yield* peers.onChange((change) => {
+    if (change === "none") {
+      changed.openUnsafe()
+      return
+    }
     // Somebody new may know what nobody knew.
     run(Effect.andThen(providers.forgetEmpty, places.forgetEmpty))
     if (change === "first") {
@@ -225,6 +229,7 @@ export const make = Effect.fnUntraced(function*(
     withdraw: () => Effect.void,
     takers: peers.ids,
     hasTakers: peers.isThere,
+    isConnected: peers.isConnected,
     addresses: options.addresses,
     changed,
     copies,

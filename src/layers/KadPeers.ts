@@ -18,8 +18,8 @@ import { Libp2pHost } from "./Libp2pHost.ts"
 import * as Pulse from "./Pulse.ts"
 import { someoneSpeaks } from "./StockKadDht.ts"
 
-/** What has changed among those who can be asked. */
-export type KadPeersChange = "first" | "more"
+/** What has changed among those who can be asked: the first or more have come, or none is connected any more. */
+export type KadPeersChange = "first" | "more" | "none"
 
 export const make = Effect.fnUntraced(function*(table: KadTable) {
   const { components } = yield* Libp2pHost
@@ -40,9 +40,12 @@ export const make = Effect.fnUntraced(function*(table: KadTable) {
   let ownUntil = 0
 
   const isEmpty = () => table.size() === 0 && speakers.size === 0
+  const tell = (change: KadPeersChange) => {
+    for (const listener of listeners) listener(change)
+  }
   const arrived = (change: KadPeersChange) => {
     arrival.beatUnsafe()
-    for (const listener of listeners) listener(change)
+    tell(change)
   }
 
   const identify = (
@@ -63,9 +66,10 @@ export const make = Effect.fnUntraced(function*(table: KadTable) {
   const onDisconnect = (id: Libp2pPeerId) => {
     const node = nodes.known(id.toMultihash().bytes)
     if (node === undefined) return
-    speakers.delete(node.key)
+    const wasLast = speakers.delete(node.key) && speakers.size === 0
     // It may move now.
     node.isIdentified = false
+    if (wasLast) tell("none")
   }
   const onSelfUpdate = () => {
     ownUntil = 0
@@ -101,8 +105,8 @@ export const make = Effect.fnUntraced(function*(table: KadTable) {
     self,
     ownBodyNow,
 
-    /** Tells of each arrival, synchronously, while the scope lives: of the first that is connected, and of others. */
-    onArrival: (listener: (change: KadPeersChange) => void) =>
+    /** Tells of each change, synchronously, while the scope lives. */
+    onChange: (listener: (change: KadPeersChange) => void) =>
       Effect.asVoid(Effect.acquireRelease(
         Effect.sync(() => listeners.add(listener)),
         () => Effect.sync(() => listeners.delete(listener))
@@ -112,6 +116,9 @@ export const make = Effect.fnUntraced(function*(table: KadTable) {
 
     /** Everybody who can be asked. */
     ids: (): ReadonlyArray<PeerId> => Array.from(all(), ({ id }) => id),
+
+    /** Whether a peer that serves the DHT is connected. */
+    isConnected: (): boolean => speakers.size > 0,
 
     /** Whether there is somebody to ask, or about to be. */
     isThere: Effect.suspend(() => isEmpty() ? someoneSpeaks(components, kadProtocol) : Effect.succeed(true)),

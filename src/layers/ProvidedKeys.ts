@@ -5,7 +5,9 @@
  * have come while there are few copies, and after an hour when less than half of those that should have taken it did. New keys go first; the
  * others go by region of the keyspace, as `ProvideTimes` says.
  *
- * Nothing is announced while nobody could take it, or while there is no address to tell; it is taken up as soon as somebody comes.
+ * Nothing is announced while nobody could take it, or while there is no address to tell; it is taken up as soon as somebody comes. A node is
+ * isolated when nobody is connected and the last announcement, for which known peers were dialled, has reached nobody. Then one batch at a
+ * time is tried, on the schedule of the retries; all goes on at once with the first that is connected, or with the first copy.
  */
 import {
   Clock,
@@ -69,6 +71,8 @@ export interface ProvidedKeysOptions {
   readonly takers: () => ReadonlyArray<PeerId>
   /** Whether there are takers, or about to be. */
   readonly hasTakers: Effect.Effect<boolean>
+  /** Whether a taker is connected; `changed` is opened when the first is, and when the last no longer is. */
+  readonly isConnected: () => boolean
   /** This node's addresses as they would be announced; nothing is announced while there are none. */
   readonly addresses: () => ReadonlyArray<string>
   /** Opened when there may be somebody new to tell, or something new to tell of this node. */
@@ -92,7 +96,7 @@ export interface ProvidedKeys extends Pick<Dht["Service"], "startProviding" | "s
 export const make = Effect.fnUntraced(function*(
   options: ProvidedKeysOptions
 ): Effect.fn.Return<ProvidedKeys, never, KeyValueStore.KeyValueStore | Scope.Scope> {
-  const { changed } = options
+  const { changed, isConnected } = options
   const clock = yield* Clock.Clock
   const clockNow = () => clock.currentTimeMillisUnsafe()
   const store = yield* ProvidedKeysStore.make(placeOf)
@@ -109,6 +113,11 @@ export const make = Effect.fnUntraced(function*(
   const fibers = yield* FiberSet.make<void>()
   let addresses = ""
   let isReachable = false
+  let wasConnected = false
+  let wasIsolated = false
+  /** The last announcement has reached nobody, and nobody has come since there was nobody. */
+  let isUnheard = false
+  const isIsolated = () => isUnheard && !isConnected()
   const met = new Set<PeerId>()
   /** How often somebody has come who had never been a taker. */
   let arrivals = 0
@@ -142,6 +151,8 @@ export const make = Effect.fnUntraced(function*(
         ? { paused: "NoAddresses" as const }
         : options.takers().length === 0
         ? { paused: "NoPeers" as const }
+        : isIsolated()
+        ? { paused: "Isolated" as const }
         : {}
     })
   })
@@ -190,7 +201,11 @@ export const make = Effect.fnUntraced(function*(
     // Servers drop a record without addresses and do not say so.
     const wasReachable = isReachable
     isReachable = takers.length > 0 && latest !== ""
-    for (const intent of isReachable && !wasReachable ? intents.values() : []) {
+    if (isConnected() && !wasConnected) isUnheard = false
+    wasConnected = isConnected()
+    const isFound = wasIsolated && !isIsolated()
+    wasIsolated = isIsolated()
+    for (const intent of isReachable && (isFound || !wasReachable) ? intents.values() : []) {
       if (intent.copies === 0) times.dueBy(intent, now)
     }
   }
@@ -202,6 +217,10 @@ export const make = Effect.fnUntraced(function*(
     intent.copies = copies
     if (copies === 0) return
     const now = clockNow()
+    if (isUnheard) {
+      isUnheard = false
+      changed.openUnsafe()
+    }
     intent.until = now + intent.lifeMillis
     intent.announcedMinute = Math.floor(now / 60_000)
     intent.addresses = batch.addresses
@@ -223,16 +242,20 @@ export const make = Effect.fnUntraced(function*(
     const retry = { step: yield* Schedule.toStep(options.retry) }
     const now = clockNow()
     const waits = new Map<Retry, number>()
+    // Whoever came too late for this batch is asked at once.
+    const isOutdated = batch.wasAlone && isConnected()
     for (const intent of left) {
       intent.batch = undefined
       intent.copies = 0
       intent.retry ??= retry
-      const wait = waits.get(intent.retry) ?? (yield* ProvideTimes.nextWait(intent.retry.step, now))
+      const wait = isOutdated ? 0 : waits.get(intent.retry) ?? (yield* ProvideTimes.nextWait(intent.retry.step, now))
       waits.set(intent.retry, wait)
       intent.dueAt = Infinity
       // Also one that has been stopped, of which the end may turn out not to be saved.
       times.dueBy(intent, now + Math.min(wait, intent.lifeMillis / 4))
     }
+    const isWanted = left.some((intent) => intents.get(intent.key) === intent)
+    if (left.length === batch.intents.size && isWanted && !isOutdated) isUnheard = true
     cycle.keys += batch.intents.size
     underWay.delete(batch)
     if (underWay.size === 0) {
@@ -253,6 +276,7 @@ export const make = Effect.fnUntraced(function*(
         intents: new Map(sorted.map((intent) => [intent.key, intent])),
         addresses,
         arrivals,
+        wasAlone: !isConnected(),
         isRenewal,
         fiber: undefined
       }
@@ -296,6 +320,9 @@ export const make = Effect.fnUntraced(function*(
     return count
   }
 
+  const mayStart = (isRenewal: boolean) =>
+    isIsolated() ? underWay.size === 0 : countOf(isRenewal) < (isRenewal ? renewalsMax : urgentMax)
+
   const takeDue = (now: number) =>
     times.takeDue([...intents.values()].filter((intent) => intent.batch === undefined && !fresh.has(intent)), now)
 
@@ -305,17 +332,17 @@ export const make = Effect.fnUntraced(function*(
     observe(now)
     progress.changed()
     if (isReachable) {
-      while (fresh.size > 0 && countOf(false) < urgentMax) {
+      while (fresh.size > 0 && mayStart(false)) {
         // Of many those that are neighbours.
         const all = fresh.size > batchKeysMax ? [...fresh].sort((a, b) => a.place - b.place) : [...fresh]
         yield* start(all.slice(0, batchKeysMax), false)
       }
-      const due = times.nextDueAt() <= now && countOf(true) < renewalsMax ? takeDue(now) : []
-      while (due.length > 0 && countOf(true) < renewalsMax) yield* start(due.splice(0, batchKeysMax), true)
+      const due = times.nextDueAt() <= now && mayStart(true) ? takeDue(now) : []
+      while (due.length > 0 && mayStart(true)) yield* start(due.splice(0, batchKeysMax), true)
       for (const intent of due) times.dueBy(intent, intent.dueAt)
     }
     const next = times.nextDueAt()
-    const isWaiting = !isReachable || next === Infinity || countOf(true) >= renewalsMax
+    const isWaiting = !isReachable || next === Infinity || !mayStart(true)
     yield* isWaiting ? changed.await : Effect.timeoutOption(changed.await, Math.max(1, next - now))
   })))
 
@@ -380,7 +407,7 @@ export const make = Effect.fnUntraced(function*(
       fresh.add(intent)
       yield* changed.open
       // Whoever is told of the key now should find it.
-      if (options.addresses().length > 0 && (yield* options.hasTakers)) {
+      if (!isIsolated() && options.addresses().length > 0 && (yield* options.hasTakers)) {
         yield* Effect.timeoutOption(Deferred.await(waiter), "1 second")
       }
     }),
@@ -503,6 +530,8 @@ interface Running {
   /** This node's addresses, and the arrivals of takers, when it began. */
   readonly addresses: string
   readonly arrivals: number
+  /** Nobody was connected when it began. */
+  readonly wasAlone: boolean
   readonly isRenewal: boolean
   fiber: Fiber.Fiber<void> | undefined
 }

@@ -356,6 +356,8 @@ export const make: Effect.Effect<
       table.addEventListener("peer:add", onPeerAdd)
       events.addEventListener("self:peer:update", onSelfUpdate)
       events.addEventListener("transport:listening", onSelfUpdate)
+      events.addEventListener("peer:identify", onSelfUpdate)
+      events.addEventListener("peer:disconnect", onSelfUpdate)
       // Peers may have come between the attachment and this line.
       if (table.size > 0) run(introduce)
     }),
@@ -364,6 +366,8 @@ export const make: Effect.Effect<
         table.removeEventListener("peer:add", onPeerAdd)
         events.removeEventListener("self:peer:update", onSelfUpdate)
         events.removeEventListener("transport:listening", onSelfUpdate)
+        events.removeEventListener("peer:identify", onSelfUpdate)
+        events.removeEventListener("peer:disconnect", onSelfUpdate)
       })
   )
 
@@ -387,6 +391,7 @@ export const make: Effect.Effect<
     hasTakers: Effect.suspend(() =>
       table.size > 0 ? Effect.succeed(true) : someoneSpeaks(host.components, kadProtocol)
     ),
+    isConnected: () => connectionManager.getConnections().length > 0,
     addresses: () => addressManager.getAddresses().map(String),
     changed,
     copies: kadReplicationFactor,

@@ -39,6 +39,8 @@ export class ProvideStatus extends Schema.Class<ProvideStatus>("codio-network/Pr
    *
    * - `NoPeers`: there is nobody who could take a copy.
    * - `NoAddresses`: this node has no address to announce.
+   * - `Isolated`: nobody who could take a copy is connected, and of those who are known none could be reached when that was tried last. It is
+   *   tried again on the schedule of `KadDhtPolicy.retry`, and goes on at once with the first that is connected.
    */
-  paused: Schema.optionalKey(Schema.Literals(["NoPeers", "NoAddresses"]))
+  paused: Schema.optionalKey(Schema.Literals(["NoPeers", "NoAddresses", "Isolated"]))
 }) {}

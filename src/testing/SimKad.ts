@@ -98,7 +98,7 @@ export const make = Effect.fnUntraced(function*(
   const connected = (): ReadonlyArray<PeerId> => network.neighbours(localPeer).filter((peer) => servers.has(peer))
   const speakers = () => connected().map((peer) => book.of(bytesOf(peer)))
   const known = () => new Set([...table.nodes.map(({ node }) => node), ...speakers()])
-  const arrived = (change: KadPeersChange) => {
+  const tell = (change: KadPeersChange) => {
     for (const listener of listeners) listener(change)
   }
   /** A node is there, and has told where, as identify does. */
@@ -107,7 +107,7 @@ export const make = Effect.fnUntraced(function*(
     const contact = contactOf(node)
     const wasThere = table.has(contact)
     table.add(contact, now())
-    if (!wasThere && table.has(contact)) arrived("more")
+    if (!wasThere && table.has(contact)) tell("more")
   }
 
   // ----- asking
@@ -150,13 +150,14 @@ export const make = Effect.fnUntraced(function*(
         self.addresses = [multiaddr(here()).bytes]
         return self.encoded
       },
-      onArrival: (listener) =>
+      onChange: (listener) =>
         Effect.asVoid(Effect.acquireRelease(
           Effect.sync(() => listeners.add(listener)),
           () => Effect.sync(() => listeners.delete(listener))
         )),
       nodeOf: (id) => book.of(bytesOf(id)),
       ids: () => Array.from(known(), ({ id }) => id),
+      isConnected: () => connected().length > 0,
       isThere: Effect.sync(() => known().size > 0),
       seeds: (target, count = kadReplicationFactor) => [
         ...new Set([...table.closest(target, count).map(({ node }) => node), ...speakers()])
@@ -243,7 +244,8 @@ export const make = Effect.fnUntraced(function*(
     met = new Set(connected())
     const fresh = [...met].filter((peer) => !before.has(peer))
     for (const peer of fresh) meet(book.of(bytesOf(peer)), servers.get(peer)!.here())
-    if (fresh.length > 0) arrived(before.size === 0 ? "first" : "more")
+    if (fresh.length > 0) tell(before.size === 0 ? "first" : "more")
+    else if (before.size > 0 && met.size === 0) tell("none")
   })
   yield* introduce.pipe(Effect.schedule(Schedule.spaced(refreshInterval)), Effect.forkScoped)
 

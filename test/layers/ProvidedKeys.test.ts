@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Deferred, Duration, Effect, Exit, Fiber, Latch, Schedule, Scope, Stream } from "effect"
+import { Clock, Deferred, Duration, Effect, Exit, Fiber, Latch, Option, Schedule, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { KeyValueStore } from "effect/persistence"
 import { positionOf } from "../../src/layers/KadPosition.ts"
@@ -19,6 +19,7 @@ const makeDht = Effect.fnUntraced(function*(options: { readonly copies?: number 
   const state = {
     takers: [] as Array<PeerId>,
     deaf: false,
+    isConnected: true,
     addresses: ["/ip4/192.0.2.1/tcp/4001"],
     announced: 0,
     withdrawn: 0
@@ -33,6 +34,7 @@ const makeDht = Effect.fnUntraced(function*(options: { readonly copies?: number 
     withdraw: () => Effect.sync(() => void state.withdrawn++),
     takers: () => state.takers,
     hasTakers: Effect.sync(() => state.takers.length > 0),
+    isConnected: () => state.isConnected,
     addresses: () => state.addresses,
     changed,
     copies: options.copies ?? 20,
@@ -113,6 +115,79 @@ describe("ProvidedKeys", () => {
       yield* at(state, 1, 6)
       yield* at(state, 999, 6)
       yield* at(state, 1, 7)
+    }).pipe(Effect.scoped, Effect.provide(KeyValueStore.layerMemory)))
+
+  it.effect("is paused while this node is isolated, and goes on at once with the first that is connected", () =>
+    Effect.gen(function*() {
+      const { change, keys, state } = yield* makeDht()
+      const paused = Effect.map(Stream.runHead(keys.provideStatus), (status) => Option.getOrThrow(status).paused)
+      yield* keys.startProviding(key)
+      // Known, and nobody answers when it is dialled.
+      yield* change({ takers: [bob, carol], deaf: true, isConnected: false })
+      yield* at(state, 0, 1)
+      assert.strictEqual(yield* paused, "Isolated")
+      yield* at(state, 999, 1)
+      yield* at(state, 1, 2)
+      assert.strictEqual(yield* paused, "Isolated")
+      // Nobody is made to wait for copies of another: it is tried once as well.
+      yield* keys.startProviding(ContentKey.fromText("another"))
+      yield* change({ addresses: ["/ip4/192.0.2.2/tcp/4001"] })
+      yield* at(state, 0, 3)
+      yield* TestClock.adjust("1 hour")
+      assert.strictEqual(yield* paused, "Isolated")
+      const before = state.announced
+      yield* change({ deaf: false, isConnected: true })
+      assert.isUndefined(yield* paused)
+      yield* at(state, 0, before + 2)
+      yield* at(state, "10 hours", before + 2)
+    }).pipe(Effect.scoped, Effect.provide(KeyValueStore.layerMemory)))
+
+  it.effect("is paused as soon as the last is gone that took nothing, and says so to who watches", () =>
+    Effect.gen(function*() {
+      const { change, keys, state } = yield* makeDht()
+      const told: Array<ProvideStatus["paused"]> = []
+      yield* Effect.forkScoped(
+        Stream.runForEach(keys.provideStatus, ({ paused }) => Effect.sync(() => void told.push(paused)))
+      )
+      yield* keys.startProviding(key)
+      yield* change({ takers: [bob], deaf: true })
+      yield* TestClock.adjust("90 seconds")
+      assert.isAbove(state.announced, 1)
+      assert.isUndefined(told.at(-1))
+      yield* change({ isConnected: false })
+      yield* TestClock.adjust(0)
+      yield* TestClock.adjust("100 millis")
+      assert.strictEqual(told.at(-1), "Isolated")
+      yield* change({ isConnected: true })
+      yield* TestClock.adjust(0)
+      yield* TestClock.adjust("100 millis")
+      assert.isUndefined(told.at(-1))
+    }).pipe(Effect.scoped, Effect.provide(KeyValueStore.layerMemory)))
+
+  it.effect("does not pause for one key that nobody takes, while others are taken", () =>
+    Effect.gen(function*() {
+      const { change, keys, state } = yield* makeDht()
+      yield* keys.startProviding(key)
+      yield* change({ takers: [bob], deaf: true })
+      yield* at(state, 0, 1)
+      yield* change({ deaf: false })
+      yield* keys.startProviding(ContentKey.fromText("another"))
+      // The first waits for its retry, whether the other was taken or not.
+      yield* at(state, 999, 2)
+      yield* change({ isConnected: false })
+      const status = Option.getOrThrow(yield* Stream.runHead(keys.provideStatus))
+      assert.deepStrictEqual([status.announced, status.paused], [1, undefined])
+      yield* at(state, 1, 3)
+    }).pipe(Effect.scoped, Effect.provide(KeyValueStore.layerMemory)))
+
+  it.effect("does not pause with nobody connected as long as those who are dialled for it take copies", () =>
+    Effect.gen(function*() {
+      const { change, keys, state } = yield* makeDht()
+      yield* change({ takers: [bob], isConnected: false })
+      yield* keys.startProviding(key)
+      yield* at(state, "11 hours", 2)
+      const status = Option.getOrThrow(yield* Stream.runHead(keys.provideStatus))
+      assert.deepStrictEqual([status.announced, status.paused], [1, undefined])
     }).pipe(Effect.scoped, Effect.provide(KeyValueStore.layerMemory)))
 
   it.effect("announces to newcomers while there are fewer copies than wanted", () =>
@@ -239,7 +314,7 @@ const makeBatches = Effect.fnUntraced(function*(
   // Not the beginning of the epoch, which means never.
   if ((yield* Clock.currentTimeMillis) === 0) yield* TestClock.setTime(Date.UTC(2030, 0))
   const changed = yield* Latch.make()
-  const state = { takers: options.takers ?? [bob], addresses: ["/ip4/192.0.2.1/tcp/4001"] }
+  const state = { takers: options.takers ?? [bob], isConnected: true, addresses: ["/ip4/192.0.2.1/tcp/4001"] }
   const batches: Array<ReadonlyArray<ContentKey.ContentKey>> = []
   const disk = (options.disk ?? SimDisk.make()).mount()
   const keys = yield* ProvidedKeys.make({
@@ -251,6 +326,7 @@ const makeBatches = Effect.fnUntraced(function*(
     withdraw: () => Effect.void,
     takers: () => state.takers,
     hasTakers: Effect.sync(() => state.takers.length > 0),
+    isConnected: () => state.isConnected,
     addresses: () => state.addresses,
     changed,
     copies: 3,
@@ -422,6 +498,35 @@ describe("ProvidedKeys, many keys", () => {
       assert.strictEqual(total(batches), before + all.length)
     }))
 
+  it.effect("are tried a batch at a time while this node is isolated, and at once when somebody came during the batch", () =>
+    Effect.gen(function*() {
+      let underWay = 0
+      let most = 0
+      const { batches, change, keys } = yield* makeBatches({
+        announce: () =>
+          Effect.acquireUseRelease(
+            Effect.sync(() => most = Math.max(most, ++underWay)),
+            () => Effect.as(Effect.sleep("10 seconds"), { lookups: 1, messages: 20 }),
+            () => Effect.sync(() => void underWay--)
+          )
+      })
+      const [first, ...others] = many(10)
+      yield* change({ takers: [] })
+      yield* keys.startProviding(first!)
+      yield* change({ takers: [bob], isConnected: false })
+      yield* TestClock.adjust("11 seconds")
+      assert.strictEqual((yield* statusOf(keys)).paused, "Isolated")
+      yield* Effect.forEach(others, (key) => keys.startProviding(key), { discard: true })
+      yield* TestClock.adjust("10 minutes")
+      assert.strictEqual(most, 1)
+      assert.strictEqual((yield* statusOf(keys)).paused, "Isolated")
+      for (let second = 0; underWay === 0 && second < 3600; second++) yield* TestClock.adjust("1 second")
+      const [before, trying] = [batches.length, batches.at(-1)!]
+      yield* change({ isConnected: true })
+      yield* TestClock.adjust("10 seconds")
+      assert.includeMembers(batches.slice(before).flat(), [...trying])
+    }).pipe(Effect.scoped))
+
   it.effect("cost a small write each to start", () =>
     Effect.gen(function*() {
       const all = many(1500)
@@ -434,6 +539,7 @@ describe("ProvidedKeys, many keys", () => {
         withdraw: () => Effect.void,
         takers: () => [bob],
         hasTakers: Effect.succeed(true),
+        isConnected: () => true,
         addresses: () => ["/ip4/192.0.2.1/tcp/4001"],
         changed,
         copies: 3,
@@ -688,6 +794,7 @@ describe("ProvidedKeys, on disk", () => {
             withdraw: () => Effect.void,
             takers: () => [],
             hasTakers: Effect.succeed(false),
+            isConnected: () => false,
             addresses: () => [],
             changed: yield* Latch.make(),
             copies: 3,

@@ -1,15 +1,18 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Exit, Fiber, Latch, Layer, Scope } from "effect"
+import { Context, Effect, Exit, Fiber, Latch, Layer, Option, Scope, Stream } from "effect"
 import { KeyValueStore } from "effect/persistence"
+import { TestClock } from "effect/testing"
 import * as KeyValuePeerStore from "../../src/layers/KeyValuePeerStore.ts"
 import { Network } from "../../src/Network.ts"
 import * as ContentKey from "../../src/schema/Content.ts"
 import { Dht, type ProvideOptions } from "../../src/services/Dht.ts"
 import { Discovery } from "../../src/services/Discovery.ts"
 import { NetworkConfig } from "../../src/services/NetworkConfig.ts"
+import * as SimKad from "../../src/testing/SimKad.ts"
 import { SimNetwork } from "../../src/testing/SimNetwork.ts"
 import * as SimNetworkMonitor from "../../src/testing/SimNetworkMonitor.ts"
 import * as SimTransport from "../../src/testing/SimTransport.ts"
+import * as TestNetwork from "../../src/testing/TestNetwork.ts"
 
 const key = ContentKey.fromText("a film")
 
@@ -132,4 +135,29 @@ describe("provide", () => {
       yield* Fiber.join(interrupt)
       assert.isTrue(isProvided())
     }).pipe(Effect.scoped, Effect.provide(SimNetwork.layer())))
+})
+
+describe("the keys of a node in Kademlia", () => {
+  it.effect("wait while it is isolated, which it says, and are announced at once when it is back", () =>
+    Effect.gen(function*() {
+      const start = (name: string) => TestNetwork.start(name, { minPeers: 0 }, { dht: SimKad.layer() })
+      const [alice, bob] = [yield* start("alice"), yield* start("bob")]
+      yield* TestNetwork.run(alice.network.connect(SimNetwork.place("bob")))
+      const status = Effect.map(Stream.runHead(alice.network.provideStatus), Option.getOrThrow)
+      const network = yield* SimNetwork
+      yield* network.partition([["alice"]])
+      // Long enough to notice that bob is gone, whom it still has in its table.
+      yield* TestClock.adjust("1 minute")
+      yield* TestNetwork.run(alice.network.startProviding(key))
+      yield* TestClock.adjust("2 minutes")
+      // Who does not answer a dial leaves the table.
+      assert.deepInclude(yield* status, { announced: 0, paused: "NoPeers" })
+      yield* network.heal
+      yield* TestNetwork.run(alice.network.connect(SimNetwork.place("bob")))
+      yield* TestClock.adjust("1 second")
+      assert.isUndefined((yield* status).paused)
+      assert.strictEqual((yield* status).announced, 1)
+      const found = yield* TestNetwork.run(Stream.runCollect(bob.network.findProviders(key)))
+      assert.deepStrictEqual(found.map(({ id }) => id), [alice.network.localPeer])
+    }).pipe(Effect.scoped, Effect.provide(SimNetwork.layer({ seed: 1 }))))
 })

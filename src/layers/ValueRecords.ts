@@ -2,8 +2,9 @@
  * Values of others, as a server of the DHT keeps them: in memory, under the rules of their namespaces, each in the record in which it is
  * answered. [libp2p]
  *
- * A put is judged by what is stored when its turn comes, so puts go one after the other. Time is given from outside, in milliseconds since
- * the epoch.
+ * A put is judged by what is stored when its turn comes, so puts of one key go one after the other, in the order in which they came. Those of
+ * different keys are judged side by side: rules that take their time for one do not hold up the others. Time is given from outside, in
+ * milliseconds since the epoch.
  */
 import { Libp2pRecord } from "@libp2p/record"
 import { Effect, Semaphore } from "effect"
@@ -17,6 +18,8 @@ export interface ValueRecordsOptions {
   readonly recordsMax?: number | undefined
   /** How many bytes their records may have together. Defaults to 32 MiB, which is 4,000 values of the greatest length. */
   readonly bytesMax?: number | undefined
+  /** How many puts are judged at once, each of another key. Defaults to 16. Others wait, as many as there are streams that bring them. */
+  readonly judgedMax?: number | undefined
 }
 
 /** How long a value is served after it was put last: 48 hours, as Go and Rust serve it. JavaScript's kad-dht does for 48 too. */
@@ -38,11 +41,12 @@ export interface ValueRecords {
 
 export const make = (
   namespaces: ReadonlyArray<ValueRules>,
-  { bytesMax = 32 * 1024 * 1024, recordsMax = 10_000 }: ValueRecordsOptions = {}
+  { bytesMax = 32 * 1024 * 1024, judgedMax = 16, recordsMax = 10_000 }: ValueRecordsOptions = {}
 ): ValueRecords => {
-  // In the order of their puts, so that those that expire first come first.
+  // In the order in which they were stored, which is that of their ends but for the time that judging takes.
   const stored = new Map<string, Stored>()
-  const turn = Semaphore.makeUnsafe(1)
+  const judges = Semaphore.makeUnsafe(judgedMax)
+  const turns = new Map<string, Turns>()
   let bytes = 0
 
   const forget = (key: string) => {
@@ -62,6 +66,22 @@ export const make = (
       forget(name)
     }
   }
+
+  /** One after the other for each key; who waits for another of the key takes nobody's place. */
+  const inTurn = <A, E>(name: string, judged: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    Effect.acquireUseRelease(
+      Effect.sync(() => {
+        const ofKey = turns.get(name) ?? { turn: Semaphore.makeUnsafe(1), puts: 0 }
+        turns.set(name, ofKey)
+        ofKey.puts++
+        return ofKey
+      }),
+      ({ turn }) => turn.withPermits(1)(judges.withPermits(1)(judged)),
+      (ofKey) =>
+        Effect.sync(() => {
+          if (--ofKey.puts === 0) turns.delete(name)
+        })
+    )
 
   const judge = Effect.fnUntraced(function*(key: Uint8Array, name: string, value: Uint8Array, now: number) {
     const found = rulesOf(namespaces, key)
@@ -85,7 +105,8 @@ export const make = (
         const read = fromRecord(record)
         if (read === undefined) return Effect.fail(invalid("it is no record"))
         if (!sameBytes(read.key, key)) return Effect.fail(invalid("the record is of another key"))
-        return turn.withPermits(1)(judge(key, keyOf(key), read.value, now))
+        const name = keyOf(key)
+        return inTurn(name, judge(key, name, read.value, now))
       }),
     get: (key, now) => current(keyOf(key), now),
     size: () => stored.size,
@@ -116,6 +137,12 @@ export const fromRecord = (
 interface Stored {
   readonly record: Uint8Array
   readonly until: number
+}
+
+/** The puts of a key that are judged, or wait to be. */
+interface Turns {
+  readonly turn: Semaphore.Semaphore
+  puts: number
 }
 
 function invalid(detail: string): RecordInvalid {

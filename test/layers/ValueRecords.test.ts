@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Libp2pRecord } from "@libp2p/record"
 import { Deferred, Effect, Exit, Fiber, Schema } from "effect"
+import { TestClock } from "effect/testing"
 import * as PublishedValue from "../../src/layers/PublishedValue.ts"
 import * as SeededIdentity from "../../src/layers/SeededIdentity.ts"
 import * as ValueRecords from "../../src/layers/ValueRecords.ts"
@@ -126,7 +127,43 @@ describe("ValueRecords", () => {
       assert.strictEqual(records.size(), 2)
     }))
 
-  it.effect("judges puts one after the other, also when the rules take their time", () =>
+  it.effect("judges puts of different keys side by side, so many at once, in the order of each key", () =>
+    Effect.gen(function*() {
+      const begun: Array<string> = []
+      const gates = new Map<string, Deferred.Deferred<void>>()
+      for (const path of ["a", "b", "c", "d"]) gates.set(path, yield* Deferred.make<void>())
+      const slow: ValueNamespace.ValueRules = {
+        ...numbers,
+        check: (path, bytes) =>
+          Effect.sync(() => void begun.push(`${path}${bytes[0]}`)).pipe(
+            Effect.andThen(Deferred.await(gates.get(path)!)),
+            Effect.andThen(numbers.check(path, bytes))
+          )
+      }
+      const { get, put } = make({ judgedMax: 2 }, [slow])
+      const start = (path: string, value: number) =>
+        Effect.forkChild(Effect.exit(put(path, [value])), { startImmediately: true })
+      // The first value of `a` holds up the others of `a`, which take no place meanwhile.
+      const ofA = [yield* start("a", 4), yield* start("a", 9), yield* start("a", 8)]
+      const others = [yield* start("b", 1), yield* start("c", 1), yield* start("d", 1)]
+      assert.deepStrictEqual(begun, ["a4", "b1"])
+      yield* Deferred.succeed(gates.get("b")!, undefined)
+      yield* Fiber.join(others[0]!)
+      yield* TestClock.adjust(0)
+      assert.deepStrictEqual([get("a"), get("b")], [undefined, [1]])
+      assert.deepStrictEqual(begun, ["a4", "b1", "c1"])
+      // Who gives up leaves its place.
+      yield* Fiber.interrupt(others[1]!)
+      yield* TestClock.adjust(0)
+      assert.deepStrictEqual(begun, ["a4", "b1", "c1", "d1"])
+      for (const gate of gates.values()) yield* Deferred.succeed(gate, undefined)
+      assert.deepStrictEqual((yield* Fiber.joinAll(ofA)).map(Exit.isSuccess), [true, true, false])
+      yield* Fiber.join(others[2]!)
+      assert.deepStrictEqual(begun.slice(4), ["a9", "a8"])
+      assert.deepStrictEqual([get("a"), get("c"), get("d")], [[9], undefined, [1]])
+    }))
+
+  it.effect("judges puts of one key one after the other, also when the rules take their time", () =>
     Effect.gen(function*() {
       const gate = yield* Deferred.make<void>()
       const slow: ValueNamespace.ValueRules = {

@@ -13,7 +13,7 @@
  * **Gotchas**: the lookup has no time limit, an ask needs its own. Asks that are slow when the lookup ends are interrupted, and not waited for.
  */
 import { Cause, Clock, Context, Duration, Effect, Exit, Fiber } from "effect"
-import { compareDistance, type Position } from "./KadPosition.ts"
+import { commonPrefixLength, compareDistance, type Position } from "./KadPosition.ts"
 
 /** What a lookup has to know of a peer. */
 export interface LookupPeer {
@@ -48,6 +48,11 @@ export interface LookupOptions<P extends LookupPeer, R = never> {
    * (S/Kademlia, section 4.4). Seeds are dealt to them, no peer is asked twice. Defaults to 1.
    */
   readonly paths?: number | undefined
+  /**
+   * Whether a peer can be asked without a dial. Of those that are about as useful such peers go first: of the `count` nearest those that share
+   * at most 4 leading bits fewer with the target than the nearest that is to be asked. Nobody by default.
+   */
+  readonly isAtHand?: ((peer: P) => boolean) | undefined
   /** The key of a peer to leave out: this node's own. */
   readonly self?: string | undefined
   /**
@@ -83,7 +88,7 @@ export const lookup = <P extends LookupPeer, R = never>(
 ): Effect.Effect<LookupResult<P>, never, R> =>
   Effect.contextWith((context: Context.Context<R>) =>
     Effect.callback<LookupResult<P>>((resume) => {
-      const { ask, count = 20, parallel = 10, self, target, together = Infinity } = options
+      const { ask, count = 20, isAtHand, parallel = 10, self, target, together = Infinity } = options
       const asksMax = options.asksMax ?? 10 * count
       const slowMillis = Duration.toMillis(options.slowAfter ?? defaultSlowAfter)
       const clock = Context.get(context, Clock.Clock)
@@ -168,7 +173,7 @@ export const lookup = <P extends LookupPeer, R = never>(
           isMore = false
           for (const path of paths) {
             if (asked >= most || path.active >= activeMax || underWay.size >= 3 * parallel || asked >= asksMax) continue
-            const next = nextOf(path.nearest, count)
+            const next = nextOf(path.nearest, count, target, isAtHand)
             if (next === undefined) continue
             start(path, next.candidate, next.rank)
             if (isDone) return
@@ -240,6 +245,12 @@ export const lookup = <P extends LookupPeer, R = never>(
 // A dial and a question over the widest links take about six round trips of 80 ms.
 const defaultSlowAfter = Duration.millis(500)
 
+/**
+ * So many leading bits fewer than the nearest make a peer no less useful: the closest 20 of a network spread over about as many. Among 4,000
+ * modelled nodes a lookup asks a twentieth more when a third of them is at hand, in as many hops.
+ */
+const equalBits = 4
+
 /** How many times as long a slow ask takes until it is late. */
 const lateFactor = 4
 
@@ -283,14 +294,34 @@ function nearestOf<P extends LookupPeer>(peers: ReadonlyArray<P>, count: number,
     : peers.toSorted((a, b) => compareDistance(a.position, b.position, target)).slice(0, count)
 }
 
-/** The nearest that nobody has asked, unless `count` nearer ones have answered or are about to. */
-function nextOf<P>(nearest: ReadonlyArray<Candidate<P>>, count: number) {
+/**
+ * The nearest that nobody has asked, or one about as near that is at hand; unless `count` nearer ones have answered or are about to.
+ */
+function nextOf<P extends LookupPeer>(
+  nearest: ReadonlyArray<Candidate<P>>,
+  count: number,
+  target: Position,
+  isAtHand: ((peer: P) => boolean) | undefined
+) {
+  let first: { readonly candidate: Candidate<P>; readonly rank: number } | undefined
+  let bits = 0
   let rank = 0
   for (const candidate of nearest) {
-    if (candidate.state === "told") return { candidate, rank }
-    if ((candidate.state === "asked" || candidate.state === "answered") && ++rank >= count) return undefined
+    const { peer, state } = candidate
+    if (state === "told") {
+      if (isAtHand === undefined) return { candidate, rank }
+      const shared = commonPrefixLength(peer.position, target)
+      if (first === undefined) {
+        first = { candidate, rank }
+        bits = shared - equalBits
+      } else if (shared < bits) {
+        return first
+      }
+      if (isAtHand(peer)) return { candidate, rank }
+    }
+    if ((state === "told" || state === "asked" || state === "answered") && ++rank >= count) return first
   }
-  return undefined
+  return first
 }
 
 /** Whether the `count` nearest have answered, or all that will. */

@@ -123,6 +123,9 @@ export const make = Effect.fnUntraced(function*(table: KadTable) {
     /** Whether there is somebody to ask, or about to be. */
     isThere: Effect.suspend(() => isEmpty() ? someoneSpeaks(components, kadProtocol) : Effect.succeed(true)),
 
+    /** Whether a peer is connected and serves the DHT, so that it is asked without a dial. */
+    isAtHand: ({ key }: KadNode): boolean => speakers.has(key),
+
     /** Whom a lookup asks first. */
     seeds: (target: Position, count = kadReplicationFactor): ReadonlyArray<KadNode> => {
       const found = new Set(table.closest(target, count).map(({ bytes }) => nodes.of(bytes)))

@@ -17,6 +17,8 @@ export interface KadQueriesOptions {
   readonly count: number
   /** Whom to ask first: those of the routing table, and connected peers that serve the DHT. */
   readonly seeds: (target: Position) => ReadonlyArray<KadNode>
+  /** Whether a peer is connected, so that it can be asked without a dial. */
+  readonly isAtHand: (peer: KadNode) => boolean
   /** Waits until there is somebody to ask, or fails with `NoPeers`. */
   readonly ready: (operation: DhtError["operation"], subject: string) => Effect.Effect<void, DhtError>
   /** Asks one peer. `before` goes out in the same write, and its answer is that the question is answered. */
@@ -63,7 +65,7 @@ export type FoundValue =
 const valuePaths = 3
 
 export const make = (options: KadQueriesOptions) => {
-  const { beyond, count, hear, read, ready, request, seeds, self } = options
+  const { beyond, count, hear, isAtHand, read, ready, request, seeds, self } = options
 
   const show = (node: KadNode): PeerAddresses => ({ id: node.id, addresses: read(node.addresses) })
 
@@ -72,6 +74,7 @@ export const make = (options: KadQueriesOptions) => {
       target,
       seeds: seeds(target),
       count,
+      isAtHand,
       self: self.key,
       ...task.paths === undefined ? {} : { paths: task.paths },
       ...task.parallel === undefined ? {} : { parallel: task.parallel },

@@ -2,7 +2,13 @@ import { assert, describe, it } from "@effect/vitest"
 import { Clock, Deferred, Effect, Exit, Fiber, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import { lookup, type LookupAnswer, type LookupOptions } from "../../src/layers/KadLookup.ts"
-import { commonPrefixLength, compareDistance, type Position, positionOf } from "../../src/layers/KadPosition.ts"
+import {
+  commonPrefixLength,
+  compareDistance,
+  ofDigest,
+  type Position,
+  positionOf
+} from "../../src/layers/KadPosition.ts"
 
 describe("KadLookup", () => {
   it.effect.prop(
@@ -11,9 +17,10 @@ describe("KadLookup", () => {
       size: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 400 })),
       seed: Schema.Int,
       key: Schema.String,
-      together: Schema.Literals([1, 3, 100])
+      together: Schema.Literals([1, 3, 100]),
+      atHand: Schema.Literals([0, 30, 100])
     },
-    Effect.fnUntraced(function*({ key, seed, size, together }) {
+    Effect.fnUntraced(function*({ atHand, key, seed, size, together }) {
       const network = networkOf(size, String(seed))
       const target = place(key)
       const asked: Array<string> = []
@@ -23,6 +30,7 @@ describe("KadLookup", () => {
         self: first.key,
         seeds: network.answer(first, target),
         together,
+        isAtHand: (peer) => peer.position.bytes[31]! % 100 < atHand,
         ask: (peer) => {
           asked.push(peer.key)
           return Effect.succeed({ closer: network.answer(peer, target) })
@@ -44,9 +52,10 @@ describe("KadLookup", () => {
       size: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 200 })),
       dead: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 100 })),
       seed: Schema.Int,
-      paths: Schema.Literals([1, 3])
+      paths: Schema.Literals([1, 3]),
+      atHand: Schema.Literals([0, 30, 100])
     },
-    Effect.fnUntraced(function*({ dead, paths, seed, size }) {
+    Effect.fnUntraced(function*({ atHand, dead, paths, seed, size }) {
       const network = networkOf(size, String(seed))
       const target = place(`key of ${seed}`)
       const isDead = (peer: Peer) => peer.position.bytes[31]! % 100 < dead
@@ -55,6 +64,7 @@ describe("KadLookup", () => {
       const result = yield* lookup({
         target,
         paths,
+        isAtHand: (peer) => peer.position.bytes[30]! % 100 < atHand,
         self: first.key,
         seeds: network.answer(first, target),
         ask: (peer) => {
@@ -134,6 +144,45 @@ describe("KadLookup", () => {
       const { asked, closest } = yield* Fiber.join(fiber)
       assert.strictEqual(asked, 9)
       samePeers(closest, [0, 2, 3, 4, 5, 6, 7, 8].map((index) => bench.byDistance[index]!))
+    }))
+
+  it.effect("asks whom it need not dial first, among those that are about as near, and tells each its rank", () =>
+    Effect.gen(function*() {
+      // Each shares so many leading bits with the target.
+      const target = ofDigest(new Uint8Array(32))
+      const peers = [9, 7, 6, 5, 4, 3, 2].map((bits) => {
+        const bytes = new Uint8Array(32)
+        bytes[bits >> 3] = 0x80 >> (bits & 7)
+        return { key: String(bits), position: ofDigest(bytes) }
+      })
+      const ask = Effect.fnUntraced(function*(atHand: ReadonlyArray<string>, count: number) {
+        const asked: Array<readonly [string, number]> = []
+        const { closest } = yield* lookup({
+          target,
+          seeds: peers,
+          count,
+          parallel: 1,
+          isAtHand: ({ key }) => atHand.includes(key),
+          ask: ({ key }, rank) => {
+            asked.push([key, rank])
+            return Effect.succeed({ closer: [] })
+          }
+        })
+        samePeers(closest, peers.slice(0, count))
+        return asked
+      })
+      const byDistance = peers.map(({ key }, index) => [key, index] as const)
+      assert.deepStrictEqual(yield* ask([], 7), byDistance)
+      assert.deepStrictEqual(yield* ask(peers.map(({ key }) => key), 7), byDistance)
+      // Four bits fewer than the nearest, not five.
+      assert.deepStrictEqual(yield* ask(["5"], 7), [["5", 3], ...byDistance.filter(([key]) => key !== "5")])
+      assert.deepStrictEqual(yield* ask(["4"], 7), [
+        ["9", 0],
+        ["4", 4],
+        ...byDistance.filter(([key]) => key !== "9" && key !== "4")
+      ])
+      // Only those that a lookup has to ask are asked.
+      assert.deepStrictEqual(yield* ask(["5", "6"], 3), [["6", 2], ["9", 0], ["7", 1]])
     }))
 
   it.effect("reads what has come before it goes on after `together` asks", () =>

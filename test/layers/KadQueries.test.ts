@@ -30,7 +30,8 @@ const opened = (frame: Uint8Array): KadMessage => {
 const world = (
   names: ReadonlyArray<string>,
   answer: (peer: string, question: KadMessage) => Effect.Effect<Uint8Array, string>,
-  beyond: ReadonlyArray<string> = []
+  beyond: ReadonlyArray<string> = [],
+  connected: ReadonlyArray<string> = []
 ) => {
   const nodes = new KadNodes(1000)
   const nameOf = new Map<string, string>()
@@ -45,7 +46,8 @@ const world = (
   const queries = KadQueries.make({
     self: nodeOf("self"),
     count: 3,
-    seeds: () => all.slice(0, 1),
+    seeds: () => connected.length > 0 ? all : all.slice(0, 1),
+    isAtHand: ({ key }) => connected.includes(nameOf.get(key)!),
     ready: (operation, subject) =>
       names.length === 0 ? Effect.fail(new DhtError({ operation, subject, reason: new NoPeers({}) })) : Effect.void,
     request: (peer, question) => {
@@ -85,6 +87,21 @@ describe("KadQueries", () => {
         .sort((a, b) => compareDistance(nodeOf(a).position, nodeOf(b).position, target)).slice(0, 3)
       const closest = yield* queries.closestPeers(key)
       assert.deepStrictEqual(closest.map(({ id }) => id), expected.map(idOf))
+    }))
+
+  it.effect("asks who is connected before who has to be dialled", () =>
+    Effect.gen(function*() {
+      const answer = (_: string, { type }: KadMessage) => Effect.sync(() => encodeFrame({ type }))
+      const { nodeOf } = world(names, answer)
+      const target = positionOf(ContentKey.toBytes(key))
+      const nearest = names.toSorted((a, b) => compareDistance(nodeOf(a).position, nodeOf(b).position, target))
+      // The first is not one of the three that a lookup is for.
+      for (const connected of [[nearest[3]!], [nearest[2]!], [nearest[1]!, nearest[2]!]]) {
+        const { asked, queries } = world(names, answer, [], connected)
+        yield* queries.providers(key, () => {})
+        const first = connected.filter((name) => name !== nearest[3])
+        assert.deepStrictEqual(asked, [...first, ...nearest.slice(0, 3).filter((name) => !first.includes(name))])
+      }
     }))
 
   it.effect("hands over each provider once, without this node itself", () =>

@@ -159,6 +159,7 @@ export const make = Effect.fnUntraced(function*(
       ids: () => Array.from(known(), ({ id }) => id),
       isConnected: () => connected().length > 0,
       isThere: Effect.sync(() => known().size > 0),
+      isAtHand: ({ id }) => network.neighbours(localPeer).includes(id),
       seeds: (target, count = kadReplicationFactor) => [
         ...new Set([...table.closest(target, count).map(({ node }) => node), ...speakers()])
       ],

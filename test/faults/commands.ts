@@ -38,6 +38,8 @@ export type Command =
     | { readonly do: "connectSilently"; readonly host: string; readonly port: number; readonly count: number }
     /** Silent connections, of both kinds, that are open now. */
     | { readonly do: "silent" }
+    /** How many milliseconds the process has waited for a processor so far. */
+    | { readonly do: "lost" }
   )
 
 export type Request = Command & { readonly id: number }
@@ -56,5 +58,7 @@ export type Answer =
 export interface Happened {
   readonly node: number
   readonly at: number
+  /** How many milliseconds the process had waited for a processor by then. */
+  readonly lost: number
   readonly event: { readonly _tag: string; readonly [field: string]: unknown }
 }

@@ -12,6 +12,7 @@ import { createInterface } from "node:readline"
 import { RelayServer } from "../../src/layers/index.ts"
 import { fastHealthPolicy, HealthPolicy, Network, type PeerId, type PeerInfo } from "../../src/index.ts"
 import type { Answer, Command, Failure, Happened, PeerOptions, Ready, Request } from "./commands.ts"
+import { lostMillis } from "../support/lostMillis.ts"
 
 type Node = Network["Service"]
 
@@ -31,20 +32,21 @@ const health = Layer.succeed(HealthPolicy)(
     : HealthPolicy.defaultValue()
 )
 
-const makeNode = (index: number): Effect.Effect<Node, unknown, Scope.Scope> =>
+const makeNode = (index: number, lost: () => number): Effect.Effect<Node, unknown, Scope.Scope> =>
   Effect.gen(function*() {
     const network = Network.layer({ enableMdns: false, ...options.config })
     const layer = options.relay === true ? RelayServer.layer().pipe(Layer.provideMerge(network)) : network
     const node = Context.get(yield* Layer.build(Layer.fresh(layer).pipe(Layer.provide(health))), Network)
     yield* node.events.pipe(
       Stream.runForEach((event) =>
-        Effect.flatMap(Clock.currentTimeMillis, (at) =>
-          say({ node: index, at, event: { ...plain(event), _tag: event._tag } }))
+        Effect.flatMap(
+          Clock.currentTimeMillis,
+          (at) => say({ node: index, at, lost: lost(), event: { ...plain(event), _tag: event._tag } })
+        )
       ),
       Effect.forkScoped({ startImmediately: true })
     )
-    yield* node.handle(echoProtocol, (stream) =>
-      Stream.runForEach(stream.read, stream.write))
+    yield* node.handle(echoProtocol, (stream) => Stream.runForEach(stream.read, stream.write))
     return node
   })
 
@@ -57,7 +59,8 @@ const hold = (socket: Socket) => {
 
 const program = Effect.gen(function*() {
   const scope = yield* Effect.scope
-  const nodes = yield* Effect.forEach(Array.from({ length: options.nodes ?? 1 }, (_, index) => index), makeNode)
+  const lost = yield* lostMillis
+  const nodes = yield* Effect.forEach(Array.from({ length: options.nodes ?? 1 }), (_, index) => makeNode(index, lost))
 
   const obey = (command: Command): Effect.Effect<unknown, unknown, Scope.Scope> => {
     const node = nodes[command.node ?? 0]!
@@ -113,6 +116,8 @@ const program = Effect.gen(function*() {
         ).pipe(Effect.map((made) => made.reduce<number>((sum, one) => sum + one, 0)))
       case "silent":
         return Effect.sync(() => silent.size)
+      case "lost":
+        return Effect.sync(lost)
     }
   }
 

@@ -19,7 +19,7 @@ export const address: ReadonlyArray<Scenario> = [
           Effect.flatMap(lab.host("peer"), (host) => PeerProcess.start(host, { config: { minPeers: 0 } }))
         ], { concurrency: 2 })
         yield* node.ask({ do: "keep", target: peer.address })
-        yield* node.event("PeerIdentified", { peer: peer.id, seconds: 10 })
+        yield* node.event("PeerIdentified", { peer: peer.id, seconds: 30 })
         const since = yield* Clock.currentTimeMillis
         yield* host.readdress("44.0.0.201")
         const at = yield* seenAt(peer, node.id, "44.0.0.201", 30)
@@ -48,7 +48,7 @@ export const address: ReadonlyArray<Scenario> = [
           PeerProcess.start(host, { config: { ...config, minPeers: 0 } })
         ], { concurrency: 2 })
         yield* node.ask({ do: "keep", target: peer.address })
-        yield* node.event("PeerIdentified", { peer: peer.id, seconds: 10 })
+        yield* node.event("PeerIdentified", { peer: peer.id, seconds: 30 })
         const since = yield* Clock.currentTimeMillis
         yield* host.readdress("10.44.0.202")
         const at = yield* seenAt(node, peer.id, "10.44.0.202", 40)
@@ -69,7 +69,7 @@ export const address: ReadonlyArray<Scenario> = [
           PeerProcess.start(host, { config })
         ], { concurrency: 2 })
         yield* node.ask({ do: "keep", target: peer.address })
-        yield* node.event("PeerIdentified", { peer: peer.id, seconds: 10 })
+        yield* node.event("PeerIdentified", { peer: peer.id, seconds: 30 })
         const since = yield* Clock.currentTimeMillis
         yield* host.readdress("44.0.0.203")
         const at = yield* seenAt(node, peer.id, "44.0.0.203", 50)

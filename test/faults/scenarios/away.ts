@@ -18,10 +18,10 @@ export const away: ReadonlyArray<Scenario> = [
         const node = yield* PeerProcess.start(yield* lab.host("node"), {
           config: { bootstrapPeers: [bootstrap.address] }
         })
-        yield* node.event("PeerIdentified", { peer: bootstrap.id, seconds: 10 })
+        yield* node.event("PeerIdentified", { peer: bootstrap.id, seconds: 30 })
         const killed = yield* Clock.currentTimeMillis
         yield* bootstrap.kill
-        yield* node.event("PeerDisconnected", { peer: bootstrap.id, since: killed, seconds: 5 })
+        yield* node.event("PeerDisconnected", { peer: bootstrap.id, since: killed, seconds: 30 })
         yield* Effect.sleep("20 seconds")
         yield* PeerProcess.start(host)
         const since = yield* Clock.currentTimeMillis
@@ -46,11 +46,11 @@ export const away: ReadonlyArray<Scenario> = [
         yield* Effect.forEach(wanted, ({ address }) =>
           node.ask({ do: "connect", target: address }))
         yield* Effect.forEach(peers, ({ id }) =>
-          node.event("PeerIdentified", { peer: id, seconds: 10 }))
+          node.event("PeerIdentified", { peer: id, seconds: 30 }))
         yield* Effect.scoped(Effect.gen(function*() {
           const since = yield* Clock.currentTimeMillis
           yield* host.unplugged
-          const alone = yield* node.event("IsolationChanged", { since, seconds: 15 })
+          const alone = yield* node.event("IsolationChanged", { since, seconds: 30 })
           yield* report.equal("isolated", alone.event["isolated"], true)
           // The last peer is gone within 10 s, and 2 s more without any make it isolated.
           yield* report.within("isolated", since, alone.at, 12)
@@ -69,7 +69,7 @@ export const away: ReadonlyArray<Scenario> = [
           4
         )
         yield* report.within("all three peers", since, Math.max(...back.map(({ at }) => at)), 8)
-        const { event } = yield* node.event("IsolationChanged", { since, seconds: 1 })
+        const { event } = yield* node.event("IsolationChanged", { since, seconds: 10 })
         yield* report.equal("isolated", event["isolated"], false)
       })
   }

@@ -27,7 +27,7 @@ export const crowd: ReadonlyArray<Scenario> = [
           config: { minPeers: 0 }
         })
         yield* friend.ask({ do: "keep", target: node.address })
-        yield* friend.event("PeerIdentified", { peer: node.id, seconds: 10 })
+        yield* friend.event("PeerIdentified", { peer: node.id, seconds: 30 })
         const crowds = yield* Effect.forEach(
           Array.from({ length: processes }, (_, index) => index),
           (index) =>

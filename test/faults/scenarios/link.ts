@@ -58,7 +58,7 @@ export const link: ReadonlyArray<Scenario> = [
         ], { concurrency: 3 })
         for (const { ask, event } of [patient, node]) {
           yield* ask({ do: "keep", target: peer.address })
-          yield* event("PeerIdentified", { peer: peer.id, seconds: 10 })
+          yield* event("PeerIdentified", { peer: peer.id, seconds: 30 })
         }
         yield* host.lossy(30)
         yield* exchange(patient, peer, 1024, report)
@@ -66,7 +66,7 @@ export const link: ReadonlyArray<Scenario> = [
         yield* report.equal("connections lost by a policy with patience for it", losses(patient, peer), 0)
         yield* report.atMost("connections lost by the default policy", losses(node, peer), 2)
         const now = yield* Clock.currentTimeMillis
-        const connected = yield* until("the kept peer is connected", isConnected(node, peer), 30)
+        const connected = yield* until("the kept peer is connected", isConnected(node, peer), 40)
         yield* report.within("its kept peer is connected", now, connected, 15)
       })
   },
@@ -96,7 +96,7 @@ export const link: ReadonlyArray<Scenario> = [
       Effect.gen(function*() {
         const [node, peer] = yield* across({ bytesPerSecond: 48 * 1024 })
         yield* node.ask({ do: "keep", target: peer.address })
-        yield* node.event("PeerIdentified", { peer: peer.id, seconds: 10 })
+        yield* node.event("PeerIdentified", { peer: peer.id, seconds: 30 })
         yield* exchange(node, peer, 640 * 1024, report)
         yield* report.equal("connections lost", losses(node, peer) + losses(peer, node), 0)
       })

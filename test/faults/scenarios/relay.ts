@@ -20,15 +20,15 @@ export const relay: ReadonlyArray<Scenario> = [
         const first = yield* PeerProcess.start(host, { relay: true })
         const listener = yield* PeerProcess.start(one, { config: { relayPeers: [first.address], minPeers: 0 } })
         const node = yield* PeerProcess.start(other, { config: { minPeers: 0 } })
-        yield* listener.event("RelayReserved", { peer: first.id, seconds: 15 })
+        yield* listener.event("RelayReserved", { peer: first.id, seconds: 30 })
         yield* node.ask({ do: "keep", target: `${first.address}/p2p-circuit/p2p/${listener.id}` })
         yield* node.event("PeerIdentified", { peer: listener.id, seconds: 15 })
 
         const killed = yield* Clock.currentTimeMillis
         yield* first.kill
-        const lost = yield* listener.event("RelayLost", { peer: first.id, since: killed, seconds: 10 })
+        const lost = yield* listener.event("RelayLost", { peer: first.id, since: killed, seconds: 30 })
         yield* report.within("place lost", killed, lost.at, 1)
-        const gone = yield* node.event("PeerDisconnected", { peer: listener.id, since: killed, seconds: 10 })
+        const gone = yield* node.event("PeerDisconnected", { peer: listener.id, since: killed, seconds: 30 })
         yield* report.within("peer behind it gone", killed, gone.at, 1)
         yield* Effect.sleep("4 seconds")
         yield* PeerProcess.start(host, { relay: true })

@@ -30,7 +30,7 @@ export const rude: ReadonlyArray<Scenario> = [
         const { reason } = yield* node.refusal({ do: "connect", target: `/ip4/${silentHost.address}/tcp/${port}` })
         yield* report.within("the dial ended", began, yield* Clock.currentTimeMillis, 10.5)
         yield* report.equal("reason", reason, "DialError.DialTimeout")
-        yield* until("no connection left", Effect.map(host.connections, (count) => count === 0), 3)
+        yield* until("no connection left", Effect.map(host.connections, (count) => count === 0), 30)
         yield* report.equal("connections left", yield* host.connections, 0)
         yield* report.equal("peers", (yield* node.ask({ do: "peers" })).length, 0)
       })
@@ -60,6 +60,12 @@ export const rude: ReadonlyArray<Scenario> = [
         yield* friend.ask({ do: "connect", target: node.address })
         yield* report.within("a friend connects meanwhile", asked, yield* Clock.currentTimeMillis, 3)
         yield* report.equal("peers", (yield* node.ask({ do: "peers" })).length, 1)
+        // The resets of the others may be on their way.
+        yield* until(
+          "the others are reset",
+          Effect.map(silent.ask({ do: "silent" }), (count) => count <= handshakesMax),
+          5
+        )
         yield* report.equal(
           "silent connections that wait for a handshake",
           yield* silent.ask({ do: "silent" }),
@@ -98,7 +104,7 @@ export const rude: ReadonlyArray<Scenario> = [
         )
         yield* report.atMost("streams answered at a time", answered, streamsMax)
         yield* report.atLeast("streams answered at a time", answered, 1)
-        yield* report.atMost("slowest 64 KiB of a friend meanwhile", slowest, 2000, "ms")
+        yield* report.atMost("slowest 64 KiB of a friend meanwhile", slowest, 5000, "ms")
         const grown = ((yield* node.ask({ do: "memory" })) - before) / 2 ** 20
         yield* report.atMost("memory grown", grown, 150, "MiB")
         yield* report.equal(

@@ -32,7 +32,7 @@ export const stall: ReadonlyArray<Scenario> = [
         yield* Effect.forEach(wanted, ({ address }) =>
           node.ask({ do: "connect", target: address }))
         yield* Effect.forEach(peers, ({ id }) =>
-          node.event("PeerIdentified", { peer: id, seconds: 10 }))
+          node.event("PeerIdentified", { peer: id, seconds: 30 }))
         yield* Effect.sleep("1 second")
         yield* Effect.scoped(Effect.andThen(node.frozen, Effect.sleep(`${stallSeconds} seconds`)))
         const woke = yield* Clock.currentTimeMillis

@@ -1,0 +1,32 @@
+/**
+ * The time in which a busy machine did not run this process.
+ */
+import { Effect } from "effect"
+
+/** How often it looks, in milliseconds. */
+const everyMillis = 10
+
+/** A timer is late by so much on a machine with nothing else to do. */
+const lateMillis = 5
+
+/**
+ * So much this process has had to wait for a processor since the effect ran. What it computes itself is no time lost, however long it keeps a
+ * timer waiting.
+ */
+export const lostMillis = Effect.map(
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const seen = { lost: 0, at: performance.now(), cpu: process.cpuUsage() }
+      const timer = setInterval(() => {
+        const at = performance.now()
+        const { system, user } = process.cpuUsage(seen.cpu)
+        const waited = at - seen.at - everyMillis - (system + user) / 1000
+        if (waited > lateMillis) seen.lost += waited
+        Object.assign(seen, { at, cpu: process.cpuUsage() })
+      }, everyMillis)
+      return { seen, timer }
+    }),
+    ({ timer }) => Effect.sync(() => clearInterval(timer))
+  ),
+  ({ seen }) => () => seen.lost
+)

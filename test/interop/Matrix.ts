@@ -42,7 +42,7 @@ export const make = (): Matrix => {
     add: (others) => void cells.push(...others),
     check: Effect.fnUntraced(function*(row, pair, test, fault) {
       const began = yield* Clock.currentTimeMillis
-      const exit = yield* Effect.exit(Effect.timeout(test, "100 seconds"))
+      const exit = yield* Effect.exit(Effect.timeout(test, "150 seconds"))
       if (Exit.hasInterrupts(exit)) return yield* Effect.interrupt
       const millis = (yield* Clock.currentTimeMillis) - began
       const why = Exit.isSuccess(exit) ? "" : (Cause.squash(exit.cause) as Error).message

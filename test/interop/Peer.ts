@@ -103,20 +103,22 @@ export const saw = (
   peer: Peer,
   what: string,
   test: (happened: Happened) => boolean,
-  since = 0
+  since = 0,
+  duration?: Duration.Input
 ): Effect.Effect<Happened, Error> =>
   eventually(
     `${peer.kind} sees ${what}`,
     Effect.sync(() => peer.happened.slice(since).find(test)),
-    (found) => found !== undefined
+    (found) => found !== undefined,
+    duration
   ) as Effect.Effect<Happened, Error>
 
-/** Repeats an effect until its value holds, for 10 s at most; failures count as not yet. */
+/** Repeats an effect until its value holds, for half a minute by default; failures count as not yet. */
 export const eventually = <A>(
   what: string,
   read: Effect.Effect<A, Error>,
   holds: (value: A) => boolean,
-  duration: Duration.Input = "10 seconds"
+  duration: Duration.Input = "30 seconds"
 ): Effect.Effect<A, Error> => {
   let last: unknown
   const once = read.pipe(
@@ -166,7 +168,7 @@ export const makeForeign = (
         } else if (said.event === "ready") resume(Effect.succeed(said))
         else happened.push(said)
       })
-    }).pipe(Effect.timeout("20 seconds"))
+    }).pipe(Effect.timeout("1 minute"))
     const peer: Peer = {
       kind,
       id: ready.peer,

@@ -57,7 +57,7 @@ const stored = Effect.fnUntraced(function*(
               `${finder} finds ${provider} at ${storer} under ${key}`,
               peer.run("find", { key }),
               ({ providers }) => providers.some(({ peer }) => peer === id),
-              choose.fault === undefined ? "10 seconds" : "2 seconds"
+              choose.fault === undefined ? "30 seconds" : "2 seconds"
             )
           }
         })

@@ -28,7 +28,13 @@ export const mdns = (bench: Bench) =>
         yield* bench.check(
           "mDNS: sees",
           `${seer.kind}>${seen.kind}`,
-          saw(seer, `${seen.kind} by mDNS`, ({ event, peer }) => event === "mdns" && peer === seen.id).pipe(
+          saw(
+            seer,
+            `${seen.kind} by mDNS`,
+            ({ event, peer }) => event === "mdns" && peer === seen.id,
+            0,
+            fault === undefined ? undefined : "10 seconds"
+          ).pipe(
             Effect.andThen(hold(true, ""))
           ),
           fault

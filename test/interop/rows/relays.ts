@@ -29,7 +29,7 @@ export const relays = (bench: Bench) =>
           const relay = yield* bench.make(kind, { relay: true })
           const listener = yield* bench.make(holder)
           const addr = relay.addresses[0]!
-          const reserved = yield* Effect.exit(Effect.timeout(listener.run("reserve", { addr }), "10 seconds"))
+          const reserved = yield* Effect.exit(Effect.timeout(listener.run("reserve", { addr }), "30 seconds"))
           const fault = kind === "go" && holder === "rust" ? goFault : undefined
           for (const dialler of kinds) {
             yield* bench.check(

@@ -3,7 +3,8 @@
  *
  * What a record costs decides how many a node can keep. The id and the addresses of a provider are there once, whatever it provides, as
  * texts of one byte a character, which have a third of the overhead of small buffers; a record is its place in two lists, that of its key
- * and that of its provider. A provider that comes with other addresses has them in all its records at once.
+ * and that of its provider, and a row of numbers (`ProviderRows`). Of a key there is half of its hash. A provider that comes with other
+ * addresses has them in all its records at once.
  *
  * Anybody may send records, under as many ids as they like, so everything is bounded. Who has more than others gives way: when the store is
  * full, a newcomer takes the place of a record from the subnet, or else the sender, that has the most of all as far as is known, and is
@@ -12,8 +13,10 @@
  *
  * Time is given from outside, in milliseconds since the epoch, and counts in whole seconds.
  */
+import { hash } from "node:crypto"
 import { keyBytesMax } from "../schema/Content.ts"
 import { keyOf } from "./KadNode.ts"
+import { none, ProviderRows, RecordRows, type Subnet } from "./ProviderRows.ts"
 
 /** Why a record was not stored. */
 export type ProviderRefusal =
@@ -30,8 +33,8 @@ export type ProviderRefusal =
 
 export interface ProviderRecordsOptions {
   /**
-   * How many records there may be. Defaults to 200,000, which take 35 MB with keys of 34 bytes and few providers, 90 MB when every provider
-   * is another.
+   * How many records there may be. Defaults to 200,000, which take 19 MB with few providers, 55 MB when every provider is another and has two
+   * addresses.
    */
   readonly recordsMax?: number | undefined
   /**
@@ -93,43 +96,76 @@ export const make = (options: ProviderRecordsOptions = {}): ProviderRecords => {
   const { recordsPerSenderMax = Math.ceil(recordsMax / 2), recordsPerSubnetMax = Math.ceil(recordsMax / 2) } = options
   const { providersPerSubnetMax = Math.ceil(providersPerKeyMax / 4) } = options
   // The first record of each key.
-  const lists = new Map<string, ProviderRecord>()
-  const providers = new Map<string, Provider>()
+  const lists = new Map<string, number>()
+  const providers = new Map<string, number>()
   const subnets = new Map<string, Subnet>()
+  const rows = new RecordRows(recordsMax)
+  const senders = new ProviderRows(recordsMax)
   let size = 0
-  // Seconds from the first call, which V8 keeps in the record itself up to 2^31; those since the epoch leave that range in 2038.
+  // Seconds from the first call, which are small enough for a column; those since the epoch are not any more from 2038 on.
   let epoch: number | undefined
   const secondsAt = (now: number) => Math.floor((now - (epoch ??= now)) / 1000)
+  const listOf = (key: string): number => lists.get(key) ?? none
 
   const leave = (subnet: Subnet, count: number) => {
     subnet.records -= count
     if (subnet.records === 0) subnets.delete(subnet.name)
   }
 
+  /** Takes a record out of the list of its provider. */
+  const detach = (record: number) => {
+    const provider = rows.provider[record]!
+    const newer = rows.newer[record]!
+    const older = rows.older[record]!
+    if (older === none) senders.oldest[provider] = newer
+    else rows.newer[older] = newer
+    if (newer === none) senders.newest[provider] = older
+    else rows.older[newer] = older
+  }
+  /** Puts a record at the end of the list of its provider. */
+  const append = (record: number) => {
+    const provider = rows.provider[record]!
+    const newest = senders.newest[provider]!
+    rows.older[record] = newest
+    rows.newer[record] = none
+    if (newest === none) senders.oldest[provider] = record
+    else rows.newer[newest] = record
+    senders.newest[provider] = record
+  }
+
   /** Forgets a record, when the one before it in the list of its key is known. */
-  const unlink = (record: ProviderRecord, before: ProviderRecord | undefined) => {
-    const { key, next, provider } = record
-    if (before !== undefined) before.next = next
-    else if (next === undefined) lists.delete(key)
+  const unlink = (record: number, before: number) => {
+    const key = rows.key[record]!
+    const next = rows.next[record]!
+    const provider = rows.provider[record]!
+    if (before !== none) rows.next[before] = next
+    else if (next === none) lists.delete(key)
     else lists.set(key, next)
     size--
     detach(record)
-    if (provider.subnet !== undefined) leave(provider.subnet, 1)
-    if (--provider.records === 0) providers.delete(provider.id)
+    rows.give(record)
+    const subnet = senders.subnet[provider]
+    if (subnet !== undefined) leave(subnet, 1)
+    if (--senders.records[provider]! > 0) return
+    providers.delete(senders.id[provider]!)
+    senders.give(provider)
+    if (heaviest === provider) heaviest = none
   }
-  const forget = (gone: ProviderRecord) => {
-    let before: ProviderRecord | undefined
-    for (let record = lists.get(gone.key); record !== gone; record = record?.next) before = record
+  const forget = (gone: number) => {
+    let before = none
+    for (let record = listOf(rows.key[gone]!); record !== gone; record = rows.next[record]!) before = record
     unlink(gone, before)
   }
   const forgetExpired = (key: string, seconds: number): number => {
-    let before: ProviderRecord | undefined
+    let before = none
     let count = 0
-    for (let record = lists.get(key); record !== undefined; record = record.next) {
-      if (record.until <= seconds) {
+    for (let record = listOf(key); record !== none;) {
+      const next = rows.next[record]!
+      if (rows.until[record]! <= seconds) {
         unlink(record, before)
         count++
       } else before = record
+      record = next
     }
     return count
   }
@@ -146,21 +182,31 @@ export const make = (options: ProviderRecordsOptions = {}): ProviderRecords => {
   }
 
   /** The provider with the most records, itself or its subnet, among those that were looked at. */
-  let heaviest: Provider | undefined
+  let heaviest = none
   const providerCursor = cursorOf(providers)
   /** Makes room for one record of a sender that has so many; false when nobody known has as many. */
   const makeRoom = (weight: number): boolean => {
-    if (heaviest?.records === 0) heaviest = undefined
     for (let i = 0; i < sampleMax; i++) {
       const id = providerCursor()
       const provider = id === undefined ? undefined : providers.get(id)
-      if (provider !== undefined && (heaviest === undefined || weightOf(provider) > weightOf(heaviest))) {
+      if (provider !== undefined && (heaviest === none || senders.weightOf(provider) > senders.weightOf(heaviest))) {
         heaviest = provider
       }
     }
-    if (heaviest?.oldest === undefined || weightOf(heaviest) < weight) return false
-    forget(heaviest.oldest)
+    if (heaviest === none || senders.weightOf(heaviest) < weight) return false
+    forget(senders.oldest[heaviest]!)
     return true
+  }
+
+  /** Puts the records up to `last` behind the others of their key. */
+  const turn = (key: string, last: number) => {
+    const next = rows.next[last]!
+    if (next === none) return
+    let end = next
+    while (rows.next[end] !== none) end = rows.next[end]!
+    rows.next[end] = listOf(key)
+    rows.next[last] = none
+    lists.set(key, next)
   }
 
   return {
@@ -171,99 +217,93 @@ export const make = (options: ProviderRecordsOptions = {}): ProviderRecords => {
       const seconds = secondsAt(now)
       const until = seconds + Math.ceil(Math.min(ttlSeconds, recordSecondsMax))
       sweep(seconds, 1)
-      const key = keyOf(keyBytes)
-      const known = providers.get(keyOf(id))
+      const name = nameOf(keyBytes)
+      const sender = keyOf(id)
+      const known = providers.get(sender) ?? none
       // What it says of itself now holds for all that it has said.
-      const renew = (provider: Provider) => {
-        if (body !== undefined) {
-          const text = keyOf(body)
-          if (provider.body !== text) provider.body = text
-        }
-        if (provider.subnet?.name !== subnetName) {
-          if (provider.subnet !== undefined) leave(provider.subnet, provider.records)
-          provider.subnet = subnetName === undefined ? undefined : enter(subnets, subnetName, provider.records)
+      const renew = (provider: number) => {
+        if (body !== undefined) senders.setBody(provider, id, body)
+        const subnet = senders.subnet[provider]
+        if (subnet?.name !== subnetName) {
+          const count = senders.records[provider]!
+          if (subnet !== undefined) leave(subnet, count)
+          senders.subnet[provider] = subnetName === undefined ? undefined : enter(subnets, subnetName, count)
         }
       }
 
       let ofKey = 0
       let ofSubnet = 0
-      let first: ProviderRecord | undefined
-      for (let record = lists.get(key); record !== undefined; record = record.next) {
-        if (record.provider === known) {
-          record.until = until
+      let first = none
+      for (let record = listOf(name); record !== none; record = rows.next[record]!) {
+        const provider = rows.provider[record]!
+        if (provider === known) {
+          rows.until[record] = until
           detach(record)
           append(record)
           renew(known)
           return "stored"
         }
         ofKey++
-        if (subnetName !== undefined && record.provider.subnet?.name === subnetName) ofSubnet++
-        if (first === undefined || record.until < first.until) first = record
+        if (subnetName !== undefined && senders.subnet[provider]?.name === subnetName) ofSubnet++
+        if (first === none || rows.until[record]! < rows.until[first]!) first = record
       }
-      const ofSender = known?.records ?? 0
+      const ofSender = known === none ? 0 : senders.records[known]!
       const subnet = subnetName === undefined ? undefined : subnets.get(subnetName)
       if (ofSubnet >= providersPerSubnetMax) return "subnet"
-      if (known?.oldest !== undefined && ofSender >= recordsPerSenderMax) forget(known.oldest)
+      if (known !== none && ofSender >= recordsPerSenderMax) forget(senders.oldest[known]!)
       else if (subnet !== undefined && subnet.records >= recordsPerSubnetMax) return "subnet"
-      if (first !== undefined && ofKey >= providersPerKeyMax) forget(first)
+      if (first !== none && ofKey >= providersPerKeyMax) forget(first)
       else if (size >= recordsMax && !makeRoom(Math.max(ofSender, subnet?.records ?? 0))) return "full"
 
       // Making room may have taken the last record of the sender.
-      let provider = providers.get(keyOf(id))
+      let provider = providers.get(sender)
       if (provider === undefined) {
-        provider = {
-          id: keyOf(id),
-          body: undefined,
-          records: 0,
-          subnet: undefined,
-          oldest: undefined,
-          newest: undefined
-        }
-        providers.set(provider.id, provider)
+        provider = senders.take(sender)
+        providers.set(sender, provider)
       }
       renew(provider)
-      provider.records++
-      if (provider.subnet !== undefined) provider.subnet.records++
-      const record: ProviderRecord = {
-        key,
-        provider,
-        until,
-        next: lists.get(key),
-        older: undefined,
-        newer: undefined
-      }
+      senders.records[provider]!++
+      const counted = senders.subnet[provider]
+      if (counted !== undefined) counted.records++
+      const next = listOf(name)
+      const record = rows.take()
+      // One text for all records of the key.
+      rows.key[record] = next === none ? name : rows.key[next]!
+      rows.provider[record] = provider
+      rows.until[record] = until
+      rows.next[record] = next
       append(record)
-      lists.set(key, record)
+      lists.set(name, record)
       size++
       return "stored"
     },
     get: (keyBytes, now, bytesMax, bodyOf) => {
       const seconds = secondsAt(now)
-      const key = keyOf(keyBytes)
-      forgetExpired(key, seconds)
+      const name = nameOf(keyBytes)
+      forgetExpired(name, seconds)
       const found: Array<Uint8Array> = []
       let left = bytesMax
-      const head = lists.get(key)
-      let last: ProviderRecord | undefined
-      for (let record = head; record !== undefined; last = record, record = record.next) {
-        const { body, id } = record.provider
-        const bytes = body === undefined ? bodyOf?.(bytesOf(id)) : bytesOf(body)
+      let last = none
+      for (let record = listOf(name); record !== none; last = record, record = rows.next[record]!) {
+        const provider = rows.provider[record]!
+        const bytes = senders.bodyOf(provider) ?? bodyOf?.(Buffer.from(senders.id[provider]!, "latin1"))
         if (bytes === undefined) continue
         left -= bytes.length + peerOverhead
         if (left < 0) {
           // The next answer begins here.
-          if (last !== undefined) turn(lists, key, head!, last)
+          if (last !== none) turn(name, last)
           break
         }
         found.push(bytes)
       }
       return found
     },
-    remove: (key, id) => {
+    remove: (keyBytes, id) => {
       const provider = providers.get(keyOf(id))
-      let record = provider === undefined ? undefined : lists.get(keyOf(key))
-      while (record !== undefined && record.provider !== provider) record = record.next
-      if (record !== undefined) forget(record)
+      if (provider === undefined) return
+      let record = listOf(nameOf(keyBytes))
+      while (record !== none && rows.provider[record] !== provider) record = rows.next[record]!
+      if (record !== none) forget(record)
     },
     sweep: (now, keys) => sweep(secondsAt(now), keys),
     size: () => size,
@@ -275,44 +315,17 @@ export const make = (options: ProviderRecordsOptions = {}): ProviderRecords => {
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-interface ProviderRecord {
-  /** The bytes of the key as latin1, and so below. */
-  readonly key: string
-  readonly provider: Provider
-  /** In seconds from the first call; it is served before. */
-  until: number
-  /** The next one of the key. */
-  next: ProviderRecord | undefined
-  /** Those of the provider that it announced before and after this one. */
-  older: ProviderRecord | undefined
-  newer: ProviderRecord | undefined
-}
-
-interface Provider {
-  readonly id: string
-  body: string | undefined
-  /** How many records name it: it goes with the last. */
-  records: number
-  subnet: Subnet | undefined
-  /** The ends of its list. */
-  oldest: ProviderRecord | undefined
-  newest: ProviderRecord | undefined
-}
-
-interface Subnet {
-  readonly name: string
-  records: number
-}
-
 /** Providers that are looked at to find one that gives way. */
 const sampleMax = 64
 
 /** A tag and a length of at most two bytes. */
 const peerOverhead = 3
 
-function weightOf({ records, subnet }: Provider): number {
-  return Math.max(records, subnet?.records ?? 0)
-}
+/**
+ * A key as it is told from others: the first 16 bytes of its hash as latin1, since keys themselves are twice as long. To find two that share them
+ * takes 2 ** 64 tries.
+ */
+const nameOf = (key: Uint8Array): string => hash("sha256", key, "buffer").toString("latin1", 0, 16)
 
 function enter(subnets: Map<string, Subnet>, name: string, records: number): Subnet {
   let subnet = subnets.get(name)
@@ -324,49 +337,18 @@ function enter(subnets: Map<string, Subnet>, name: string, records: number): Sub
   return subnet
 }
 
-/** Goes round and round over the keys of a map, which come and go meanwhile. */
+/**
+ * Goes round and round over the keys of a map, which come and go meanwhile. Begins when it is asked first: an iterator that rests keeps all
+ * tables from which its map has grown.
+ */
 function cursorOf(map: ReadonlyMap<string, unknown>): () => string | undefined {
-  let cursor = map.keys()
+  let cursor: Iterator<string> | undefined
   return () => {
-    let found = cursor.next()
-    if (found.done === true) {
+    let found = cursor?.next()
+    if (found === undefined || found.done === true) {
       cursor = map.keys()
       found = cursor.next()
     }
-    return found.value
+    return found.done === true ? undefined : found.value
   }
-}
-
-/** Takes a record out of the list of its provider. */
-function detach(record: ProviderRecord): void {
-  const { newer, older, provider } = record
-  if (older === undefined) provider.oldest = newer
-  else older.newer = newer
-  if (newer === undefined) provider.newest = older
-  else newer.older = older
-}
-
-/** Puts a record at the end of the list of its provider. */
-function append(record: ProviderRecord): void {
-  const { provider } = record
-  record.older = provider.newest
-  record.newer = undefined
-  if (provider.newest === undefined) provider.oldest = record
-  else provider.newest.newer = record
-  provider.newest = record
-}
-
-/** Puts the records up to `last` behind the others of their key. */
-function turn(lists: Map<string, ProviderRecord>, key: string, head: ProviderRecord, last: ProviderRecord): void {
-  const next = last.next
-  if (next === undefined) return
-  let end = next
-  while (end.next !== undefined) end = end.next
-  end.next = head
-  last.next = undefined
-  lists.set(key, next)
-}
-
-function bytesOf(text: string): Uint8Array {
-  return Buffer.from(text, "latin1")
 }

@@ -16,10 +16,10 @@ const now = 1_800_000_000_000
 
 describe("100,000 provider records", () => {
   const cases: ReadonlyArray<readonly [name: string, which: Which, most: number]> = [
-    ["100,000 keys of 200 providers", (i: number) => [i, i % 200], 300],
-    ["500 keys of 200 providers each, 200 providers in all", (i: number) => [i % 500, Math.floor(i / 500)], 300],
-    ["500 keys of 200 providers each, all different", (i: number) => [i % 500, i], 600],
-    ["100,000 keys of 100,000 providers", (i: number) => [i, i], 600]
+    ["100,000 keys of 200 providers", (i: number) => [i, i % 200], 150],
+    ["500 keys of 200 providers each, 200 providers in all", (i: number) => [i % 500, Math.floor(i / 500)], 150],
+    ["500 keys of 200 providers each, all different", (i: number) => [i % 500, i], 300],
+    ["100,000 keys of 100,000 providers", (i: number) => [i, i], 300]
   ]
 
   for (const [name, which, most] of cases) {

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import { encodePeer } from "../../src/layers/KadMessage.ts"
 import * as ProviderRecords from "../../src/layers/ProviderRecords.ts"
 
 const start = 1_800_000_000_000
@@ -110,6 +111,32 @@ describe("ProviderRecords", () => {
       "peer 2",
       "id 1 is here"
     ])
+  })
+
+  it("gives back whole what begins with the id, and nothing of who was there before", () => {
+    const records = ProviderRecords.make()
+    const [one, two] = [id("1"), id("2")]
+    const bodies = [
+      encodePeer(one, [Uint8Array.of(4, 192, 0, 2, 1, 6, 15, 161)]),
+      encodePeer(one, []),
+      encodePeer(two, []),
+      Uint8Array.of(10),
+      Uint8Array.of(10, one.length),
+      encodePeer(one, []).subarray(0, -1),
+      new Uint8Array()
+    ]
+    const get = (name: string) => records.get(key(name), start, 1024).map((bytes) => [...bytes])
+    for (const bytes of bodies) {
+      records.put(key("a"), one, bytes, start)
+      assert.deepStrictEqual(get("a"), [[...bytes]])
+    }
+    records.put(key("a"), one, bodies[0], start, { subnet: "x" })
+    records.remove(key("a"), one)
+    records.put(key("b"), two, undefined, start)
+    assert.deepStrictEqual([get("a"), get("b")], [[], []])
+    records.put(key("b"), two, bodies[2], start)
+    assert.deepStrictEqual(get("b"), [[...bodies[2]!]])
+    assert.deepStrictEqual([records.size(), records.keys()], [1, 1])
   })
 
   it("forgets a record that is removed, and no other", () => {

@@ -51,6 +51,7 @@ const partsOfLayers = new Set([
   "ProvidedKeysStore.ts",
   "ProviderRanking.ts",
   "ProviderRecords.ts",
+  "ProviderRows.ts",
   "Pulse.ts",
   "SharedLookups.ts",
   "StaggeredDial.ts",

@@ -3,7 +3,7 @@ import { generateKeyPair } from "@libp2p/crypto/keys"
 import { assert, describe, it } from "@effect/vitest"
 import { streamPair } from "@libp2p/utils"
 import { randomBytes } from "node:crypto"
-import { exchangeOfKeptKeys, type Sealing, withKeptKey, withKeptKeys } from "../../src/layers/Libp2pNoise.ts"
+import { exchangeOfKeptKeys, hkdf, type Sealing, withKeptKey, withKeptKeys } from "../../src/layers/Libp2pNoise.ts"
 
 // noise and libp2p name two versions of the same list in their types.
 const stock = {
@@ -93,6 +93,19 @@ describe("the exchange of kept keys", () => {
   it("refuses a key that leads to no secret", () => {
     const exchange = exchangeOfKeptKeys()
     assert.throws(() => exchange.dh(exchange.generateKeypair(), new Uint8Array(32)))
+  })
+})
+
+describe("the derivation of keys", () => {
+  it("derives what noise's own does, also from nothing, and writes over nothing", () => {
+    for (const input of [randomBytes(32), randomBytes(32), new Uint8Array()]) {
+      const chainingKey = randomBytes(32)
+      const before = Buffer.from(chainingKey)
+      const expected = pureJsCrypto.getHKDF(chainingKey, input)
+      const derived = hkdf(chainingKey, input)
+      assert.deepStrictEqual(derived.map((key) => Buffer.from(key)), expected.map((key) => Buffer.from(key.subarray())))
+      assert.deepStrictEqual(chainingKey, before)
+    }
   })
 })
 

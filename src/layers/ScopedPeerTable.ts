@@ -7,7 +7,7 @@
  *
  * Idleness is one fiber for all peers, which sleeps until the first of them may be idle: a peer that is kept or has streams costs no wake.
  */
-import { Clock, DateTime, Duration, Effect, Exit, FiberSet, Latch, Layer, Metric, Schema, Scope } from "effect"
+import { Clock, DateTime, Duration, Effect, Exit, Fiber, FiberSet, Latch, Layer, Metric, Schema, Scope } from "effect"
 import { PeerLimitExceeded, PeerNotConnected } from "../schema/NetworkError.ts"
 import type { DisconnectReason, RefusalReason } from "../schema/NetworkEvent.ts"
 import { GoodbyeReason, PeerConnected, PeerDisconnected, PeerIdentified } from "../schema/NetworkEvent.ts"
@@ -48,7 +48,6 @@ export const make = Effect.gen(function*() {
   const events = yield* NetworkEvents
   const shutdown = yield* Shutdown
   const transport = yield* Transport
-  const tableScope = yield* Effect.scope
   const idleMillis = Duration.toMillis(connectionIdleTimeout)
 
   const entries = new Map<PeerId, Entry>()
@@ -58,6 +57,8 @@ export const make = Effect.gen(function*() {
   const dismissed = new WeakMap<Connection, GoodbyeReason>()
   /** Entries that have left the map, until that is published. */
   const leaving = new Map<PeerId, Entry>()
+  /** What closes them beside everything else. */
+  const closing = new Set<Fiber.Fiber<void>>()
   const tasks = new Set<Task>()
   const barred = new Map<PeerId, number>()
   // Open while nobody can become idle, so that the fiber that looks for idle peers has nothing to sleep until.
@@ -147,6 +148,16 @@ export const make = Effect.gen(function*() {
     yield* reason === "shutdown" ? shutdown.part("connections of peers", end) : end
   }, Effect.uninterruptible)
 
+  /**
+   * Closes it in a fiber of its own. A scope that closes meanwhile would not let the fiber begin, and the connections would stay, with all who
+   * wait for the peer to have parted; so the table waits for it when it ends.
+   */
+  const closeApart = (entry: Entry, reason: DisconnectReason) =>
+    Effect.map(Effect.forkDetach(close(entry, reason)), (fiber) => {
+      closing.add(fiber)
+      fiber.addObserver(() => closing.delete(fiber))
+    })
+
   const remove = Effect.fnUntraced(function*(peer: PeerId, reason: DisconnectReason) {
     const entry = entries.get(peer)
     if (entry === undefined) return false
@@ -195,7 +206,7 @@ export const make = Effect.gen(function*() {
           if (entries.get(entry.id) !== entry || isExempt(entry)) continue
           if (active === 0) {
             leave(entry)
-            yield* Effect.forkIn(close(entry, "idle"), tableScope)
+            yield* closeApart(entry, "idle")
             continue
           }
           // A stream that the library did not open, such as a relay's: nobody tells when it ends, so its time starts over.
@@ -235,7 +246,7 @@ export const make = Effect.gen(function*() {
     places.settle(peer)
     yield* entry.connections.tell
     // A slow goodbye to an evicted peer delays nobody.
-    for (const victim of room.evicted) yield* Effect.forkIn(close(victim, "evicted"), tableScope)
+    for (const victim of room.evicted) yield* closeApart(victim, "evicted")
     if (present !== undefined) return yield* Effect.asVoid(Effect.forkIn(entry.connections.settle, entry.scope))
     yield* mayIdle.open
     yield* Scope.addFinalizer(entry.scope, closeAll(entry))
@@ -377,7 +388,9 @@ export const make = Effect.gen(function*() {
       for (const entry of all) leave(entry)
       // Bounded by `maxPeers`.
       return Effect.forEach(all, (entry) => close(entry, "shutdown"), { concurrency: "unbounded", discard: true })
-    })
+    }).pipe(
+      Effect.andThen(shutdown.part("connections of peers", Effect.suspend(() => Fiber.awaitAll([...closing]))))
+    )
   )
 
   return PeerTable.of({

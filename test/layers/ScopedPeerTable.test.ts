@@ -341,6 +341,31 @@ describe("ScopedPeerTable", () => {
       assert.strictEqual((yield* Effect.flip(peers.admit(FakeConnection.make(carol))))._tag, "PeerNotConnected")
     }))
 
+  it.effect("ends and closes every connection in the middle of whatever it does: an eviction, a peer that comes again", () =>
+    Effect.gen(function*() {
+      for (let operations = 4; operations < 120; operations++) {
+        const scope = yield* Scope.make()
+        const context = yield* Scope.provide(Layer.build(Layer.fresh(table({ maxPeers: 1 }))), scope)
+        const peers = yield* Effect.provide(PeerTable, context)
+        const [first, other, again] = [alice, bob, alice].map((id) => FakeConnection.make(id))
+        yield* peers.admit(first!)
+        yield* peers.rank(bob, "wanted")
+        const admit = (connection: FakeConnection.FakeConnection) =>
+          Effect.catch(peers.admit(connection), () => connection.close).pipe(
+            Effect.provideService(References.MaxOpsBeforeYield, operations),
+            Effect.forkChild({ startImmediately: true })
+          )
+        const admissions = [yield* admit(other!)]
+        yield* peers.rank(alice, "kept")
+        admissions.push(yield* admit(again!))
+        const end = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
+        for (let i = 0; i < 50; i++) yield* TestClock.adjust(0)
+        for (const fiber of [end, ...admissions]) assert.isDefined(fiber.pollUnsafe(), `${operations}: it does not end`)
+        const open = [first, other, again].map((connection) => connection!.state.open)
+        assert.deepStrictEqual(open, [false, false, false], `${operations}`)
+      }
+    }))
+
   it.effect("gives inbound peers maxInboundPeers places, and the rest to those that it dials", () =>
     Effect.gen(function*() {
       const peers = yield* PeerTable

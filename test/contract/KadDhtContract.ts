@@ -4,7 +4,7 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import { multiaddr } from "@multiformats/multiaddr"
-import { Context, Deferred, Duration, Effect, Fiber, Layer, Queue, Schedule } from "effect"
+import { Context, Deferred, Duration, Effect, Fiber, Layer, Option, Queue, Schedule, Stream } from "effect"
 import { KeyValueStore } from "effect/persistence"
 import * as FileIdentity from "../../src/layers/FileIdentity.ts"
 import * as KadDht from "../../src/layers/KadDht.ts"
@@ -26,6 +26,7 @@ import {
 } from "../support/DhtNode.ts"
 import { makePlain, meet, recordsAt } from "../support/PlainKad.ts"
 import { dhtContract } from "./DhtContract.ts"
+import { eventually } from "./eventually.ts"
 
 const key = ContentKey.fromText("some content")
 
@@ -61,6 +62,23 @@ export const kadDhtContract = (kadEngine: "codio" | "stock"): void => {
         const b = yield* makeNode({ withoutDht: true })
         yield* connect(a, b)
         assert.strictEqual((yield* Effect.flip(providers(a))).reason._tag, "NoPeers")
+      }))
+
+    it.live("says that announcing is paused when who took copies is gone, and goes on with who comes then", () =>
+      Effect.gen(function*() {
+        const alice = yield* makeNode()
+        const status = Effect.map(Stream.runHead(alice.dht.provideStatus), Option.getOrThrow)
+        const isPaused = Effect.map(status, ({ paused }) => paused !== undefined)
+        yield* Effect.scoped(Effect.gen(function*() {
+          yield* connect(alice, yield* makeNode())
+          yield* eventually("announcing is not paused", Effect.map(isPaused, (paused) => !paused))
+        }))
+        yield* Effect.forkScoped(alice.dht.startProviding(key), { startImmediately: true })
+        yield* eventually("announcing is paused", isPaused)
+        assert.strictEqual((yield* status).announced, 0)
+        yield* connect(alice, yield* makeNode())
+        yield* eventually("the key is announced", Effect.map(status, ({ announced }) => announced === 1))
+        assert.isFalse(yield* isPaused)
       }))
 
     it.live("finds a provider right after the connection, without waiting for anything", () =>

@@ -96,7 +96,8 @@ export class Dht extends Context.Service<Dht, {
   /**
    * The value that wins among those found, this node's own copy included. Without a `quorum` the whole lookup is awaited; with one it ends
    * when as many others have given a value, and fails with `QuorumFailed` when fewer have. Fails with `NotFound` when nobody has one, with
-   * `NoPeers` at once when nobody can be asked.
+   * `NoPeers` at once when nobody can be asked. After a whole lookup the nodes near the key that have an older value, or none, are given the one
+   * that was found, in the background.
    */
   readonly getValue: <A, Input>(
     namespace: ValueNamespace<A, Input>,

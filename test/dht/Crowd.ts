@@ -33,7 +33,12 @@ export class Crowd extends Context.Service<Crowd, { readonly members: ReadonlyAr
         for (const [index, member] of members.entries()) {
           // Two of those before it: the first few know each other, and everybody finds a way to everybody.
           for (const other of new Set([Math.floor(index / 2), index - 1])) {
-            if (other >= 0 && other !== index) yield* Effect.orDie(member.network.connect(members[other]!.address))
+            if (other < 0 || other === index) continue
+            // A handshake that is among too many, or takes too long with hundreds of nodes in one thread, is reset.
+            yield* member.network.connect(members[other]!.address).pipe(
+              Effect.retry({ times: 10, schedule: Schedule.spaced("1 second") }),
+              Effect.orDie
+            )
           }
         }
         yield* settle(members, members.map(({ id }) => id))
@@ -55,6 +60,7 @@ export const makeMember = (
       minPeers: 0,
       inboundRate: 1_000,
       inboundBurst: 10_000,
+      maxPendingInbound: 1_000,
       // Hundreds of nodes share one thread while they meet.
       dialTimeout: "2 minutes",
       ...options

@@ -5,9 +5,9 @@
  * have come while there are few copies, and after an hour when less than half of those that should have taken it did. New keys go first; the
  * others go by region of the keyspace, as `ProvideTimes` says.
  *
- * Nothing is announced while nobody could take it, or while there is no address to tell; it is taken up as soon as somebody comes. A node is
- * isolated when nobody is connected and the last announcement, for which known peers were dialled, has reached nobody. Then one batch at a
- * time is tried, on the schedule of the retries; all goes on at once with the first that is connected, or with the first copy.
+ * Nothing is announced while nobody could take it, or while there is no address to tell (`ProvideTakers`); it is taken up as soon as somebody
+ * comes. While the node is isolated one batch at a time is tried, on the schedule of the retries; all goes on at once with the first that is
+ * connected, or with the first copy.
  */
 import {
   Clock,
@@ -23,7 +23,6 @@ import {
   type Scope
 } from "effect"
 import type { KeyValueStore } from "effect/persistence"
-import { hash } from "node:crypto"
 import { type ContentKey, toBytes } from "../schema/Content.ts"
 import { DhtError, QueryFailed, TtlInvalid } from "../schema/NetworkError.ts"
 import type { PeerId } from "../schema/Peer.ts"
@@ -33,6 +32,7 @@ import { keyOf } from "./KadNode.ts"
 import { positionOf } from "./KadPosition.ts"
 import * as ProvidedKeysStore from "./ProvidedKeysStore.ts"
 import * as ProvideProgress from "./ProvideProgress.ts"
+import * as ProvideTakers from "./ProvideTakers.ts"
 import * as ProvideTimes from "./ProvideTimes.ts"
 
 /** A key to be announced. */
@@ -62,20 +62,14 @@ export interface ProvideCost {
   readonly messages: number
 }
 
-export interface ProvidedKeysOptions {
+export interface ProvidedKeysOptions extends ProvideTakers.ProvideTakersOptions {
   /** Announces the keys. Interruption ends it. At most eight batches are under way at once, two of which are renewals. */
   readonly announce: (batch: ProvideBatch) => Effect.Effect<ProvideCost, unknown>
   /** Ends this node's own record. */
   readonly withdraw: (key: ContentKey) => Effect.Effect<void, unknown>
-  /** The peers that could take a copy. */
-  readonly takers: () => ReadonlyArray<PeerId>
   /** Whether there are takers, or about to be. */
   readonly hasTakers: Effect.Effect<boolean>
-  /** Whether a taker is connected; `changed` is opened when the first is, and when the last no longer is. */
-  readonly isConnected: () => boolean
-  /** This node's addresses as they would be announced; nothing is announced while there are none. */
-  readonly addresses: () => ReadonlyArray<string>
-  /** Opened when there may be somebody new to tell, or something new to tell of this node. */
+  /** Opened when there may be somebody new to tell, or something new to tell of this node; when the first taker is connected, or none any more. */
   readonly changed: Latch.Latch
   /** How many copies there should be. */
   readonly copies: number
@@ -96,7 +90,7 @@ export interface ProvidedKeys extends Pick<Dht["Service"], "startProviding" | "s
 export const make = Effect.fnUntraced(function*(
   options: ProvidedKeysOptions
 ): Effect.fn.Return<ProvidedKeys, never, KeyValueStore.KeyValueStore | Scope.Scope> {
-  const { changed, isConnected } = options
+  const { changed } = options
   const clock = yield* Clock.Clock
   const clockNow = () => clock.currentTimeMillisUnsafe()
   const store = yield* ProvidedKeysStore.make(placeOf)
@@ -111,16 +105,7 @@ export const make = Effect.fnUntraced(function*(
   const fresh = new Set<Intent>()
   const underWay = new Set<Running>()
   const fibers = yield* FiberSet.make<void>()
-  let addresses = ""
-  let isReachable = false
-  let wasConnected = false
-  let wasIsolated = false
-  /** The last announcement has reached nobody, and nobody has come since there was nobody. */
-  let isUnheard = false
-  const isIsolated = () => isUnheard && !isConnected()
-  const met = new Set<PeerId>()
-  /** How often somebody has come who had never been a taker. */
-  let arrivals = 0
+  const takers = ProvideTakers.make(options)
   let lastCycle: ProvideCycle | undefined
   let cycle = { from: 0, keys: 0, lookups: 0, messages: 0 }
 
@@ -140,6 +125,7 @@ export const make = Effect.fnUntraced(function*(
       sum += copies
       least = Math.min(least, copies)
     }
+    const paused = takers.paused()
     return new ProvideStatus({
       keys: intents.size,
       queued,
@@ -147,13 +133,7 @@ export const make = Effect.fnUntraced(function*(
       copies: { least: announced === 0 ? 0 : least, mean: announced === 0 ? 0 : sum / announced },
       ...lastCycle === undefined ? {} : { lastCycle },
       lag: Duration.millis(lag),
-      ...options.addresses().length === 0
-        ? { paused: "NoAddresses" as const }
-        : options.takers().length === 0
-        ? { paused: "NoPeers" as const }
-        : isIsolated()
-        ? { paused: "Isolated" as const }
-        : {}
+      ...paused === undefined ? {} : { paused }
     })
   })
 
@@ -170,43 +150,18 @@ export const make = Effect.fnUntraced(function*(
   // ----- what is new
 
   /** Whether the peers that have come since could take copies that are missing. */
-  const isShort = ({ copies }: Intent, takers: number) =>
-    copies < takers && copies < (takers > 2 * options.copies ? options.copies / 2 : options.copies)
+  const isShort = ({ copies }: Intent, count: number) =>
+    copies < count && copies < (count > 2 * options.copies ? options.copies / 2 : options.copies)
 
   const observe = (now: number) => {
-    const takers = options.takers()
-    const latest = fingerprintOf(options.addresses())
-    if (latest !== "" && latest !== addresses) {
-      addresses = latest
-      for (const intent of intents.values()) {
-        if (intent.until > 0 && intent.addresses !== latest && intent.batch === undefined) {
-          times.settle(intent, now)
-        }
-      }
-    }
-    const before = met.size
-    takers.forEach((peer) => met.add(peer))
-    if (met.size > before) {
-      arrivals++
-      for (const intent of intents.values()) {
-        if (!fresh.has(intent) && intent.batch === undefined && isShort(intent, takers.length)) {
-          times.settle(intent, now)
-        }
-      }
-      for (const oldest of met) {
-        if (met.size <= takersMax) break
-        met.delete(oldest)
-      }
-    }
-    // Servers drop a record without addresses and do not say so.
-    const wasReachable = isReachable
-    isReachable = takers.length > 0 && latest !== ""
-    if (isConnected() && !wasConnected) isUnheard = false
-    wasConnected = isConnected()
-    const isFound = wasIsolated && !isIsolated()
-    wasIsolated = isIsolated()
-    for (const intent of isReachable && (isFound || !wasReachable) ? intents.values() : []) {
-      if (intent.copies === 0) times.dueBy(intent, now)
+    const { count, hasMoved, isBack, isMore } = takers.look()
+    if (!hasMoved && !isBack && !isMore) return
+    const { addresses } = takers.now()
+    for (const intent of intents.values()) {
+      const isElsewhere = hasMoved && intent.until > 0 && intent.addresses !== addresses
+      const isWorthMore = isMore && !fresh.has(intent) && isShort(intent, count)
+      if (intent.batch === undefined && (isElsewhere || isWorthMore)) times.settle(intent, now)
+      if (isBack && intent.copies === 0) times.dueBy(intent, now)
     }
   }
 
@@ -217,20 +172,18 @@ export const make = Effect.fnUntraced(function*(
     intent.copies = copies
     if (copies === 0) return
     const now = clockNow()
-    if (isUnheard) {
-      isUnheard = false
-      changed.openUnsafe()
-    }
+    if (takers.heard()) changed.openUnsafe()
     intent.until = now + intent.lifeMillis
     intent.announcedMinute = Math.floor(now / 60_000)
-    intent.addresses = batch.addresses
+    intent.addresses = batch.began.addresses
     intent.retry = undefined
     intent.batch = undefined
     times.renew(intent, now)
-    const isOutdated = batch.addresses !== addresses ||
-      (batch.arrivals !== arrivals && isShort(intent, options.takers().length))
+    const { addresses, arrivals } = takers.now()
+    const isOutdated = batch.began.addresses !== addresses ||
+      (batch.began.arrivals !== arrivals && isShort(intent, takers.count()))
     if (isOutdated) times.settle(intent, now)
-    if (copies < options.copies / 2 && copies < options.takers().length / 2) times.fillUp(intent, now)
+    if (copies < options.copies / 2 && copies < takers.count() / 2) times.fillUp(intent, now)
     store.touch(intent)
     release(intent)
     progress.changed()
@@ -243,7 +196,7 @@ export const make = Effect.fnUntraced(function*(
     const now = clockNow()
     const waits = new Map<Retry, number>()
     // Whoever came too late for this batch is asked at once.
-    const isOutdated = batch.wasAlone && isConnected()
+    const isOutdated = batch.began.wasAlone && !takers.now().wasAlone
     for (const intent of left) {
       intent.batch = undefined
       intent.copies = 0
@@ -255,7 +208,7 @@ export const make = Effect.fnUntraced(function*(
       times.dueBy(intent, now + Math.min(wait, intent.lifeMillis / 4))
     }
     const isWanted = left.some((intent) => intents.get(intent.key) === intent)
-    if (left.length === batch.intents.size && isWanted && !isOutdated) isUnheard = true
+    if (left.length === batch.intents.size && isWanted && !isOutdated) takers.unheard()
     cycle.keys += batch.intents.size
     underWay.delete(batch)
     if (underWay.size === 0) {
@@ -274,9 +227,7 @@ export const make = Effect.fnUntraced(function*(
       const sorted = chosen.toSorted((a, b) => a.place - b.place)
       const batch: Running = {
         intents: new Map(sorted.map((intent) => [intent.key, intent])),
-        addresses,
-        arrivals,
-        wasAlone: !isConnected(),
+        began: takers.now(),
         isRenewal,
         fiber: undefined
       }
@@ -321,7 +272,7 @@ export const make = Effect.fnUntraced(function*(
   }
 
   const mayStart = (isRenewal: boolean) =>
-    isIsolated() ? underWay.size === 0 : countOf(isRenewal) < (isRenewal ? renewalsMax : urgentMax)
+    takers.isIsolated() ? underWay.size === 0 : countOf(isRenewal) < (isRenewal ? renewalsMax : urgentMax)
 
   const takeDue = (now: number) =>
     times.takeDue([...intents.values()].filter((intent) => intent.batch === undefined && !fresh.has(intent)), now)
@@ -331,7 +282,7 @@ export const make = Effect.fnUntraced(function*(
     const now = clockNow()
     observe(now)
     progress.changed()
-    if (isReachable) {
+    if (takers.isReachable()) {
       while (fresh.size > 0 && mayStart(false)) {
         // Of many those that are neighbours.
         const all = fresh.size > batchKeysMax ? [...fresh].sort((a, b) => a.place - b.place) : [...fresh]
@@ -342,7 +293,7 @@ export const make = Effect.fnUntraced(function*(
       for (const intent of due) times.dueBy(intent, intent.dueAt)
     }
     const next = times.nextDueAt()
-    const isWaiting = !isReachable || next === Infinity || !mayStart(true)
+    const isWaiting = !takers.isReachable() || next === Infinity || !mayStart(true)
     yield* isWaiting ? changed.await : Effect.timeoutOption(changed.await, Math.max(1, next - now))
   })))
 
@@ -407,7 +358,7 @@ export const make = Effect.fnUntraced(function*(
       fresh.add(intent)
       yield* changed.open
       // Whoever is told of the key now should find it.
-      if (!isIsolated() && options.addresses().length > 0 && (yield* options.hasTakers)) {
+      if (!takers.isIsolated() && options.addresses().length > 0 && (yield* options.hasTakers)) {
         yield* Effect.timeoutOption(Deferred.await(waiter), "1 second")
       }
     }),
@@ -505,9 +456,6 @@ const batchKeysMax = 1024
 const urgentMax = 6
 const renewalsMax = 2
 
-/** As many peers are remembered to have been takers. */
-const takersMax = 4096
-
 /** The wish to provide a key, and how far it is fulfilled. Times are milliseconds since the epoch. */
 interface Intent extends ProvidedKeysStore.StoredKey, ProvideTimes.Timed {
   announcedMinute: number
@@ -527,11 +475,7 @@ interface Intent extends ProvidedKeysStore.StoredKey, ProvideTimes.Timed {
 
 interface Running {
   readonly intents: ReadonlyMap<ContentKey, Intent>
-  /** This node's addresses, and the arrivals of takers, when it began. */
-  readonly addresses: string
-  readonly arrivals: number
-  /** Nobody was connected when it began. */
-  readonly wasAlone: boolean
+  readonly began: ProvideTakers.ProvideMoment
   readonly isRenewal: boolean
   fiber: Fiber.Fiber<void> | undefined
 }
@@ -552,6 +496,3 @@ function release(intent: Intent | undefined): void {
 const placeOf = (key: ContentKey): number => positionOf(toBytes(key)).h0
 
 const nameOf = (key: ContentKey): string => keyOf(toBytes(key))
-
-const fingerprintOf = (addresses: ReadonlyArray<string>): string =>
-  addresses.length === 0 ? "" : hash("sha256", addresses.toSorted().join("\n"), "base64").slice(0, 8)

@@ -46,6 +46,7 @@ const partsOfLayers = new Set([
   "PeerExplanations.ts",
   "PeerSupervisor.ts",
   "ProvideProgress.ts",
+  "ProvideTakers.ts",
   "ProvideTimes.ts",
   "ProvidedKeys.ts",
   "ProvidedKeysStore.ts",

@@ -1,10 +1,9 @@
 import { configDefaults, defineConfig } from "vitest/config"
 
-/** Without sockets, files and processes of their own. */
-const units = ["layers", "schema", "services", "sim"].map((folder) => `test/${folder}/**/*.test.ts`)
-
-// Minutes of processor time: `npm run test:dht`.
-const exclude = [...configDefaults.exclude, "test/dht/**"]
+// The folder of a spec says what it is about, its suffix what it costs: X.test.ts runs in virtual time, X.live.test.ts uses sockets, files or
+// processes, X.heavy.test.ts takes minutes (`npm run test:heavy`).
+const live = ["test/**/*.live.test.ts"]
+const exclude = [...configDefaults.exclude, "test/**/*.heavy.test.ts"]
 
 export default defineConfig({
   test: {
@@ -15,8 +14,11 @@ export default defineConfig({
     hookTimeout: 180_000,
     projects: [
       // Loading the library anew for each file would take half of their time.
-      { extends: true, test: { name: "units", include: units, exclude, isolate: false } },
-      { extends: true, test: { name: "machine", include: ["test/**/*.test.ts"], exclude: [...exclude, ...units] } }
+      {
+        extends: true,
+        test: { name: "units", include: ["test/**/*.test.ts"], exclude: [...exclude, ...live], isolate: false }
+      },
+      { extends: true, test: { name: "machine", include: live, exclude } }
     ]
   }
 })

@@ -57,7 +57,7 @@ ${table(["dial", "after a delay of", "least", "drawn", "most"], timeline(wanted)
 
 ${example("ReconnectPolicy")}
 
-Spec: \`test/layers/SupervisedConnectionManager.test.ts\`, "follows the policy that it is given".
+Spec: \`test/layers/peers/SupervisedConnectionManager.test.ts\`, "follows the policy that it is given".
 
 ## HealthPolicy
 
@@ -76,7 +76,7 @@ ${table(["", "least", "drawn", "most"], yield* healthTimeline(fast))}
 
 ${example("HealthPolicy")}
 
-Specs: \`test/services/HealthPolicy.test.ts\`; \`test/layers/PingHealth.test.ts\`, "notices within three seconds with the fast policy".
+Specs: \`test/services/HealthPolicy.test.ts\`; \`test/layers/peers/PingHealth.test.ts\`, "notices within three seconds with the fast policy".
 
 ## DialPolicy
 
@@ -91,7 +91,7 @@ The first that connects ends the others. One that fails at once starts the next 
 
 ${example("DialPolicy")}
 
-Specs: \`test/services/DialPolicy.test.ts\`, \`test/layers/StaggeredDial.test.ts\`; \`test/sim/stranded.test.ts\` replaces it.
+Specs: \`test/services/DialPolicy.test.ts\`, \`test/layers/peers/AddressRace.test.ts\`; \`test/sim/stranded.test.ts\` replaces it.
 
 ## EvictionPolicy
 
@@ -112,7 +112,7 @@ ${table(["address", "told by a stranger", "told by a peer on this machine"], gua
 
 ${example("AddressGuard")}
 
-Specs: \`test/services/AddressGuard.test.ts\`; \`test/libp2p/Addresses.test.ts\` replaces it.
+Specs: \`test/services/AddressGuard.test.ts\`; \`test/live/addresses.live.test.ts\` replaces it.
 
 ## Idleness
 

@@ -5,8 +5,10 @@ import { Context, Effect, Layer, Option, References, Schedule, Scope, Stream } f
 import { type BenchNode, kadProtocol, type NodesOptions, peersMax } from "./BenchNode.ts"
 
 const dist = (file: string) => new URL(`../../dist/${file}`, import.meta.url).href
-const { ContentKey, HealthPolicy, Network }: typeof import("../../src/index.ts") = await import(dist("index.js"))
-const { KadDhtPolicy, Libp2pHost }: typeof import("../../src/layers/index.ts") = await import(dist("layers/index.js"))
+const { ContentKey, HealthPolicy, KadDhtPolicy, Network }: typeof import("../../src/index.ts") = await import(
+  dist("index.js")
+)
+const { Libp2pHost }: typeof import("../../src/layers/index.ts") = await import(dist("layers/index.js"))
 
 export const make = async (options: NodesOptions): Promise<BenchNode> => {
   const layer = Network.layer({
@@ -25,8 +27,8 @@ export const make = async (options: NodesOptions): Promise<BenchNode> => {
   const policies = Layer.mergeAll(
     options.isWatchful === true ? Layer.empty : silent,
     republishSeconds === undefined ? Layer.empty : Layer.effect(
-      KadDhtPolicy.KadDhtPolicy,
-      Effect.map(KadDhtPolicy.KadDhtPolicy, (policy) => ({
+      KadDhtPolicy,
+      Effect.map(KadDhtPolicy, (policy) => ({
         ...policy,
         republish: Schedule.spaced(`${republishSeconds} seconds`)
       }))

@@ -2,7 +2,7 @@
  * The program's log: on stderr, filtered by component, and with libp2p's own lines in it.
  */
 import { Cause, Effect, Formatter, Layer, Logger, LogLevel, References } from "effect"
-import { Libp2pLogger, makeFiltered } from "../layers/Libp2pLogger.ts"
+import { Libp2pLogger, makeFiltered } from "../layers/libp2p/Logger.ts"
 import * as LogFilter from "../schema/LogFilter.ts"
 import { printable } from "./print.ts"
 

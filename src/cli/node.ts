@@ -2,7 +2,7 @@
  * The node that the program runs: on libp2p.
  */
 import { Effect, Layer } from "effect"
-import * as RelayServer from "../layers/RelayServer.ts"
+import * as RelayServer from "../layers/reach/RelayServer.ts"
 import { Network } from "../Network.ts"
 import { NetworkStartError } from "../schema/NetworkError.ts"
 import type { ProgramOptions } from "./options.ts"

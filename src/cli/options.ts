@@ -74,7 +74,6 @@ export const flags = {
     "Kademlia protocol, which separates networks; default /codio/kad/1.0.0"
   ),
   kadReplicationFactor: text("kad-replication-factor", "number", "Nodes that store a record; default 20"),
-  kadEngine: text("kad-engine", "engine", "What asks in the DHT, codio or stock; default codio"),
   connectionIdleTimeout: text(
     "connection-idle-timeout",
     "duration",

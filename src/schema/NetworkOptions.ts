@@ -43,7 +43,6 @@ export const NetworkOptions = Schema.Struct({
   relayPeers: Schema.optionalKey(Schema.Array(peerAddress)),
   kadProtocol: Schema.optionalKey(ProtocolId),
   kadReplicationFactor: Schema.optionalKey(count(1, 100)),
-  kadEngine: Schema.optionalKey(Schema.Literals(["codio", "stock"])),
   connectionIdleTimeout: Schema.optionalKey(positiveDuration),
   rediscoveryCooldown: Schema.optionalKey(positiveDuration),
   dialTimeout: Schema.optionalKey(positiveDuration),
@@ -145,7 +144,6 @@ const expectations: { readonly [Name in keyof NetworkOptions]-?: string } = {
   relayPeers: addresses,
   kadProtocol: "a protocol id: a slash, then 1 to 255 characters without spaces",
   kadReplicationFactor: "a whole number from 1 to 100",
-  kadEngine: "codio or stock",
   connectionIdleTimeout: duration,
   rediscoveryCooldown: duration,
   dialTimeout: duration,
@@ -229,7 +227,6 @@ function suggestion(field: string): string {
 const lists = new Set<string>(["listenAddresses", "announceAddresses", "relayPeers", "bootstrapPeers"])
 const plainTexts = new Set<string>([
   "kadProtocol",
-  "kadEngine",
   "connectionIdleTimeout",
   "rediscoveryCooldown",
   "dialTimeout",

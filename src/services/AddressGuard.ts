@@ -8,6 +8,7 @@
 import { Context } from "effect"
 import { BlockList, isIP } from "node:net"
 import type { Multiaddr } from "../schema/Peer.ts"
+import { networkOf } from "../schema/Subnet.ts"
 import type { NetworkInterface } from "./NetworkMonitor.ts"
 
 /**
@@ -65,6 +66,16 @@ export const isLocal = (address: Multiaddr): boolean => {
   if (host === undefined) return false
   const family = isIP(host) === 6 ? "ipv6" : "ipv4"
   return loopback.check(host, family) || local.check(host, family)
+}
+
+/**
+ * The network that `maxPeersPerSubnet` counts an address in. None for relayed connections, whose address is the relay's, and for loopback,
+ * link-local and private addresses: all of a local network has one subnet, and so has everybody behind a proxy on this machine. Whoever
+ * has such an address stands in a network of this node's own, from which the limit is no defence.
+ */
+export const countedNetworkOf = (address: Multiaddr): string | undefined => {
+  if (isLocal(address)) return undefined
+  return networkOf(address)
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -45,11 +45,6 @@ export interface NetworkConfigValues {
   /** On how many nodes a record is stored, which is also the size of a bucket. Defaults to 20. */
   readonly kadReplicationFactor: number
   /**
-   * What asks and answers in the DHT: this library's own engine (`codio`), or plain kad-dht (`stock`), which is several times slower. The
-   * wire is the same. Defaults to `codio`; a node whose kad-dht is not made as the engine expects says so once and takes `stock`.
-   */
-  readonly kadEngine: "codio" | "stock"
-  /**
    * How long a connected peer may go without an application stream before it is disconnected, counted from the end of the last one. Closing
    * for idleness never starts a reconnect. Defaults to 5 minutes.
    */
@@ -93,7 +88,6 @@ export interface NetworkConfigInput {
   readonly relayPeers?: ReadonlyArray<string> | undefined
   readonly kadProtocol?: string | undefined
   readonly kadReplicationFactor?: number | undefined
-  readonly kadEngine?: "codio" | "stock" | undefined
   readonly connectionIdleTimeout?: Duration.Input | undefined
   readonly rediscoveryCooldown?: Duration.Input | undefined
   readonly dialTimeout?: Duration.Input | undefined
@@ -137,7 +131,6 @@ export class NetworkConfig
         relayPeers: options.relayPeers ?? [],
         kadProtocol: options.kadProtocol ?? "/codio/kad/1.0.0" as ProtocolId,
         kadReplicationFactor: options.kadReplicationFactor ?? 20,
-        kadEngine: options.kadEngine ?? "codio",
         connectionIdleTimeout: options.connectionIdleTimeout ?? Duration.minutes(5),
         rediscoveryCooldown: options.rediscoveryCooldown ?? Duration.minutes(5),
         dialTimeout: options.dialTimeout ?? Duration.seconds(10),

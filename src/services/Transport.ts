@@ -83,6 +83,21 @@ export interface Connection {
   readonly close: Effect.Effect<void>
 }
 
+/** What the order looks at. */
+export interface Ranked {
+  readonly direction: Direction
+  readonly isDirect: boolean
+}
+
+/**
+ * Compares two connections of this node and one peer by the first two rules; the third is that of a list whose newest comes first.
+ */
+export const comparing = (local: PeerId, peer: PeerId) => {
+  const preferred: Direction = local < peer ? "outbound" : "inbound"
+  return (a: Ranked, b: Ranked): number =>
+    Number(b.isDirect) - Number(a.isDirect) || Number(b.direction === preferred) - Number(a.direction === preferred)
+}
+
 /**
  * A stream of bytes in both directions, with backpressure both ways. It has no message borders: chunks may be split and joined on the way.
  *

@@ -4,7 +4,7 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, type Duration, Effect, type Layer, Option, Order, Schema, type Scope, Stream } from "effect"
-import * as PublishedValue from "../../src/layers/PublishedValue.ts"
+import * as PublishedValue from "../../src/layers/dht/values/PublishedValue.ts"
 import * as ContentKey from "../../src/schema/Content.ts"
 import type { DhtError } from "../../src/schema/NetworkError.ts"
 import type { PeerId } from "../../src/schema/Peer.ts"
@@ -12,7 +12,7 @@ import type { ProvideStatus } from "../../src/schema/ProvideStatus.ts"
 import * as ValueNamespace from "../../src/schema/ValueNamespace.ts"
 import type { Dht } from "../../src/services/Dht.ts"
 import { ValueNamespaces } from "../../src/services/ValueNamespaces.ts"
-import { SimNetwork } from "../../src/testing/SimNetwork.ts"
+import { SimNetwork } from "../../src/testing/network/SimNetwork.ts"
 import { eventually } from "./eventually.ts"
 
 export interface DhtContractNode {

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Duration, Schema } from "effect"
 import * as NetworkEvent from "../../src/schema/NetworkEvent.ts"
 import type { Multiaddr } from "../../src/schema/Peer.ts"
-import { SimNetwork } from "../../src/testing/SimNetwork.ts"
+import { SimNetwork } from "../../src/testing/network/SimNetwork.ts"
 
 const peer = SimNetwork.peerId("bob")
 const address = "/ip4/192.0.2.1/tcp/4001" as Multiaddr

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Exit, Schema } from "effect"
 import type { ConfigError } from "../../src/schema/NetworkError.ts"
 import * as NetworkOptions from "../../src/schema/NetworkOptions.ts"
-import { SimNetwork } from "../../src/testing/SimNetwork.ts"
+import { SimNetwork } from "../../src/testing/network/SimNetwork.ts"
 
 /** What a user may write, all of it valid. */
 const Written = Schema.Struct({

@@ -15,7 +15,7 @@ import {
   withoutPeer,
   withPeer
 } from "../../src/schema/Peer.ts"
-import { SimNetwork } from "../../src/testing/SimNetwork.ts"
+import { SimNetwork } from "../../src/testing/network/SimNetwork.ts"
 
 const isPeerId = Schema.is(PeerId)
 const isAddress = Schema.is(Multiaddr)

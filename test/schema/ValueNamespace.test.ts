@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Order, Redacted, Schema } from "effect"
 import * as ValueNamespace from "../../src/schema/ValueNamespace.ts"
-import { SimNetwork } from "../../src/testing/SimNetwork.ts"
+import { SimNetwork } from "../../src/testing/network/SimNetwork.ts"
 
 const Score = Schema.Struct({ player: Schema.String, points: Schema.Int })
 const Scores = ValueNamespace.make({

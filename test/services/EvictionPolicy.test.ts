@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Exit, Layer, Scope } from "effect"
 import { TestClock } from "effect/testing"
-import * as ScopedPeerTable from "../../src/layers/ScopedPeerTable.ts"
+import * as ScopedPeerTable from "../../src/layers/peers/ScopedPeerTable.ts"
 import type { Direction, Interest } from "../../src/schema/Peer.ts"
 import { byInterest, type EvictionCandidate, EvictionPolicy } from "../../src/services/EvictionPolicy.ts"
 import { NetworkConfig } from "../../src/services/NetworkConfig.ts"

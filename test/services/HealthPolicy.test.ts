@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Clock, Duration, Effect, Schedule, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { fast, HealthPolicy, type HealthPolicyOptions } from "../../src/services/HealthPolicy.ts"
-import { SimNetwork } from "../../src/testing/SimNetwork.ts"
+import { SimNetwork } from "../../src/testing/network/SimNetwork.ts"
 import * as TestNetwork from "../../src/testing/TestNetwork.ts"
 
 /** How long it takes until a remote that falls silent is gone, in milliseconds: for each of so many moments at which it does. */

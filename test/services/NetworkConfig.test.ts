@@ -28,7 +28,6 @@ describe("NetworkConfig", () => {
         relayPeers: [],
         kadProtocol: "/codio/kad/1.0.0",
         kadReplicationFactor: 20,
-        kadEngine: "codio",
         connectionIdleTimeout: Duration.minutes(5),
         rediscoveryCooldown: Duration.minutes(5),
         dialTimeout: Duration.seconds(10),

@@ -1,11 +1,11 @@
 /**
  * Somebody makes ids until enough of them are nearer to a key than all honest nodes: what the nodes of the simulated network see of it, what they
- * do about it, and what they cannot see. test/dht/FalseIds.test.ts has the other lies, docs/SCALING.md a list and the figures of larger networks.
+ * do about it, and what they cannot see. test/heavy/dht/FalseIds.heavy.test.ts has the other lies, docs/SCALING.md a list and the figures of larger networks.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import * as ContentKey from "../../src/schema/Content.ts"
-import { SimNetwork } from "../../src/testing/SimNetwork.ts"
+import { SimNetwork } from "../../src/testing/network/SimNetwork.ts"
 import * as LogLines from "../support/LogLines.ts"
 import { honest, join, makeNode, seen, warnings } from "../support/SimCrowd.ts"
 

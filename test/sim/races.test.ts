@@ -5,7 +5,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Fiber, Option, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { withoutPeer } from "../../src/schema/Peer.ts"
-import { SimNetwork } from "../../src/testing/SimNetwork.ts"
+import { SimNetwork } from "../../src/testing/network/SimNetwork.ts"
 import * as TestNetwork from "../../src/testing/TestNetwork.ts"
 import * as CoreNode from "../support/CoreNode.ts"
 

@@ -3,11 +3,12 @@
  */
 import { Context, Effect, Exit, Layer, Schedule, Scope, Stream } from "effect"
 import { KeyValueStore } from "effect/persistence"
-import * as FileIdentity from "../../src/layers/FileIdentity.ts"
-import * as KadDht from "../../src/layers/KadDht.ts"
-import { KadDhtPolicy, type KadDhtPolicyOptions } from "../../src/layers/KadDhtPolicy.ts"
-import * as Libp2pHost from "../../src/layers/Libp2pHost.ts"
-import * as TcpListener from "../../src/layers/TcpListener.ts"
+import * as FileIdentity from "../../src/layers/machine/FileIdentity.ts"
+import * as KadDht from "../../src/layers/dht/KadDht.ts"
+import { KadDhtPolicy, type KadDhtPolicyOptions } from "../../src/services/KadDhtPolicy.ts"
+import type { Components } from "../../src/layers/libp2p/wire/Components.ts"
+import * as Libp2pHost from "../../src/layers/libp2p/Host.ts"
+import * as TcpListener from "../../src/layers/libp2p/TcpListener.ts"
 import type { ContentKey } from "../../src/schema/Content.ts"
 import { type Multiaddr, type PeerId, withoutPeer } from "../../src/schema/Peer.ts"
 import { Dht } from "../../src/services/Dht.ts"
@@ -22,7 +23,7 @@ export interface Node {
   readonly dht: Dht["Service"]
   readonly discovery: Discovery["Service"]
   readonly node: Libp2pHost.Libp2pHost["Service"]["node"]
-  readonly components: Libp2pHost.Components
+  readonly components: Components
   /** The kad-dht that was attached to the host. */
   readonly kad: unknown
   readonly stop: Effect.Effect<void>
@@ -128,15 +129,6 @@ export const line = Effect.fnUntraced(function*(size: number, options?: Options)
   for (let i = 1; i < size; i++) yield* introduce(nodes[i - 1]!, nodes[i]!)
   return nodes
 })
-
-/** `makeNode` and `line` on one of the engines. */
-export const onEngine = (kadEngine: NonNullable<NetworkConfigInput["kadEngine"]>) => {
-  const given = (options: Options = {}): Options => ({ ...options, config: { kadEngine, ...options.config } })
-  return {
-    makeNode: (options?: Options) => makeNode(given(options)),
-    line: (size: number) => line(size, given())
-  }
-}
 
 /** From here on the node takes questions and never answers one. */
 export const mute = ({ components: { registrar } }: Node) =>

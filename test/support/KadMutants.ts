@@ -1,7 +1,7 @@
 /**
  * Frames of Kademlia that are mutated, cut, too long or out of order.
  */
-import * as KadMessage from "../../src/layers/KadMessage.ts"
+import * as KadMessage from "../../src/layers/dht/wire/Message.ts"
 
 const { decodeMessage, encodeFrame, encodePeer, FrameReader, KadMessageError, MessageType } = KadMessage
 

@@ -3,7 +3,7 @@
  */
 import type { Stream } from "@libp2p/interface"
 import { Effect, type Scope } from "effect"
-import { decodeMessage, encodeFrame, FrameReader, type KadMessage } from "../../src/layers/KadMessage.ts"
+import { decodeMessage, encodeFrame, FrameReader, type KadMessage } from "../../src/layers/dht/wire/Message.ts"
 import { kadProtocol } from "./DhtNode.ts"
 import type { Libp2pNode } from "./Libp2pNode.ts"
 

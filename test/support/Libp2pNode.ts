@@ -2,10 +2,10 @@
  * A host with transport and TCP on the loopback interface, for specs about the libp2p floor itself.
  */
 import { Effect, Layer, type Scope } from "effect"
-import * as FileIdentity from "../../src/layers/FileIdentity.ts"
-import * as Host from "../../src/layers/Libp2pHost.ts"
-import * as Libp2pTransport from "../../src/layers/Libp2pTransport.ts"
-import * as TcpListener from "../../src/layers/TcpListener.ts"
+import * as FileIdentity from "../../src/layers/machine/FileIdentity.ts"
+import * as Host from "../../src/layers/libp2p/Host.ts"
+import * as Libp2pTransport from "../../src/layers/libp2p/Transport.ts"
+import * as TcpListener from "../../src/layers/libp2p/TcpListener.ts"
 import type { ConfigError, HostError } from "../../src/schema/NetworkError.ts"
 import type { Multiaddr, ProtocolId } from "../../src/schema/Peer.ts"
 import { NetworkConfig, type NetworkConfigInput } from "../../src/services/NetworkConfig.ts"

@@ -4,7 +4,7 @@
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as NodePath from "@effect/platform-node/NodePath"
 import { Console, Effect } from "effect"
-import * as DataDirectory from "../../src/layers/DataDirectory.ts"
+import * as DataDirectory from "../../src/layers/machine/DataDirectory.ts"
 
 DataDirectory.make(process.argv[2] ?? "").pipe(
   Effect.matchEffect({ onFailure: (error) => Console.log(error.message), onSuccess: () => Console.log("taken") }),

@@ -2,7 +2,7 @@
  * Peers of one network segment find each other by multicast.
  */
 import { Console, Effect } from "effect"
-import { multicastProblem } from "../../../src/layers/MdnsDiscovery.ts"
+import { multicastProblem } from "../../../src/layers/discovery/MdnsDiscovery.ts"
 import { type Bench, hold } from "../Bench.ts"
 import type { Fault } from "../Matrix.ts"
 import { kinds, type Peer, saw } from "../Peer.ts"

@@ -1,0 +1,40 @@
+/**
+ * `npm run test:heavy`: the specs of the DHT that are too heavy for `npm test`, such as networks of 200 nodes on real sockets. Arguments are
+ * vitest's, as in `npm run test:heavy -- test/heavy/dht/FindPeer.heavy.test.ts`. The last line counts what passed and what failed.
+ */
+import { spawn } from "node:child_process"
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+
+const root = join(import.meta.dirname, "..")
+const work = mkdtempSync(join(tmpdir(), "codio-network-dht-"))
+const report = join(work, "specs.json")
+const env = { ...process.env, NO_COLOR: "1", SPEC_REPORT: report }
+// npm's own settings, and a node that the caller has configured, are not what is tested.
+for (const name of Object.keys(env)) if (/^npm_|^CODIO_/.test(name)) delete env[name]
+
+const vitest = "node_modules/vitest/vitest.mjs"
+const reporters = ["--reporter=default", "--reporter=./scripts/CountReporter.mjs"]
+const args = [vitest, "run", "--config=test/heavy/vitest.config.ts", ...reporters, ...process.argv.slice(2)]
+const child = spawn(process.execPath, args, { cwd: root, env, stdio: ["ignore", "inherit", "inherit"] })
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
+  process.on(signal, () => {
+    child.kill(signal)
+    rmSync(work, { recursive: true, force: true })
+    process.exit(130)
+  })
+}
+child.on("close", (code) => {
+  const { failed, leftOut, passed } = existsSync(report)
+    ? JSON.parse(readFileSync(report, "utf8"))
+    : { passed: 0, failed: 0, leftOut: [] }
+  rmSync(work, { recursive: true, force: true })
+  if (leftOut.length > 0) {
+    console.log(`\nleft out ${leftOut.length}, which this machine cannot run: ${[...new Set(leftOut)].join("; ")}`)
+  }
+  // A run that ends badly without a failed spec is a failure of its own.
+  const problems = code !== 0 && failed === 0 ? 1 : failed
+  console.log(`\n${passed} passed, ${problems} failed`)
+  process.exit(problems === 0 ? 0 : 1)
+})

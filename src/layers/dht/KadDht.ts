@@ -1,0 +1,90 @@
+/**
+ * The DHT: this library's engine over the routing table of kad-dht. [libp2p]
+ *
+ * Questions, lookups, the server and its records are ours (`KadEngine`, `KadStreams`, `KadHandler`).
+ * kad-dht stays underneath for what is subtle and not hot: the routing table with its pings and evictions, its refresh, the mode. It is given
+ * a registrar that hands the protocol's streams to our server, and its table is read through `KadTable`. When kad-dht is not made
+ * as expected, the layer fails with a `HostError` that names what is missing.
+ *
+ * Gotchas
+ * - Kademlia opens connections on its own: to the peers that a lookup passes. They count against `maxPeers`, at the lowest interest.
+ */
+import { Effect, Latch, Layer, type Scope } from "effect"
+import type { KeyValueStore } from "effect/persistence"
+import type { HostError } from "../../schema/NetworkError.ts"
+import { Dht } from "../../services/Dht.ts"
+import type { Discovery } from "../../services/Discovery.ts"
+import { Identity } from "../../services/Identity.ts"
+import { NetworkConfig } from "../../services/NetworkConfig.ts"
+import * as KadAttachment from "./libp2p/Attachment.ts"
+import * as KadEngine from "./Engine.ts"
+import * as KadHandler from "./libp2p/Handler.ts"
+import * as KadPeers from "./libp2p/Peers.ts"
+import * as KadStreams from "./libp2p/Streams.ts"
+import { Libp2pHost } from "../libp2p/Host.ts"
+
+export const make: Effect.Effect<
+  Dht["Service"],
+  HostError,
+  Libp2pHost | Identity | NetworkConfig | Discovery | KeyValueStore.KeyValueStore | Scope.Scope
+> = Effect.flatMap(KadAttachment.make, (attached) => engine(attached)).pipe(Effect.annotateLogs({ component: "dht" }))
+
+/**
+ * The DHT on the host's node. Provided keys outlive the process when the `KeyValueStore` does.
+ */
+export const layer: Layer.Layer<
+  Dht,
+  HostError,
+  Libp2pHost | Identity | NetworkConfig | Discovery | KeyValueStore.KeyValueStore
+> = Layer.effect(Dht, make)
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+const engine = Effect.fnUntraced(function*(attached: KadAttachment.KadAttachment) {
+  const { components } = yield* Libp2pHost
+  const { kadProtocol } = yield* NetworkConfig
+  const { addressManager, events } = components
+  const peers = yield* KadPeers.make(attached.table)
+  const streams = yield* KadStreams.make({ protocol: kadProtocol })
+
+  const changed = yield* Latch.make()
+  const onSelfUpdate = () => {
+    changed.openUnsafe()
+  }
+  yield* Effect.acquireRelease(
+    Effect.sync(() => {
+      events.addEventListener("self:peer:update", onSelfUpdate)
+      events.addEventListener("transport:listening", onSelfUpdate)
+    }),
+    () =>
+      Effect.sync(() => {
+        events.removeEventListener("self:peer:update", onSelfUpdate)
+        events.removeEventListener("transport:listening", onSelfUpdate)
+      })
+  )
+
+  const { askForPeer, dht, server } = yield* KadEngine.make({
+    peers,
+    request: (node, question, before) =>
+      streams.request(node, question, before).pipe(
+        Effect.tap(() => Effect.sync(() => peers.answered(node))),
+        Effect.tapError(({ reason }) =>
+          Effect.sync(() => {
+            // What this node's own gate refused says nothing of the peer.
+            if (reason === "Unsupported" || reason === "Unreachable") peers.gone(node, reason === "Unreachable")
+          })
+        )
+      ),
+    send: streams.send,
+    closest: attached.table.closest,
+    addresses: () => addressManager.getAddresses().map(String),
+    read: KadPeers.read,
+    signer: yield* Identity,
+    changed
+  })
+  attached.findPeer = (id, signal) => Effect.runPromise(askForPeer(id), signal === undefined ? {} : { signal })
+  attached.serve = yield* KadHandler.make(server, components)
+  return dht
+})

@@ -1,0 +1,84 @@
+/**
+ * kad-dht under the engine of this library: attached to the host, its table in view, its streams and libp2p's questions handed over. [libp2p]
+ */
+import { type PeerRouting, peerRoutingSymbol, type StreamHandler } from "@libp2p/interface"
+import { kadDHT, type KadDHTComponents, passthroughMapper } from "@libp2p/kad-dht"
+import { multiaddr } from "@multiformats/multiaddr"
+import { Duration, Effect } from "effect"
+import type { PeerAddresses, PeerId } from "../../../schema/Peer.ts"
+import { NetworkConfig } from "../../../services/NetworkConfig.ts"
+import * as KadHandler from "./Handler.ts"
+import * as KadTable from "./Table.ts"
+import type { Components } from "../../libp2p/wire/Components.ts"
+import { Libp2pHost } from "../../libp2p/Host.ts"
+
+/** What the engine takes of a running kad-dht, and what it gives. */
+export interface KadAttachment {
+  readonly table: KadTable.KadTable
+  /** Who answers the streams of the protocol; they are aborted before it is set. */
+  serve: StreamHandler
+  /** Who answers libp2p's own questions where a peer is. */
+  findPeer: (peer: PeerId, signal?: AbortSignal) => Promise<PeerAddresses>
+}
+
+/**
+ * Attaches a kad-dht while the scope lives. Fails with a `HostError` that names what is missing when it is not made as expected.
+ */
+export const make = Effect.gen(function*() {
+  const host = yield* Libp2pHost
+  const { kadProtocol, kadReplicationFactor } = yield* NetworkConfig
+  let attached!: KadAttachment
+  yield* host.attach("kad-dht", (components) => {
+    const kad = kadDHT({
+      protocol: kadProtocol,
+      // Unset, it stays a client on private networks, and the default mapper leaves every routing table there empty.
+      clientMode: false,
+      peerInfoMapper: passthroughMapper,
+      kBucketSize: kadReplicationFactor,
+      allowQueryWithZeroPeers: true,
+      // The engine introduces this node as soon as there is a peer.
+      initialQuerySelfInterval: Duration.toMillis("1 minute")
+      // libp2p keeps its services among the components, which their type does not say; the class that is returned is not exported.
+    })(serving(components, kadProtocol, (...args) => attached.serve(...args)) as Components & KadDHTComponents)
+    attached = {
+      // The interface of kad-dht lacks these members of its class; `of` asserts each.
+      table: KadTable.of(kad as unknown as KadTable.KadTableInternals, components),
+      serve: (stream) => stream.abort(new Error("the DHT is not ready")),
+      findPeer: () => Promise.reject(new Error("the DHT is not ready"))
+    }
+    Object.defineProperty(kad, peerRoutingSymbol, { value: routing(() => attached) })
+    return kad
+  })
+  return attached
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** The components of a module whose streams of one protocol are served by another. */
+const serving = (components: Components, protocol: string, serve: StreamHandler): Components => {
+  const { registrar } = components
+  const own: Components["registrar"] = Object.assign(
+    Object.create(registrar) as Components["registrar"],
+    {
+      handle: (name, handler, options) =>
+        name === protocol
+          ? registrar.handle(name, serve, { ...options, maxInboundStreams: KadHandler.inboundStreamsMax })
+          : registrar.handle(name, handler, options)
+    } satisfies Pick<Components["registrar"], "handle">
+  )
+  return new Proxy(components, {
+    get: (target, name, receiver) => name === "registrar" ? own : Reflect.get(target, name, receiver) as unknown
+  })
+}
+
+/** libp2p asks where a peer is that it shall dial without knowing. The engine knows, or asks. */
+const routing = (attached: () => KadAttachment): PeerRouting => ({
+  findPeer: async (id, options) => {
+    const found = await attached().findPeer(id.toString() as PeerId, options?.signal)
+    return { id, multiaddrs: found.addresses.map((address) => multiaddr(address)) }
+  },
+  // Nobody asks libp2p.
+  getClosestPeers: async function*() {}
+})

@@ -1,0 +1,158 @@
+/**
+ * A connection to a peer of the DHT, the one that stands or a new one, and a stream on it. [libp2p]
+ */
+import type { Connection, PeerId as Libp2pPeerId, Stream } from "@libp2p/interface"
+import { type Multiaddr as Libp2pMultiaddr, multiaddr } from "@multiformats/multiaddr"
+import { type Multiaddr, type PeerId, peerOf, withPeer } from "../../../schema/Peer.ts"
+import { best } from "../../libp2p/Connection.ts"
+import { toError } from "../../libp2p/Faults.ts"
+import type { Components } from "../../libp2p/wire/Components.ts"
+
+export interface Addressed {
+  readonly id: PeerId
+  /**
+   * The bytes of its multiaddrs, dialled when it is not connected. One that cannot be read or leads to another peer is left out; with none,
+   * those of the peer store are dialled.
+   */
+  readonly addresses: ReadonlyArray<Uint8Array>
+}
+
+/** Why there is no stream. */
+export interface DialFailure {
+  /**
+   * `Denied` when this node's own gate refuses, its queue of dials is full or it is stopping; `Unreachable` without a connection;
+   * `Unsupported` when the remote lacks the protocol; `Reset` when it refuses the stream.
+   */
+  readonly reason: "Denied" | "Unreachable" | "Unsupported" | "Reset"
+  readonly cause: Error
+}
+
+export interface KadDial {
+  /** The connection on which a peer is asked; none when it has none, or only one through a relay with limits. */
+  readonly connectionTo: (peer: Libp2pPeerId) => Connection | undefined
+  /**
+   * Opens a stream on that connection, or on a new one, for which the gate is asked. Rejects with what {@link failureOf} reads, also when the
+   * signal is aborted.
+   */
+  readonly open: (
+    peer: Libp2pPeerId,
+    remote: Addressed,
+    signal: AbortSignal
+  ) => Promise<readonly [connection: Connection, stream: Stream]>
+}
+
+/**
+ * Opens streams of a protocol.
+ *
+ * As everywhere in libp2p it is not for relayed connections with limits: a few dozen answers would use up what the relay lets through, and
+ * with it the connection.
+ */
+export const make = ({ connectionManager, peerId, peerStore }: Components, protocol: string): KadDial => {
+  const self = peerId.toString() as PeerId
+
+  const connectionTo = (peer: Libp2pPeerId) =>
+    best(self, connectionManager.getConnections(peer).filter(({ limits }) => limits === undefined))
+
+  const newStream = async (connection: Connection, signal: AbortSignal): Promise<Stream> => {
+    try {
+      const stream = await connection.newStream(protocol, { signal })
+      // It has no effect after the negotiation.
+      if (signal.aborted) stream.abort(toError(signal.reason))
+      return stream
+    } catch (thrown) {
+      const cause = toError(thrown)
+      if (cause.name === "UnsupportedProtocolError") throw new Failure("Unsupported", cause)
+      const isUsable = connection.status === "open" && connection.limits === undefined
+      throw new Failure(isUsable ? "Reset" : "Unreachable", cause)
+    }
+  }
+
+  const dial = async (peer: Libp2pPeerId, remote: Addressed, signal: AbortSignal): Promise<Connection> => {
+    const addresses = await addressesOf(peer, remote, signal)
+    // libp2p would look it up in the DHT.
+    if (addresses.length === 0) throw new Failure("Unreachable", new Error("no address to dial is known"))
+    for (let joined = 0;; joined++) {
+      try {
+        return await connectionManager.openConnection(addresses, { signal })
+      } catch (thrown) {
+        const cause = toError(thrown)
+        // libp2p lets a dial join one to the same peer that somebody else has just given up.
+        if (cause.name !== "AbortError" || signal.aborted || joined === joinsMax) {
+          throw new Failure(isOwnRefusal(cause) ? "Denied" : "Unreachable", cause)
+        }
+        await new Promise((resolve) => setImmediate(resolve))
+      }
+    }
+  }
+
+  const addressesOf = async (
+    peer: Libp2pPeerId,
+    { addresses, id }: Addressed,
+    signal: AbortSignal
+  ): Promise<Array<Libp2pMultiaddr>> => {
+    // Connected through a relay with limits, only a direct address leads any further.
+    const isConnected = connectionManager.getConnections(peer).length > 0
+    const read = (all: ReadonlyArray<Uint8Array>) => all.flatMap((bytes) => readAddress(bytes, id, !isConnected))
+    const given = read(addresses)
+    if (given.length > 0) return given
+    const known = await peerStore.get(peer, { signal }).catch(() => undefined)
+    return read(known?.addresses.map((address) => address.multiaddr.bytes) ?? [])
+  }
+
+  const open: KadDial["open"] = async (peer, remote, signal) => {
+    const connected = connectionTo(peer)
+    if (connected !== undefined) {
+      try {
+        return [connected, await newStream(connected, signal)]
+      } catch (thrown) {
+        // One that was lost in this moment is no reason not to dial.
+        if (signal.aborted || connected.status === "open") throw thrown
+      }
+    }
+    const connection = await dial(peer, remote, signal)
+    return [connection, await newStream(connection, signal)]
+  }
+
+  return { connectionTo, open }
+}
+
+/** What an opened stream was rejected with. */
+export const failureOf = (thrown: unknown): DialFailure =>
+  thrown instanceof Failure ? thrown : { reason: "Unreachable", cause: toError(thrown) }
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+const joinsMax = 3
+
+class Failure extends Error implements DialFailure {
+  readonly reason: DialFailure["reason"]
+  override readonly cause: Error
+
+  constructor(reason: DialFailure["reason"], cause: Error) {
+    super(cause.message)
+    this.reason = reason
+    this.cause = cause
+  }
+}
+
+// The gate says no before a dial or in the last step of one; a dial to several addresses gathers what each came to. A node that is stopping,
+// or whose queue of dials is full, has not tried.
+function isOwnRefusal(error: Error): boolean {
+  if (error instanceof AggregateError) return error.errors.some(isOwnRefusal)
+  return ownRefusals.has(error.name)
+}
+
+const ownRefusals = new Set(["DialDeniedError", "ConnectionInterceptedError", "NotStartedError", "DialError"])
+
+function readAddress(bytes: Uint8Array, id: PeerId, isRelayedToo: boolean): ReadonlyArray<Libp2pMultiaddr> {
+  try {
+    const text = multiaddr(bytes).toString() as Multiaddr
+    if (!isRelayedToo && text.includes("/p2p-circuit")) return []
+    const other = peerOf(text)
+    return other === undefined || other === id ? [multiaddr(withPeer(text, id))] : []
+  } catch {
+    return []
+  }
+}

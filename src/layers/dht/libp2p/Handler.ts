@@ -1,0 +1,181 @@
+/**
+ * The streams on which this node answers as a server of the DHT. [libp2p]
+ *
+ * A remote may send one request after the other on a stream, without waiting. They are answered in order, and one at a time: the next is read
+ * when the answer before it is made, and when no more than 128 KiB of answers are unsent. Until then the stream is paused, and what has come
+ * stays as it came, so that a remote that asks and does not read costs its window and no more.
+ *
+ * A stream is reset when what comes is no message or one that the server refuses, when a message is longer than 64 KiB, and when none has been
+ * answered for 60 s.
+ */
+import type { Connection, Stream } from "@libp2p/interface"
+import { Cause, Clock, Duration, Effect, Exit, FiberSet, type Scope } from "effect"
+import type { Multiaddr } from "../../../schema/Peer.ts"
+import { decodeMessage, FrameReader, requestBytesMax } from "../wire/Message.ts"
+import { keyOf } from "../wire/Nodes.ts"
+import type { KadAnswerFrame, KadSender, KadServer } from "../serve/Server.ts"
+import { toError } from "../../libp2p/Faults.ts"
+import type { Components } from "../../libp2p/wire/Components.ts"
+import { countedNetworkOf } from "../../../services/AddressGuard.ts"
+
+export interface KadHandlerOptions {
+  /** How long a stream may be without a request that is answered. Defaults to 60 s, as Go has it. */
+  readonly requestTimeout?: Duration.Input | undefined
+}
+
+/** What the handler needs of the node. */
+export interface KadHandlerHost {
+  readonly addressManager: Components["addressManager"]
+}
+
+/** How many streams a connection may have, for `registrar.handle`. As many as kad-dht and Rust take. */
+export const inboundStreamsMax = 32
+
+/**
+ * A handler of inbound streams. Those that are open when the scope closes are reset.
+ */
+export const make = Effect.fnUntraced(function*(
+  server: KadServer,
+  { addressManager }: KadHandlerHost,
+  options: KadHandlerOptions = {}
+): Effect.fn.Return<(stream: Stream, connection: Connection) => void, never, Scope.Scope> {
+  const run = yield* FiberSet.makeRuntime()
+  const clock = yield* Clock.Clock
+  const now = () => clock.currentTimeMillisUnsafe()
+  const timeout = Duration.toMillis(options.requestTimeout ?? "60 seconds")
+  const open = new Set<Stream>()
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      for (const stream of open) stream.abort(new Error("the DHT of this node has stopped"))
+    })
+  )
+
+  /** The network that a peer is counted by. A network in which this node is too may be all of its peers: a data centre. */
+  const subnetOf = (connection: Connection): string | undefined => {
+    const network = countedNetworkOf(connection.remoteAddr.toString() as Multiaddr)
+    if (network === undefined) return undefined
+    const isOwn = addressManager.getAddresses().some((own) => countedNetworkOf(own.toString() as Multiaddr) === network)
+    return isOwn ? undefined : network
+  }
+
+  return (stream, connection) => {
+    const { bytes } = connection.remotePeer.toMultihash()
+    const from: KadSender = {
+      bytes,
+      key: keyOf(bytes),
+      dialledAt: connection.direction === "outbound" ? connection.remoteAddr.bytes : undefined,
+      subnet: subnetOf(connection)
+    }
+    const reader = new FrameReader(requestBytesMax)
+    // What has come and is not read yet.
+    let chunks: Array<Uint8Array> = []
+    // Whether an answer is being made, which the next request waits for.
+    let isBusy = false
+    let isWorking = false
+    let answeredAt = now()
+
+    const reset = (error: Error) => {
+      if (stream.status !== "open" && stream.status !== "closing") return
+      stream.abort(error)
+      run(Effect.logDebug(`a stream of the DHT from ${connection.remotePeer} is reset: ${error.message}`))
+    }
+    const isBehind = () => stream.writableNeedsDrain || stream.writeBufferLength > unsentBytesMax
+    const mayGoOn = () => !isBusy && !isBehind()
+    const send = (frame: KadAnswerFrame) => {
+      answeredAt = now()
+      if (frame !== undefined && stream.writeStatus === "writable") stream.send(frame)
+    }
+    const take = (message: Uint8Array): boolean => {
+      const answer = server.answer(decodeMessage(message), from)
+      if (!Effect.isEffect(answer)) {
+        send(answer)
+        return mayGoOn()
+      }
+      isBusy = true
+      const made = (exit: Exit.Exit<KadAnswerFrame, unknown>) => {
+        isBusy = false
+        attempt(() => {
+          if (Exit.isFailure(exit)) throw Cause.squash(exit.cause)
+          send(exit.value)
+        })
+        work()
+      }
+      // It may be made before this returns.
+      run(Effect.map(Effect.exit(answer), made))
+      return mayGoOn()
+    }
+    const attempt = (step: () => void) => {
+      try {
+        step()
+      } catch (error) {
+        chunks = []
+        reset(toError(error))
+      }
+    }
+    /** Does what can be done now. Delivering what a paused stream has buffered comes back here. */
+    const work = () => {
+      if (isWorking) return
+      isWorking = true
+      attempt(() => {
+        do {
+          while (chunks.length > 0 && mayGoOn()) {
+            const chunk = chunks.shift()!
+            const read = reader.push(chunk, take)
+            if (read < chunk.length) chunks.unshift(chunk.subarray(read))
+          }
+          if (chunks.length > 0) pause()
+          else if (mayGoOn()) resume()
+        } while (chunks.length > 0 && mayGoOn())
+        end()
+      })
+      isWorking = false
+    }
+    const pause = () => {
+      if (stream.readStatus === "readable") stream.pause()
+    }
+    const resume = () => {
+      if (stream.readStatus === "paused") stream.resume()
+    }
+    /** Ends this half when the remote has ended its own and has all its answers. */
+    const end = () => {
+      if (stream.remoteWriteStatus !== "closed" || stream.writeStatus !== "writable") return
+      if (isBusy || chunks.length > 0 || stream.readBufferLength > 0) return
+      stream.close().catch((error) => stream.abort(toError(error)))
+    }
+    const watch = Effect.gen(function*() {
+      for (let left: number = timeout; left > 0; left = answeredAt + timeout - now()) {
+        const due = now() + left
+        yield* Effect.sleep(left)
+        // When this process stood still the requests lie in its sockets.
+        if (now() - due > 1000) answeredAt = Math.max(answeredAt, now() - timeout + 1000)
+      }
+      reset(new Error(`no request in ${timeout} ms`))
+    })
+
+    open.add(stream)
+    const watching = run(watch)
+    stream.addEventListener("message", ({ data }) => {
+      if (data instanceof Uint8Array) chunks.push(data)
+      else for (const bytes of data) chunks.push(bytes)
+      work()
+    })
+    // libp2p sends its buffer in a microtask that it queues before this one; and what came with the end is delivered after the event.
+    stream.addEventListener("drain", () => queueMicrotask(work))
+    stream.addEventListener("remoteCloseWrite", () => queueMicrotask(work))
+    stream.addEventListener("close", () => {
+      watching.interruptUnsafe()
+      open.delete(stream)
+      chunks = []
+    })
+    if (stream.status !== "open") {
+      watching.interruptUnsafe()
+      open.delete(stream)
+    }
+  }
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+const unsentBytesMax = 128 * 1024

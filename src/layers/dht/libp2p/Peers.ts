@@ -1,0 +1,262 @@
+/**
+ * The peers of the DHT as this node knows them: those of the routing table, those that are connected, and whom others name. [libp2p]
+ */
+import type { PeerId as Libp2pPeerId, PeerUpdate } from "@libp2p/interface"
+import { peerIdFromMultihash, peerIdFromString } from "@libp2p/peer-id"
+import { CODE_P2P, type Multiaddr as Libp2pMultiaddr, multiaddr } from "@multiformats/multiaddr"
+import { Clock, Effect, FiberSet } from "effect"
+import * as Digest from "multiformats/hashes/digest"
+import { DhtError, NoPeers } from "../../../schema/NetworkError.ts"
+import { type Multiaddr, type PeerId, withoutPeer } from "../../../schema/Peer.ts"
+import { Discovery } from "../../../services/Discovery.ts"
+import { NetworkConfig } from "../../../services/NetworkConfig.ts"
+import type { KadPeer } from "../wire/Message.ts"
+import { isPeerId, KadNode, KadNodes, keyOf } from "../wire/Nodes.ts"
+import { compareDistance, type Position } from "../wire/Position.ts"
+import type { KadTable } from "./Table.ts"
+import type { Components } from "../../libp2p/wire/Components.ts"
+import { Libp2pHost } from "../../libp2p/Host.ts"
+import * as Pulse from "../../Pulse.ts"
+
+/** What has changed among those who can be asked: the first or more have come, or none is connected any more. */
+export type KadPeersChange = "first" | "more" | "none"
+
+export const make = Effect.fnUntraced(function*(table: KadTable) {
+  const { components } = yield* Libp2pHost
+  const { kadProtocol, kadReplicationFactor } = yield* NetworkConfig
+  const { announce } = yield* Discovery
+  const run = yield* FiberSet.makeRuntime()
+  const clock = yield* Clock.Clock
+  const now = () => clock.currentTimeMillisUnsafe()
+  const { addressManager, connectionManager, events, peerId, peerStore, registrar } = components
+
+  const idBytes = peerId.toMultihash().bytes
+  const self = new KadNode(idBytes, keyOf(idBytes))
+  /** Connected peers that serve the DHT, those included that the table has no room for or has not pinged yet. */
+  const speakers = new Map<string, KadNode>()
+  const nodes = new KadNodes(nodesMax, ({ key }) => table.has(key) || speakers.has(key))
+  const listeners = new Set<(change: KadPeersChange) => void>()
+  const arrival = Pulse.make()
+  let ownUntil = 0
+
+  const isEmpty = () => table.size() === 0 && speakers.size === 0
+  const tell = (change: KadPeersChange) => {
+    for (const listener of listeners) listener(change)
+  }
+  const arrived = (change: KadPeersChange) => {
+    arrival.beatUnsafe()
+    tell(change)
+  }
+
+  const identify = (
+    id: Libp2pPeerId,
+    addresses: ReadonlyArray<{ readonly multiaddr: { readonly bytes: Uint8Array } }>
+  ) => {
+    const node = nodes.known(id.toMultihash().bytes)
+    if (node !== undefined) nodes.identify(node, addresses.map((address) => address.multiaddr.bytes))
+  }
+  const onPeerUpdate = ({ detail }: CustomEvent<PeerUpdate>) => identify(detail.peer.id, detail.peer.addresses)
+  const onConnect = (id: Libp2pPeerId) => {
+    const node = nodes.of(id.toMultihash().bytes)
+    const change = speakers.size === 0 ? "first" : "more"
+    speakers.set(node.key, node)
+    peerStore.get(id).then(({ addresses }) => identify(id, addresses), () => {})
+    arrived(change)
+  }
+  const onDisconnect = (id: Libp2pPeerId) => {
+    const node = nodes.known(id.toMultihash().bytes)
+    if (node === undefined) return
+    const wasLast = speakers.delete(node.key) && speakers.size === 0
+    // It may move now.
+    node.isIdentified = false
+    if (wasLast) tell("none")
+  }
+  const onSelfUpdate = () => {
+    ownUntil = 0
+  }
+  yield* table.onChange(({ type }) => {
+    if (type === "added") arrived("more")
+  })
+  yield* Effect.acquireRelease(
+    Effect.promise(async () => {
+      events.addEventListener("peer:update", onPeerUpdate)
+      events.addEventListener("self:peer:update", onSelfUpdate)
+      return registrar.register(kadProtocol, { onConnect, onDisconnect })
+    }),
+    (topology) =>
+      Effect.sync(() => {
+        registrar.unregister(topology)
+        events.removeEventListener("peer:update", onPeerUpdate)
+        events.removeEventListener("self:peer:update", onSelfUpdate)
+      })
+  )
+
+  /** This node with its addresses at this moment, as the body of a Peer in a message. */
+  const ownBodyNow = (): Uint8Array => {
+    ownUntil = now() + ownMillis
+    self.addresses = addressManager.getAddresses().map((address) => address.decapsulateCode(CODE_P2P).bytes)
+    return self.encoded
+  }
+  const ownBody = (): Uint8Array => now() < ownUntil ? self.encoded : ownBodyNow()
+
+  const all = () => new Set([...table.peers.map(({ bytes }) => nodes.of(bytes)), ...speakers.values()])
+
+  return {
+    self,
+    ownBodyNow,
+
+    /** Tells of each change, synchronously, while the scope lives. */
+    onChange: (listener: (change: KadPeersChange) => void) =>
+      Effect.asVoid(Effect.acquireRelease(
+        Effect.sync(() => listeners.add(listener)),
+        () => Effect.sync(() => listeners.delete(listener))
+      )),
+
+    nodeOf: (id: PeerId): KadNode => nodes.of(peerIdFromString(id).toMultihash().bytes),
+
+    /** Everybody who can be asked. */
+    ids: (): ReadonlyArray<PeerId> => Array.from(all(), ({ id }) => id),
+
+    /** Whether a peer that serves the DHT is connected. */
+    isConnected: (): boolean => speakers.size > 0,
+
+    /** Whether there is somebody to ask, or about to be. */
+    isThere: Effect.suspend(() => isEmpty() ? someoneSpeaks(components, kadProtocol) : Effect.succeed(true)),
+
+    /** Whether a peer is connected and serves the DHT, so that it is asked without a dial. */
+    isAtHand: ({ key }: KadNode): boolean => speakers.has(key),
+
+    /** Whom a lookup asks first. */
+    seeds: (target: Position, count = kadReplicationFactor): ReadonlyArray<KadNode> => {
+      const found = new Set(table.closest(target, count).map(({ bytes }) => nodes.of(bytes)))
+      // With no place left for another connection, these are all who can be asked; more than are needed, since some may just be going.
+      for (const node of nearest([...speakers.values()], target, 2 * count)) found.add(node)
+      return [...found]
+    },
+
+    /** The nodes of the peers that somebody names, those left out whose id is no peer's. Discovery is told of them. */
+    hear: (peers: ReadonlyArray<KadPeer>): ReadonlyArray<KadNode> => {
+      const heard: Array<KadNode> = []
+      for (const { addresses, id } of peers) {
+        if (!isPeerId(id)) continue
+        const node = nodes.of(id)
+        if (node.key === self.key) continue
+        heard.push(node)
+        if (addresses.length === 0) continue
+        const isNews = nodes.hear(node, addresses)
+        if (!isNews && now() < node.toldAt + tellMillis) continue
+        node.toldAt = now()
+        run(announce({ id: node.id, addresses: read(addresses) }, "dht"))
+      }
+      return heard
+    },
+
+    /** A peer has answered, so the table may want it. */
+    answered: (node: KadNode): void => {
+      if (!table.has(node.key)) table.add(libp2pId(node))
+    },
+
+    /** A peer is not there any more, or does not serve the DHT. One that is connected may only be slow. */
+    gone: (node: KadNode, isServing: boolean): void => {
+      if (table.has(node.key) && !(isServing && speakers.has(node.key))) table.remove(libp2pId(node))
+    },
+
+    /** A peer as it is named to others; undefined while no address of it is known. */
+    encodedOf: (id: Uint8Array): Uint8Array | undefined => {
+      const node = nodes.known(id)
+      if (node === undefined) return keyOf(id) === self.key ? ownBody() : undefined
+      return node.addresses.length === 0 ? undefined : node.encoded
+    },
+
+    /**
+     * What a connected peer has told of itself. Not what others say of it; and of one that has not been met, such as a client, nothing until
+     * the peer store has been read, which begins now.
+     */
+    addressesOf: (id: Uint8Array): ReadonlyArray<Uint8Array> => {
+      const node = nodes.of(id)
+      if (node.isIdentified) return node.addresses
+      const peer = libp2pId(node)
+      peerStore.get(peer).then(({ addresses }) => identify(peer, addresses), () => {})
+      return []
+    },
+
+    /** What this node knows by itself of where a peer is. */
+    whereIs: Effect.fnUntraced(function*(id: PeerId) {
+      const libp2pId = peerIdFromString(id)
+      if (libp2pId.equals(peerId)) {
+        return { isCertain: true, id, addresses: show(addressManager.getAddresses()) }
+      }
+      const stored = yield* Effect.promise(() => peerStore.get(libp2pId).catch(() => undefined))
+      const connections = connectionManager.getConnections(libp2pId)
+      const dialled = connections.filter(({ direction }) => direction === "outbound").map(({ remoteAddr }) =>
+        remoteAddr
+      )
+      const addresses = show([...dialled, ...(stored?.addresses ?? []).map((one) => one.multiaddr)])
+      return { isCertain: addresses.length > 0 && connections.length > 0, id, addresses }
+    }),
+
+    /** Waits until there is somebody to ask: 2 s at most, while a connected peer has not yet said what it speaks. */
+    ready: Effect.fnUntraced(function*(operation: DhtError["operation"], subject: string) {
+      const deadline = now() + readyMillis
+      while (isEmpty()) {
+        const next = arrival.next()
+        if (now() >= deadline || !(yield* someoneSpeaks(components, kadProtocol))) {
+          return yield* new DhtError({ operation, subject, reason: new NoPeers({}) })
+        }
+        yield* Effect.raceFirst(next, Effect.sleep("50 millis"))
+      }
+    })
+  }
+})
+
+export type KadPeers = Effect.Success<ReturnType<typeof make>>
+
+/** Whether a connected peer speaks the protocol, or has not yet said what it speaks. */
+export const someoneSpeaks = (
+  { connectionManager, peerStore }: Pick<Components, "connectionManager" | "peerStore">,
+  protocol: string
+): Effect.Effect<boolean> =>
+  Effect.promise(async () => {
+    for (const connection of connectionManager.getConnections()) {
+      const peer = await peerStore.get(connection.remotePeer).catch(() => undefined)
+      if (peer === undefined || !peer.metadata.has("AgentVersion") || peer.protocols.includes(protocol)) return true
+    }
+    return false
+  })
+
+/** Those of the addresses that can be read, as text. */
+export const read = (addresses: ReadonlyArray<Uint8Array>): ReadonlyArray<Multiaddr> =>
+  show(addresses.flatMap((bytes) => {
+    try {
+      return [multiaddr(bytes)]
+    } catch {
+      return []
+    }
+  }))
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** How many peers of the DHT are kept in mind, those of the table and the connected ones aside. */
+const nodesMax = 8192
+
+/** As long is waited for a connected peer to say what it speaks. */
+const readyMillis = 2000
+
+/** A peer that is named again and again is told of at most this often. */
+const tellMillis = 60_000
+
+/** For answers this node's own addresses are read at most this often, unless it is known that they have changed. */
+const ownMillis = 1000
+
+const nearest = (nodes: ReadonlyArray<KadNode>, target: Position, count: number): ReadonlyArray<KadNode> =>
+  nodes.length <= count
+    ? nodes
+    : nodes.toSorted((a, b) => compareDistance(a.position, b.position, target)).slice(0, count)
+
+const libp2pId = (node: KadNode): Libp2pPeerId => peerIdFromMultihash(Digest.decode(node.bytes))
+
+const show = (addresses: ReadonlyArray<Libp2pMultiaddr>): ReadonlyArray<Multiaddr> => [
+  ...new Set(addresses.map((address) => withoutPeer(address.toString() as Multiaddr)))
+]

@@ -1,0 +1,321 @@
+/**
+ * The routing table of kad-dht, as the engine reads it. [libp2p]
+ *
+ * kad-dht keeps the table: it pings a newcomer before it takes it in, and the oldest of a full bucket before one makes room. Five things are
+ * done in the instance:
+ * - A mirror of the table answers `closest`. kad-dht computes a distance and sorts a list for each of its peers, 0.9 ms at 200 peers, and a
+ *   server asks once for every request.
+ * - A newcomer whose connection is younger than 10 s is there, and is not pinged: it has just made a handshake. A node that joins saves a ping
+ *   in each direction for every peer it meets.
+ * - A bucket takes no more than a share from one subnet, so that whoever owns a network cannot fill it.
+ * - A bucket splits in one step. kad-dht waits between its peers, so that two newcomers whose pings come back in the same turn both split it,
+ *   and the peers that the first has added since are lost without an event.
+ * - The bucket that this node itself would be in splits on, as Kademlia has it. kad-dht stops at prefixes of 6 bits, of which it holds 20 peers
+ *   each: among 10,000 nodes it does not know most of its own neighbours, and among 100,000 a lookup finds less than half of the closest
+ *   (`docs/SCALING.md`).
+ *
+ * The members that this leans on are private in their types. They are asserted by {@link of}, and `package.json` holds kad-dht to one minor
+ * version.
+ */
+import type { PeerId as Libp2pPeerId } from "@libp2p/interface"
+import { Effect, type Scope } from "effect"
+import type { Multiaddr } from "../../../schema/Peer.ts"
+import { keyOf } from "../wire/Nodes.ts"
+import { closer, commonPrefixLength, ofDigest, type Position, positionBits, positionOf } from "../wire/Position.ts"
+import type { Components } from "../../libp2p/wire/Components.ts"
+import { countedNetworkOf } from "../../../services/AddressGuard.ts"
+
+/** A peer of the table. */
+export interface TablePeer {
+  readonly id: Libp2pPeerId
+  /** The multihash of the id, as messages carry it. */
+  readonly bytes: Uint8Array
+  /** The same bytes as latin1 text, to look it up by. */
+  readonly key: string
+  readonly position: Position
+}
+
+/** What has become of a peer of the table. */
+export interface KadTableChange {
+  readonly type: "added" | "removed"
+  readonly peer: TablePeer
+}
+
+export interface KadTable {
+  /** How many peers are in the table. */
+  readonly size: () => number
+  /** All of them, in no order. The array is the table's own: it changes with it. */
+  readonly peers: ReadonlyArray<TablePeer>
+  readonly has: (key: string) => boolean
+  /**
+   * The `count` peers closest to a position, nearest first, leaving one out if asked. 15 us at 200 peers, 45 us at 1,280, which is what the
+   * table holds of a whole keyspace, its own neighbours aside.
+   */
+  readonly closest: (target: Position, count: number, without?: string) => Array<TablePeer>
+  /** Proposes a peer: kad-dht pings it, and takes it in when it answers and there is room. Costs nothing for one that is known. */
+  readonly add: (id: Libp2pPeerId) => void
+  /** Takes a peer out, such as one that did not answer. */
+  readonly remove: (id: Libp2pPeerId) => void
+  /** Tells of each change, synchronously, while the scope lives. */
+  readonly onChange: (listener: (change: KadTableChange) => void) => Effect.Effect<void, never, Scope.Scope>
+  /** How many times a peer was kept out because its subnet had its share. */
+  readonly refused: () => number
+}
+
+export interface KadTableOptions {
+  /**
+   * The part of a bucket that one subnet may take, /24 of IPv4 or /56 of IPv6. At least 2 peers; 1 is no limit. Defaults to a quarter, which
+   * is 5 of 20. Loopback, link-local and private addresses are not counted, since a local network is one subnet; nor are relayed ones, and
+   * those of a subnet in which this node has an address, since a data centre may be one subnet too.
+   */
+  readonly subnetShare?: number | undefined
+}
+
+/**
+ * The table of a kad-dht, from when it has not been started. Throws an error that names what is missing when this kad-dht is not made as
+ * expected.
+ */
+export const of = (
+  kad: KadTableInternals,
+  { addressManager, connectionManager, peerId }: Pick<Components, "addressManager" | "connectionManager" | "peerId">,
+  { subnetShare = subnetShareMax }: KadTableOptions = {}
+): KadTable => {
+  assertMembers(kad)
+  const table = kad.routingTable
+  const { kb } = table
+  const peers: Array<TablePeer> = []
+  const byKey = new Map<string, TablePeer>()
+  const listeners = new Set<(change: KadTableChange) => void>()
+  const self = idKeyOf(peerId)
+
+  // ----- the mirror
+
+  const enter = (id: Libp2pPeerId) => {
+    const { bytes } = id.toMultihash()
+    const key = keyOf(bytes)
+    if (byKey.has(key)) return
+    const peer: TablePeer = { id, bytes, key, position: positionOf(bytes) }
+    byKey.set(key, peer)
+    peers.push(peer)
+    for (const listener of listeners) listener({ type: "added", peer })
+  }
+  const leave = (key: string) => {
+    const peer = byKey.get(key)
+    if (peer === undefined) return
+    byKey.delete(key)
+    const last = peers.pop()
+    if (last !== undefined && last !== peer) peers[peers.indexOf(peer)] = last
+    for (const listener of listeners) listener({ type: "removed", peer })
+  }
+  // Called in the step that changes the bucket; its events come when the peer store has been written, and not when that fails.
+  const onAdd = kb.onAdd
+  kb.onAdd = (peer, ...rest) => {
+    enter(peer.peerId)
+    return onAdd(peer, ...rest)
+  }
+  const onRemove = kb.onRemove
+  kb.onRemove = (peer, ...rest) => {
+    leave(idKeyOf(peer.peerId))
+    return onRemove(peer, ...rest)
+  }
+  const stop = kb.stop.bind(kb)
+  kb.stop = () => {
+    stop()
+    for (const { key } of [...peers]) leave(key)
+  }
+
+  // ----- newcomers
+
+  const verify = kb.verify
+  kb.verify = (contact, ...rest) =>
+    connectionManager.getConnections(contact.peerId).some(({ timeline }) => timeline.open > Date.now() - freshMillis)
+      ? Promise.resolve(true)
+      : verify(contact, ...rest)
+
+  // ----- the share of a subnet
+
+  const networks = new WeakMap<KadContact, ReadonlyArray<string>>()
+  const most = subnetPeersMax(kb.kBucketSize, subnetShare)
+  let refused = 0
+  const isOver = (bucket: ReadonlyArray<KadContact>, network: string) => {
+    let taken = 0
+    for (const contact of bucket) if (networks.get(contact)?.includes(network) === true) taken++
+    return taken >= most
+  }
+  const admits = (contact: KadContact): boolean => {
+    // By where it is connected; what it says of itself could be anything. A newcomer comes again after its ping, which connects.
+    const connections = connectionManager.getConnections(contact.peerId)
+    if (connections.length === 0) return contact.lastPing === 0
+    const counted = new Set<string>()
+    for (const { remoteAddr } of connections) {
+      const network = countedNetworkOf(remoteAddr.toString() as Multiaddr)
+      if (network !== undefined) counted.add(network)
+    }
+    networks.set(contact, [...counted])
+    if (counted.size === 0 || subnetShare >= 1) return true
+    const bucket = kb._determineBucket(contact.kadId).peers
+    if (bucket.some(({ peerId }) => peerId.equals(contact.peerId))) return true
+    const over = [...counted].filter((network) => isOver(bucket, network))
+    if (over.length === 0) return true
+    const own = new Set(
+      addressManager.getAddresses().map((address) => countedNetworkOf(address.toString() as Multiaddr))
+    )
+    if (over.every((network) => own.has(network))) return true
+    refused++
+    return false
+  }
+  // It calls itself again after the ping and after a split, and the last of the calls adds the peer before it waits for anything.
+  const add = kb._add.bind(kb)
+  kb._add = (contact, ...rest) => {
+    if (!admits(contact)) return Promise.resolve()
+    deepen(contact)
+    return add(contact, ...rest)
+  }
+
+  // ----- the depth of the own bucket
+
+  const selfPosition = positionOf(peerId.toMultihash().bytes)
+  const deepen = ({ kadId, peerId }: KadContact) => {
+    const shared = commonPrefixLength(selfPosition, ofDigest(kadId))
+    while (true) {
+      const bucket = kb._determineBucket(kadId)
+      const { depth = 0, peers } = bucket
+      if (peers.length < kb.kBucketSize || depth < kb.prefixLength || shared < depth) return
+      if (depth >= positionBits || peers.some((peer) => peer.peerId.equals(peerId))) return
+      // One step, below.
+      void kb._split(bucket)
+    }
+  }
+
+  kb._split = (bucket) => {
+    const { depth, peers } = bucket
+    if (peers !== undefined && depth !== undefined) {
+      const bit = (contact: KadContact) => (contact.kadId[depth >> 3]! >> (7 - (depth & 7))) & 1
+      const half = (side: number): KadBucket => ({
+        prefix: String(side),
+        depth: depth + 1,
+        peers: peers.filter((contact) => bit(contact) === side)
+      })
+      Object.assign(bucket, { left: half(0), right: half(1) })
+      delete bucket.peers
+      if (depth === 0) {
+        delete bucket.depth
+        delete bucket.prefix
+      }
+    }
+    return Promise.resolve()
+  }
+
+  return {
+    size: () => peers.length,
+    peers,
+    has: (key) => byKey.has(key),
+    closest: (target, count, without) => {
+      const found: Array<TablePeer> = []
+      for (const peer of peers) {
+        if (peer.key === without) continue
+        const isFull = found.length >= count
+        if (isFull && (count === 0 || !closer(peer.position, found[count - 1]!.position, target))) continue
+        let at = isFull ? count - 1 : found.length
+        while (at > 0 && closer(peer.position, found[at - 1]!.position, target)) {
+          found[at] = found[at - 1]!
+          at--
+        }
+        found[at] = peer
+      }
+      return found
+    },
+    add: (id) => {
+      const key = idKeyOf(id)
+      if (key !== self && !byKey.has(key)) table.queueRoutingTableUpdate(id)
+    },
+    remove: (id) => {
+      leave(idKeyOf(id))
+      // What fails is its note in the peer store.
+      void table.remove(id).catch(() => {})
+    },
+    onChange: (listener) =>
+      Effect.asVoid(Effect.acquireRelease(
+        Effect.sync(() => {
+          // Two subscriptions of one function are two.
+          const own = (change: KadTableChange) => listener(change)
+          listeners.add(own)
+          return own
+        }),
+        (own) => Effect.sync(() => listeners.delete(own))
+      )),
+    refused: () => refused
+  }
+}
+
+/** How many peers of a bucket may be of one subnet; see {@link KadTableOptions.subnetShare}. */
+export const subnetPeersMax = (bucketSize: number, share = subnetShareMax): number =>
+  Math.max(2, Math.floor(bucketSize * share))
+
+/** The parts of kad-dht's class that are used here, and that its interface leaves out. */
+export interface KadTableInternals {
+  readonly routingTable: {
+    readonly kb: KadBuckets
+    readonly queueRoutingTableUpdate: (id: Libp2pPeerId) => void
+    readonly remove: (id: Libp2pPeerId) => Promise<void>
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+const freshMillis = 10_000
+const subnetShareMax = 0.25
+
+interface KadBuckets {
+  readonly kBucketSize: number
+  readonly prefixLength: number
+  readonly _determineBucket: (kadId: Uint8Array) => KadBucket & { readonly peers: Array<KadContact> }
+  onAdd: (contact: KadContact, ...rest: ReadonlyArray<unknown>) => Promise<void>
+  onRemove: (contact: KadContact, ...rest: ReadonlyArray<unknown>) => Promise<void>
+  stop: () => void
+  /** Whether a newcomer is there. */
+  verify: (contact: KadContact, ...rest: ReadonlyArray<unknown>) => Promise<boolean>
+  _add: (contact: KadContact, ...rest: ReadonlyArray<unknown>) => Promise<void>
+  _split: (bucket: KadBucket) => Promise<void>
+}
+
+interface KadContact {
+  readonly peerId: Libp2pPeerId
+  /** Its position in the keyspace. */
+  readonly kadId: Uint8Array
+  /** In milliseconds since the epoch; 0 before the first. */
+  readonly lastPing: number
+}
+
+/** One with peers is a leaf; one without has two halves. The root loses its depth when it is no leaf any more. */
+interface KadBucket {
+  prefix?: string
+  depth?: number
+  peers?: Array<KadContact>
+}
+
+function assertMembers(kad: KadTableInternals): void {
+  const table = kad.routingTable
+  const members = {
+    "routingTable.queueRoutingTableUpdate": [table?.queueRoutingTableUpdate, "function"],
+    "routingTable.remove": [table?.remove, "function"],
+    "routingTable.kb.onAdd": [table?.kb?.onAdd, "function"],
+    "routingTable.kb.onRemove": [table?.kb?.onRemove, "function"],
+    "routingTable.kb.stop": [table?.kb?.stop, "function"],
+    "routingTable.kb.verify": [table?.kb?.verify, "function"],
+    "routingTable.kb._add": [table?.kb?._add, "function"],
+    "routingTable.kb._split": [table?.kb?._split, "function"],
+    "routingTable.kb._determineBucket": [table?.kb?._determineBucket, "function"],
+    "routingTable.kb.kBucketSize": [table?.kb?.kBucketSize, "number"],
+    "routingTable.kb.prefixLength": [table?.kb?.prefixLength, "number"]
+  }
+  for (const [member, [value, type]] of Object.entries(members)) {
+    if (typeof value !== type) throw new Error(`this version of kad-dht has no ${member}; use ~16.4.5`)
+  }
+}
+
+function idKeyOf(id: Libp2pPeerId): string {
+  return keyOf(id.toMultihash().bytes)
+}

@@ -1,0 +1,239 @@
+/**
+ * What this node answers as a server of the DHT.
+ *
+ * A message becomes an answer without waiting, from what is in memory; only a value is judged by the rules of its namespace, which are
+ * effects. Rust, Go and JavaScript are answered alike:
+ * - Content keys are any 1 to 80 bytes, as Rust and Go provide them.
+ * - Nobody provides for others: of the providers in a message only the sender counts. One without an address has those that identify told,
+ *   or the one at which this node has dialled it. The address of a connection that it made is none that anybody could dial.
+ * - Among the closer peers nobody hears of itself, nor of one without an address.
+ * - An answer has at most 16 KiB, since Rust reads no more.
+ *
+ * What a peer may not send is a {@link KadRefusal}, which ends its stream. A provider record that has no place is dropped, as ADD_PROVIDER
+ * has no answer.
+ */
+import { multiaddr } from "@multiformats/multiaddr"
+import { Clock, Data, Effect, Schedule, type Scope } from "effect"
+import { keyBytesMax } from "../../../schema/Content.ts"
+import {
+  encodeFrame,
+  encodePeer,
+  type KadMessage,
+  type KadPeer,
+  MessageType,
+  portableBytesMax
+} from "../wire/Message.ts"
+import { type Position, positionOf } from "../wire/Position.ts"
+import type { ProviderRecords } from "./ProviderRecords.ts"
+import type { ValueRecords } from "./ValueRecords.ts"
+
+/** Who sent a message. */
+export interface KadSender {
+  /** The multihash that is its id, and the same as a latin1 text. */
+  readonly bytes: Uint8Array
+  readonly key: string
+  /** The bytes of the multiaddr at which this node dialled it, if it did. */
+  readonly dialledAt: Uint8Array | undefined
+  /** The network that its records are counted by, if they are. */
+  readonly subnet: string | undefined
+}
+
+export interface KadServerOptions {
+  /** The multihash that is this node's id. */
+  readonly self: Uint8Array
+  /** How many closer peers an answer has: k. */
+  readonly closerMax: number
+  /** The peers of the table closest to a position, nearest first, without one of them. */
+  readonly closest: (
+    target: Position,
+    count: number,
+    without: string
+  ) => ReadonlyArray<{ readonly bytes: Uint8Array; readonly key: string }>
+  /** A peer as it is answered: a Peer message of its id and its addresses. Undefined while none is known. Also asked for this node itself. */
+  readonly encodedOf: (id: Uint8Array) => Uint8Array | undefined
+  /** The bytes of the multiaddrs that a peer has told of itself, by identify. */
+  readonly addressesOf: (id: Uint8Array) => ReadonlyArray<Uint8Array>
+  /** Whether this node itself provides a key. */
+  readonly isProvided: (key: Uint8Array) => boolean
+  readonly providers: ProviderRecords
+  readonly values: ValueRecords
+}
+
+/** A message that a server does not take. */
+export class KadRefusal extends Data.TaggedError("KadRefusal")<{ readonly detail: string }> {
+  override get message(): string {
+    return this.detail
+  }
+}
+
+/** A frame to be sent; nothing for a message that has no answer. */
+export type KadAnswerFrame = Uint8Array | undefined
+
+export interface KadServer {
+  /** Throws a {@link KadRefusal}, and nothing else, where it does not answer with an effect. */
+  readonly answer: (message: KadMessage, from: KadSender) => KadAnswerFrame | Effect.Effect<KadAnswerFrame, KadRefusal>
+}
+
+/** A server, which forgets expired provider records while the scope lives. */
+export const make = Effect.fnUntraced(function*(
+  options: KadServerOptions
+): Effect.fn.Return<KadServer, never, Scope.Scope> {
+  const { closerMax, encodedOf, providers, self, values } = options
+  const clock = yield* Clock.Clock
+
+  yield* Effect.sync(() => providers.sweep(clock.currentTimeMillisUnsafe(), keysPerSweep)).pipe(
+    Effect.repeat(Schedule.spaced("10 seconds")),
+    Effect.forkScoped
+  )
+
+  /** The peers closest to a position, as far as they are known by an address and fit into so many bytes. */
+  const closerTo = (target: Position, from: KadSender, bytesMax: number): Array<Uint8Array> => {
+    const closer: Array<Uint8Array> = []
+    let left = bytesMax
+    for (const peer of options.closest(target, closerMax, from.key)) {
+      const encoded = encodedOf(peer.bytes)
+      if (encoded !== undefined && encoded.length + peerOverhead <= left) {
+        left -= encoded.length + peerOverhead
+        closer.push(encoded)
+      }
+    }
+    return closer
+  }
+
+  const findNode = (message: KadMessage, from: KadSender): Uint8Array => {
+    const key = given(message.key)
+    const closer = closerTo(positionOf(key), from, portableBytesMax - frameOverhead)
+    // The target itself is often known and not in the table, such as a client.
+    const target = key.length > idBytesMax || isSame(key, from.bytes) ? undefined : encodedOf(key)
+    // One that is in the table is the first.
+    if (target !== undefined && (closer[0] === undefined || !isSame(closer[0], target))) {
+      let bytes = [target, ...closer].reduce((sum, peer) => sum + peer.length + peerOverhead, 0)
+      while (bytes > portableBytesMax - frameOverhead && closer.length > 0) bytes -= closer.pop()!.length + peerOverhead
+      closer.unshift(target)
+    }
+    return encodeFrame({ type: MessageType.FIND_NODE, closer })
+  }
+
+  const getProviders = (message: KadMessage, from: KadSender): Uint8Array => {
+    const key = contentKey(message.key)
+    const bytesMax = portableBytesMax - frameOverhead - key.length
+    const closer = closerTo(positionOf(key), from, bytesMax / 2)
+    let left = bytesMax - closer.reduce((sum, peer) => sum + peer.length + peerOverhead, 0)
+    const found: Array<Uint8Array> = []
+    const own = options.isProvided(key) ? encodedOf(self) : undefined
+    if (own !== undefined && own.length + peerOverhead <= left) {
+      left -= own.length + peerOverhead
+      found.push(own)
+    }
+    for (const peer of providers.get(key, clock.currentTimeMillisUnsafe(), left, encodedOf)) found.push(peer)
+    return encodeFrame({ type: MessageType.GET_PROVIDERS, key, closer, providers: found })
+  }
+
+  const addProvider = (message: KadMessage, from: KadSender): undefined => {
+    const key = contentKey(message.key)
+    const sender = message.providers.find(({ id }) => isSame(id, from.bytes))
+    if (sender === undefined) return undefined
+    let addresses = readable(sender)
+    if (addresses.length === 0) addresses = options.addressesOf(from.bytes).slice(0, addressesMax)
+    if (addresses.length === 0 && from.dialledAt !== undefined) addresses = [from.dialledAt]
+    // Without any it may be known by the time somebody asks.
+    const body = addresses.length === 0 ? undefined : encodePeer(from.bytes, addresses)
+    providers.put(key, from.bytes, body, clock.currentTimeMillisUnsafe(), {
+      ttlSeconds: message.ttlSeconds,
+      subnet: from.subnet
+    })
+    return undefined
+  }
+
+  const getValue = (message: KadMessage, from: KadSender): Uint8Array => {
+    const key = given(message.key)
+    const record = values.get(key, clock.currentTimeMillisUnsafe())
+    const left = portableBytesMax - frameOverhead - key.length - (record?.length ?? 0)
+    return encodeFrame({ type: MessageType.GET_VALUE, key, record, closer: closerTo(positionOf(key), from, left) })
+  }
+
+  const putValue = ({ key: sent, record }: KadMessage): Effect.Effect<KadAnswerFrame, KadRefusal> => {
+    const key = given(sent)
+    if (record === undefined) throw new KadRefusal({ detail: "no value to store" })
+    // Who has stored a value sends it back.
+    return Effect.suspend(() => values.put(key, record, clock.currentTimeMillisUnsafe())).pipe(
+      Effect.mapError(({ detail }) => new KadRefusal({ detail })),
+      Effect.map(() => encodeFrame({ type: MessageType.PUT_VALUE, key, record }))
+    )
+  }
+
+  return {
+    answer: (message, from) => {
+      switch (message.type) {
+        case MessageType.FIND_NODE:
+          return findNode(message, from)
+        case MessageType.GET_PROVIDERS:
+          return getProviders(message, from)
+        case MessageType.ADD_PROVIDER:
+          return addProvider(message, from)
+        case MessageType.GET_VALUE:
+          return getValue(message, from)
+        case MessageType.PUT_VALUE:
+          return putValue(message)
+        case MessageType.PING:
+          return ping
+        default:
+          throw new KadRefusal({ detail: `a message of type ${message.type}` })
+      }
+    }
+  }
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** Of 200,000 keys each is looked at once in ten minutes; a step takes less than a millisecond. */
+const keysPerSweep = 4000
+/** The tag and the length of a peer in a message. */
+const peerOverhead = 3
+/** The lengths and tags around the key, the record and the peers of a message, and its type. */
+const frameOverhead = 16
+/** As many addresses of a provider are kept, the first ones that can be read. */
+const addressesMax = 16
+/** And as many bytes of them: with the id less than a record may have. */
+const addressesBytesMax = 900
+/** The longest id of a peer that libp2p has is 42 bytes. */
+const idBytesMax = 64
+
+const ping = encodeFrame({ type: MessageType.PING })
+
+function isSame(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && Buffer.compare(a, b) === 0
+}
+
+function given(key: Uint8Array | undefined): Uint8Array {
+  if (key === undefined || key.length === 0) throw new KadRefusal({ detail: "a message without a key" })
+  return key
+}
+
+function contentKey(key: Uint8Array | undefined): Uint8Array {
+  if (key !== undefined && key.length >= 1 && key.length <= keyBytesMax) return key
+  throw new KadRefusal({ detail: `a key has 1 to ${keyBytesMax} bytes, this one has ${key?.length ?? 0}` })
+}
+
+/** One address that cannot be read is no reason to lose the others. */
+function readable({ addresses }: KadPeer): ReadonlyArray<Uint8Array> {
+  const found: Array<Uint8Array> = []
+  let left = addressesBytesMax
+  for (const address of addresses) {
+    if (found.length === addressesMax) break
+    if (address.length > left || !isAddress(address)) continue
+    left -= address.length + 2
+    found.push(address)
+  }
+  return found
+}
+
+function isAddress(bytes: Uint8Array): boolean {
+  try {
+    return multiaddr(bytes).getComponents().length > 0
+  } catch {
+    return false
+  }
+}

@@ -1,0 +1,150 @@
+/**
+ * Values of others, as a server of the DHT keeps them: in memory, under the rules of their namespaces, each in the record in which it is
+ * answered. [libp2p]
+ *
+ * A put is judged by what is stored when its turn comes, so puts of one key go one after the other, in the order in which they came. Those of
+ * different keys are judged side by side: rules that take their time for one do not hold up the others. Time is given from outside, in
+ * milliseconds since the epoch.
+ */
+import { Libp2pRecord } from "@libp2p/record"
+import { Effect, Semaphore } from "effect"
+import { RecordInvalid } from "../../../schema/NetworkError.ts"
+import { valueBytesMax, type ValueRules } from "../../../schema/ValueNamespace.ts"
+import { keyOf } from "../wire/Nodes.ts"
+import { rulesOf, sameBytes } from "../values/Values.ts"
+
+export interface ValueRecordsOptions {
+  /** How many values there may be. Defaults to 10,000. The one that was put longest ago makes room. */
+  readonly recordsMax?: number | undefined
+  /** How many bytes their records may have together. Defaults to 32 MiB, which is 4,000 values of the greatest length. */
+  readonly bytesMax?: number | undefined
+  /** How many puts are judged at once, each of another key. Defaults to 16. Others wait, as many as there are streams that bring them. */
+  readonly judgedMax?: number | undefined
+}
+
+/** How long a value is served after it was put last: 48 hours, as Go and Rust serve it. JavaScript's kad-dht does for 48 too. */
+export const valueMillisMax = 48 * 60 * 60 * 1000
+
+export interface ValueRecords {
+  /**
+   * Stores the value of a record that a message brought under a key. Fails when it is no record, or one of another key; when no namespace of
+   * this node has the key, or its rules refuse the value; and when the stored value wins over it.
+   */
+  readonly put: (key: Uint8Array, record: Uint8Array, now: number) => Effect.Effect<void, RecordInvalid>
+  /** The record under a key, as it is sent. */
+  readonly get: (key: Uint8Array, now: number) => Uint8Array | undefined
+  /** How many values there are, those included that have expired and are not swept yet. */
+  readonly size: () => number
+  /** How many bytes their records have together. */
+  readonly bytes: () => number
+}
+
+export const make = (
+  namespaces: ReadonlyArray<ValueRules>,
+  { bytesMax = 32 * 1024 * 1024, judgedMax = 16, recordsMax = 10_000 }: ValueRecordsOptions = {}
+): ValueRecords => {
+  // In the order in which they were stored, which is that of their ends but for the time that judging takes.
+  const stored = new Map<string, Stored>()
+  const judges = Semaphore.makeUnsafe(judgedMax)
+  const turns = new Map<string, Turns>()
+  let bytes = 0
+
+  const forget = (key: string) => {
+    bytes -= stored.get(key)?.record.length ?? 0
+    stored.delete(key)
+  }
+  const current = (key: string, now: number) => {
+    const found = stored.get(key)
+    return found !== undefined && now < found.until ? found.record : undefined
+  }
+  const store = (key: string, record: Uint8Array, now: number) => {
+    forget(key)
+    stored.set(key, { record, until: now + valueMillisMax })
+    bytes += record.length
+    for (const [name, { until }] of stored) {
+      if (stored.size <= recordsMax && bytes <= bytesMax && now < until) break
+      forget(name)
+    }
+  }
+
+  /** One after the other for each key; who waits for another of the key takes nobody's place. */
+  const inTurn = <A, E>(name: string, judged: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    Effect.acquireUseRelease(
+      Effect.sync(() => {
+        const ofKey = turns.get(name) ?? { turn: Semaphore.makeUnsafe(1), puts: 0 }
+        turns.set(name, ofKey)
+        ofKey.puts++
+        return ofKey
+      }),
+      ({ turn }) => turn.withPermits(1)(judges.withPermits(1)(judged)),
+      (ofKey) =>
+        Effect.sync(() => {
+          if (--ofKey.puts === 0) turns.delete(name)
+        })
+    )
+
+  const judge = Effect.fnUntraced(function*(key: Uint8Array, name: string, value: Uint8Array, now: number) {
+    const found = rulesOf(namespaces, key)
+    if (found === undefined) return yield* invalid("its key is in no namespace that this node knows")
+    if (value.length > valueBytesMax) {
+      return yield* invalid(`its value of ${value.length} bytes is over the limit of ${valueBytesMax}`)
+    }
+    const { path, rules } = found
+    yield* rules.check(path, value)
+    const present = current(name, now)
+    if (present !== undefined && (yield* rules.replaces(path, fromRecord(present)!.value, value))) {
+      return yield* invalid("a value is stored that wins over it")
+    }
+    // The bytes are the message's until here.
+    store(name, toRecord(key, value, now), now)
+  })
+
+  return {
+    put: (key, record, now) =>
+      Effect.suspend(() => {
+        const read = fromRecord(record)
+        if (read === undefined) return Effect.fail(invalid("it is no record"))
+        if (!sameBytes(read.key, key)) return Effect.fail(invalid("the record is of another key"))
+        const name = keyOf(key)
+        return inTurn(name, judge(key, name, read.value, now))
+      }),
+    get: (key, now) => current(keyOf(key), now),
+    size: () => stored.size,
+    bytes: () => bytes
+  }
+}
+
+/** The record of a value as messages carry it, received now. */
+export const toRecord = (key: Uint8Array, value: Uint8Array, now: number): Uint8Array =>
+  new Libp2pRecord(key, value, new Date(now)).serialize()
+
+/** The key and the value of a record; undefined when the bytes are none. */
+export const fromRecord = (
+  bytes: Uint8Array
+): { readonly key: Uint8Array; readonly value: Uint8Array } | undefined => {
+  try {
+    const { key, value } = Libp2pRecord.deserialize(bytes)
+    return { key, value }
+  } catch {
+    return undefined
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+interface Stored {
+  readonly record: Uint8Array
+  readonly until: number
+}
+
+/** The puts of a key that are judged, or wait to be. */
+interface Turns {
+  readonly turn: Semaphore.Semaphore
+  puts: number
+}
+
+function invalid(detail: string): RecordInvalid {
+  return new RecordInvalid({ detail })
+}

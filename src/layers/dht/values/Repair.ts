@@ -1,0 +1,76 @@
+/**
+ * Gives a value that has won a lookup to the nodes close to its key that have an older one or none, as Go's Kademlia does.
+ *
+ * Nodes come and go, and a put reaches those that are the closest at its time; whoever reads a value puts it back where the next reader looks.
+ * That goes on in the background, one value at a time. A value that finds no place in the queue is left to the next who reads it, and one that
+ * many read is given once a minute: a node that has no rules for it refuses it each time.
+ */
+import { Clock, Effect, Queue, type Scope } from "effect"
+import { keyOf } from "../wire/Nodes.ts"
+import { sameBytes } from "./Values.ts"
+
+export interface ValueRepairOptions<N> {
+  /** Asks a node to store the value. Needs a time limit of its own. */
+  readonly put: (node: N, key: Uint8Array, bytes: Uint8Array) => Effect.Effect<unknown, unknown>
+  /** How many values may wait. Defaults to 32, which is 256 KiB of the longest. */
+  readonly waitingMax?: number | undefined
+}
+
+export interface ValueRepair<N> {
+  /** Has the nodes given the value, and does not wait for it. */
+  readonly repair: (key: Uint8Array, bytes: Uint8Array, nodes: ReadonlyArray<N>) => Effect.Effect<void>
+}
+
+/** Repairs for as long as the scope lives. */
+export const make = Effect.fnUntraced(function*<N>(
+  { put, waitingMax = 32 }: ValueRepairOptions<N>
+): Effect.fn.Return<ValueRepair<N>, never, Scope.Scope> {
+  const waiting = yield* Queue.dropping<Repair<N>>(waitingMax)
+  // The oldest first.
+  const given = new Map<string, Given>()
+
+  yield* Effect.forkScoped(Effect.forever(
+    Effect.flatMap(Queue.take(waiting), ({ bytes, key, nodes }) =>
+      // One that does not take it is one copy less.
+      Effect.forEach(nodes, (node) => Effect.ignore(put(node, key, bytes)), { concurrency: parallel, discard: true }))
+  ))
+
+  return {
+    repair: Effect.fnUntraced(function*(key, bytes, nodes) {
+      const now = yield* Clock.currentTimeMillis
+      const name = keyOf(key)
+      const last = given.get(name)
+      if (last !== undefined && now < last.until && sameBytes(last.bytes, bytes)) return
+      if (!Queue.offerUnsafe(waiting, { key, bytes, nodes })) return
+      given.delete(name)
+      given.set(name, { bytes, until: now + againMillis })
+      for (const [name, { until }] of given) {
+        if (given.size <= givenMax && now < until) break
+        given.delete(name)
+      }
+    })
+  }
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** So many nodes are given a value at once: it is no hurry, and lookups have the streams, too. */
+const parallel = 5
+
+const againMillis = 60_000
+
+/** How many values are known to have been given: 8 MiB of the longest. */
+const givenMax = 1024
+
+interface Repair<N> {
+  readonly key: Uint8Array
+  readonly bytes: Uint8Array
+  readonly nodes: ReadonlyArray<N>
+}
+
+interface Given {
+  readonly bytes: Uint8Array
+  readonly until: number
+}

@@ -1,0 +1,144 @@
+/**
+ * The peers of the DHT, each read once: what a lookup compares and what an answer sends is kept, so that a message costs no parsing of ids
+ * and addresses.
+ */
+import { base58btc } from "multiformats/bases/base58"
+import type { PeerId } from "../../../schema/Peer.ts"
+import { encodePeer } from "./Message.ts"
+import { type Position, positionOf } from "./Position.ts"
+
+/**
+ * A peer of the DHT.
+ */
+export class KadNode {
+  /** The multihash that is its id. */
+  readonly bytes: Uint8Array
+  /** The same as text of one character for each byte, to tell peers apart in a `Map`. */
+  readonly key: string
+  readonly position: Position
+  private text: PeerId | undefined
+  private places: ReadonlyArray<Uint8Array> = []
+  private body: Uint8Array | undefined
+  /** Whether the peer itself has told the addresses, so that nobody else does. */
+  isIdentified = false
+  /** When discovery was told of it last, in milliseconds since the epoch. */
+  toldAt = 0
+
+  constructor(bytes: Uint8Array, key: string) {
+    this.bytes = bytes
+    this.key = key
+    this.position = positionOf(bytes)
+  }
+
+  get id(): PeerId {
+    return this.text ??= base58btc.baseEncode(this.bytes) as PeerId
+  }
+
+  /** The bytes of its multiaddrs, the last heard of first. */
+  get addresses(): ReadonlyArray<Uint8Array> {
+    return this.places
+  }
+
+  set addresses(addresses: ReadonlyArray<Uint8Array>) {
+    this.places = addresses
+    this.body = undefined
+  }
+
+  /** Id and addresses as the body of a Peer in a message. */
+  get encoded(): Uint8Array {
+    return this.body ??= encodePeer(this.bytes, this.places)
+  }
+}
+
+/**
+ * The book of them. Of more than `limit` the oldest go, and are read anew when somebody names them again.
+ */
+export class KadNodes {
+  private readonly nodes = new Map<string, KadNode>()
+  private readonly limit: number
+  private readonly isPinned: (node: KadNode) => boolean
+
+  /** Pinned nodes are those that must stay, such as the members of the routing table, of which there are few. */
+  constructor(limit: number, isPinned: (node: KadNode) => boolean = () => false) {
+    this.limit = limit
+    this.isPinned = isPinned
+  }
+
+  get size(): number {
+    return this.nodes.size
+  }
+
+  /** The node of an id, new or known. The bytes are copied. */
+  of(id: Uint8Array): KadNode {
+    const key = keyOf(id)
+    const known = this.nodes.get(key)
+    if (known !== undefined) return known
+    const node = new KadNode(Uint8Array.from(id), key)
+    this.nodes.set(key, node)
+    if (this.nodes.size > this.limit) this.shrink(node)
+    return node
+  }
+
+  known(id: Uint8Array): KadNode | undefined {
+    return this.nodes.get(keyOf(id))
+  }
+
+  /**
+   * Somebody names a peer with addresses. Those that the peer has told itself stay as they are; to others these are added in front. True when
+   * one of them is new.
+   */
+  hear(node: KadNode, addresses: ReadonlyArray<Uint8Array>): boolean {
+    if (node.isIdentified || addresses.length === 0) return false
+    const known = new Set(node.addresses.map(keyOf))
+    const fresh = addresses.filter((address) => address.length <= addressBytesMax && !known.has(keyOf(address)))
+    if (fresh.length === 0) return false
+    node.addresses = [...fresh.map((address) => Uint8Array.from(address)), ...node.addresses].slice(0, addressesMax)
+    return true
+  }
+
+  /**
+   * The peer itself has told where it is; nothing else counts from here on. Of one that tells nothing, or of which the peer store has
+   * forgotten what it told, the addresses that are known stay, and others may tell more.
+   */
+  identify(node: KadNode, addresses: ReadonlyArray<Uint8Array>): void {
+    node.isIdentified = addresses.length > 0
+    if (node.isIdentified) node.addresses = addresses.slice(0, addressesMax)
+  }
+
+  private shrink(newest: KadNode): void {
+    // Oldest first. A few at a time, so that this is rare.
+    let excess = Math.ceil(this.limit / 16)
+    for (const node of this.nodes.values()) {
+      if (excess === 0) return
+      if (node === newest || this.isPinned(node)) continue
+      this.nodes.delete(node.key)
+      excess--
+    }
+  }
+}
+
+/**
+ * Whether the bytes have the form of a peer's id: the sha2-256 multihash of a key, or an Ed25519 or secp256k1 key itself. What others name
+ * may be anything.
+ */
+export const isPeerId = (bytes: Uint8Array): boolean => {
+  if (bytes[0] === 0x12) return bytes[1] === 32 && bytes.length === 34
+  if (bytes[0] !== 0 || bytes[1] !== bytes.length - 2 || bytes[2] !== 8 || bytes[4] !== 0x12) return false
+  return bytes[3] === 1
+    ? bytes.length === 38 && bytes[5] === 32
+    : bytes[3] === 2 && bytes.length === 39 && bytes[5] === 33
+}
+
+/** Bytes as a text of one character for each. */
+export const keyOf = (bytes: Uint8Array): string =>
+  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1")
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** With the length below 4 KiB a peer, whatever others say of it. */
+const addressesMax = 16
+
+/** The longest address that is kept of what others say; those with two certificate hashes and a relay have about 200 bytes. */
+const addressBytesMax = 256

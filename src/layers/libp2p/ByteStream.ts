@@ -1,0 +1,262 @@
+/**
+ * `ByteStream` over a stream of libp2p.
+ *
+ * Reading. libp2p pushes; a stream is paused whenever a message comes that nobody waits for. Gotchas of libp2p 3.3 behind the shape:
+ * - `resume()` first delivers what it has buffered and then reopens the window, whatever a listener did meanwhile. So a stream is resumed
+ *   only when nothing is queued here, and paused after `resume` has returned.
+ * - A stream whose connection goes away ends like one that the remote has closed; `endedByRemote` tells them apart.
+ * - What was buffered when the remote reset the stream can still be read.
+ *
+ * Writing. At most 64 KiB are sent at once, and the next piece waits until no more than 128 KiB are unsent: buffered pieces leave as one
+ * frame, and rust-yamux closes the connection for a frame above 1 MiB. `onDrain()` works once only, so events are awaited.
+ */
+import {
+  type Connection as Libp2pConnection,
+  type Stream as Libp2pStream,
+  type StreamMessageEvent,
+  StreamResetError
+} from "@libp2p/interface"
+import { Cause, Effect, Exit, type Pull, Stream } from "effect"
+import type { NonEmptyReadonlyArray } from "effect/Array"
+import { LimitReached, StreamError, type StreamReason, StreamReset, WriteAfterEnd } from "../../schema/NetworkError.ts"
+import type { ProtocolId } from "../../schema/Peer.ts"
+import type { ByteStream, Connection } from "../../services/Transport.ts"
+import { endedByRemote, toError } from "./Faults.ts"
+
+export interface Libp2pByteStream extends ByteStream {
+  /** Ends the stream with its scope, as `ByteStream` promises. Never waits. */
+  readonly release: (exit: Exit.Exit<unknown, unknown>) => void
+}
+
+/**
+ * Takes over a negotiated stream. It must be given here in the turn in which libp2p gave it.
+ */
+export const make = (
+  stream: Libp2pStream,
+  underlying: Libp2pConnection,
+  connection: Connection,
+  protocol: ProtocolId
+): Libp2pByteStream => {
+  // What arrived and is not yet pulled, and how much of it waits.
+  let queue: Array<Uint8Array> = []
+  let queued = 0
+  let resuming = false
+  let released = false
+  // Bytes that had arrived when the scope ended.
+  let unread = 0
+  // Set when the stream is over. An error takes its stack when it is made, so none is made before somebody is to see it.
+  let over: { readonly error: Error | undefined } | undefined
+  let reader: ((pull: Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamError>) => void) | undefined
+  // The first is being sent, the others wait for it.
+  const writers: Array<Writer> = []
+  let writeEnded = false
+
+  const fail = (reason: StreamReason) => new StreamError({ peer: connection.peer, protocol, reason })
+
+  const onMessage = (event: StreamMessageEvent) => {
+    if (released) {
+      unread -= event.data.byteLength
+      if (unread < 0) stream.abort(new Error("nobody reads this stream any more"))
+      return
+    }
+    if (event.data instanceof Uint8Array) queue.push(event.data)
+    else for (const bytes of event.data) queue.push(bytes)
+    queued += event.data.byteLength
+    if (reader !== undefined) wake()
+    else if (!resuming && queued > queuedBytesMax) pause()
+  }
+  const pause = () => {
+    if (stream.readStatus === "readable") stream.pause()
+  }
+  const resume = () => {
+    resuming = true
+    try {
+      stream.resume()
+    } catch {
+      // The window could not be reopened since the connection is gone; what was buffered has been delivered.
+    } finally {
+      resuming = false
+    }
+  }
+  const wake = () => {
+    const waiting = reader
+    reader = undefined
+    waiting?.(take() ?? pull)
+  }
+
+  // What can be told without waiting.
+  const take = (): Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamError> | undefined => {
+    if (queue.length === 0 && stream.readStatus === "paused") {
+      resume()
+      if (queued > queuedBytesMax) pause()
+    }
+    if (queue.length > 0) {
+      const chunks = queue as unknown as NonEmptyReadonlyArray<Uint8Array> // not empty, see above
+      queue = []
+      queued = 0
+      return Effect.succeed(chunks)
+    }
+    // Bytes of the turn in which the listener was added are delivered in a microtask.
+    if (stream.readBufferLength > 0 && stream.readStatus !== "closed") return undefined
+    if (endedByRemote(stream) && stream.status !== "aborted") return Cause.done()
+    return over === undefined ? undefined : Effect.fail(fail(lost(over)))
+  }
+  // Made once: a request on a long stream waits each time. One reader at a time, so the reader that is interrupted is the one that waits.
+  const forget = Effect.sync(() => {
+    reader = undefined
+  })
+  const next: Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamError> = Effect.callback((resume) => {
+    reader = resume
+    return forget
+  })
+  const pull: Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamError> = Effect.suspend(() => take() ?? next)
+
+  const isBehind = () => stream.writableNeedsDrain || stream.writeBufferLength > unsentBytesMax
+  // Sends what the stream takes now; false when the rest has to wait.
+  const send = (writer: Writer): boolean => {
+    while (writer.offset < writer.chunk.byteLength) {
+      if (isBehind()) return false
+      const end = Math.min(writer.offset + sendBytesMax, writer.chunk.byteLength)
+      const piece = writer.offset === 0 && end === writer.chunk.byteLength
+        ? writer.chunk
+        : writer.chunk.subarray(writer.offset, end)
+      writer.offset = end
+      stream.send(piece)
+    }
+    return !isBehind()
+  }
+  const flush = () => {
+    for (let writer = writers[0]; writer !== undefined; writer = writers[0]) {
+      try {
+        if (!send(writer)) return
+        writer.done(Effect.void)
+      } catch (cause) {
+        writer.done(Effect.fail(fail(over === undefined ? reset(cause) : lost(over))))
+      }
+      writers.shift()
+    }
+  }
+  // libp2p sends its buffer in a microtask that it queues before this one.
+  const onDrain = () => {
+    if (writers.length > 0) queueMicrotask(flush)
+  }
+  const refuse = (reason: () => StreamReason) => {
+    for (const writer of writers.splice(0)) writer.done(Effect.fail(fail(reason())))
+  }
+
+  const lost = ({ error }: { readonly error: Error | undefined }): StreamReason => {
+    if (underlying.limits !== undefined && underlying.status !== "open") {
+      return new LimitReached(error === undefined ? {} : { cause: error })
+    }
+    if (error !== undefined) return reset(error)
+    return new StreamReset({ detail: "the connection was lost before the remote had ended the stream" })
+  }
+  const onClose = (event: { readonly error?: Error | undefined }) => {
+    clearTimeout(lingering)
+    const ended = over ??= { error: event.error }
+    refuse(() => lost(ended))
+    if (reader !== undefined) wake()
+  }
+  // The frame that ends the stream may carry bytes, which libp2p delivers after the event.
+  const onEnd = () =>
+    queueMicrotask(() => {
+      if (reader !== undefined) wake()
+    })
+  let lingering: ReturnType<typeof setTimeout> | undefined
+
+  stream.addEventListener("message", onMessage)
+  stream.addEventListener("remoteCloseWrite", onEnd)
+  stream.addEventListener("drain", onDrain)
+  stream.addEventListener("close", onClose)
+  // An event that has fired already does not come again.
+  if (stream.status !== "open") over = { error: stream.status === "reset" ? new StreamResetError() : undefined }
+
+  const closeWrite = Effect.suspend(() => {
+    if (writeEnded) return Effect.void
+    writeEnded = true
+    refuse(() => new WriteAfterEnd())
+    if (over !== undefined) return Effect.fail(fail(lost(over)))
+    return Effect.tryPromise({
+      try: (signal) => closing(stream, signal),
+      catch: (cause) => fail(over === undefined ? reset(cause) : lost(over))
+    })
+  })
+
+  return {
+    connection,
+    protocol,
+    read: Stream.fromPull(Effect.succeed(pull)),
+    write: (chunk) =>
+      Effect.suspend(() => {
+        if (writeEnded) return Effect.fail(fail(new WriteAfterEnd()))
+        if (over !== undefined) return Effect.fail(fail(lost(over)))
+        const writer: Writer = { chunk, offset: 0, done: () => {} }
+        if (writers.length === 0) {
+          try {
+            if (send(writer)) return Effect.void
+          } catch (cause) {
+            return Effect.fail(fail(over === undefined ? reset(cause) : lost(over)))
+          }
+        }
+        return Effect.callback((resume) => {
+          writer.done = resume
+          writers.push(writer)
+          return Effect.sync(() => {
+            const place = writers.indexOf(writer)
+            if (place >= 0) writers.splice(place, 1)
+          })
+        })
+      }),
+    closeWrite,
+    release: (exit) => {
+      if (released) return
+      released = true
+      if (stream.status !== "open") return
+      if (Exit.isFailure(exit)) return stream.abort(new Error("the stream's scope ended with a failure"))
+      writeEnded = true
+      lingering = setTimeout(() => stream.abort(new Error("the remote did not end the stream in time")), lingerMillis)
+      queue = []
+      unread = stream.readBufferLength
+      if (stream.readStatus === "paused") resume()
+      if (stream.writeStatus === "writable") closing(stream).catch((cause) => stream.abort(toError(cause)))
+    }
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+const sendBytesMax = 64 * 1024
+const queuedBytesMax = 128 * 1024
+const unsentBytesMax = 128 * 1024
+const lingerMillis = 10_000
+const streamOver = new Error("the stream is over")
+
+interface Writer {
+  readonly chunk: Uint8Array
+  offset: number
+  done: (result: Effect.Effect<void, StreamError>) => void
+}
+
+function reset(thrown: unknown): StreamReset {
+  const cause = toError(thrown)
+  return new StreamReset({
+    detail: cause.name === "StreamResetError" ? "the remote reset the stream" : cause.message,
+    cause
+  })
+}
+
+// Sends what is unsent, then the end of the write half. Without a signal that `close` aborts, libp2p waits for ever on a dead stream.
+async function closing(stream: Libp2pStream, interrupted?: AbortSignal): Promise<void> {
+  const controller = new AbortController()
+  const end = () => controller.abort(streamOver)
+  stream.addEventListener("close", end)
+  interrupted?.addEventListener("abort", end)
+  try {
+    await stream.close({ signal: controller.signal })
+  } finally {
+    stream.removeEventListener("close", end)
+    interrupted?.removeEventListener("abort", end)
+  }
+}

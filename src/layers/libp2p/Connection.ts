@@ -1,0 +1,225 @@
+/**
+ * A connection of libp2p as the `Transport` port has it, its streams and its ping. [libp2p]
+ */
+import type { Connection as Libp2pConnection, IdentifyResult } from "@libp2p/interface"
+import { CODE_P2P, type Multiaddr as Libp2pMultiaddr } from "@multiformats/multiaddr"
+import { Duration, Effect, Option } from "effect"
+import { ProtocolNotSupported, StreamError, StreamReset, StreamTimeout } from "../../schema/NetworkError.ts"
+import {
+  type Multiaddr,
+  Path,
+  type PeerId,
+  type ProtocolId,
+  type RemoteIdentity,
+  withoutPeer
+} from "../../schema/Peer.ts"
+import { comparing, type Connection } from "../../services/Transport.ts"
+import * as ByteStream from "./ByteStream.ts"
+import { closeConnection, flushConnection, toError } from "./Faults.ts"
+import { farewellOf } from "./wire/GoAway.ts"
+import { progressOf } from "./wire/Progress.ts"
+
+/** Streams of one protocol on one connection, in each direction. */
+export const streamsMax = 1024
+
+/** A connection, which is told what identify has brought. */
+export interface Libp2pBackedConnection extends Connection {
+  readonly identify: (remote: RemoteIdentity) => void
+}
+
+/** Whether it takes streams. */
+export function isOpen(underlying: Libp2pConnection): boolean {
+  // After a farewell it carries no more streams, and closes in the next turn.
+  return underlying.status === "open" && farewellOf(underlying) === undefined
+}
+
+/**
+ * Which of a peer's connections is to be used: the table's, as far as it can be known here. What the two sides agree on beyond that is
+ * between them. None when none is open.
+ */
+export function best(local: PeerId, connections: ReadonlyArray<Libp2pConnection>): Libp2pConnection | undefined {
+  const open = connections.filter(isOpen).reverse()
+  if (open.length < 2) return open[0]
+  const compare = comparing(local, open[0]!.remotePeer.toString() as PeerId)
+  const ranked = open.map((connection) => ({
+    connection,
+    direction: connection.direction,
+    isDirect: connection.direct
+  }))
+  return ranked.sort(compare)[0]?.connection
+}
+
+/** A connection as the port has it. `hide` takes it from the list of which libp2p's own protocols take theirs. */
+export function makeConnection(
+  underlying: Libp2pConnection,
+  hide: (underlying: Libp2pConnection) => void
+): Libp2pBackedConnection {
+  const peer = underlying.remotePeer.toString() as PeerId
+  let remote = Option.none<RemoteIdentity>()
+  const relay = underlying.direct ? undefined : relayOf(underlying.remoteAddr)
+  const connection: Libp2pBackedConnection = {
+    id: `connection-${++connectionCount}`,
+    peer,
+    direction: underlying.direction,
+    remoteAddress: withoutPeer(underlying.remoteAddr.toString() as Multiaddr),
+    path: Effect.sync(() => relay === undefined ? Path.cases.Direct.make({}) : relayedPath(relay, underlying)),
+    isOpen: Effect.sync(() => isOpen(underlying)),
+    activeStreams: Effect.sync(() => {
+      let active = 0
+      for (const stream of underlying.streams) {
+        if (stream.status === "open" && stream.protocol !== "" && !housekeeping.test(stream.protocol)) active++
+      }
+      return active
+    }),
+    streams: Effect.sync(() => underlying.streams.length),
+    progress: Effect.sync(() => progressOf(underlying)),
+    remote: Effect.sync(() => remote),
+    farewell: Effect.sync(() => isOpen(underlying) ? undefined : farewellOf(underlying)),
+    open: (protocol) =>
+      Effect.acquireRelease(
+        openStream(underlying, connection, protocol),
+        (stream, exit) => Effect.sync(() => stream.release(exit)),
+        { interruptible: true }
+      ),
+    flushed: Effect.promise((signal) => flushConnection(underlying, signal)),
+    retire: Effect.sync(() => hide(underlying)),
+    close: Effect.promise(() => closeOrAbort(underlying)),
+    identify: (told) => {
+      remote = Option.some(told)
+    }
+  }
+  return connection
+}
+
+/** Closes it, and aborts it after 250 ms. */
+export function closeOrAbort(underlying: Libp2pConnection): Promise<void> {
+  return closeConnection(underlying, 250)
+}
+
+/** What a remote has told of itself. */
+export function remoteIdentity(result: IdentifyResult): RemoteIdentity {
+  return {
+    protocolVersion: result.protocolVersion ?? "",
+    agentVersion: result.agentVersion ?? "",
+    protocols: result.protocols,
+    listenAddresses: result.listenAddrs.map((address) => address.toString() as Multiaddr)
+  }
+}
+
+/**
+ * The time that a ping takes. Rejects when the remote does not speak the protocol, answers wrong or is lost, and when the signal aborts.
+ *
+ * libp2p's own ping dials, takes the first connection, and without a signal waits for ever on a stream that was reset.
+ */
+export async function roundTrip(underlying: Libp2pConnection, signal: AbortSignal): Promise<Duration.Duration> {
+  const stream = await underlying.newStream(pingProtocol, {
+    signal,
+    runOnLimitedConnection: true,
+    maxOutboundStreams: streamsMax
+  })
+  return new Promise((resolve, reject) => {
+    const sent = globalThis.crypto.getRandomValues(new Uint8Array(pingBytes))
+    const start = performance.now()
+    let received = 0
+    const finish = (error: Error | undefined) => {
+      signal.removeEventListener("abort", onAbort)
+      stream.removeEventListener("close", onClose)
+      if (error === undefined) return resolve(Duration.millis(performance.now() - start))
+      stream.abort(error)
+      reject(error)
+    }
+    const onAbort = () => finish(new Error("the ping was given up"))
+    const onClose = (event: { readonly error?: Error | undefined }) =>
+      finish(event.error ?? new Error("the connection was lost"))
+    signal.addEventListener("abort", onAbort)
+    stream.addEventListener("close", onClose)
+    stream.addEventListener("message", ({ data }) => {
+      const bytes = data.subarray()
+      for (const byte of bytes) {
+        if (byte !== sent[received++]) return finish(new Error("the remote answered with other bytes than were sent"))
+      }
+      if (received < pingBytes) return
+      finish(undefined)
+      stream.close().catch((cause) => stream.abort(toError(cause)))
+    })
+    if (signal.aborted) return onAbort()
+    if (stream.status !== "open") return finish(new Error("the remote reset the stream"))
+    try {
+      stream.send(sent)
+    } catch (cause) {
+      finish(toError(cause))
+    }
+  })
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+const openMillis = 10_000
+const pingProtocol = "/ipfs/ping/1.0.0"
+const pingBytes = 32
+
+// Streams that libp2p opens on its own account. Those of a relay, hop and stop, carry somebody's connection and are not among them.
+const housekeeping = /^\/ipfs\/(ping|id|id\/push)\/|\/kad\/|^\/libp2p\/(autonat|dcutr)/
+
+let connectionCount = 0
+
+function relayedPath(relay: PeerId, { limits, timeline }: Libp2pConnection): Path {
+  return Path.cases.Relayed.make({
+    relay,
+    ...(limits?.bytes === undefined ? {} : { bytesLeft: limits.bytes }),
+    ...(limits?.seconds === undefined ? {} : { timeLeft: timeLeft(limits.seconds, Date.now() - timeline.open) })
+  })
+}
+
+// A js relay grants its limit in milliseconds where seconds belong, and libp2p counts that number down by one a second. A limit of more than
+// this many seconds, almost three hours, is taken for one of those.
+const relaySecondsMax = 10_000
+
+function timeLeft(counter: number, ageMillis: number): Duration.Duration {
+  const granted = counter + ageMillis / 1000
+  return Duration.millis(Math.max(0, granted > relaySecondsMax ? granted - ageMillis : counter * 1000))
+}
+
+function relayOf(address: Libp2pMultiaddr): PeerId {
+  return (address.getComponents().find((component) => component.code === CODE_P2P)?.value ?? "") as PeerId
+}
+
+function openStream(underlying: Libp2pConnection, connection: Connection, protocol: ProtocolId) {
+  const fail = (reason: StreamError["reason"]) => new StreamError({ peer: connection.peer, protocol, reason })
+  return Effect.tryPromise({
+    try: async (interrupted) => {
+      const controller = new AbortController()
+      const abort = () => controller.abort(new Error("the negotiation was given up"))
+      const timer = setTimeout(() => controller.abort(new OpenTimeout()), openMillis)
+      interrupted.addEventListener("abort", abort)
+      try {
+        const stream = await underlying.newStream(protocol, {
+          signal: controller.signal,
+          runOnLimitedConnection: true,
+          maxOutboundStreams: streamsMax
+        })
+        // The signal has no effect after the negotiation.
+        if (interrupted.aborted) stream.abort(new Error("nobody waits for this stream any more"))
+        // The remote may have refused it already, by a full table of streams or a handler that threw.
+        if (stream.status !== "open" && stream.readBufferLength === 0) throw new Error("the remote reset the stream")
+        return ByteStream.make(stream, underlying, connection, protocol)
+      } catch (cause) {
+        throw controller.signal.reason instanceof OpenTimeout ? controller.signal.reason : cause
+      } finally {
+        clearTimeout(timer)
+        interrupted.removeEventListener("abort", abort)
+      }
+    },
+    catch: (thrown) => {
+      const cause = toError(thrown)
+      if (cause.name === "UnsupportedProtocolError") return fail(new ProtocolNotSupported({ cause }))
+      if (cause instanceof OpenTimeout) return fail(new StreamTimeout({ after: Duration.millis(openMillis) }))
+      if (!isOpen(underlying)) return fail(new StreamReset({ detail: "the connection is closed", cause }))
+      return fail(new StreamReset({ detail: cause.message, cause }))
+    }
+  })
+}
+
+class OpenTimeout extends Error {}

@@ -1,0 +1,133 @@
+/**
+ * What a dial is of, and why one has failed. [libp2p]
+ */
+import type { Connection as Libp2pConnection, PeerId as Libp2pPeerId } from "@libp2p/interface"
+import { peerIdFromString } from "@libp2p/peer-id"
+import { type Multiaddr as Libp2pMultiaddr, multiaddr } from "@multiformats/multiaddr"
+import { Duration, Effect } from "effect"
+import {
+  Denied,
+  DialedSelf,
+  type DialReason,
+  DialTimeout,
+  InvalidAddress,
+  Refused,
+  UnexpectedPeer,
+  Unreachable
+} from "../../schema/NetworkError.ts"
+import { type DialTarget, isMultiaddr, type PeerId, peerOf, withPeer } from "../../schema/Peer.ts"
+import { toError } from "./Faults.ts"
+import { farewellOf } from "./wire/GoAway.ts"
+import { addressDialTimeout } from "./Host.ts"
+
+/** What a target comes to: a peer, if it names one, and addresses, none where libp2p is to look them up. */
+export interface Destination {
+  readonly peer: Libp2pPeerId | undefined
+  readonly addresses: Array<Libp2pMultiaddr>
+}
+
+export function isPeerId(text: string): boolean {
+  try {
+    peerIdFromString(text)
+    return true
+  } catch {
+    return false
+  }
+}
+
+export function isRelayed(address: Libp2pMultiaddr): boolean {
+  return address.getComponents().some((component) => component.name === "p2p-circuit")
+}
+
+// Resolved to addresses by the dial.
+export function isDns(address: Libp2pMultiaddr): boolean {
+  return address.getComponents()[0]?.name === "dnsaddr"
+}
+
+export function destinationOf(target: DialTarget): Effect.Effect<Destination, InvalidAddress> {
+  const id = peerOf(target)
+  if (id !== undefined && !isPeerId(id)) return Effect.fail(new InvalidAddress({ detail: `${id} is no peer id` }))
+  const peer = id === undefined ? undefined : peerIdFromString(id)
+  const texts = typeof target === "string" ? isMultiaddr(target) ? [target] : [] : target.addresses
+  const addresses: Array<Libp2pMultiaddr> = []
+  for (const text of texts) {
+    // An address that names another peer would fail the whole dial.
+    const other = peerOf(text)
+    if (id !== undefined && other !== undefined && other !== id) continue
+    try {
+      addresses.push(multiaddr(id === undefined ? text : withPeer(text, id)))
+    } catch (cause) {
+      return Effect.fail(new InvalidAddress({ detail: toError(cause).message }))
+    }
+  }
+  return Effect.succeed({ peer, addresses })
+}
+
+export function refused(underlying: Libp2pConnection): Refused {
+  const why = farewellOf(underlying)
+  return new Refused(why === undefined ? {} : { why: why === "evicted" ? "full" : why })
+}
+
+export function stopping(thrown?: unknown): Denied {
+  return new Denied({ detail: "this node is stopping", ...(thrown === undefined ? {} : { cause: toError(thrown) }) })
+}
+
+// By name, since a package may be installed twice, and then its classes are.
+const dialReasons: Record<string, ((cause: Error, destination: Destination) => DialReason) | undefined> = {
+  InvalidPeerIdError: () => new DialedSelf(),
+  InvalidMultiaddrError: (cause) => new InvalidAddress({ detail: cause.message }),
+  InvalidParametersError: (cause) => new InvalidAddress({ detail: cause.message }),
+  TransportUnavailableError: (cause) => new InvalidAddress({ detail: cause.message }),
+  NoValidAddressesError: (cause, { addresses }) =>
+    new Unreachable({
+      detail: addresses.length === 0 ? "no address is known" : "no transport for any of its addresses",
+      cause
+    }),
+  DialDeniedError: (cause) => new Denied({ detail: "this node's gate refused", cause }),
+  ConnectionInterceptedError: (cause) => new Denied({ detail: "this node's gate refused", cause }),
+  NotStartedError: stopping,
+  DialError: (cause) => new Denied({ detail: cause.message, cause }),
+  // The socket stood, so the remote closed it before or during the handshake.
+  EncryptionFailedError: (cause) =>
+    new Unreachable({ detail: `the connection broke during the handshake: ${cause.message}`, cause }),
+  MuxerUnavailableError: (cause) =>
+    new Unreachable({ detail: `the connection broke during the handshake: ${cause.message}`, cause }),
+  ConnectionClosedError: (cause) => new Refused({ cause }),
+  AbortError: () => new DialTimeout({ after: Duration.millis(addressDialTimeout) }),
+  TimeoutError: () => new DialTimeout({ after: Duration.millis(addressDialTimeout) })
+}
+
+const unreachable: Record<string, string | undefined> = {
+  ECONNREFUSED: "connection refused",
+  ECONNRESET: "the connection was reset",
+  EHOSTUNREACH: "no route to the host",
+  ENETUNREACH: "no route to the network",
+  EHOSTDOWN: "the host is down",
+  ETIMEDOUT: "no answer from the host",
+  EADDRNOTAVAIL: "no local address to dial from",
+  ENOTFOUND: "the host name does not resolve",
+  EAI_AGAIN: "the name server does not answer"
+}
+
+export function dialReason(thrown: unknown, destination: Destination, expected: PeerId | undefined): DialReason {
+  const cause = toError(thrown)
+  if (cause instanceof AggregateError && cause.errors.length > 0) {
+    const reasons = cause.errors.map((error) => dialReason(error, destination, expected))
+    const tags = new Set(reasons.map((reason) => reason._tag))
+    const common = reasons.find(({ _tag }) => _tag === "Denied" || _tag === "Refused") ??
+      (tags.size === 1 ? reasons[0] : undefined)
+    if (common !== undefined && common._tag !== "Unreachable") return common
+    return new Unreachable({ detail: [...new Set(reasons.map((reason) => reason.message))].join("; "), cause })
+  }
+  const code = (cause as { readonly code?: unknown }).code
+  const known = typeof code === "string" ? unreachable[code] : undefined
+  if (known !== undefined) return new Unreachable({ detail: known, cause })
+  // Of what happened during the handshake libp2p keeps only the text.
+  if (/aborted due to timeout/.test(cause.message)) {
+    return new DialTimeout({ after: Duration.millis(addressDialTimeout) })
+  }
+  if (expected !== undefined && /does not match expected remote identity key/.test(cause.message)) {
+    return new UnexpectedPeer({ expected, cause })
+  }
+  return dialReasons[cause.name]?.(cause, destination) ?? new Unreachable({ detail: cause.message, cause })
+}

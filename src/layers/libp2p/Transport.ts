@@ -1,0 +1,290 @@
+/**
+ * `Transport` over the libp2p host.
+ */
+import type { Connection as Libp2pConnection, Stream as Libp2pStream } from "@libp2p/interface"
+import { peerIdFromString } from "@libp2p/peer-id"
+import { Effect, FiberSet, Layer, Queue, Scope, Semaphore } from "effect"
+import {
+  DialedSelf,
+  DialError,
+  type DialReason,
+  InvalidAddress,
+  PingError,
+  PingUnsupported,
+  ProtocolError,
+  StreamFailed,
+  UnexpectedPeer
+} from "../../schema/NetworkError.ts"
+import {
+  type DialTarget,
+  type Multiaddr,
+  type PeerId,
+  peerOf,
+  type ProtocolId,
+  showTarget,
+  withPeer
+} from "../../schema/Peer.ts"
+import { type ConnectionEvent, Transport } from "../../services/Transport.ts"
+import * as ByteStream from "./ByteStream.ts"
+import {
+  best,
+  closeOrAbort,
+  isOpen,
+  type Libp2pBackedConnection,
+  makeConnection,
+  remoteIdentity,
+  roundTrip,
+  streamsMax
+} from "./Connection.ts"
+import {
+  type Destination,
+  destinationOf,
+  dialReason,
+  isDns,
+  isPeerId,
+  isRelayed,
+  refused,
+  stopping
+} from "./Dialing.ts"
+import { toError } from "./Faults.ts"
+import { Libp2pHost } from "./Host.ts"
+
+export const make = Effect.gen(function*() {
+  const host = yield* Libp2pHost
+  const { node } = host
+  const localPeer = node.peerId.toString() as PeerId
+  const events = yield* Effect.acquireRelease(
+    // Unbounded, since a lost Closed would keep a place in the table for ever; bounded by the host's ceiling of connections, twice.
+    Queue.unbounded<ConnectionEvent>(),
+    Queue.shutdown
+  )
+
+  const connections = new WeakMap<Libp2pConnection, Libp2pBackedConnection>()
+  // libp2p's own protocols take any connection of its list.
+  const hide = (underlying: Libp2pConnection) => {
+    const known = host.components.connectionManager.getConnectionsMap()
+    const others = known.get(underlying.remotePeer)?.filter((one) => one !== underlying) ?? []
+    if (others.length > 0) known.set(underlying.remotePeer, others)
+  }
+  const connectionOf = (underlying: Libp2pConnection): Libp2pBackedConnection => {
+    const known = connections.get(underlying)
+    if (known !== undefined) return known
+    const connection = makeConnection(underlying, hide)
+    connections.set(underlying, connection)
+    return connection
+  }
+
+  // ---- events
+
+  const opened = (underlying: Libp2pConnection) => {
+    if (connections.has(underlying)) return
+    const connection = connectionOf(underlying)
+    Queue.offerUnsafe(events, { _tag: "Opened", connection })
+    let closed = false
+    const onClose = () => {
+      if (closed) return
+      closed = true
+      Queue.offerUnsafe(events, { _tag: "Closed", connection })
+    }
+    underlying.addEventListener("close", onClose, { once: true })
+    if (!isOpen(underlying)) return onClose()
+    void host.identified(underlying).then((result) => {
+      if (result === undefined || closed) return
+      const remote = remoteIdentity(result)
+      connection.identify(remote)
+      Queue.offerUnsafe(events, { _tag: "Identified", connection, remote })
+    })
+  }
+  yield* Effect.acquireRelease(
+    Effect.sync(() => {
+      const onOpen = ({ detail }: CustomEvent<Libp2pConnection>) => opened(detail)
+      node.addEventListener("connection:open", onOpen)
+      for (const underlying of node.getConnections()) opened(underlying)
+      return onOpen
+    }),
+    (onOpen) => Effect.sync(() => node.removeEventListener("connection:open", onOpen))
+  )
+
+  // ---- dial
+
+  // How many dials wait for a connection to be identified: the last one that is interrupted closes it, if none has given it to its caller.
+  const waiting = new Map<Libp2pConnection, number>()
+  const delivered = new WeakSet<Libp2pConnection>()
+
+  const identified = (underlying: Libp2pConnection, isOwn: boolean) =>
+    Effect.callback<void>((resume) => {
+      waiting.set(underlying, (waiting.get(underlying) ?? 0) + 1)
+      let settled = false
+      const settle = () => {
+        if (settled) return
+        settled = true
+        clearTimeout(timer)
+        underlying.removeEventListener("close", done)
+        const left = (waiting.get(underlying) ?? 1) - 1
+        if (left === 0) waiting.delete(underlying)
+        else waiting.set(underlying, left)
+      }
+      const done = () => {
+        if (settled) return
+        settle()
+        delivered.add(underlying)
+        resume(Effect.void)
+      }
+      const timer = setTimeout(done, identifyWaitMillis)
+      underlying.addEventListener("close", done)
+      if (isOpen(underlying)) void host.identified(underlying).then(done)
+      else done()
+      return Effect.sync(() => {
+        settle()
+        // One that somebody else opened, the remote perhaps, is not ours to close.
+        if (isOwn && !waiting.has(underlying) && !delivered.has(underlying)) {
+          void closeOrAbort(underlying)
+        }
+      })
+    })
+
+  /**
+   * One address of a known peer goes straight to its transport: libp2p's queue joins a dial to others of the same peer, so that addresses
+   * dialled by several calls would be tried one after another.
+   */
+  const dialOnce = (destination: Destination, signal: AbortSignal): Promise<Libp2pConnection> => {
+    const { addresses, peer } = destination
+    const [only, ...others] = addresses
+    if (only === undefined) return node.dial(peer!, { signal })
+    if (peer === undefined || others.length > 0 || isDns(only)) return node.dial(addresses, { signal })
+    if (node.status !== "started") throw new Error("the node is stopping")
+    return host.components.transportManager.dial(only, { signal })
+  }
+
+  const dial = Effect.fnUntraced(function*(target: DialTarget) {
+    const failed = (reason: DialReason) => new DialError({ target: showTarget(target), reason })
+    const expected = peerOf(target)
+    if (expected === localPeer) return yield* failed(new DialedSelf())
+    const destination = yield* Effect.mapError(Effect.suspend(() => destinationOf(target)), failed)
+    if (expected !== undefined) {
+      const open = best(localPeer, node.getConnections(destination.peer))
+      // A relayed connection does not keep from trying a direct address.
+      if (open !== undefined && (open.direct || destination.addresses.every(isRelayed))) {
+        yield* identified(open, false)
+        return isOpen(open) ? connectionOf(open) : yield* failed(refused(open))
+      }
+    }
+    for (const address of destination.addresses) {
+      if (isDns(address) || host.components.transportManager.dialTransportForMultiaddr(address) !== undefined) continue
+      if (destination.addresses.length > 1) continue
+      return yield* failed(new InvalidAddress({ detail: `this node has no transport for ${address}` }))
+    }
+    const underlying = yield* Effect.tryPromise({
+      try: async (signal) => {
+        const start = performance.now()
+        for (;;) {
+          try {
+            const connection = await host.dialChosen(destination.addresses, () => dialOnce(destination, signal))
+            if (signal.aborted && !delivered.has(connection) && !waiting.has(connection)) {
+              void closeOrAbort(connection)
+            }
+            return connection
+          } catch (cause) {
+            // libp2p lets a dial join one to the same peer that somebody else has just given up.
+            const joined = toError(cause).name === "AbortError" && !signal.aborted &&
+              performance.now() - start < joinMillis
+            if (!joined || node.status !== "started") throw cause
+            await new Promise((resolve) => setImmediate(resolve))
+          }
+        }
+      },
+      catch: (cause) => failed(node.status === "started" ? dialReason(cause, destination, expected) : stopping(cause))
+    })
+    const peer = underlying.remotePeer.toString() as PeerId
+    if (expected !== undefined && peer !== expected) {
+      yield* Effect.promise(() => closeOrAbort(underlying))
+      return yield* failed(new UnexpectedPeer({ expected }))
+    }
+    yield* identified(underlying, true)
+    if (!isOpen(underlying)) return yield* failed(node.status === "started" ? refused(underlying) : stopping())
+    return connectionOf(underlying)
+  })
+
+  // ---- protocols
+
+  const handle = Effect.fnUntraced(function*(
+    protocol: ProtocolId,
+    handler: (stream: ByteStream.Libp2pByteStream) => Effect.Effect<void>
+  ) {
+    const scope = yield* Effect.scope
+    const fibers = yield* FiberSet.make<void, never>()
+    const run = yield* FiberSet.runtime(fibers)()
+    const onStream = (stream: Libp2pStream, underlying: Libp2pConnection) => {
+      const bytes = ByteStream.make(stream, underlying, connectionOf(underlying), protocol)
+      run(
+        handler(bytes).pipe(
+          Effect.onExit((exit) => Effect.sync(() => bytes.release(exit))),
+          Effect.catchDefect((defect) => Effect.logError(`the handler of ${protocol} died`, defect))
+        )
+      )
+    }
+    yield* Effect.tryPromise({
+      try: () =>
+        node.handle(protocol, onStream, {
+          runOnLimitedConnection: true,
+          maxInboundStreams: streamsMax,
+          maxOutboundStreams: streamsMax
+        }) ?? Promise.resolve(),
+      catch: (thrown) => {
+        const cause = toError(thrown)
+        const detail = cause.name === "DuplicateProtocolHandlerError"
+          ? "the id is taken: something answers it already"
+          : cause.message
+        return new ProtocolError({ protocol, detail, cause })
+      }
+    })
+    // The peer store is in memory: telling it of the protocol's end does not fail.
+    yield* Scope.addFinalizer(scope, Effect.ignore(Effect.tryPromise(() => Promise.resolve(node.unhandle(protocol)))))
+  }, Effect.uninterruptible)
+
+  // One ping at a time, as the spec asks: Rust resets the one under way when another begins, such as a health check beside a caller's.
+  const pinging = new WeakMap<Libp2pConnection, Semaphore.Semaphore>()
+  const inTurn = (underlying: Libp2pConnection) => {
+    const known = pinging.get(underlying) ?? Semaphore.makeUnsafe(1)
+    pinging.set(underlying, known)
+    return known.withPermit
+  }
+
+  const ping = Effect.fnUntraced(function*(peer: PeerId) {
+    const underlying = isPeerId(peer) ? best(localPeer, node.getConnections(peerIdFromString(peer))) : undefined
+    if (underlying === undefined) {
+      return yield* new PingError({ peer, reason: new StreamFailed({ detail: "the peer is not connected" }) })
+    }
+    return yield* inTurn(underlying)(Effect.tryPromise({
+      try: (signal) => roundTrip(underlying, signal),
+      catch: (thrown) => {
+        const cause = toError(thrown)
+        const reason = cause.name === "UnsupportedProtocolError"
+          ? new PingUnsupported()
+          : new StreamFailed({ detail: cause.message, cause })
+        return new PingError({ peer, reason })
+      }
+    }))
+  })
+
+  return Transport.of({
+    localPeer,
+    addresses: Effect.sync(() =>
+      node.getMultiaddrs().map((address) => withPeer(address.toString() as Multiaddr, localPeer))
+    ),
+    dial,
+    gate: host.gate,
+    events,
+    handle,
+    ping
+  })
+})
+
+export const layer: Layer.Layer<Transport, never, Libp2pHost> = Layer.effect(Transport, make)
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+const identifyWaitMillis = 2000
+const joinMillis = 1000

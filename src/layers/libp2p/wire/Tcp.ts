@@ -1,0 +1,76 @@
+/**
+ * TCP that hands the parts of a frame to the system together.
+ *
+ * Stock TCP writes each part of an encrypted frame (length, header, body, tag) with a call of its own, and after a part that fills the
+ * socket's buffer waits for it to drain before it writes the rest. Here a frame is one write, whatever its parts. To gather the frames of a
+ * turn as well was slower where one request waits for the other: 0.81 to 0.86 of plain js-libp2p, against 0.97 to 1.14.
+ */
+import type {
+  CreateListenerOptions,
+  DialTransportOptions,
+  MultiaddrConnection,
+  Transport,
+  Upgrader
+} from "@libp2p/interface"
+import { tcp } from "@libp2p/tcp"
+import type { Socket } from "node:net"
+import type { Components } from "./Components.ts"
+
+/** The part of a TCP connection that is private in libp2p. */
+interface SocketConnection extends MultiaddrConnection {
+  readonly socket: Socket
+  sendData: (data: Iterable<Uint8Array> & { readonly byteLength: number }) => {
+    readonly sentBytes: number
+    readonly canSendMore: boolean
+  }
+}
+
+export const gatheringTcp = (components: Components): Transport => {
+  // Who is silent is found by pings, which know when this process stood still. The timer of a socket does not: after two minutes it would
+  // close every connection, before what it has brought meanwhile is read.
+  const transport = tcp({ inboundSocketInactivityTimeout: 0, outboundSocketInactivityTimeout: 0 })(components)
+  const dial = transport.dial.bind(transport)
+  const createListener = transport.createListener.bind(transport)
+  return Object.assign(transport, {
+    dial: (address: Parameters<Transport["dial"]>[0], options: DialTransportOptions) =>
+      dial(address, { ...options, upgrader: gathering(options.upgrader) }),
+    createListener: (options: CreateListenerOptions) =>
+      createListener({ ...options, upgrader: gathering(options.upgrader) })
+  })
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+// A transport gives each of its connections to the upgrader before anything is written.
+function gathering(upgrader: Upgrader): Upgrader {
+  return new Proxy(upgrader, {
+    get: (target, name) => {
+      const member: unknown = Reflect.get(target, name)
+      if (typeof member !== "function") return member
+      if (name !== "upgradeInbound" && name !== "upgradeOutbound") return member.bind(target)
+      return (connection: MultiaddrConnection, ...rest: ReadonlyArray<unknown>) => {
+        gather(connection)
+        return member.call(target, connection, ...rest)
+      }
+    }
+  })
+}
+
+function gather(connection: MultiaddrConnection): void {
+  if (!isSocketConnection(connection)) return
+  const { socket } = connection
+  connection.sendData = (data) => {
+    socket.cork()
+    for (const bytes of data) socket.write(bytes)
+    socket.uncork()
+    return { sentBytes: data.byteLength, canSendMore: !socket.writableNeedDrain }
+  }
+}
+
+// Where libp2p has changed inside, its own way of writing stays.
+function isSocketConnection(connection: MultiaddrConnection): connection is SocketConnection {
+  const { sendData, socket } = connection as Partial<SocketConnection>
+  return typeof sendData === "function" && typeof socket?.cork === "function"
+}

@@ -1,0 +1,60 @@
+/**
+ * `NetworkMonitor` of the machine that Node runs on. Nothing tells Node of a change, so it looks every two seconds.
+ */
+import { Clock, Duration, Effect, Layer, PubSub, Stream } from "effect"
+import { networkInterfaces } from "node:os"
+import { type NetworkChange, type NetworkInterface, NetworkMonitor } from "../../services/NetworkMonitor.ts"
+
+/** The time between two looks. */
+export const interval = Duration.seconds(2)
+
+/** A look that comes this much too late means that nothing ran meanwhile. A busy process is late by less. */
+export const lateness = Duration.seconds(8)
+
+/**
+ * A monitor that looks while the scope lives. `read` is how it looks.
+ */
+export const make = Effect.fnUntraced(
+  function*(read: Effect.Effect<ReadonlyArray<NetworkInterface>> = interfacesOfMachine) {
+    const hub = yield* Effect.acquireRelease(PubSub.sliding<NetworkChange>(16), PubSub.shutdown)
+    let current = yield* read
+    let looked = yield* Clock.currentTimeMillis
+
+    const look = Effect.gen(function*() {
+      const now = yield* Clock.currentTimeMillis
+      const away = Duration.millis(now - looked)
+      looked = now
+      const former = show(current)
+      current = yield* read
+      if (Duration.isGreaterThan(away, Duration.sum(interval, lateness))) {
+        yield* PubSub.publish(hub, { _tag: "Awoke", after: away })
+      }
+      if (show(current) !== former) yield* PubSub.publish(hub, { _tag: "AddressesChanged" })
+    })
+    yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(interval), look)))
+
+    return NetworkMonitor.of({ interfaces: Effect.sync(() => current), changes: Stream.fromPubSub(hub) })
+  }
+)
+
+/** The addresses of this machine's interfaces now. */
+export const interfacesOfMachine: Effect.Effect<ReadonlyArray<NetworkInterface>> = Effect.sync(() =>
+  Object.values(networkInterfaces()).flatMap((addresses) =>
+    (addresses ?? []).map(({ address, cidr, family, internal }) => ({
+      address,
+      prefixLength: Number(cidr?.split("/")[1] ?? (family === "IPv4" ? 32 : 128)),
+      family: family === "IPv4" ? 4 : 6,
+      internal
+    }))
+  )
+)
+
+export const layer: Layer.Layer<NetworkMonitor> = Layer.effect(NetworkMonitor, make())
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+// The order in which the system names its interfaces is no news.
+const show = (interfaces: ReadonlyArray<NetworkInterface>): string =>
+  interfaces.map(({ address, prefixLength }) => `${address}/${prefixLength}`).sort().join(" ")

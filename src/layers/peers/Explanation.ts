@@ -1,0 +1,133 @@
+/**
+ * The answer to "why is this peer there, or not?", made of the book's record when somebody asks.
+ */
+import { DateTime, Duration, Effect } from "effect"
+import { AddressRecord, PeerExplanation } from "../../schema/NodeStatus.ts"
+import type { PeerId } from "../../schema/Peer.ts"
+import type { KnownAddress, KnownPeer, Refusal } from "./PeerBook.ts"
+import { dateOf, interestOf } from "./PeerBook.ts"
+
+/**
+ * What an explanation is made of. `now` is the time in milliseconds, `isGuarded` asks the address guard.
+ */
+export interface Facts {
+  readonly id: PeerId
+  readonly peer: KnownPeer | undefined
+  readonly now: number
+  readonly isConnected: boolean
+  readonly isDialing: boolean
+  readonly refusals: ReadonlyArray<Refusal>
+  readonly isGuarded: (address: KnownAddress) => Effect.Effect<boolean>
+}
+
+/** Explains a peer. */
+export const make = Effect.fnUntraced(function*(options: Facts) {
+  const { id, isConnected, isDialing, now, peer, refusals } = options
+  const addresses: Array<AddressRecord> = []
+  for (const known of peer?.addresses.values() ?? []) {
+    addresses.unshift(addressRecord(known, yield* options.isGuarded(known)))
+  }
+  const last = peer?.lastDisconnect
+  const retryAt = peer?.retryAt !== undefined && peer.retryAt > now ? peer.retryAt : undefined
+  const restUntil = peer !== undefined && peer.restUntil > now ? peer.restUntil : undefined
+  return new PeerExplanation({
+    id,
+    summary: summaryOf(options, addresses),
+    isConnected,
+    interest: peer === undefined ? "transient" : interestOf(peer),
+    isSuspended: peer?.suspended ?? false,
+    isBlocked: (peer?.blocks ?? 0) > 0,
+    isDialing,
+    addresses,
+    dials: (peer?.dials ?? []).map(({ at, message, outcome }) => ({
+      at: dateOf(at),
+      outcome,
+      ...(message === undefined ? {} : { message })
+    })),
+    refusals: refusals.map(({ at, direction, reason }) => ({ at: dateOf(at), direction, reason })),
+    ...(last === undefined ? {} : {
+      lastDisconnect: {
+        at: dateOf(last.at),
+        by: last.reason === "remote" ? "remote" : last.reason === "lost" ? "unknown" : "local",
+        reason: last.reason,
+        ...(last.remoteReason === undefined ? {} : { remoteReason: last.remoteReason }),
+        connectionDuration: Duration.millis(last.lasted)
+      }
+    }),
+    ...(retryAt === undefined ? {} : { nextRetry: { at: dateOf(retryAt), attempt: peer?.attempts ?? 0 } }),
+    ...(restUntil === undefined ? {} : { restsUntil: dateOf(restUntil) })
+  })
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+const addressRecord = (known: KnownAddress, isGuarded: boolean): AddressRecord =>
+  AddressRecord.make({
+    address: known.address,
+    source: known.source,
+    ...(known.lastSuccess === undefined ? {} : { lastSuccess: dateOf(known.lastSuccess) }),
+    ...(known.lastFailure === undefined ? {} : { lastFailure: dateOf(known.lastFailure) }),
+    ...(known.problem === undefined ? {} : { problem: known.problem }),
+    isGuarded
+  })
+
+const at = (millis: number) => DateTime.formatIso(dateOf(millis))
+
+/** What to say of how the last connection ended. */
+const departure = (peer: KnownPeer): string => {
+  const last = peer.lastDisconnect
+  if (last === undefined) return "it was never connected"
+  switch (last.reason) {
+    case "idle":
+      return "it was idle, so this node closed the connection"
+    case "evicted":
+      return "this node made room for another peer"
+    case "disconnect":
+      return "this node disconnected it"
+    case "blocked":
+      return "this node blocked it"
+    case "shutdown":
+      return "this node stopped"
+    case "unhealthy":
+      return "it answered no pings, so this node closed the connection"
+    case "remote":
+      return `it said goodbye (${last.remoteReason ?? "without a reason"})`
+    case "lost":
+      return "the connection was lost without a word"
+  }
+}
+
+const summaryOf = (
+  { isConnected, isDialing, now, peer, refusals }: Facts,
+  addresses: ReadonlyArray<AddressRecord>
+): string => {
+  const [refusal] = refusals
+  if (isConnected) return `connected, as a ${peer === undefined ? "transient" : interestOf(peer)} peer`
+  if (peer === undefined) {
+    return refusal === undefined
+      ? "nothing is known of this peer: it was never given, found or seen"
+      : `it came at ${at(refusal.at)} and was refused: ${refusal.reason}`
+  }
+  if (peer.blocks > 0) return "blocked by this node, until the scope of block closes"
+  if (peer.suspended) return "disconnected by this node; it stays so until somebody calls connect or keep"
+  if (isDialing) return "being dialled now"
+  const [dial] = peer.dials
+  const failure = dial === undefined || dial.message === undefined || dial.at < (peer.lastDisconnect?.at ?? 0)
+    ? undefined
+    : dial.message
+  const why = failure ?? departure(peer)
+  const wanted = peer.keeps > 0 || peer.wanted
+  if (peer.retryAt !== undefined && peer.retryAt > now) {
+    return `${why}; dialled again at ${at(peer.retryAt)}${
+      wanted ? ` (attempt ${peer.attempts})` : " if discovery sees it"
+    }`
+  }
+  if (peer.restUntil > now) return `${why}; discovery leaves it alone until ${at(peer.restUntil)}`
+  if (addresses.length === 0) return `${why}; no address is known${wanted ? ", waiting for a sighting" : ""}`
+  if (addresses.every(({ isGuarded }) => isGuarded)) {
+    return "every address that is known lies in a private network that is not this machine's, so the address guard does not dial it"
+  }
+  return wanted ? `${why}; about to be dialled` : `${why}; nobody asks for it, and discovery has peers enough`
+}

@@ -1,0 +1,185 @@
+/**
+ * Gets a node that has lost everybody back into the network.
+ *
+ * A node is isolated when no peer is connected although there are some to try. Kept and wanted peers are redialled by their own supervisors;
+ * this one dials the others that are known or remembered, those that worked last first, on the schedule of `ReconnectPolicy` for kept peers,
+ * without end. Whatever gives hope, a sighting or a change of the machine's network, starts the schedule anew.
+ */
+import { Clock, Duration, Effect, Option, Pull, Schedule } from "effect"
+import { DialError, Unreachable } from "../../schema/NetworkError.ts"
+import { IsolationChanged } from "../../schema/NetworkEvent.ts"
+import type { Isolation } from "../../schema/NodeStatus.ts"
+import { NetworkEvents } from "../../services/NetworkEvents.ts"
+import { PeerStore } from "../../services/PeerStore.ts"
+import { PeerTable } from "../../services/PeerTable.ts"
+import { ReconnectPolicy } from "../../services/ReconnectPolicy.ts"
+import type { KnownPeer, Step } from "./PeerBook.ts"
+import { dateOf, isCandidate, isDesired, KnownPeers, recall } from "./PeerBook.ts"
+import * as Pulse from "../Pulse.ts"
+
+/** How long nobody has to be connected before it counts: a start takes its time, and so does a peer that is dialled again at once. */
+export const grace = Duration.seconds(2)
+
+/** Remembered peers that are taken into the book when nobody is left, those seen last first. */
+const rememberedMax = 256
+
+export interface IsolationSupervisor {
+  /** Something changed: a peer came or went, or one became worth a try. */
+  readonly poke: Effect.Effect<void>
+  /** There is new hope, so the wait is over and the schedule begins anew. */
+  readonly hope: Effect.Effect<void>
+  /** How the node stands. */
+  readonly state: Effect.Effect<Isolation>
+}
+
+/**
+ * Supervises while the scope lives. `dial` dials one peer that nobody asked for, and never fails; `peersAtOnce` are dialled in one attempt,
+ * and the next attempt goes on with the others. With none at once the state is watched, and nobody dialled.
+ */
+export const make = Effect.fnUntraced(function*(options: {
+  readonly peersAtOnce: number
+  readonly dial: (peer: KnownPeer) => Effect.Effect<void>
+  /** Addresses that are being tried without knowing whose they are. */
+  readonly places: () => number
+}) {
+  const table = yield* PeerTable
+  const store = yield* PeerStore
+  const events = yield* NetworkEvents
+  const policy = yield* ReconnectPolicy
+  const known = yield* KnownPeers
+
+  const changed = Pulse.make()
+  const hope = Pulse.make()
+  let since: number | undefined
+  let attempts = 0
+  let nextAttempt: number | undefined
+
+  const isAlone = Effect.map(table.size, (size) => size === 0)
+
+  const somebodyCame = Pulse.until(changed, Effect.map(isAlone, (alone) => !alone))
+
+  const candidates = (): number => {
+    let count = options.places()
+    for (const peer of known.all()) if (isCandidate(peer)) count++
+    return count
+  }
+
+  const recallAll = Effect.gen(function*() {
+    const remembered = yield* store.peers
+    // The one seen last is mentioned last.
+    for (const peer of remembered.slice(0, rememberedMax).reverse()) {
+      if (known.get(peer.id) === undefined) recall(known.record(peer.id), peer)
+    }
+  })
+
+  /** Those to dial next: not those that have a supervisor or rest after a goodbye; those never tried in this isolation before others. */
+  const pick = Effect.fnUntraced(function*(tried: Set<string>) {
+    const now = yield* Clock.currentTimeMillis
+    const worthwhile: Array<KnownPeer> = []
+    for (const peer of known.all()) {
+      if (isCandidate(peer) && !isDesired(peer) && peer.restUntil <= now) worthwhile.push(peer)
+    }
+    const untried = worthwhile.filter(({ id }) => !tried.has(id))
+    if (untried.length === 0) tried.clear()
+    const next = (untried.length === 0 ? worthwhile : untried)
+      .map((peer) => ({ peer, success: lastSuccessOf(peer) }))
+      .sort((a, b) => b.success - a.success)
+      .slice(0, options.peersAtOnce)
+      .map(({ peer }) => peer)
+    for (const { id } of next) tried.add(id)
+    return next
+  })
+
+  const attempt = Effect.fnUntraced(function*(tried: Set<string>) {
+    attempts++
+    nextAttempt = undefined
+    yield* recallAll
+    const peers = yield* pick(tried)
+    yield* Effect.raceFirst(
+      Effect.forEach(peers, options.dial, { concurrency: options.peersAtOnce, discard: true }),
+      somebodyCame
+    )
+  })
+
+  /** Attempts without end; interrupted when somebody is connected. */
+  const tryAll = Effect.gen(function*() {
+    const tried = new Set<string>()
+    let step: Step | undefined
+    while (true) {
+      const hopeful = hope.next()
+      yield* attempt(tried)
+      const now = yield* Clock.currentTimeMillis
+      step ??= (yield* Schedule.toStep(policy({ interest: "kept" }))) as Step
+      const delay = yield* step(now, nobody).pipe(
+        Effect.map(([, delay]) => Option.some(delay)),
+        Pull.catchDone(() => Effect.succeed(Option.none<Duration.Duration>()))
+      )
+      if (Option.isSome(delay)) nextAttempt = now + Duration.toMillis(delay.value)
+      const isHopeful = yield* Effect.raceFirst(
+        Effect.as(hopeful, true),
+        // A policy that ends waits for hope alone.
+        Option.isSome(delay) ? Effect.as(Effect.sleep(delay.value), false) : Effect.never
+      )
+      if (!isHopeful) continue
+      step = undefined
+      tried.clear()
+    }
+  })
+
+  const isLonely = Effect.gen(function*() {
+    if (!(yield* isAlone)) return false
+    if (candidates() > 0) return true
+    yield* recallAll
+    return candidates() > 0
+  })
+
+  yield* Effect.forkScoped(
+    Effect.forever(Effect.gen(function*() {
+      yield* Pulse.until(changed, isLonely)
+      const isBack = yield* Effect.raceFirst(Effect.as(somebodyCame, true), Effect.as(Effect.sleep(grace), false))
+      if (isBack || !(yield* isLonely)) return
+      since = yield* Clock.currentTimeMillis
+      attempts = 0
+      yield* events.publish(new IsolationChanged({ isolated: true, candidates: candidates() }))
+      yield* Effect.raceFirst(
+        options.peersAtOnce > 0 ? tryAll : Effect.never,
+        Pulse.until(changed, Effect.map(isLonely, (lonely) => !lonely))
+      )
+      since = undefined
+      nextAttempt = undefined
+      yield* events.publish(new IsolationChanged({ isolated: false, candidates: candidates() }))
+    })),
+    { startImmediately: true }
+  )
+
+  return {
+    poke: changed.beat,
+    hope: Effect.andThen(hope.beat, changed.beat),
+    state: Effect.gen(function*(): Effect.fn.Return<Isolation> {
+      if (!(yield* isAlone)) return { _tag: "Connected" }
+      if (since === undefined) return { _tag: "Alone" }
+      return {
+        _tag: "Isolated",
+        since: dateOf(since),
+        candidates: candidates(),
+        attempts,
+        ...(nextAttempt === undefined ? {} : { nextAttempt: dateOf(nextAttempt) })
+      }
+    })
+  } satisfies IsolationSupervisor
+})
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** What the schedule is told: nobody answered. */
+const nobody = new DialError({ target: "any known peer", reason: new Unreachable({ detail: "nobody answers" }) })
+
+const lastSuccessOf = (peer: KnownPeer): number => {
+  let latest = Number.NEGATIVE_INFINITY
+  for (const { lastSuccess } of peer.addresses.values()) {
+    if (lastSuccess !== undefined && lastSuccess > latest) latest = lastSuccess
+  }
+  return latest
+}

@@ -1,0 +1,213 @@
+/**
+ * The places of the table: who may have one, who would make room, and which are promised.
+ */
+import { Clock, Duration, Effect } from "effect"
+import type { Interest, Multiaddr, PeerId } from "../../schema/Peer.ts"
+import { interestRank } from "../../schema/Peer.ts"
+import type { EvictionCandidate, EvictionRule } from "../../services/EvictionPolicy.ts"
+import type { NetworkConfigValues } from "../../services/NetworkConfig.ts"
+import type { PeerTable } from "../../services/PeerTable.ts"
+import type { Connection } from "../../services/Transport.ts"
+import { countedNetworkOf } from "../../services/AddressGuard.ts"
+import { type Limit, limitsFor, missing, type Place } from "./Limits.ts"
+
+/**
+ * How long a place stays reserved between the gate's yes and the admission: of an inbound connection that takes a turn, of an outbound one as
+ * long as identify, for which the dial waits 2 s. A connection that closes gives its place back before.
+ */
+const reservationMillis = { inbound: 1_000, outbound: 3_000 }
+
+/**
+ * Who has a place.
+ */
+export interface Occupant extends Place {
+  readonly id: PeerId
+  readonly connectedAt: number
+  networks: ReadonlySet<string>
+  /** Streams of this side, and those that the remote opened. */
+  holds: number
+  attends: number
+  idleSince: number
+}
+
+interface Reservation extends Place {
+  readonly expires: number
+  /** Connections that count on it, such as those of a race of addresses, of which the last to close gives it back. */
+  count: number
+}
+
+type Newcomer = Pick<Connection, "peer" | "direction" | "remoteAddress">
+
+export const make = <A extends Occupant>(options: {
+  readonly config: NetworkConfigValues
+  readonly policy: EvictionRule
+  readonly entries: ReadonlyMap<PeerId, A>
+  readonly ranks: ReadonlyMap<PeerId, Interest>
+  readonly isBusy: (entry: A) => Effect.Effect<boolean>
+}) => {
+  const { config, entries, isBusy, policy, ranks } = options
+  const reservations = new Map<PeerId, Reservation>()
+
+  const rankOf = (peer: PeerId): Interest => ranks.get(peer) ?? "transient"
+
+  const limitsOf = ({ direction, peer, remoteAddress }: Newcomer) =>
+    limitsFor(
+      config,
+      { isInbound: direction === "inbound", network: countedNetworkOf(remoteAddress) },
+      entries.get(peer)
+    )
+
+  const forgetExpired = (now: number) => {
+    for (const [peer, { expires }] of reservations) if (expires <= now) reservations.delete(peer)
+  }
+
+  /**
+   * What is promised to others. What is promised to those of lower interest does not stand in the way of a peer that this node wants: who
+   * has been admitted would be evicted for it, and who has not is refused when its turn comes.
+   */
+  function* reservedByOthers(peer?: PeerId): Generator<Place> {
+    const rank = peer === undefined ? 0 : interestRank(rankOf(peer))
+    const isClaimed = rank >= interestRank("wanted")
+    for (const [other, place] of reservations) {
+      if (other !== peer && !(isClaimed && interestRank(rankOf(other)) < rank)) yield place
+    }
+  }
+
+  function* remaining(evicted: ReadonlySet<A>): Generator<A> {
+    for (const entry of entries.values()) if (!evicted.has(entry)) yield entry
+  }
+
+  /** Who may be evicted for a connection, the first one first, by the policy. */
+  const victims = Effect.fnUntraced(function*({ direction, peer }: Newcomer) {
+    const now = yield* Clock.currentTimeMillis
+    const candidates = new Map<PeerId, EvictionCandidate>()
+    for (const entry of entries.values()) {
+      const interest = rankOf(entry.id)
+      if (entry.holds > 0 || interest === "kept" || entry.id === peer) continue
+      candidates.set(entry.id, {
+        id: entry.id,
+        interest,
+        direction: entry.isInbound ? "inbound" : "outbound",
+        isBusy: yield* isBusy(entry),
+        idleDuration: Duration.millis(now - entry.idleSince),
+        connectionDuration: Duration.millis(now - entry.connectedAt)
+      })
+    }
+    const chosen = policy([...candidates.values()], { id: peer, interest: rankOf(peer), direction })
+    // A policy answers with candidates only, whatever it says.
+    return chosen.flatMap(({ id }) => {
+      const entry = candidates.has(id) ? entries.get(id) : undefined
+      return entry === undefined ? [] : [entry]
+    })
+  })
+
+  return {
+    victims,
+
+    /** Whether the connection may be admitted without an eviction. */
+    hasRoom: (connection: Newcomer): boolean =>
+      limitsOf(connection).every((limit) => missing(limit, entries.values()) <= 0),
+
+    /**
+     * Those of the candidates that must go for the connection, or the limit for which there are too few. One step; who is held or kept by
+     * now, or has gone, is a candidate no more.
+     */
+    makeRoom: (
+      connection: Newcomer,
+      candidates: ReadonlyArray<A>
+    ): { readonly evicted: Iterable<A>; readonly exceeded?: never } | { readonly exceeded: Limit } => {
+      const evicted = new Set<A>()
+      for (const limit of limitsOf(connection)) {
+        while (missing(limit, remaining(evicted)) > 0) {
+          const victim = candidates.find((one) =>
+            entries.get(one.id) === one && one.holds === 0 && rankOf(one.id) !== "kept" && !evicted.has(one) &&
+            limit.counts(one)
+          )
+          if (victim === undefined) return { exceeded: limit }
+          evicted.add(victim)
+        }
+      }
+      return { evicted }
+    },
+
+    /** See `PeerTable.reserve`. */
+    reserve: Effect.fnUntraced(function*(connection: Newcomer) {
+      const { direction, peer, remoteAddress } = connection
+      const now = yield* Clock.currentTimeMillis
+      forgetExpired(now)
+      let candidates: ReadonlyArray<A> | undefined
+      for (const limit of limitsOf(connection)) {
+        const need = missing(limit, entries.values(), reservedByOthers(peer))
+        if (need <= 0) continue
+        candidates ??= yield* victims(connection)
+        if (candidates.filter(limit.counts).length < need) return limit.name
+      }
+      if (!entries.has(peer)) {
+        const network = countedNetworkOf(remoteAddress)
+        reservations.set(peer, {
+          isInbound: direction === "inbound",
+          networks: new Set(network === undefined ? [] : [network]),
+          expires: now + reservationMillis[direction],
+          count: (reservations.get(peer)?.count ?? 0) + 1
+        })
+      }
+      return undefined
+    }),
+
+    /** Whether nobody would make room for a dial of the peer, from wherever it may answer. */
+    isFullFor: Effect.fnUntraced(function*(peer: PeerId) {
+      if (entries.has(peer)) return false
+      forgetExpired(yield* Clock.currentTimeMillis)
+      const connection = { peer, direction: "outbound", remoteAddress: "/" as Multiaddr } as const
+      for (const limit of limitsOf(connection)) {
+        const need = missing(limit, entries.values(), reservedByOthers(peer))
+        if (need > 0 && (yield* victims(connection)).length < need) return true
+      }
+      return false
+    }),
+
+    /** See `PeerTable.accepts`. */
+    accepts: Effect.fnUntraced(function*(remoteAddress: Multiaddr) {
+      const connection = { isInbound: true, network: countedNetworkOf(remoteAddress) }
+      const [limit] = limitsFor(config, connection)
+      if (limit?.name !== "subnet") return true
+      forgetExpired(yield* Clock.currentTimeMillis)
+      if (missing(limit, entries.values(), reservedByOthers()) <= 0) return true
+      // It may be a peer for which a place is made, once it has said who it is.
+      for (const [peer, interest] of ranks) {
+        if (interestRank(interest) >= interestRank("wanted") && !entries.has(peer)) return true
+      }
+      return false
+    }),
+
+    /** Ends what is reserved for a peer, since it has a place now. */
+    settle: (peer: PeerId): void => void reservations.delete(peer),
+
+    /** A connection has closed that may have counted on a reservation. */
+    cancel: (peer: PeerId): void => {
+      const reservation = reservations.get(peer)
+      if (reservation !== undefined && --reservation.count === 0) reservations.delete(peer)
+    },
+
+    /** See `PeerTable.slots`. */
+    slots: Effect.map(Clock.currentTimeMillis, (now) => {
+      forgetExpired(now)
+      const slots = {
+        limit: config.maxPeers,
+        used: entries.size,
+        inboundLimit: config.maxInboundPeers,
+        inbound: 0,
+        reserved: reservations.size,
+        kept: 0,
+        wanted: 0,
+        discovered: 0,
+        transient: 0
+      }
+      for (const entry of entries.values()) {
+        slots[rankOf(entry.id)]++
+        if (entry.isInbound) slots.inbound++
+      }
+      return slots
+    }) satisfies PeerTable["Service"]["slots"]
+  }
+}

@@ -1,0 +1,24 @@
+/**
+ * Announces the addresses that this machine gets while the node runs: another network, a cable, a tunnel. [libp2p]
+ *
+ * A listener on all interfaces is reached at a new address at once. Fault: libp2p, which reads its addresses when it begins to listen, tells
+ * nobody of it, and holds back a public one for ever.
+ */
+import { Effect, Layer, Stream } from "effect"
+import { NetworkMonitor } from "../../services/NetworkMonitor.ts"
+import { confirmOwn, Libp2pHost } from "../libp2p/Host.ts"
+
+/**
+ * Tells the connected peers, and the transport's `addresses`, after each change of the machine's interfaces while the scope lives.
+ */
+export const make = Effect.gen(function*() {
+  const { components } = yield* Libp2pHost
+  const { changes } = yield* NetworkMonitor
+  yield* changes.pipe(
+    Stream.filter(({ _tag }) => _tag === "AddressesChanged"),
+    Stream.runForEach(() => Effect.sync(() => confirmOwn(components))),
+    Effect.forkScoped({ startImmediately: true })
+  )
+})
+
+export const layer: Layer.Layer<never, never, Libp2pHost | NetworkMonitor> = Layer.effectDiscard(make)

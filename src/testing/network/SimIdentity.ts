@@ -1,0 +1,34 @@
+/**
+ * Who simulated nodes are: a name makes the keys, so that the same name is the same peer, which signs as a real one does.
+ */
+import { Redacted } from "effect"
+import { sha256 } from "multiformats/hashes/sha2"
+import * as SeededIdentity from "../../layers/machine/SeededIdentity.ts"
+import type { PeerId } from "../../schema/Peer.ts"
+import type { Identity } from "../../services/Identity.ts"
+
+// As many as there are names of nodes.
+const byName = new Map<string, Identity["Service"]>()
+const byPeer = new Map<PeerId, Identity["Service"]>()
+
+/** The identity of the node of a name. */
+export const identityOf = (name: string): Identity["Service"] => {
+  const known = byName.get(name)
+  if (known !== undefined) return known
+  const { digest } = sha256.digest(new TextEncoder().encode(name)) as Digested
+  const identity = SeededIdentity.make(digest)
+  byName.set(name, identity)
+  byPeer.set(identity.peerId, identity)
+  return identity
+}
+
+/** The identity of a peer that has been named before; without a key, so that nothing can be signed, for any other. */
+export const signerOf = (peer: PeerId): Identity["Service"] =>
+  byPeer.get(peer) ?? { peerId: peer, privateKey: Redacted.make(new Uint8Array()) }
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+// Its type allows for a promise; sha2-256 is synchronous on Node.
+type Digested = Exclude<ReturnType<typeof sha256.digest>, Promise<unknown>>

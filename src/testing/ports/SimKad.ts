@@ -1,0 +1,301 @@
+/**
+ * The `Dht` of a simulated node as it is in production: Kademlia, by the engine that nodes run (`KadEngine`) and in the bytes of its messages.
+ *
+ * It takes the place of `SimDht` where a spec is about Kademlia itself, and costs more for each node and each question:
+ *
+ * ```ts
+ * const alice = yield* TestNetwork.start("alice", {}, { dht: SimKad.layer() })
+ * ```
+ *
+ * Simulated is what carries the questions, and the table. A question reaches every node that could be dialled, in the time of two messages; the
+ * dial that it would take is left out, with the connection and its place under `maxPeers`. A node that does not answer costs who asks 5 s. A
+ * node looks up its own place when it meets somebody, and every 5 minutes.
+ *
+ * A node may lie to those who ask it, for specs of what that does to others: `SimKad.layer({ lies: { withholds: true } })`.
+ */
+import { multiaddr } from "@multiformats/multiaddr"
+import { Clock, Data, Duration, Effect, FiberSet, Latch, Layer, Schedule, type Scope } from "effect"
+import type { KeyValueStore } from "effect/persistence"
+import { base58btc } from "multiformats/bases/base58"
+import * as KadEngine from "../../layers/dht/Engine.ts"
+import { isPeerId, KadNode, KadNodes, keyOf } from "../../layers/dht/wire/Nodes.ts"
+import type { KadPeersChange } from "../../layers/dht/libp2p/Peers.ts"
+import type { KadRefusal } from "../../layers/dht/serve/Server.ts"
+import { DhtError, NoPeers } from "../../schema/NetworkError.ts"
+import type { Multiaddr, PeerId } from "../../schema/Peer.ts"
+import { Dht } from "../../services/Dht.ts"
+import { Discovery } from "../../services/Discovery.ts"
+import { NetworkConfig } from "../../services/NetworkConfig.ts"
+import { Transport } from "../../services/Transport.ts"
+import { deepened, SimKadTable, type TableNode } from "./SimKadTable.ts"
+import { signerOf } from "../network/SimIdentity.ts"
+import { lying, messagesIn, type SimKadLies } from "./SimKadLies.ts"
+import { SimNetwork } from "../network/SimNetwork.ts"
+
+export type { SimKadLies } from "./SimKadLies.ts"
+
+export interface SimKadOptions {
+  /** What it answers that is not so. Defaults to nothing. */
+  readonly lies?: SimKadLies | undefined
+  /**
+   * The network that others count it by: they give it a share of each bucket of their tables, and of their records, unless they are in it
+   * themselves. Defaults to none, as nodes of a local network have none.
+   */
+  readonly subnet?: string | undefined
+}
+
+/** What the layer of a node's `Dht` may ask for. */
+export type SimKadServices = SimNetwork | Transport | NetworkConfig | Discovery | KeyValueStore.KeyValueStore
+
+export const make = Effect.fnUntraced(function*(
+  { lies, subnet }: SimKadOptions = {}
+): Effect.fn.Return<Dht["Service"], never, SimKadServices | Scope.Scope> {
+  const network = yield* SimNetwork
+  const { localPeer } = yield* Transport
+  const { kadReplicationFactor } = yield* NetworkConfig
+  const { announce } = yield* Discovery
+  const clock = yield* Clock.Clock
+  const run = yield* FiberSet.makeRuntime()
+  const now = () => clock.currentTimeMillisUnsafe()
+  const servers = serversOf(network)
+  const here = (): Multiaddr => SimNetwork.place(network.machine(localPeer).address)
+
+  // ----- who is known
+
+  const idBytes = bytesOf(localPeer)
+  const self = new KadNode(idBytes, keyOf(idBytes))
+  const table = new SimKadTable<Contact>(self.position, deepened)
+  const contacts = new WeakMap<KadNode, Contact>()
+  const book = new KadNodes(nodesMax, (node) => table.has(contactOf(node)))
+  const listeners = new Set<(change: KadPeersChange) => void>()
+  /** Those who are connected, as far as listeners were told. */
+  let met: ReadonlySet<PeerId> = new Set()
+
+  const contactOf = (node: KadNode): Contact => {
+    const known = contacts.get(node)
+    if (known !== undefined) return known
+    const { bytes, key, position } = node
+    const contact: Contact = {
+      node,
+      bytes,
+      key,
+      position,
+      get isAlive() {
+        return isOpenTo(node)
+      },
+      get subnet() {
+        return subnetOf(node)
+      }
+    }
+    contacts.set(node, contact)
+    return contact
+  }
+  const subnetOf = ({ id }: KadNode): string | undefined => {
+    const found = servers.get(id)?.subnet
+    return found === subnet ? undefined : found
+  }
+  /** Those who are connected and serve the DHT. */
+  const connected = (): ReadonlyArray<PeerId> => network.neighbours(localPeer).filter((peer) => servers.has(peer))
+  const speakers = () => connected().map((peer) => book.of(bytesOf(peer)))
+  const known = () => new Set([...table.nodes.map(({ node }) => node), ...speakers()])
+  const tell = (change: KadPeersChange) => {
+    for (const listener of listeners) listener(change)
+  }
+  /** A node is there, and has told where, as identify does. */
+  const meet = (node: KadNode, place: Multiaddr) => {
+    book.identify(node, [multiaddr(place).bytes])
+    const contact = contactOf(node)
+    const wasThere = table.has(contact)
+    table.add(contact, now())
+    if (!wasThere && table.has(contact)) tell("more")
+  }
+
+  // ----- asking
+
+  const isOpenTo = ({ id }: KadNode): boolean =>
+    servers.has(id) && network.machine(id).isRunning &&
+    network.reaches(localPeer, id) && network.reaches(id, localPeer) &&
+    (network.isExposed(localPeer, id) || network.neighbours(localPeer).includes(id))
+
+  /** Brings frames to a node, and what it answers to the last of them back. */
+  const exchange = Effect.fnUntraced(function*(node: KadNode, frames: Uint8Array) {
+    const server = isOpenTo(node) ? servers.get(node.id) : undefined
+    if (server === undefined) {
+      yield* Effect.sleep(timeout)
+      table.remove(contactOf(node))
+      return yield* new Unanswered({ reason: "silence" })
+    }
+    yield* network.delay
+    meet(node, server.here())
+    const frame = yield* Effect.mapError(
+      server.answer(frames, self, here()),
+      () => new Unanswered({ reason: "refusal" })
+    )
+    yield* network.delay
+    return frame
+  })
+
+  const ask = Effect.fnUntraced(function*(node: KadNode, question: Uint8Array) {
+    const [message] = messagesIn((yield* exchange(node, question)) ?? new Uint8Array())
+    return message ?? (yield* new Unanswered({ reason: "refusal" }))
+  })
+
+  // ----- the engine
+
+  const changed = yield* Latch.make()
+  const { dht, introduce, server } = yield* KadEngine.make({
+    peers: {
+      self,
+      ownBodyNow: () => {
+        self.addresses = [multiaddr(here()).bytes]
+        return self.encoded
+      },
+      onChange: (listener) =>
+        Effect.asVoid(Effect.acquireRelease(
+          Effect.sync(() => listeners.add(listener)),
+          () => Effect.sync(() => listeners.delete(listener))
+        )),
+      nodeOf: (id) => book.of(bytesOf(id)),
+      ids: () => Array.from(known(), ({ id }) => id),
+      isConnected: () => connected().length > 0,
+      isThere: Effect.sync(() => known().size > 0),
+      isAtHand: ({ id }) => network.neighbours(localPeer).includes(id),
+      seeds: (target, count = kadReplicationFactor) => [
+        ...new Set([...table.closest(target, count).map(({ node }) => node), ...speakers()])
+      ],
+      hear: (peers) => {
+        const heard: Array<KadNode> = []
+        for (const { addresses, id } of peers) {
+          if (!isPeerId(id) || keyOf(id) === self.key) continue
+          const node = book.of(id)
+          heard.push(node)
+          if (book.hear(node, addresses)) run(announce({ id: node.id, addresses: read(addresses) }, "dht"))
+        }
+        return heard
+      },
+      encodedOf: (id) => {
+        const node = keyOf(id) === self.key ? self : book.known(id)
+        return node === undefined || node.addresses.length === 0 ? undefined : node.encoded
+      },
+      addressesOf: (id) => book.known(id)?.addresses ?? [],
+      whereIs: (id) =>
+        Effect.sync(() => {
+          if (id === localPeer) return { isCertain: true, id, addresses: [here()] }
+          const node = book.of(bytesOf(id))
+          return {
+            isCertain: connected().includes(id),
+            id,
+            addresses: node.isIdentified ? read(node.addresses) : []
+          }
+        }),
+      ready: (operation, subject) =>
+        Effect.suspend(() =>
+          known().size > 0 ? Effect.void : Effect.fail(new DhtError({ operation, subject, reason: new NoPeers({}) }))
+        )
+    },
+    request: (node, question, before) =>
+      before === undefined
+        ? Effect.map(ask(node, question), (message) => ({ message, tookBefore: true }))
+        : ask(node, Buffer.concat([before, question])).pipe(
+          Effect.map((message) => ({ message, tookBefore: true })),
+          Effect.catchTag("Unanswered", (error) =>
+            // With the record that it refuses goes the question.
+            error.reason === "refusal"
+              ? Effect.map(ask(node, question), (message) => ({ message, tookBefore: false }))
+              : Effect.fail(error))
+        ),
+    send: (node, frame) => Effect.asVoid(exchange(node, frame)),
+    closest: (target, count, without) =>
+      table.closest(target, count + 1).filter(({ key }) => key !== without).slice(0, count),
+    addresses: () => [here()],
+    read,
+    signer: signerOf(localPeer),
+    changed
+  })
+
+  // ----- what others ask
+
+  const { answer } = lies === undefined ? server : lying(server, lies)
+  const own: Server = {
+    here,
+    subnet,
+    answer: Effect.fnUntraced(function*(frames, from, place) {
+      const node = book.of(from.bytes)
+      meet(node, place)
+      let last: Uint8Array | undefined
+      for (const message of messagesIn(frames)) {
+        const frame = yield* Effect.try({
+          try: () =>
+            answer(message, { bytes: node.bytes, key: node.key, dialledAt: undefined, subnet: subnetOf(node) }),
+          // It throws nothing else.
+          catch: (error) => error as KadRefusal
+        })
+        last = Effect.isEffect(frame) ? yield* frame : frame
+      }
+      return last
+    })
+  }
+  yield* Effect.acquireRelease(
+    Effect.sync(() => servers.set(localPeer, own)),
+    // A killed node's successor may have taken the name.
+    () => Effect.sync(() => servers.get(localPeer) === own && servers.delete(localPeer))
+  )
+  yield* network.watch(() => {
+    const before = met
+    met = new Set(connected())
+    const fresh = [...met].filter((peer) => !before.has(peer))
+    for (const peer of fresh) meet(book.of(bytesOf(peer)), servers.get(peer)!.here())
+    if (fresh.length > 0) tell(before.size === 0 ? "first" : "more")
+    else if (before.size > 0 && met.size === 0) tell("none")
+  })
+  yield* introduce.pipe(Effect.schedule(Schedule.spaced(refreshInterval)), Effect.forkScoped)
+
+  return dht
+})
+
+/** Kademlia for a node of `TestNetwork`, or for one of which there is no more than its `Transport`. */
+export const layer = (options?: SimKadOptions): Layer.Layer<Dht, never, SimKadServices> =>
+  Layer.effect(Dht, make(options))
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** How long a node asks for an answer, and how many it keeps in mind, as in production. */
+const timeout = Duration.seconds(5)
+const nodesMax = 8192
+
+/** How often kad-dht looks itself up. */
+const refreshInterval = Duration.minutes(5)
+
+/** A node as the table has it. */
+interface Contact extends TableNode {
+  readonly node: KadNode
+  readonly bytes: Uint8Array
+}
+
+/** A node as others reach it. */
+interface Server {
+  readonly here: () => Multiaddr
+  readonly subnet: string | undefined
+  readonly answer: (
+    frames: Uint8Array,
+    from: KadNode,
+    place: Multiaddr
+  ) => Effect.Effect<Uint8Array | undefined, KadRefusal>
+}
+
+class Unanswered extends Data.TaggedError("Unanswered")<{ readonly reason: "silence" | "refusal" }> {}
+
+const bytesOf = (peer: PeerId): Uint8Array => base58btc.baseDecode(peer)
+
+const read = (addresses: ReadonlyArray<Uint8Array>): ReadonlyArray<Multiaddr> =>
+  addresses.map((bytes) => multiaddr(bytes).toString() as Multiaddr)
+
+const networks = new WeakMap<SimNetwork["Service"], Map<PeerId, Server>>()
+
+function serversOf(network: SimNetwork["Service"]): Map<PeerId, Server> {
+  const found = networks.get(network) ?? new Map<PeerId, Server>()
+  networks.set(network, found)
+  return found
+}

@@ -1,0 +1,89 @@
+/**
+ * What a node of `SimKad` may do to others: a server of Kademlia that lies.
+ */
+import { multiaddr } from "@multiformats/multiaddr"
+import { Effect } from "effect"
+import { base58btc } from "multiformats/bases/base58"
+import {
+  decodeMessage,
+  encodeFrame,
+  encodePeer,
+  FrameReader,
+  type KadMessage,
+  MessageType
+} from "../../layers/dht/wire/Message.ts"
+import { compareDistance, type Position, positionOf } from "../../layers/dht/wire/Position.ts"
+import type { KadAnswerFrame, KadServer } from "../../layers/dht/serve/Server.ts"
+import { peerIdOf } from "../network/SimNames.ts"
+import { SimNetwork } from "../network/SimNetwork.ts"
+
+export interface SimKadLies {
+  /** Takes the records of others as though it stored them, and has none. Defaults to false. */
+  readonly withholds?: boolean | undefined
+  /** The only nodes that it names when it is asked for closer ones, the 20 nearest of them. Defaults to those that it knows, as others do. */
+  readonly names?: ReadonlyArray<string> | undefined
+  /** Whom it names as the providers of every key. Defaults to those that it has a record of. */
+  readonly providers?: ReadonlyArray<string> | undefined
+}
+
+/** A server that answers as another one would, were it not for these lies. */
+export const lying = (server: KadServer, { names, providers, withholds = false }: SimKadLies): KadServer => {
+  const named = names?.map(placed)
+  const invented = providers?.map((name) => placed(name).body)
+
+  const bent = (message: KadMessage, frame: KadAnswerFrame): KadAnswerFrame => {
+    if (frame === undefined) return undefined
+    const [truth] = messagesIn(frame)
+    if (truth === undefined || message.key === undefined) return frame
+    const { key, record, type } = truth
+    return encodeFrame({
+      type,
+      key,
+      record,
+      closer: named === undefined ? bodiesOf(truth.closer) : nearestOf(named, positionOf(message.key)),
+      providers: invented === undefined || type !== MessageType.GET_PROVIDERS ? bodiesOf(truth.providers) : invented
+    })
+  }
+
+  return {
+    answer: (message, from) => {
+      const { key, record, type } = message
+      if (withholds && type === MessageType.ADD_PROVIDER) return undefined
+      // Who has stored a value sends it back.
+      if (withholds && type === MessageType.PUT_VALUE) return encodeFrame({ type, key, record })
+      const answer = server.answer(message, from)
+      if (named === undefined && invented === undefined) return answer
+      return Effect.isEffect(answer) ? Effect.map(answer, (frame) => bent(message, frame)) : bent(message, answer)
+    }
+  }
+}
+
+/** The messages of some whole frames. */
+export const messagesIn = (frames: Uint8Array): ReadonlyArray<KadMessage> => {
+  const messages: Array<KadMessage> = []
+  new FrameReader().push(frames, (body) => messages.push(decodeMessage(body)))
+  return messages
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+interface Placed {
+  readonly position: Position
+  /** As the body of a Peer in a message. */
+  readonly body: Uint8Array
+}
+
+const namedMax = 20
+
+const placed = (name: string): Placed => {
+  const bytes = base58btc.baseDecode(peerIdOf(name))
+  return { position: positionOf(bytes), body: encodePeer(bytes, [multiaddr(SimNetwork.place(name)).bytes]) }
+}
+
+const nearestOf = (nodes: ReadonlyArray<Placed>, target: Position): ReadonlyArray<Uint8Array> =>
+  nodes.toSorted((a, b) => compareDistance(a.position, b.position, target)).slice(0, namedMax).map(({ body }) => body)
+
+const bodiesOf = (peers: KadMessage["closer"]): ReadonlyArray<Uint8Array> =>
+  peers.map(({ addresses, id }) => encodePeer(id, addresses))

@@ -1,0 +1,299 @@
+/**
+ * The `Transport` of a simulated node: connections and byte streams over {@link SimNetwork}, with the promises of the port.
+ *
+ * A node listens at `/memory/<name>` as soon as its layer is built, and lets nobody in before the gate has a rule. A dial takes four
+ * messages one after the other (call, hello, finish, identify), opening a stream two, a ping two. A stream keeps at most 256 KiB on the way
+ * that the remote has not read.
+ */
+import { Cause, Clock, Deferred, Duration, Effect, Exit, FiberSet, Layer, Queue, Schema } from "effect"
+import { protocolVersion } from "../../schema/Agent.ts"
+import {
+  Denied,
+  DialedSelf,
+  DialError,
+  type DialReason,
+  InvalidAddress,
+  PingError,
+  ProtocolError,
+  StreamFailed,
+  UnexpectedPeer,
+  Unreachable
+} from "../../schema/NetworkError.ts"
+import type { RefusalReason } from "../../schema/NetworkEvent.ts"
+import {
+  type DialTarget,
+  type Direction,
+  isMultiaddr,
+  type Multiaddr,
+  type PeerId,
+  peerOf,
+  ProtocolId,
+  type RemoteIdentity,
+  showTarget,
+  withoutPeer,
+  withPeer
+} from "../../schema/Peer.ts"
+import {
+  type Connection,
+  type ConnectionEvent,
+  type GateRequest,
+  type GateRule,
+  Transport
+} from "../../services/Transport.ts"
+import { later, type LiveStream } from "./SimByteStream.ts"
+import { type LiveConnection, makeConnection, refusal } from "./SimConnection.ts"
+import { type LineEnd, SimNetwork } from "../network/SimNetwork.ts"
+
+/**
+ * A node of the given name. A peer id is a name too.
+ */
+export const make = Effect.fnUntraced(function*(name: string) {
+  const network = yield* SimNetwork
+  const localPeer = SimNetwork.peerId(name)
+  const machine = network.machine(name)
+  let listening = { at: "", place: SimNetwork.place(name), addresses: [] as ReadonlyArray<Multiaddr> }
+  const here = () => {
+    const at = machine.address
+    if (listening.at !== at) {
+      const place = SimNetwork.place(at)
+      listening = { at, place, addresses: [withPeer(place, localPeer)] }
+    }
+    return listening
+  }
+  const place = () => here().place
+  const run = yield* FiberSet.makeRuntime()
+  const events = yield* Effect.acquireRelease(Queue.unbounded<ConnectionEvent>(), Queue.shutdown)
+  const connections = new Set<LiveConnection>()
+  const handlers = new Map<string, (stream: LiveStream) => void>()
+  const knownAddresses = new Map<PeerId, ReadonlyArray<Multiaddr>>()
+  const clock = yield* Clock.Clock
+  const pending = new Map<LineEnd, { readonly from: Multiaddr; readonly since: number }>()
+  let ask: ((request: GateRequest) => boolean | RefusalReason) | undefined
+  let isStopped = false
+
+  const identity = (): RemoteIdentity => ({
+    protocolVersion,
+    agentVersion: "codio-network/<sim>",
+    protocols: ["/ipfs/id/1.0.0", "/ipfs/ping/1.0.0", ...handlers.keys()],
+    listenAddresses: [place()]
+  })
+
+  const establish = (end: LineEnd, peer: PeerId, direction: Direction, remoteAddress: Multiaddr): LiveConnection => {
+    const live = makeConnection({ end, peer, direction, remoteAddress, handlers, run })
+    connections.add(live)
+    live.onIdentified = (remote) => {
+      knownAddresses.set(peer, remote.listenAddresses)
+      Queue.offerUnsafe(events, { _tag: "Identified", connection: live.connection, remote })
+    }
+    live.onClosed = () => {
+      connections.delete(live)
+      Queue.offerUnsafe(events, { _tag: "Closed", connection: live.connection })
+    }
+    Queue.offerUnsafe(events, { _tag: "Opened", connection: live.connection })
+    return live
+  }
+
+  const accept = (end: LineEnd, from: Multiaddr) => {
+    const now = clock.currentTimeMillisUnsafe()
+    for (const [other, { since }] of pending) {
+      if (now - since < handshakeMillis) continue
+      pending.delete(other)
+      other.hangUp("the handshake took too long")
+    }
+    const coming = Array.from(pending.values(), (one) => one.from)
+    if (ask?.({ stage: "address", direction: "inbound", remoteAddress: from, pending: coming }) !== true) {
+      return end.hangUp("the connection was closed during the handshake")
+    }
+    pending.set(end, { from, since: now })
+    end.onHangUp = () => pending.delete(end)
+    end.onMessage = (message) => {
+      if (message._tag !== "Finish") return
+      pending.delete(end)
+      const { identity: remote, peer } = message
+      const answer = ask?.({ stage: "peer", direction: "inbound", peer, remoteAddress: from })
+      if (answer !== true) return end.hangUp(refusal(answer))
+      const live = establish(end, peer, "inbound", from)
+      end.established()
+      end.send({ _tag: "Identify", identity: identity() })
+      live.identify(remote)
+    }
+    end.send({ _tag: "Hello", peer: localPeer })
+  }
+
+  // The handshake of a dial: ends with the connection, not yet identified.
+  const shake = (to: Multiaddr, expected: PeerId | undefined, prepared: (end: LineEnd) => void) =>
+    Effect.callback<LiveConnection, DialReason>((resume) =>
+      network.connect(localPeer, to, (end) => {
+        prepared(end)
+        const fail = (reason: DialReason) => {
+          end.hangUp("the dialler hung up during the handshake")
+          resume(later(Effect.fail(reason)))
+        }
+        end.onHangUp = (detail) => resume(later(Effect.fail(isStopped ? stopped : new Unreachable({ detail }))))
+        end.onMessage = (message) => {
+          if (message._tag !== "Hello") return
+          const { peer } = message
+          if (expected !== undefined && peer !== expected) return fail(new UnexpectedPeer({ expected }))
+          if (peer === localPeer) return fail(new DialedSelf())
+          if (ask !== undefined && ask({ stage: "peer", direction: "outbound", peer, remoteAddress: to }) !== true) {
+            return fail(new Denied({ detail: `this node does not let ${peer} in` }))
+          }
+          const live = establish(end, peer, "outbound", to)
+          end.send({ _tag: "Finish", peer: localPeer, identity: identity() })
+          resume(later(Effect.succeed(live)))
+        }
+      })
+    )
+
+  const settled = (live: LiveConnection): Effect.Effect<Connection, DialReason> =>
+    Effect.suspend(() =>
+      Deferred.isDoneUnsafe(live.settled)
+        ? Effect.void
+        : Effect.timeoutOption(Deferred.await(live.settled), identifyTimeout)
+    ).pipe(
+      Effect.andThen(Effect.yieldNow),
+      Effect.flatMap(() =>
+        live.isOpen || live.isIdentified ? Effect.succeed(live.connection) : Effect.fail(live.refusal)
+      )
+    )
+
+  const dialPlace = (to: Multiaddr, expected: PeerId | undefined): Effect.Effect<Connection, DialReason> => {
+    const supported = /^\/memory\/[^/]+$|^\/(ip4|ip6|dns|dns4|dns6|dnsaddr)\/[^/]+\/tcp\/\d+$/.test(to)
+    if (!supported) {
+      return Effect.fail(
+        new InvalidAddress({ detail: `a simulated node cannot dial ${to}; its addresses are /memory/<name>` })
+      )
+    }
+    return Effect.suspend(() => {
+      let abort = () => {}
+      return shake(to, expected, (end) => {
+        abort = () => {
+          end.hangUp("the dial was aborted")
+          end.onHangUp("the dial was aborted")
+        }
+      }).pipe(
+        Effect.flatMap(settled),
+        Effect.onInterrupt(() => Effect.sync(abort))
+      )
+    })
+  }
+
+  const dial = (target: DialTarget): Effect.Effect<Connection, DialReason> => {
+    const wanted = peerOf(target)
+    if (isStopped) return Effect.fail(stopped)
+    if (wanted === localPeer) return Effect.fail(new DialedSelf())
+    const given = typeof target === "string" ? isMultiaddr(target) ? [target] : [] : target.addresses
+    const known = given.length > 0 || wanted === undefined ? given : knownAddresses.get(wanted) ?? []
+    const places = [...new Set(known.map(withoutPeer))]
+    for (const live of connections) {
+      if (live.connection.peer === wanted || places.includes(live.connection.remoteAddress)) return settled(live)
+    }
+    if (places.length === 0) return Effect.fail(new Unreachable({ detail: "no address of this peer is known" }))
+    if (places.length === 1) return dialPlace(places[0]!, wanted)
+    return places.slice(1).reduce(
+      (before, to) => Effect.catch(before, () => dialPlace(to, wanted)),
+      dialPlace(places[0]!, wanted)
+    )
+  }
+
+  yield* network.join({
+    peer: localPeer,
+    get place() {
+      return place()
+    },
+    accept,
+    killed: () => {
+      isStopped = true
+    }
+  })
+  yield* Effect.addFinalizer(() =>
+    Effect.sync(() => {
+      isStopped = true
+    })
+  )
+
+  return Transport.of({
+    localPeer,
+    addresses: Effect.sync(() => isStopped ? [] : here().addresses),
+    dial: (target) =>
+      Effect.mapError(
+        Effect.suspend(() => dial(target)),
+        (reason) => new DialError({ target: showTarget(target), reason })
+      ),
+    gate: (rule: GateRule) =>
+      Effect.acquireRelease(
+        Effect.gen(function*() {
+          if (ask !== undefined) return yield* Effect.die(new Error("a rule is already installed in the gate"))
+          const context = yield* Effect.context<never>()
+          const runSync = Effect.runSyncExitWith(context)
+          ask = (request) => {
+            const exit = runSync(rule(request))
+            if (Exit.isSuccess(exit)) return exit.value
+            run(Effect.logError("the gate's rule failed or suspended; the connection is refused", exit.cause))
+            return false
+          }
+        }),
+        () =>
+          Effect.sync(() => {
+            ask = undefined
+          })
+      ),
+    events,
+    handle: Effect.fnUntraced(function*(protocol, handler) {
+      if (!Schema.is(ProtocolId)(protocol)) {
+        return yield* new ProtocolError({
+          protocol,
+          detail: "not a protocol id: expected a slash, then 1 to 255 characters without spaces"
+        })
+      }
+      const fibers = yield* FiberSet.make()
+      const fork = yield* FiberSet.runtime(fibers)()
+      const answer = (stream: LiveStream) => {
+        fork(
+          later(Effect.suspend(() => handler(stream.byteStream))).pipe(
+            Effect.onExit((exit) => Effect.sync(() => stream.finish(exit))),
+            Effect.catchCause((cause) =>
+              Cause.hasInterruptsOnly(cause)
+                ? Effect.void
+                : Effect.logError(`the handler of ${protocol} died; its stream is reset`, cause)
+            )
+          )
+        )
+      }
+      yield* Effect.acquireRelease(
+        Effect.suspend(() => {
+          if (handlers.has(protocol)) {
+            return Effect.fail(new ProtocolError({ protocol, detail: "the protocol has a handler already" }))
+          }
+          handlers.set(protocol, answer)
+          return Effect.void
+        }),
+        () => Effect.sync(() => handlers.delete(protocol))
+      )
+    }),
+    ping: Effect.fnUntraced(function*(peer) {
+      const fail = (detail: string) => new PingError({ peer, reason: new StreamFailed({ detail }) })
+      // The newest, which is the table's best among those that the same side dialled.
+      let live: LiveConnection | undefined
+      for (const one of connections) if (one.connection.peer === peer) live = one
+      if (live === undefined) return yield* fail("not connected")
+      const start = yield* Clock.monotonicTimeNanos
+      yield* Effect.mapError(live.ping, fail)
+      return Duration.nanos((yield* Clock.monotonicTimeNanos) - start)
+    })
+  })
+})
+
+/**
+ * The transport of a node of the given name, listening at `/memory/<name>`. A peer id is a name too. Its peer id is
+ * `SimNetwork.peerId(name)`.
+ */
+export const layer = (name: string): Layer.Layer<Transport, never, SimNetwork> => Layer.effect(Transport, make(name))
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+const stopped = new Denied({ detail: "this node has stopped" })
+const handshakeMillis = 10_000
+const identifyTimeout = Duration.seconds(2)

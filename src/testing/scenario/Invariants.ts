@@ -1,0 +1,143 @@
+/**
+ * What has to be true of a simulated network at any time, looked at from outside.
+ */
+import { Duration } from "effect"
+import type { PeerId } from "../../schema/Peer.ts"
+import type { Invariant } from "./SimulationFailed.ts"
+
+/** A node as it is seen at one time. */
+export interface NodeView {
+  readonly name: string
+  readonly peer: PeerId
+  /** It runs, and its process and machine do too. */
+  readonly isAwake: boolean
+  readonly size: number
+  readonly maxPeers: number
+  readonly peers: ReadonlySet<PeerId>
+  /** To whom it has a connection over which messages pass. */
+  readonly neighbours: ReadonlySet<PeerId>
+  readonly blocked: ReadonlySet<PeerId>
+  /** Whom it keeps, and has no reason not to reach. */
+  readonly kept: ReadonlySet<PeerId>
+}
+
+export interface InvariantOptions {
+  readonly healthBound: Duration.Duration
+  readonly reconnectBound: Duration.Duration
+  /** Whether a dial of the second node by the first could succeed now. */
+  readonly canDial: (from: NodeView, to: NodeView) => boolean
+}
+
+export interface Broken {
+  readonly invariant: Invariant
+  readonly detail: string
+  readonly nodes: ReadonlyArray<string>
+}
+
+/**
+ * A look at all nodes, which is to be repeated about every second. It answers with the first promise that is broken.
+ */
+export const make = (options: InvariantOptions) => {
+  const healthMillis = Duration.toMillis(options.healthBound)
+  const reconnectMillis = Duration.toMillis(options.reconnectBound)
+  const dead = new Since()
+  const oneSided = new Since()
+  const missing = new Since()
+
+  const look = (now: number, nodes: ReadonlyArray<NodeView>): Broken | undefined => {
+    const present = new Set(nodes.map(({ name }) => name))
+    for (const since of [dead, oneSided, missing]) since.keepOnly(present)
+    for (const node of nodes) {
+      if (node.size > node.maxPeers) {
+        return {
+          invariant: "limit",
+          detail: `${node.name} has ${node.size} peers, and its maxPeers is ${node.maxPeers}`,
+          nodes: [node.name]
+        }
+      }
+      for (const other of nodes) {
+        if (node === other) continue
+        const both = [node.name, other.name]
+        const has = node.peers.has(other.peer)
+        if (has && node.blocked.has(other.peer)) {
+          return { invariant: "blocked", detail: `${node.name} has ${other.name}, which it blocks`, nodes: both }
+        }
+        // What stands still is not to blame for what it does not do.
+        const isDead = node.isAwake && has && !(other.isAwake && node.neighbours.has(other.peer))
+        const deadMillis = dead.of(both, isDead, now)
+        if (deadMillis > healthMillis) {
+          return {
+            invariant: "dead",
+            detail: `${node.name} has ${other.name}, which has been out of its reach for ${show(deadMillis)}`,
+            nodes: both
+          }
+        }
+        const isOneSided = node.isAwake && other.isAwake && has && !other.peers.has(node.peer) && !isDead
+        const oneSidedMillis = oneSided.of(both, isOneSided, now)
+        if (oneSidedMillis > healthMillis) {
+          return {
+            invariant: "one-sided",
+            detail: `${node.name} has ${other.name}, which has not had it for ${show(oneSidedMillis)}`,
+            nodes: both
+          }
+        }
+        const isMissing = node.isAwake && other.isAwake && node.kept.has(other.peer) && !has &&
+          node.size < node.maxPeers && other.size < other.maxPeers && options.canDial(node, other)
+        const missingMillis = missing.of(both, isMissing, now)
+        if (missingMillis > reconnectMillis) {
+          return {
+            invariant: "kept",
+            detail: `${node.name} keeps ${other.name} and has not had it for ${
+              show(missingMillis)
+            }, with nothing between them`,
+            nodes: both
+          }
+        }
+      }
+    }
+    return undefined
+  }
+
+  return {
+    look,
+    /** One of the two let the other go: the time in which it has to be back begins anew. */
+    excuse: (node: string, other?: string) => missing.forget(node, other),
+    /** The node takes itself for one that stood still, and gives all its peers their time once more. */
+    leapt: (node: string) => dead.forget(node, undefined)
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+const show = (millis: number): string => Duration.format(Duration.millis(Math.round(millis)))
+
+/** For how long something has been the case of two nodes. */
+class Since {
+  private readonly times = new Map<string, number>()
+
+  of(both: ReadonlyArray<string>, holds: boolean, now: number): number {
+    const key = both.join(" ")
+    if (!holds) {
+      this.times.delete(key)
+      return 0
+    }
+    const since = this.times.get(key)
+    if (since !== undefined) return now - since
+    this.times.set(key, now)
+    return 0
+  }
+
+  /** Whoever has ended begins anew when it is there again. */
+  keepOnly(names: ReadonlySet<string>): void {
+    for (const key of this.times.keys()) if (!key.split(" ").every((name) => names.has(name))) this.times.delete(key)
+  }
+
+  forget(node: string, other: string | undefined): void {
+    for (const key of [...this.times.keys()]) {
+      const pair = key.split(" ")
+      if (pair.includes(node) && (other === undefined || pair.includes(other))) this.times.delete(key)
+    }
+  }
+}

@@ -1,0 +1,206 @@
+/**
+ * The law of the house, one row a folder of `src`: what its files may import from other folders, and which packages. docs/ARCHITECTURE.md
+ * shows the rooms. Who adds a folder adds its row; who needs an exception adds it with its reason.
+ *
+ * Rooms of `layers` meet in services. Only carriers of libp2p look down into `layers/libp2p`.
+ */
+
+export interface Room {
+  /** Path below src; `.` stands for the files that lie in src itself. */
+  readonly folder: string
+  /** Folders from which it may import, besides its own. */
+  readonly rooms: ReadonlyArray<string>
+  /** Packages of libp2p that it may import. A file that imports one may also use real time, which libp2p runs on. */
+  readonly libp2p: ReadonlyArray<string>
+  /** Other packages that it may import; every folder may import effect. */
+  readonly packages: ReadonlyArray<string>
+  /** Single files that may import more, each with the reason. */
+  readonly exceptions?: ReadonlyArray<Exception>
+}
+
+export interface Exception {
+  readonly file: string
+  readonly imports: string
+  readonly because: string
+}
+
+/** What every room of `layers` stands on. `layers` itself holds the tools that all rooms share. */
+const ground = ["schema", "services", "layers"]
+
+const room = (
+  name: string,
+  rooms: ReadonlyArray<string>,
+  libp2p: ReadonlyArray<string>,
+  packages: ReadonlyArray<string>,
+  exceptions: ReadonlyArray<Exception> = []
+): Room => ({
+  folder: `layers/${name}`,
+  rooms: [...ground, ...rooms.map((other) => `layers/${other}`)],
+  libp2p,
+  packages,
+  exceptions
+})
+
+export const rooms: ReadonlyArray<Room> = [
+  { folder: "schema", rooms: [], libp2p: [], packages: ["multiformats", "@multiformats/multiaddr", "cborg"] },
+  {
+    folder: "services",
+    rooms: ["schema"],
+    libp2p: [],
+    packages: [],
+    exceptions: [{
+      file: "AddressGuard.ts",
+      imports: "node:net",
+      because: "node knows the ranges of addresses that its default refuses"
+    }]
+  },
+  { folder: "layers", rooms: [], libp2p: [], packages: [] },
+
+  room("machine", [], ["@libp2p/crypto", "@libp2p/interface", "@libp2p/peer-id"], [
+    "multiformats",
+    "node:crypto",
+    "node:os",
+    "node:sqlite"
+  ]),
+  room("libp2p", ["libp2p/wire"], [
+    "libp2p",
+    "@chainsafe/libp2p-yamux",
+    "@libp2p/crypto",
+    "@libp2p/identify",
+    "@libp2p/interface",
+    "@libp2p/peer-id",
+    "@libp2p/ping"
+  ], ["@multiformats/multiaddr", "multiformats", "node:util"]),
+  room("libp2p/wire", [], ["libp2p", "@chainsafe/libp2p-noise", "@libp2p/interface", "@libp2p/tcp"], [
+    "node:crypto",
+    "node:net"
+  ]),
+  room("codio", [], [], []),
+  room("peers", [], [], [], [
+    {
+      file: "Connections.ts",
+      imports: "layers/codio",
+      because: "the two sides agree to retire a connection by a request"
+    },
+    { file: "ScopedPeerTable.ts", imports: "layers/codio", because: "a peer that is let go is told why by a request" },
+    {
+      file: "Supervisor.ts",
+      imports: "layers/codio",
+      because: "a kept peer is asked not to close for idleness by a request"
+    }
+  ]),
+
+  room(
+    "dht",
+    ["dht/libp2p", "dht/lookup", "dht/provide", "dht/serve", "dht/values", "dht/wire"],
+    [],
+    ["multiformats"],
+    [
+      { file: "KadDht.ts", imports: "layers/libp2p", because: "it joins the engine and the alcove that carries it" }
+    ]
+  ),
+  room("dht/wire", [], [], ["multiformats", "node:crypto"]),
+  room("dht/lookup", ["dht/wire"], [], []),
+  room("dht/provide", ["dht/lookup", "dht/wire"], [], ["node:crypto"]),
+  room("dht/values", ["dht/wire"], ["@libp2p/crypto", "@libp2p/peer-id", "@libp2p/peer-record"], []),
+  room("dht/serve", ["dht/values", "dht/wire"], ["@libp2p/record"], ["@multiformats/multiaddr", "node:crypto"]),
+  room("dht/libp2p", ["dht/serve", "dht/wire", "libp2p", "libp2p/wire"], [
+    "@libp2p/interface",
+    "@libp2p/kad-dht",
+    "@libp2p/peer-id"
+  ], [
+    "@multiformats/multiaddr",
+    "multiformats"
+  ]),
+
+  room("discovery", [], ["@libp2p/interface", "@libp2p/mdns"], ["@multiformats/multiaddr", "node:dgram", "node:os"], [
+    { file: "MdnsDiscovery.ts", imports: "layers/libp2p", because: "it is a module of the host" }
+  ]),
+  room("reach", ["libp2p"], [
+    "@libp2p/circuit-relay-v2",
+    "@libp2p/dcutr",
+    "@libp2p/interface",
+    "@libp2p/peer-id",
+    "@libp2p/utils"
+  ], ["@multiformats/multiaddr"]),
+
+  {
+    folder: ".",
+    rooms: [
+      ...ground,
+      ...["codio", "dht", "dht/lookup", "dht/values", "discovery", "libp2p", "machine", "peers", "reach"].map((name) =>
+        `layers/${name}`
+      )
+    ],
+    libp2p: [],
+    packages: ["@effect/platform-node"]
+  },
+  {
+    folder: "testing",
+    rooms: [
+      ".",
+      ...ground,
+      "layers/discovery",
+      "layers/machine",
+      "testing/network",
+      "testing/ports",
+      "testing/scenario"
+    ],
+    libp2p: [],
+    packages: []
+  },
+  { folder: "testing/network", rooms: [...ground, "layers/machine"], libp2p: [], packages: ["multiformats"] },
+  {
+    folder: "testing/ports",
+    rooms: [
+      ...ground,
+      "layers/dht",
+      "layers/dht/lookup",
+      "layers/dht/provide",
+      "layers/dht/serve",
+      "layers/dht/values",
+      "layers/dht/wire",
+      "layers/machine",
+      "testing/network"
+    ],
+    libp2p: [],
+    packages: ["multiformats", "@multiformats/multiaddr"],
+    exceptions: [
+      {
+        file: "SimKad.ts",
+        imports: "layers/dht/libp2p",
+        because: "the simulated DHT remembers peers as the real one does"
+      },
+      {
+        file: "SimKadTable.ts",
+        imports: "layers/dht/libp2p",
+        because: "the simulated routing table has the size of the real one's buckets"
+      }
+    ]
+  },
+  {
+    folder: "testing/scenario",
+    rooms: [...ground, "testing/network"],
+    libp2p: [],
+    packages: [],
+    exceptions: [{
+      file: "Simulation.ts",
+      imports: "testing",
+      because: "it runs whole nodes, which TestNetwork puts together"
+    }]
+  },
+  {
+    folder: "cli",
+    rooms: [".", ...ground, "layers/libp2p", "layers/reach"],
+    libp2p: [],
+    packages: ["@effect/platform-node", "node:*"]
+  }
+]
+
+/**
+ * Files with a layer that is a part of another layer, and so not in the `index.ts` of their room.
+ */
+export const parts: ReadonlyArray<{ readonly file: string; readonly because: string }> = [
+  { file: "layers/peers/PeerBook.ts", because: "the connection manager's records" },
+  { file: "layers/peers/Dialer.ts", because: "the connection manager's dials" }
+]

@@ -1,0 +1,126 @@
+/**
+ * The engine of the DHT over sockets: slow, false and changing peers.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { multiaddr } from "@multiformats/multiaddr"
+import { Duration, Effect, Stream } from "effect"
+import { encodeFrame, encodePeer, MessageType } from "../../../src/layers/dht/wire/Message.ts"
+import * as ContentKey from "../../../src/schema/Content.ts"
+import {
+  connect,
+  kadProtocol,
+  makeNode,
+  mute,
+  type Node,
+  type Options,
+  providersOf,
+  until
+} from "../../support/DhtNode.ts"
+import { serve } from "../../support/KadServer.ts"
+import { makePlain, meet, recordsAt } from "../../support/PlainKad.ts"
+
+const key = ContentKey.fromText("some content")
+
+const providers = (node: Node) => providersOf(node, key)
+
+/** A node that takes questions and never answers one. */
+const makeMute = Effect.fnUntraced(function*(options?: Options) {
+  const node = yield* makeNode(options)
+  yield* mute(node)
+  return node
+})
+
+describe("the engine over sockets", () => {
+  it.live("gives the first provider while the lookup still waits for a peer that does not answer", () =>
+    Effect.gen(function*() {
+      const [a, b] = yield* Effect.all([makeNode(), makeNode()])
+      const silent = yield* makeMute()
+      yield* connect(a, b)
+      yield* connect(a, silent)
+      yield* b.dht.startProviding(key)
+      const [elapsed, first] = yield* Effect.timed(Stream.runHead(a.dht.findProviders(key)))
+      assert.strictEqual(first._tag === "Some" ? first.value.id : undefined, b.id)
+      // A question that is not answered takes 5 s.
+      assert.isBelow(Duration.toMillis(elapsed), 4500)
+    }))
+
+  it.live("ends a lookup that gets no answer with QueryTimeout", () =>
+    Effect.gen(function*() {
+      const a = yield* makeNode({ policy: { findTimeout: "300 millis" } })
+      yield* connect(a, yield* makeMute())
+      const stranger = yield* Effect.scoped(makeNode())
+      assert.strictEqual((yield* Effect.flip(a.dht.findPeer(stranger.id))).reason._tag, "QueryTimeout")
+      assert.strictEqual((yield* Effect.flip(providers(a))).reason._tag, "QueryTimeout")
+    }))
+
+  it.live("passes over peers that are named with ids of nobody, in what it looks for and in what it finds", () =>
+    Effect.gen(function*() {
+      const [a, b, liar] = yield* Effect.all([makeNode(), makeNode(), makeNode()])
+      yield* connect(a, b)
+      yield* b.dht.startProviding(key)
+      yield* Effect.promise(() => liar.components.registrar.unhandle(kadProtocol))
+      const place = multiaddr("/ip4/127.0.0.1/tcp/1").bytes
+      const nobody = [[1, 2, 3], [0, 2, 8, 1], [0x12, 2, 1, 1], [0x12, 0x20, 1]]
+        .map((id) => encodePeer(Uint8Array.from(id), [place]))
+      // A key that is of the right form, and no point of the curve.
+      nobody.push(encodePeer(Uint8Array.from([0, 37, 8, 2, 0x12, 33, ...new Uint8Array(33)]), [place]))
+      yield* serve({ host: liar }, ({ key, type }, { stream }) => {
+        stream.send(encodeFrame({ type, key, closer: nobody, providers: nobody }))
+      })
+      yield* connect(a, liar)
+      yield* until("a asks both", a.dht.closestPeers(key), ({ length }) => length === 2)
+      const found = yield* providers(a)
+      assert.include(found.map(({ id }) => id), b.id)
+      // Whether it is a point shows when it is dialled.
+      assert.isAtMost(found.length, 2)
+      const closest = yield* a.dht.closestPeers(key)
+      assert.sameMembers(closest.map(({ id }) => id), [b.id, liar.id])
+    }))
+
+  it.live("announces where it is at that moment, also when it has just moved", () =>
+    Effect.gen(function*() {
+      const [a, b] = yield* Effect.all([makeNode(), makeNode()])
+      yield* Effect.promise(() => b.components.registrar.unhandle(kadProtocol))
+      const server = yield* serve({ host: b })
+      yield* connect(a, b)
+      yield* a.dht.startProviding(key)
+      // What was answered a moment ago is not what is announced now.
+      yield* until("b hears of a", providers(b), ({ length }) => length === 1)
+      const { addressManager, events } = a.components
+      const moved = multiaddr("/ip4/192.0.2.1/tcp/4001")
+      const before = server.messages().length
+      addressManager.getAddresses = () => [moved]
+      events.safeDispatchEvent("transport:listening")
+      const announced = Effect.sync(() =>
+        server.messages().slice(before).filter(({ type }) => type === MessageType.ADD_PROVIDER)
+          .map(({ providers }) => multiaddr(providers[0]!.addresses[0]!).toString())
+      )
+      // One that was written before it moved may arrive after.
+      const all = yield* until("it is announced there", announced, (all) => all.includes(moved.toString()))
+      assert.deepStrictEqual([...new Set(all.slice(all.indexOf(moved.toString())))], [moved.toString()])
+    }))
+
+  it.live("announces what is still provided to whoever comes, and not what was stopped", () =>
+    Effect.gen(function*() {
+      const [a, b] = yield* Effect.all([makeNode(), makeNode()])
+      yield* connect(a, b)
+      const another = ContentKey.fromText("another")
+      yield* a.dht.startProviding(key)
+      yield* a.dht.startProviding(another)
+      yield* a.dht.stopProviding(key)
+      yield* a.dht.stopProviding(key)
+      const c = yield* makeNode()
+      yield* connect(c, a)
+      const plain = yield* makePlain()
+      yield* meet(plain, c)
+      yield* until("the other", recordsAt(plain, c, another), (count) => count === 1)
+      assert.strictEqual(yield* recordsAt(plain, c, key), 0)
+    }))
+
+  it.live("fails the start with HostError when kad-dht is not made as expected", () =>
+    Effect.gen(function*() {
+      const error = yield* Effect.flip(makeNode({ misses: "this version of kad-dht has no such thing" }))
+      assert.strictEqual(error._tag, "HostError")
+      assert.include(error.message, "has no such thing")
+    }))
+})

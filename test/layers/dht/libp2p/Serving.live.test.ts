@@ -1,0 +1,71 @@
+/**
+ * What the DHT of a node stores for others, when they are plain js-libp2p: where a provider is that does not say it.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Stream } from "effect"
+import * as ContentKey from "../../../../src/schema/Content.ts"
+import { type Multiaddr, withoutPeer } from "../../../../src/schema/Peer.ts"
+import { line, makeNode, type Node, until } from "../../../support/DhtNode.ts"
+import { makePlain, meet, type Plain, send } from "../../../support/PlainKad.ts"
+
+const key = ContentKey.fromRustRecordKey("my-content-key")
+
+const addProvider = (plain: Plain, to: Node) =>
+  send(plain, to, "sendMessage", {
+    type: "ADD_PROVIDER",
+    key: ContentKey.toBytes(key),
+    providers: [{ id: plain.peerId.toMultihash().bytes, multiaddrs: [] }]
+  })
+const found = (node: Node) => Stream.runCollect(node.dht.findProviders(key))
+const own = (plain: Plain) => plain.getMultiaddrs().map((address) => withoutPeer(String(address) as Multiaddr))
+
+/** Whether the node has answered with closer peers and so many providers. */
+const providersAt = (plain: Plain, node: Node, count: number) =>
+  until(
+    `${count} providers`,
+    send(plain, node, "sendRequest", { type: "GET_PROVIDERS", key: ContentKey.toBytes(key) }),
+    (events) => events.at(-1)?.name === "PEER_RESPONSE" && events.at(-1)?.providers?.length === count
+  )
+
+describe("a provider that sends no address", () => {
+  for (const clientMode of [false, true]) {
+    it.live(`is stored at those that identify told: a ${clientMode ? "client" : "server"} of the DHT`, () =>
+      Effect.gen(function*() {
+        const [node, finder] = yield* line(2)
+        const plain = yield* makePlain(undefined, { clientMode })
+        yield* meet(plain, node!)
+        yield* addProvider(plain, node!)
+        yield* providersAt(plain, node!, 1)
+        assert.deepStrictEqual(yield* found(finder!), [
+          { id: plain.peerId.toString() as Node["id"], addresses: own(plain) }
+        ])
+      }))
+  }
+
+  it.live("is stored at the address this node dialled, never at one it came from", () =>
+    Effect.gen(function*() {
+      const node = yield* makeNode()
+      const inbound = yield* makePlain([])
+      yield* meet(inbound, node)
+      yield* addProvider(inbound, node)
+      // Once there is one that can be reached, the other is still none.
+      const dialled = yield* makePlain()
+      const at = dialled.getMultiaddrs()
+      yield* Effect.promise((signal) => node.node.dial(at, { signal }))
+      yield* until(
+        "identified",
+        Effect.promise(() => node.components.peerStore.get(dialled.peerId)),
+        ({ metadata }) => metadata.has("AgentVersion")
+      )
+      yield* Effect.promise(() => node.components.peerStore.patch(dialled.peerId, { multiaddrs: [] }))
+      yield* until(
+        "connected",
+        Effect.sync(() => dialled.getConnections(node.node.peerId).length),
+        (count) => count > 0
+      )
+      yield* addProvider(dialled, node)
+      yield* providersAt(inbound, node, 1)
+      const [provider] = yield* Stream.runCollect(Stream.take(node.dht.findProviders(key), 1))
+      assert.deepStrictEqual(provider, { id: dialled.peerId.toString() as Node["id"], addresses: own(dialled) })
+    }))
+})

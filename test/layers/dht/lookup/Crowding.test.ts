@@ -1,0 +1,188 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { beyond, crowdingOf, keyOf, makeNetworkSize } from "../../../../src/layers/dht/lookup/Crowding.ts"
+import {
+  commonPrefixLength,
+  compareDistance,
+  ofDigest,
+  type Position,
+  positionOf
+} from "../../../../src/layers/dht/wire/Position.ts"
+
+describe("makeNetworkSize", () => {
+  it("tells the size of a network within a fifth, by 32 lookups", () => {
+    for (const size of [100, 1_000, 3_000]) {
+      const closestOf = network(size)
+      for (let run = 0; run < 5; run++) {
+        const estimate = estimateOf(32, closestOf, `run ${run}`)!
+        assert.closeTo(estimate / size, 1, 0.2, `${size} nodes`)
+      }
+    }
+  })
+
+  it("knows nothing before eight targets were seen, each of which counts once", () => {
+    const closestOf = network(300)
+    assert.isUndefined(estimateOf(7, closestOf))
+    assert.isDefined(estimateOf(8, closestOf))
+    const size = makeNetworkSize()
+    for (let i = 0; i < 100; i++) size.observe(place(`target ${i % 7}`), closestOf(place(`target ${i % 7}`)))
+    assert.isUndefined(size.estimate())
+  })
+
+  it("learns nothing from seven peers, since they may be all there are", () => {
+    assert.isUndefined(estimateOf(32, network(7)))
+  })
+
+  it("remembers the last 64 targets", () => {
+    const size = makeNetworkSize()
+    const [small, large] = [network(100), network(2_000)]
+    for (let i = 0; i < 64; i++) size.observe(place(`before ${i}`), small(place(`before ${i}`)))
+    assert.closeTo(size.estimate()!, 100, 20)
+    for (let i = 0; i < 64; i++) size.observe(place(`after ${i}`), large(place(`after ${i}`)))
+    assert.closeTo(size.estimate()!, 2_000, 400)
+  })
+
+  it("is not moved far by crowds around a quarter of the targets", () => {
+    const closestOf = network(1_000)
+    const size = makeNetworkSize()
+    for (let i = 0; i < 32; i++) {
+      const target = place(`target ${i}`)
+      size.observe(target, i % 4 === 0 ? crowdAt(target, 20, 24) : closestOf(target))
+    }
+    assert.closeTo(size.estimate()! / 1_000, 1, 0.2)
+  })
+})
+
+describe("crowdingOf", () => {
+  it("says how probable so many so near are, by the distribution of Poisson", () => {
+    const target = ofDigest(new Uint8Array(32))
+    const at = (leadingZeros: number, count: number) =>
+      Array.from({ length: count }, (_, i) => ({
+        key: String(i),
+        position: ofDigest(
+          new Uint8Array(32).fill(0x80 >> (leadingZeros & 7), leadingZeros >> 3, (leadingZeros >> 3) + 1)
+        )
+      }))
+    // A distance of 1/1024, among 1024 and among 10240: one is to be expected, or ten.
+    const five = crowdingOf(target, at(9, 5), 1_024)
+    assert.closeTo(five.expected, 1, 1e-9)
+    assert.closeTo(five.probability, 0.00365985, 1e-8)
+    const twenty = crowdingOf(target, at(9, 20), 10_240)
+    assert.closeTo(twenty.expected, 10, 1e-9)
+    assert.closeTo(twenty.probability, 0.00345434, 1e-8)
+    assert.isFalse(twenty.isCrowded)
+    const crowded = crowdingOf(target, at(9, 20), 5_120)
+    assert.closeTo(crowded.probability / 3.4524e-7, 1, 1e-3)
+    assert.isTrue(crowded.isCrowded)
+    assert.deepStrictEqual(crowdingOf(target, [], 1_000), { expected: 0, probability: 1, isCrowded: false })
+  })
+
+  it("flags one honest lookup in a thousand at most", () => {
+    let flagged = 0
+    for (const size of [100, 1_000]) {
+      const closestOf = network(size)
+      for (let run = 0; run < 5; run++) {
+        const estimate = estimateOf(32, closestOf, `run ${run}`)!
+        for (let i = 0; i < 200; i++) {
+          const target = place(`key ${run} ${i}`)
+          if (crowdingOf(target, closestOf(target), estimate).isCrowded) flagged++
+        }
+      }
+    }
+    assert.isAtMost(flagged, 2)
+  })
+
+  it("flags nearly every crowd that has taken all places nearer than the nearest honest node", () => {
+    const closestOf = network(1_000)
+    const estimate = estimateOf(32, closestOf)!
+    const flagged = (size: number) => {
+      let count = 0
+      for (let i = 0; i < 100; i++) {
+        const key = place(`key ${i}`)
+        const honest = closestOf(key)
+        const crowd = crowdAt(key, size, commonPrefixLength(honest[0]!.position, key) + 1)
+        if (crowdingOf(key, [...crowd, ...honest].slice(0, 20), estimate).isCrowded) count++
+      }
+      return count
+    }
+    assert.isAtLeast(flagged(20), 99)
+    // Half a crowd leaves half of the copies alone.
+    assert.isAtLeast(flagged(10), 60)
+    assert.isAtMost(flagged(2), 5)
+  })
+
+  it("takes no network of fewer than 60 for crowded", () => {
+    const key = place("key")
+    assert.isFalse(crowdingOf(key, crowdAt(key, 20, 40), 59).isCrowded)
+    assert.isTrue(crowdingOf(key, crowdAt(key, 20, 40), 60).isCrowded)
+  })
+})
+
+describe("beyond", () => {
+  it("names the halves of the region of twice as many nodes in which the key is not", () => {
+    const key = place("key")
+    // 2^8 regions of 40 nodes.
+    const { isInRegion, targets } = beyond(key, 40 * 256)
+    assert.deepStrictEqual(targets.map(({ position }) => commonPrefixLength(position, key)), [8, 9, 10])
+    assert.deepStrictEqual(targets.map(({ bits }) => bits), [9, 10, 11])
+    assert.isTrue(targets.every(({ position }) => isInRegion({ key: "", position })))
+    const outside = beyond(key, 40 * 128).targets[0]!
+    assert.isFalse(isInRegion({ key: "", position: outside.position }))
+    assert.deepStrictEqual(beyond(key, 3).targets.map(({ bits }) => bits), [1, 2, 3])
+  })
+
+  it.effect("has bytes for each target that hash to its neighbourhood, the same each time", () =>
+    Effect.gen(function*() {
+      for (const target of beyond(place("key"), 1_000).targets) {
+        const bytes = yield* keyOf(target)
+        assert.strictEqual(bytes.length, 34)
+        assert.isAtLeast(commonPrefixLength(positionOf(bytes), target.position), target.bits)
+        assert.deepStrictEqual(yield* keyOf(target), bytes)
+      }
+    }))
+})
+
+// internal -------------------------------------------------------------------------------------------------------------------------------
+
+interface Peer {
+  readonly key: string
+  readonly position: Position
+}
+
+function place(text: string): Position {
+  return positionOf(new TextEncoder().encode(text))
+}
+
+/** A network by what a lookup in it finds. */
+function network(size: number) {
+  const peers: ReadonlyArray<Peer> = Array.from({ length: size }, (_, index) => ({
+    key: `${index}`,
+    position: place(`node ${index} of ${size}`)
+  }))
+  return (target: Position) => peers.toSorted((a, b) => compareDistance(a.position, b.position, target)).slice(0, 20)
+}
+
+function estimateOf(
+  lookups: number,
+  closestOf: (target: Position) => ReadonlyArray<Peer>,
+  name = ""
+): number | undefined {
+  const size = makeNetworkSize()
+  for (let i = 0; i < lookups; i++) {
+    const target = place(`target ${i} ${name}`)
+    size.observe(target, closestOf(target))
+  }
+  return size.estimate()
+}
+
+/** Peers that share so many bits with a place, nearest first. */
+function crowdAt(target: Position, size: number, bits: number): ReadonlyArray<Peer> {
+  return Array.from({ length: size }, (_, index) => {
+    const bytes = Uint8Array.from(target.bytes)
+    const rest = place(`false ${index}`).bytes
+    for (let bit = bits; bit < 256; bit++) {
+      if ((rest[bit >> 3]! & (0x80 >> (bit & 7))) !== 0) bytes[bit >> 3]! ^= 0x80 >> (bit & 7)
+    }
+    return { key: `false ${index}`, position: ofDigest(bytes) }
+  }).sort((a, b) => compareDistance(a.position, b.position, target))
+}

@@ -1,0 +1,99 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Array, DateTime, Duration, Effect, Option } from "effect"
+import { rank } from "../../../../src/layers/dht/lookup/ProviderRanking.ts"
+import type { AddressRecord } from "../../../../src/schema/NodeStatus.ts"
+import { PeerExplanation } from "../../../../src/schema/NodeStatus.ts"
+import type { Multiaddr, PeerId } from "../../../../src/schema/Peer.ts"
+import { PeerInfo } from "../../../../src/schema/Peer.ts"
+import { SimNetwork } from "../../../../src/testing/network/SimNetwork.ts"
+
+const address = "/ip4/192.0.2.1/tcp/4001" as Multiaddr
+const at = DateTime.makeUnsafe
+
+/** What the spec knows of some peers, by their names. */
+const world = (
+  known: Record<string, {
+    readonly rtt?: number | undefined
+    readonly relayed?: boolean
+    readonly connected?: boolean
+    readonly tried?: Partial<AddressRecord>
+    readonly suspended?: boolean
+  }>
+) => {
+  const byId = new Map(Object.entries(known).map(([name, what]) => [SimNetwork.peerId(name), what]))
+  return {
+    peer: (id: PeerId) =>
+      Effect.sync(() => {
+        const { connected = false, relayed = false, rtt } = byId.get(id) ?? {}
+        if (!connected) return Option.none()
+        return Option.some(
+          new PeerInfo({
+            id,
+            addresses: [address],
+            direction: "outbound",
+            path: relayed ? { _tag: "Relayed", relay: SimNetwork.peerId("relay") } : { _tag: "Direct" },
+            interest: "wanted",
+            connectedAt: at(0),
+            connectionDuration: Duration.zero,
+            idleDuration: Duration.zero,
+            ...(rtt === undefined ? {} : { roundTripTime: Duration.millis(rtt) }),
+            protocolVersion: "",
+            agentVersion: "",
+            protocols: []
+          })
+        )
+      }),
+    explain: (id: PeerId) =>
+      Effect.sync(() => {
+        const { suspended = false, tried } = byId.get(id) ?? {}
+        return new PeerExplanation({
+          id,
+          summary: "",
+          isConnected: false,
+          interest: "transient",
+          isSuspended: suspended,
+          isBlocked: false,
+          isDialing: false,
+          addresses: tried === undefined ? [] : [{ address, source: "dht", isGuarded: false, ...tried }],
+          dials: [],
+          refusals: []
+        })
+      })
+  }
+}
+
+describe("ProviderRanking", () => {
+  it.effect("puts first who is near, then who was reached, then the unknown, and last who was not reached", () =>
+    Effect.gen(function*() {
+      const options = world({
+        near: { connected: true, rtt: 2 },
+        far: { connected: true, rtt: 80 },
+        unmeasured: { connected: true },
+        relayed: { connected: true, relayed: true, rtt: 1 },
+        recent: { tried: { lastFailure: at(1), lastSuccess: at(2000) } },
+        long: { tried: { lastSuccess: at(1000) } },
+        dead: { tried: { lastSuccess: at(1000), lastFailure: at(3000) } },
+        parted: { suspended: true }
+      })
+      const order = [
+        "near",
+        "far",
+        "unmeasured",
+        "relayed",
+        "recent",
+        "long",
+        "unknown",
+        "another unknown",
+        "nowhere",
+        "dead",
+        "parted"
+      ]
+      const providers = order.map((name) => ({
+        id: SimNetwork.peerId(name),
+        addresses: name === "nowhere" ? [] : [address],
+        name
+      }))
+      const mixed = Array.map([6, 9, 0, 3, 7, 10, 1, 8, 2, 5, 4] as const, (index) => providers[index]!)
+      assert.deepStrictEqual((yield* rank(options, mixed)).map(({ name }) => name), order)
+    }))
+})

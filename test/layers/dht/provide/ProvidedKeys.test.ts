@@ -1,0 +1,882 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Clock, Deferred, Duration, Effect, Exit, Fiber, Latch, Option, Schedule, Scope, Stream } from "effect"
+import { TestClock } from "effect/testing"
+import { KeyValueStore } from "effect/persistence"
+import { positionOf } from "../../../../src/layers/dht/wire/Position.ts"
+import * as ProvidedKeys from "../../../../src/layers/dht/provide/ProvidedKeys.ts"
+import * as ContentKey from "../../../../src/schema/Content.ts"
+import type { PeerId } from "../../../../src/schema/Peer.ts"
+import type { ProvideStatus } from "../../../../src/schema/ProvideStatus.ts"
+import * as SimDisk from "../../../../src/testing/network/SimDisk.ts"
+import { peerId } from "../../../support/FakeConnection.ts"
+
+const key = ContentKey.fromText("a key")
+const [bob, carol, dave] = ["bob", "carol", "dave"].map(peerId) as [PeerId, PeerId, PeerId]
+
+/** A DHT of which the test says who is in reach and who takes copies. */
+const makeDht = Effect.fnUntraced(function*(options: { readonly copies?: number } = {}) {
+  const changed = yield* Latch.make()
+  const state = {
+    takers: [] as Array<PeerId>,
+    deaf: false,
+    isConnected: true,
+    addresses: ["/ip4/192.0.2.1/tcp/4001"],
+    announced: 0
+  }
+  const keys = yield* ProvidedKeys.make({
+    announce: (batch) =>
+      Effect.sync(() => {
+        for (const { key } of batch.keys) {
+          state.announced++
+          batch.announced(key, state.deaf ? 0 : state.takers.length)
+        }
+        return { lookups: batch.keys.length, messages: batch.keys.length * state.takers.length }
+      }),
+    takers: () => state.takers,
+    hasTakers: Effect.sync(() => state.takers.length > 0),
+    isConnected: () => state.isConnected,
+    addresses: () => state.addresses,
+    changed,
+    copies: options.copies ?? 20,
+    retry: Schedule.exponential("1 second", 2),
+    republish: Schedule.spaced("11 hours")
+  })
+  const change = (next: Partial<typeof state>) =>
+    Effect.andThen(Effect.sync(() => Object.assign(state, next)), changed.open)
+  return { keys, state, change }
+})
+
+const at = (
+  state: { readonly announced: number },
+  duration: Parameters<typeof TestClock.adjust>[0],
+  announced: number
+) => Effect.andThen(TestClock.adjust(duration), Effect.sync(() => assert.strictEqual(state.announced, announced)))
+
+/** An empty store on a disk that is full while it says so. */
+const fullStore = (isFull: () => boolean) =>
+  KeyValueStore.makeStringOnly({
+    get: () => Effect.succeed(undefined),
+    set: (key) =>
+      Effect.suspend(() =>
+        isFull()
+          ? Effect.fail(new KeyValueStore.KeyValueStoreError({ method: "set", key, message: "disk full" }))
+          : Effect.void
+      ),
+    remove: () => Effect.void,
+    clear: Effect.void,
+    size: Effect.succeed(0),
+    keys: Effect.succeed([])
+  })
+
+describe("ProvidedKeys", () => {
+  it.effect("announces again when its time has come, and not before", () =>
+    Effect.gen(function*() {
+      const { change, keys, state } = yield* makeDht()
+      yield* change({ takers: [bob] })
+      yield* keys.startProviding(key)
+      assert.strictEqual(state.announced, 1)
+      yield* at(state, "10 hours", 1)
+      yield* at(state, "3599999 millis", 1)
+      yield* at(state, 1, 2)
+      yield* at(state, "11 hours", 3)
+    }).pipe(Effect.scoped, Effect.provide(KeyValueStore.layerMemory)))
+
+  it.effect("tries again what nobody took as soon as somebody else comes, and not for who was there", () =>
+    Effect.gen(function*() {
+      const { change, keys, state } = yield* makeDht()
+      yield* keys.startProviding(key)
+      yield* change({ takers: [bob], deaf: true })
+      yield* at(state, 0, 1)
+      for (const [delay, announced] of [[1, 2], [2, 3], [4, 4], [8, 5]] as const) {
+        yield* at(state, delay * 1000, announced)
+      }
+      yield* change({})
+      yield* at(state, 0, 5)
+      yield* change({ takers: [bob, carol], deaf: false })
+      yield* at(state, 0, 6)
+      yield* at(state, "10 hours", 6)
+    }).pipe(Effect.scoped, Effect.provide(KeyValueStore.layerMemory)))
+
+  it.effect("retries on the schedule while nobody takes a copy, which starts anew after a success", () =>
+    Effect.gen(function*() {
+      const { change, keys, state } = yield* makeDht()
+      yield* keys.startProviding(key)
+      yield* change({ takers: [bob], deaf: true })
+      yield* at(state, 0, 1)
+      for (const [delay, announced] of [[1000, 2], [2000, 3], [4000, 4]] as const) {
+        yield* at(state, delay - 1, announced - 1)
+        yield* at(state, 1, announced)
+      }
+      yield* change({ deaf: false })
+      yield* at(state, 7999, 4)
+      yield* at(state, 1, 5)
+      yield* at(state, 11 * 3_600_000 - 1, 5)
+      yield* change({ deaf: true })
+      yield* at(state, 1, 6)
+      yield* at(state, 999, 6)
+      yield* at(state, 1, 7)
+    }).pipe(Effect.scoped, Effect.provide(KeyValueStore.layerMemory)))
+
+  it.effect("is paused while this node is isolated, and goes on at once with the first that is connected", () =>
+    Effect.gen(function*() {
+      const { change, keys, state } = yield* makeDht()
+      const paused = Effect.map(Stream.runHead(keys.provideStatus), (status) => Option.getOrThrow(status).paused)
+      yield* keys.startProviding(key)
+      // Known, and nobody answers when it is dialled.
+      yield* change({ takers: [bob, carol], deaf: true, isConnected: false })
+      yield* at(state, 0, 1)
+      assert.strictEqual(yield* paused, "Isolated")
+      yield* at(state, 999, 1)
+      yield* at(state, 1, 2)
+      assert.strictEqual(yield* paused, "Isolated")
+      // Nobody is made to wait for copies of another: it is tried once as well.
+      yield* keys.startProviding(ContentKey.fromText("another"))
+      yield* change({ addresses: ["/ip4/192.0.2.2/tcp/4001"] })
+      yield* at(state, 0, 3)
+      yield* TestClock.adjust("1 hour")
+      assert.strictEqual(yield* paused, "Isolated")
+      const before = state.announced
+      yield* change({ deaf: false, isConnected: true })
+      assert.isUndefined(yield* paused)
+      yield* at(state, 0, before + 2)
+      yield* at(state, "10 hours", before + 2)
+    }).pipe(Effect.scoped, Effect.provide(KeyValueStore.layerMemory)))
+
+  it.effect("is paused as soon as the last is gone that took nothing, and says so to who watches", () =>
+    Effect.gen(function*() {
+      const { change, keys, state } = yield* makeDht()
+      const told: Array<ProvideStatus["paused"]> = []
+      yield* Effect.forkScoped(
+        Stream.runForEach(keys.provideStatus, ({ paused }) => Effect.sync(() => void told.push(paused)))
+      )
+      yield* keys.startProviding(key)
+      yield* change({ takers: [bob], deaf: true })
+      yield* TestClock.adjust("90 seconds")
+      assert.isAbove(state.announced, 1)
+      assert.isUndefined(told.at(-1))
+      yield* change({ isConnected: false })
+      yield* TestClock.adjust(0)
+      yield* TestClock.adjust("100 millis")
+      assert.strictEqual(told.at(-1), "Isolated")
+      yield* change({ isConnected: true })
+      yield* TestClock.adjust(0)
+      yield* TestClock.adjust("100 millis")
+      assert.isUndefined(told.at(-1))
+    }).pipe(Effect.scoped, Effect.provide(KeyValueStore.layerMemory)))
+
+  it.effect("does not pause for one key that nobody takes, while others are taken", () =>
+    Effect.gen(function*() {
+      const { change, keys, state } = yield* makeDht()
+      yield* keys.startProviding(key)
+      yield* change({ takers: [bob], deaf: true })
+      yield* at(state, 0, 1)
+      yield* change({ deaf: false })
+      yield* keys.startProviding(ContentKey.fromText("another"))
+      // The first waits for its retry, whether the other was taken or not.
+      yield* at(state, 999, 2)
+      yield* change({ isConnected: false })
+      const status = Option.getOrThrow(yield* Stream.runHead(keys.provideStatus))
+      assert.deepStrictEqual([status.announced, status.paused], [1, undefined])
+      yield* at(state, 1, 3)
+    }).pipe(Effect.scoped, Effect.provide(KeyValueStore.layerMemory)))
+
+  it.effect("does not pause with nobody connected as long as those who are dialled for it take copies", () =>
+    Effect.gen(function*() {
+      const { change, keys, state } = yield* makeDht()
+      yield* change({ takers: [bob], isConnected: false })
+      yield* keys.startProviding(key)
+      yield* at(state, "11 hours", 2)
+      const status = Option.getOrThrow(yield* Stream.runHead(keys.provideStatus))
+      assert.deepStrictEqual([status.announced, status.paused], [1, undefined])
+    }).pipe(Effect.scoped, Effect.provide(KeyValueStore.layerMemory)))
+
+  it.effect("announces to newcomers while there are fewer copies than wanted", () =>
+    Effect.gen(function*() {
+      const { change, keys, state } = yield* makeDht({ copies: 2 })
+      yield* Effect.forkScoped(keys.startProviding(key))
+      yield* at(state, "1 hour", 0)
+      yield* change({ takers: [bob] })
+      yield* at(state, 0, 1)
+      yield* change({ takers: [bob, carol] })
+      yield* at(state, 0, 2)
+      yield* change({ takers: [bob, carol, dave] })
+      yield* at(state, 0, 2)
+    }).pipe(Effect.scoped, Effect.provide(KeyValueStore.layerMemory)))
+
+  it.effect("announces new addresses, and nothing while there are none", () =>
+    Effect.gen(function*() {
+      const { change, keys, state } = yield* makeDht()
+      yield* change({ takers: [bob], addresses: [] })
+      yield* keys.startProviding(key)
+      yield* at(state, "1 hour", 0)
+      yield* change({ addresses: ["/ip4/192.0.2.1/tcp/4001"] })
+      yield* at(state, 0, 1)
+      yield* change({ addresses: ["/ip4/192.0.2.2/tcp/4001"] })
+      yield* at(state, 0, 2)
+      yield* change({})
+      yield* at(state, 0, 2)
+    }).pipe(Effect.scoped, Effect.provide(KeyValueStore.layerMemory)))
+
+  it.effect("stops, and is stopped after a restart too", () =>
+    Effect.gen(function*() {
+      const other = ContentKey.fromText("another")
+      yield* Effect.scoped(Effect.gen(function*() {
+        const { change, keys, state } = yield* makeDht()
+        yield* change({ takers: [bob] })
+        yield* Effect.forkScoped(Effect.all([keys.startProviding(key), keys.startProviding(other)]))
+        yield* at(state, "1 second", 2)
+        yield* keys.stopProviding(key)
+        yield* keys.stopProviding(key)
+        yield* at(state, "11 hours", 3)
+      }))
+      const { change, state } = yield* makeDht()
+      yield* change({ takers: [bob] })
+      yield* at(state, 0, 1)
+    }).pipe(Effect.scoped, Effect.provide(KeyValueStore.layerMemory)))
+
+  it.effect("goes on when its end cannot be saved, and ends with the next call", () => {
+    let isFull = false
+    return Effect.gen(function*() {
+      const { change, keys, state } = yield* makeDht()
+      yield* change({ takers: [bob] })
+      yield* keys.startProviding(key)
+      isFull = true
+      assert.include((yield* Effect.flip(keys.stopProviding(key))).message, "disk full")
+      yield* at(state, "11 hours", 2)
+      isFull = false
+      yield* keys.stopProviding(key)
+      yield* at(state, "11 hours", 2)
+    }).pipe(Effect.scoped, Effect.provideService(KeyValueStore.KeyValueStore, fullStore(() => isFull)))
+  })
+
+  for (const change of ["another ttl", "its end"] as const) {
+    it.effect(`goes on with a key of which ${change} cannot be saved, also when it was being announced meanwhile`, () =>
+      Effect.gen(function*() {
+        const [announcing, saving] = yield* Effect.all([Latch.make(), Latch.make(true)])
+        const store = fullStore(() => isFull)
+        const slow: KeyValueStore.KeyValueStore = {
+          ...store,
+          set: (...args) => Effect.andThen(saving.await, store.set(...args))
+        }
+        let isFull = false
+        const { batches, keys } = yield* makeBatches({
+          store: slow,
+          announce: (batch) => Effect.andThen(announcing.await, takeAll(batch))
+        })
+        yield* Effect.forkScoped(keys.startProviding(key), { startImmediately: true })
+        yield* TestClock.adjust(0)
+        assert.lengthOf(batches, 1)
+        isFull = true
+        yield* saving.close
+        const failing = yield* Effect.forkScoped(
+          Effect.flip(change === "its end" ? keys.stopProviding(key) : keys.startProviding(key, { ttl: "1 hour" })),
+          { startImmediately: true }
+        )
+        yield* announcing.open
+        yield* TestClock.adjust(0)
+        yield* saving.open
+        yield* Fiber.join(failing)
+        isFull = false
+        yield* TestClock.adjust("1 minute")
+        assert.lengthOf(batches, 2)
+        yield* TestClock.adjust("8 hours")
+        assert.lengthOf(batches, 3)
+      }).pipe(Effect.scoped))
+  }
+
+  it.effect("fails, and keeps no intent, when it cannot be saved", () =>
+    Effect.gen(function*() {
+      const { change, keys, state } = yield* makeDht()
+      const error = yield* Effect.flip(keys.startProviding(key))
+      assert.strictEqual(error.reason._tag, "QueryFailed")
+      assert.include(error.message, "disk full")
+      yield* change({ takers: [bob] })
+      yield* at(state, "1 hour", 0)
+    }).pipe(
+      Effect.scoped,
+      Effect.provideService(KeyValueStore.KeyValueStore, fullStore(() => true))
+    ))
+})
+
+/** A DHT that takes whole batches, of which the test says what becomes. */
+const makeBatches = Effect.fnUntraced(function*(
+  options: {
+    readonly disk?: SimDisk.SimDisk
+    readonly store?: KeyValueStore.KeyValueStore
+    readonly takers?: ReadonlyArray<PeerId>
+    /** Announces what it is given; by default three copies of each. */
+    readonly announce?: (batch: ProvidedKeys.ProvideBatch) => Effect.Effect<ProvidedKeys.ProvideCost, unknown>
+  } = {}
+) {
+  // Not the beginning of the epoch, which means never.
+  if ((yield* Clock.currentTimeMillis) === 0) yield* TestClock.setTime(Date.UTC(2030, 0))
+  const changed = yield* Latch.make()
+  const state = { takers: options.takers ?? [bob], isConnected: true, addresses: ["/ip4/192.0.2.1/tcp/4001"] }
+  const batches: Array<ReadonlyArray<ContentKey.ContentKey>> = []
+  const disk = (options.disk ?? SimDisk.make()).mount()
+  const keys = yield* ProvidedKeys.make({
+    announce: (batch) =>
+      Effect.suspend(() => {
+        batches.push(batch.keys.map(({ key }) => key))
+        return (options.announce ?? takeAll)(batch)
+      }),
+    takers: () => state.takers,
+    hasTakers: Effect.sync(() => state.takers.length > 0),
+    isConnected: () => state.isConnected,
+    addresses: () => state.addresses,
+    changed,
+    copies: 3,
+    retry: Schedule.exponential("1 second", 2),
+    republish: Schedule.spaced("8 hours")
+  }).pipe(Effect.provideService(KeyValueStore.KeyValueStore, options.store ?? disk.store))
+  const change = (next: Partial<typeof state>) =>
+    Effect.andThen(Effect.sync(() => Object.assign(state, next)), changed.open)
+  /** Starts them before anybody is there, so that they are announced together. */
+  const startAll = (all: ReadonlyArray<ContentKey.ContentKey>) =>
+    Effect.gen(function*() {
+      const { takers } = state
+      yield* change({ takers: [] })
+      yield* Effect.forEach(all, (key) => keys.startProviding(key), { discard: true })
+      yield* change({ takers })
+      yield* TestClock.adjust(0)
+    })
+  return { keys, state, batches, change, disk, startAll, status: statusOf(keys) }
+})
+
+const takeAll = (batch: ProvidedKeys.ProvideBatch) =>
+  Effect.sync(() => {
+    for (const { key } of batch.keys) batch.announced(key, 3)
+    return { lookups: 1, messages: batch.keys.length }
+  })
+
+const statusOf = (keys: ProvidedKeys.ProvidedKeys): Effect.Effect<ProvideStatus> =>
+  Effect.map(Stream.runCollect(Stream.take(keys.provideStatus, 1)), ([status]) => status!)
+
+const many = (count: number) => Array.from({ length: count }, (_, index) => ContentKey.fromText(`key ${index}`))
+
+const total = (batches: ReadonlyArray<ReadonlyArray<unknown>>) => batches.reduce((sum, { length }) => sum + length, 0)
+
+describe("ProvidedKeys, a ttl", () => {
+  it.effect("is renewed when half of it is over, and sent with the key", () =>
+    Effect.gen(function*() {
+      const sent: Array<number | undefined> = []
+      const { batches, keys } = yield* makeBatches({
+        announce: (batch) => Effect.andThen(Effect.sync(() => sent.push(batch.keys[0]!.ttlSeconds)), takeAll(batch))
+      })
+      yield* keys.startProviding(key, { ttl: "90.5 seconds" as "90 seconds" })
+      assert.lengthOf(batches, 1)
+      yield* TestClock.adjust("45499 millis")
+      assert.lengthOf(batches, 1)
+      yield* TestClock.adjust("1 millis")
+      assert.lengthOf(batches, 2)
+      // Another ttl is announced at once, no ttl as well, and the same one not at all.
+      yield* keys.startProviding(key, { ttl: "24 hours" })
+      yield* keys.startProviding(key, { ttl: "1 day" })
+      yield* keys.startProviding(key)
+      assert.deepStrictEqual(sent, [91, 91, 86_400, undefined])
+      yield* TestClock.adjust("7 hours")
+      assert.lengthOf(batches, 4)
+    }))
+
+  it.effect("outlives a restart, and so does the time of the last announcement", () =>
+    Effect.gen(function*() {
+      const disk = SimDisk.make()
+      const scope = yield* Scope.make()
+      const before = yield* Scope.provide(makeBatches({ disk }), scope)
+      yield* before.keys.startProviding(key, { ttl: "1 hour" })
+      yield* TestClock.adjust("1 minute")
+      yield* Scope.close(scope, Exit.void)
+      const { batches, status } = yield* makeBatches({ disk, takers: [] })
+      // What was announced a minute ago lives for another fifty-nine, and is due at once since there are few keys.
+      assert.deepInclude(yield* status, { keys: 1, announced: 1, queued: 1, copies: { least: 3, mean: 3 } })
+      yield* TestClock.adjust("58 minutes")
+      assert.strictEqual((yield* status).announced, 1)
+      yield* TestClock.adjust("1 minute")
+      assert.deepInclude(yield* status, { announced: 0, paused: "NoPeers" })
+      assert.lengthOf(batches, 0)
+    }))
+
+  it.effect("is retried soon enough", () =>
+    Effect.gen(function*() {
+      const { batches, keys } = yield* makeBatches({
+        announce: () => Effect.succeed({ lookups: 1, messages: 0 })
+      })
+      yield* Effect.forkChild(keys.startProviding(key, { ttl: "1 minute" }))
+      yield* TestClock.adjust(0)
+      // After 1, 2, 4, 8 and then no more than 15 seconds.
+      yield* TestClock.adjust("29999 millis")
+      assert.lengthOf(batches, 5)
+      yield* TestClock.adjust("1 millis")
+      assert.lengthOf(batches, 6)
+    }))
+})
+
+describe("ProvidedKeys, many keys", () => {
+  it.effect("are renewed by region, each region at its own time of the period", () =>
+    Effect.gen(function*() {
+      const all = many(1024)
+      const { batches, startAll, status } = yield* makeBatches()
+      yield* startAll(all)
+      assert.strictEqual(total(batches), all.length)
+      // From here on every key has the time of its region.
+      yield* TestClock.adjust("10 hours")
+      const first = batches.length
+      for (let hour = 0; hour < 8; hour++) {
+        yield* TestClock.adjust("1 hour")
+        const inHour = total(batches.slice(first))
+        assert.isBelow(Math.abs(inHour - Math.floor((hour + 1) / 2) * all.length / 4), 80, `after ${hour + 1} hours`)
+      }
+      const renewed = batches.slice(first)
+      assert.lengthOf(renewed, 4)
+      assert.strictEqual(new Set(renewed.flat()).size, all.length)
+      for (const batch of renewed) {
+        const places = batch.map((key) => positionOf(ContentKey.toBytes(key)).h0)
+        assert.deepStrictEqual(places, places.toSorted((a, b) => a - b))
+        assert.strictEqual(places[0]! >>> 30, places.at(-1)! >>> 30)
+      }
+      assert.strictEqual((yield* status).announced, all.length)
+    }))
+
+  it.effect("of a node that restarts are spread over half an hour when they were announced lately", () =>
+    Effect.gen(function*() {
+      const disk = SimDisk.make()
+      const all = many(1024)
+      const scope = yield* Scope.make()
+      const before = yield* Scope.provide(makeBatches({ disk }), scope)
+      yield* before.startAll(all)
+      // What the last five minutes have announced a killed node does not remember.
+      yield* TestClock.adjust("5 minutes")
+      before.disk.detach()
+      yield* Scope.close(scope, Exit.void)
+      yield* TestClock.adjust("1 hour")
+      const after = yield* makeBatches({ disk })
+      yield* TestClock.adjust("1 second")
+      assert.isBelow(Math.abs(total(after.batches) - all.length / 4), 80)
+      yield* TestClock.adjust("10 minutes")
+      assert.isBelow(Math.abs(total(after.batches) - all.length / 2), 80)
+      yield* TestClock.adjust("20 minutes")
+      assert.strictEqual(total(after.batches), all.length)
+
+      // A day later none of the copies is alive, and there is no reason to wait.
+      before.disk.detach()
+      const later = SimDisk.make()
+      for (const [name, value] of disk.entries) later.mount().store.set(name, value).pipe(Effect.runSync)
+      yield* TestClock.adjust("25 hours")
+      const late = yield* makeBatches({ disk: later })
+      yield* TestClock.adjust(0)
+      assert.strictEqual(total(late.batches), all.length)
+    }))
+
+  it.effect("of a region are renewed together, though some would have a little more time", () =>
+    Effect.gen(function*() {
+      const [a, b, c] = many(3) as [ContentKey.ContentKey, ContentKey.ContentKey, ContentKey.ContentKey]
+      const { batches, keys } = yield* makeBatches()
+      yield* keys.startProviding(a)
+      yield* TestClock.adjust("59 minutes")
+      yield* keys.startProviding(b)
+      yield* TestClock.adjust("2 minutes")
+      yield* keys.startProviding(c)
+      yield* TestClock.adjust("419 minutes")
+      assert.deepStrictEqual(batches.map((batch) => batch.toSorted()), [[a], [b], [c], [a, b].toSorted()])
+    }))
+
+  it.effect("wait a little when the addresses change, since more may change", () =>
+    Effect.gen(function*() {
+      const all = many(1024)
+      const { batches, change, startAll } = yield* makeBatches()
+      yield* startAll(all)
+      const before = total(batches)
+      yield* change({ addresses: ["/ip4/192.0.2.2/tcp/4001"] })
+      yield* TestClock.adjust("1 second")
+      yield* change({ addresses: ["/ip4/192.0.2.2/tcp/4001", "/ip4/192.0.2.3/tcp/4001"] })
+      assert.strictEqual(total(batches), before)
+      yield* TestClock.adjust("3 seconds")
+      assert.strictEqual(total(batches), before + all.length)
+    }))
+
+  it.effect("are tried a batch at a time while this node is isolated, and at once when somebody came during the batch", () =>
+    Effect.gen(function*() {
+      let underWay = 0
+      let most = 0
+      const { batches, change, keys } = yield* makeBatches({
+        announce: () =>
+          Effect.acquireUseRelease(
+            Effect.sync(() => most = Math.max(most, ++underWay)),
+            () => Effect.as(Effect.sleep("10 seconds"), { lookups: 1, messages: 20 }),
+            () => Effect.sync(() => void underWay--)
+          )
+      })
+      const [first, ...others] = many(10)
+      yield* change({ takers: [] })
+      yield* keys.startProviding(first!)
+      yield* change({ takers: [bob], isConnected: false })
+      yield* TestClock.adjust("11 seconds")
+      assert.strictEqual((yield* statusOf(keys)).paused, "Isolated")
+      yield* Effect.forEach(others, (key) => keys.startProviding(key), { discard: true })
+      yield* TestClock.adjust("10 minutes")
+      assert.strictEqual(most, 1)
+      assert.strictEqual((yield* statusOf(keys)).paused, "Isolated")
+      const isTrying = () => underWay > 0
+      for (let second = 0; !isTrying() && second < 3600; second++) yield* TestClock.adjust("1 second")
+      const [before, trying] = [batches.length, batches.at(-1)!]
+      yield* change({ isConnected: true })
+      yield* TestClock.adjust("10 seconds")
+      assert.includeMembers(batches.slice(before).flat(), [...trying])
+    }).pipe(Effect.scoped))
+
+  it.effect("cost a small write each to start", () =>
+    Effect.gen(function*() {
+      const all = many(1500)
+      const sizes: Array<number> = []
+      const disk = SimDisk.make()
+      const { store } = disk.mount()
+      const changed = yield* Latch.make()
+      const keys = yield* ProvidedKeys.make({
+        announce: takeAll,
+        takers: () => [bob],
+        hasTakers: Effect.succeed(true),
+        isConnected: () => true,
+        addresses: () => ["/ip4/192.0.2.1/tcp/4001"],
+        changed,
+        copies: 3,
+        retry: Schedule.spaced("1 second"),
+        republish: Schedule.spaced("8 hours")
+      }).pipe(Effect.provideService(KeyValueStore.KeyValueStore, {
+        ...store,
+        set: (key, value) => Effect.andThen(Effect.sync(() => sizes.push(value.length)), store.set(key, value))
+      }))
+      for (const key of all) yield* keys.startProviding(key)
+      // One list of all keys would take 75,000, and 500,000 of 10,000.
+      assert.isBelow(Math.max(...sizes), 40_000)
+      assert.isBelow(sizes.length / all.length, 1.1)
+      assert.isAtMost(disk.entries.size, 33)
+      yield* keys.stopProviding(all[0]!)
+      assert.strictEqual((yield* statusOf(keys)).announced, all.length - 1)
+    }))
+})
+
+describe("ProvidedKeys, the status", () => {
+  it.effect("tells of the queue, the cycle and the lag", () =>
+    Effect.gen(function*() {
+      const { batches, change, keys } = yield* makeBatches({
+        takers: [],
+        announce: (batch) => Effect.delay(takeAll(batch), "2 seconds")
+      })
+      const told: Array<ProvideStatus> = []
+      yield* Effect.forkChild(Stream.runForEach(keys.provideStatus, (status) => Effect.sync(() => told.push(status))))
+      yield* TestClock.adjust(0)
+      assert.deepInclude(told.at(-1), { keys: 0, queued: 0, announced: 0, paused: "NoPeers" })
+      yield* Effect.forEach(many(3), (key) => keys.startProviding(key))
+      yield* TestClock.adjust(0)
+      yield* TestClock.adjust("7 seconds")
+      assert.deepInclude(told.at(-1), { keys: 3, queued: 3, announced: 0, lag: Duration.millis(5200) })
+      assert.lengthOf(told, 3)
+      yield* change({ takers: [bob] })
+      yield* TestClock.adjust(0)
+      yield* TestClock.adjust("2 seconds")
+      yield* TestClock.adjust("100 millis")
+      assert.lengthOf(batches, 1)
+      const last = told.at(-1)!
+      assert.deepInclude(last, { queued: 0, announced: 3, lag: Duration.zero, copies: { least: 3, mean: 3 } })
+      assert.isUndefined(last.paused)
+      assert.deepInclude(last.lastCycle, { keys: 3, lookups: 1, messages: 3, duration: Duration.seconds(2) })
+      yield* change({ addresses: [] })
+      yield* TestClock.adjust(0)
+      yield* TestClock.adjust("100 millis")
+      assert.strictEqual(told.at(-1)!.paused, "NoAddresses")
+      // Nothing happens, and they become due.
+      yield* TestClock.adjust("482 minutes")
+      assert.deepInclude(told.at(-1), { announced: 3, queued: 3 })
+    }))
+})
+
+describe("ProvidedKeys, asked for a key by its bytes", () => {
+  it.effect("know those that are provided, after a restart too", () =>
+    Effect.gen(function*() {
+      const disk = SimDisk.make()
+      const all = [key, ContentKey.fromRustRecordKey(Uint8Array.of(0, 0, 200)), ...many(2)]
+      const bytes = all.map(ContentKey.toBytes)
+      yield* Effect.scoped(Effect.gen(function*() {
+        const { keys } = yield* makeBatches({ disk })
+        const provided = () => bytes.map(keys.isProvided)
+        assert.deepStrictEqual(provided(), [false, false, false, false])
+        for (const key of all.slice(0, 3)) yield* keys.startProviding(key)
+        yield* keys.startProviding(key, { ttl: "1 hour" })
+        assert.deepStrictEqual(provided(), [true, true, true, false])
+        yield* keys.stopProviding(all[2]!)
+        assert.deepStrictEqual(provided(), [true, true, false, false])
+        assert.isFalse(keys.isProvided(Uint8Array.of(0, 200)))
+      }))
+      const { keys } = yield* makeBatches({ disk })
+      assert.deepStrictEqual(bytes.map(keys.isProvided), [true, true, false, false])
+    }))
+
+  it.effect("know what a start or a stop that cannot be saved leaves", () => {
+    let isFull = false
+    return Effect.gen(function*() {
+      const { keys } = yield* makeDht()
+      const isProvided = () => keys.isProvided(ContentKey.toBytes(key))
+      isFull = true
+      yield* Effect.flip(keys.startProviding(key))
+      assert.isFalse(isProvided())
+      isFull = false
+      yield* keys.startProviding(key)
+      isFull = true
+      yield* Effect.flip(keys.startProviding(key, { ttl: "1 hour" }))
+      assert.isTrue(isProvided())
+      yield* Effect.flip(keys.stopProviding(key))
+      assert.isTrue(isProvided())
+    }).pipe(Effect.scoped, Effect.provideService(KeyValueStore.KeyValueStore, fullStore(() => isFull)))
+  })
+})
+
+describe("ProvidedKeys, a batch", () => {
+  it.effect("leaves out what is stopped meanwhile, and ends with its last key", () =>
+    Effect.gen(function*() {
+      const [a, b] = many(2) as [ContentKey.ContentKey, ContentKey.ContentKey]
+      const running = yield* Deferred.make<ProvidedKeys.ProvideBatch>()
+      let isInterrupted = false
+      const { batches, change, keys } = yield* makeBatches({
+        takers: [],
+        announce: (batch) =>
+          Effect.andThen(Deferred.succeed(running, batch), Effect.never).pipe(
+            Effect.onInterrupt(() => Effect.sync(() => void (isInterrupted = true)))
+          )
+      })
+      yield* keys.startProviding(a)
+      yield* keys.startProviding(b)
+      yield* change({ takers: [bob] })
+      const batch = yield* Deferred.await(running)
+      assert.lengthOf(batch.keys, 2)
+      yield* keys.stopProviding(a)
+      assert.isFalse(batch.isWanted(a))
+      assert.isTrue(batch.isWanted(b))
+      assert.isFalse(isInterrupted)
+      // Begun anew, it is another one, which this batch knows nothing of.
+      yield* Effect.forkChild(keys.startProviding(a))
+      while (batches.length < 2) yield* Effect.yieldNow
+      assert.isFalse(batch.isWanted(a))
+      batch.announced(a, 3)
+      assert.strictEqual((yield* statusOf(keys)).announced, 0)
+      yield* keys.stopProviding(b)
+      assert.isTrue(isInterrupted)
+      assert.deepStrictEqual(batches.map(({ length }) => length), [2, 1])
+    }))
+
+  it.effect("that fails is tried again as far as it was not told of, together", () =>
+    Effect.gen(function*() {
+      const all = many(10)
+      const { batches, change, keys, status } = yield* makeBatches({
+        takers: [],
+        announce: (batch) =>
+          Effect.suspend(() => {
+            if (batch.keys.length === 1) return takeAll(batch)
+            batch.keys.slice(0, batch.keys.length / 2).forEach(({ key }) => batch.announced(key, 1))
+            return Effect.fail(new Error("cut off"))
+          })
+      })
+      yield* Effect.forEach(all, (key) => keys.startProviding(key))
+      yield* change({ takers: [bob] })
+      yield* TestClock.adjust(0)
+      assert.deepStrictEqual(batches.map(({ length }) => length), [10])
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(batches.map(({ length }) => length), [10, 5])
+      assert.deepInclude(yield* status, { announced: 7, queued: 0 })
+      yield* TestClock.adjust("20 seconds")
+      assert.deepInclude(yield* status, { announced: 10, queued: 0 })
+    }))
+
+  it.effect("that gives less than half of the copies is not the last for hours", () =>
+    Effect.gen(function*() {
+      let copies = 1
+      const { batches, keys } = yield* makeBatches({
+        takers: [bob, carol, dave],
+        announce: (batch) =>
+          Effect.sync(() => {
+            for (const { key } of batch.keys) batch.announced(key, copies)
+            return { lookups: 1, messages: 3 }
+          })
+      })
+      yield* keys.startProviding(key)
+      yield* TestClock.adjust("59 minutes")
+      assert.lengthOf(batches, 1)
+      copies = 2
+      yield* TestClock.adjust("1 minute")
+      assert.lengthOf(batches, 2)
+      yield* TestClock.adjust("7 hours")
+      assert.lengthOf(batches, 2)
+    }))
+
+  it.effect("that never ends is given up, and does not keep a new key from being announced", () =>
+    Effect.gen(function*() {
+      let isHanging = true
+      const { batches, keys } = yield* makeBatches({
+        announce: (batch) => isHanging ? Effect.never : takeAll(batch)
+      })
+      yield* Effect.forkChild(keys.startProviding(key))
+      while (batches.length === 0) yield* Effect.yieldNow
+      isHanging = false
+      yield* keys.startProviding(ContentKey.fromText("another"))
+      assert.lengthOf(batches, 2)
+      yield* TestClock.adjust("61 seconds")
+      assert.lengthOf(batches, 2)
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(batches[2], [key])
+    }))
+
+  it.effect("releases who is optimistic with the first writes", () =>
+    Effect.gen(function*() {
+      const { batches, keys } = yield* makeBatches({
+        announce: (batch) =>
+          Effect.suspend(() => {
+            for (const { isOptimistic, key } of batch.keys) if (isOptimistic) batch.written(key)
+            return Effect.delay(takeAll(batch), "500 millis")
+          })
+      })
+      yield* keys.startProviding(key, { optimistic: true })
+      const confirmed = yield* Effect.forkChild(keys.startProviding(ContentKey.fromText("another")))
+      while (batches.length < 2) yield* Effect.yieldNow
+      yield* TestClock.adjust("499 millis")
+      assert.isUndefined(confirmed.pollUnsafe())
+      yield* TestClock.adjust("1 millis")
+      assert.isDefined(confirmed.pollUnsafe())
+    }))
+
+  it.effect("waits until somebody is there, and does not wait for a retry then", () =>
+    Effect.gen(function*() {
+      let isDeaf = true
+      const { batches, change, keys, status } = yield* makeBatches({
+        announce: (batch) => isDeaf ? Effect.fail(new Error("nobody answers")) : takeAll(batch)
+      })
+      yield* Effect.forkChild(keys.startProviding(key))
+      yield* TestClock.adjust(0)
+      yield* TestClock.adjust("7 seconds")
+      const tried = batches.length
+      yield* change({ takers: [] })
+      // The next attempt would be in eight seconds.
+      yield* TestClock.adjust("1 second")
+      assert.lengthOf(batches, tried)
+      isDeaf = false
+      yield* change({ takers: [bob] })
+      yield* TestClock.adjust(0)
+      assert.lengthOf(batches, tried + 1)
+      assert.strictEqual((yield* status).announced, 1)
+    }))
+})
+
+describe("ProvidedKeys, on disk", () => {
+  it.effect("are what was asked for, whenever the process is killed", () =>
+    Effect.gen(function*() {
+      const all = many(6)
+      for (let writes = 0;; writes++) {
+        const disk = SimDisk.make()
+        yield* disk.mount().store.set("provided", JSON.stringify(all.slice(0, 2)))
+        const { detach, store } = disk.mount()
+        let left = writes
+        const killed = yield* Deferred.make<void>()
+        const write = <E>(effect: Effect.Effect<void, E>) =>
+          Effect.suspend(() => {
+            if (left-- > 0) return effect
+            detach()
+            return Effect.andThen(Deferred.succeed(killed, void 0), Effect.never)
+          })
+        /** Those for which the call has returned, with what it was. */
+        const done = new Map(all.map((key, index) => [key, index < 2]))
+        let doing: ContentKey.ContentKey | undefined
+        const scope = yield* Scope.make()
+        const life = Effect.gen(function*() {
+          const keys = yield* ProvidedKeys.make({
+            announce: takeAll,
+            takers: () => [],
+            hasTakers: Effect.succeed(false),
+            isConnected: () => false,
+            addresses: () => [],
+            changed: yield* Latch.make(),
+            copies: 3,
+            retry: Schedule.spaced("1 second"),
+            republish: Schedule.spaced("8 hours")
+          }).pipe(
+            Effect.provideService(KeyValueStore.KeyValueStore, {
+              ...store,
+              set: (key, value) => write(store.set(key, value)),
+              remove: (key) => write(store.remove(key))
+            })
+          )
+          for (const [key, isStart] of [[2, true], [0, false], [3, true], [2, false], [1, false], [4, true]] as const) {
+            doing = all[key]!
+            yield* isStart ? keys.startProviding(doing) : keys.stopProviding(doing)
+            done.set(doing, isStart)
+          }
+          doing = undefined
+          return true
+        })
+        const isOver = yield* Effect.raceFirst(Scope.provide(life, scope), Effect.as(Deferred.await(killed), false))
+        // What a closing scope still does a dead process does not.
+        detach()
+        left = Infinity
+        yield* Scope.close(scope, Exit.void)
+
+        const { batches } = yield* makeBatches({ disk })
+        yield* TestClock.adjust(0)
+        const found = new Set(batches.flat())
+        assert.isFalse(disk.entries.has("provided"))
+        for (const [key, isProvided] of done) {
+          if (key !== doing) assert.strictEqual(found.has(key), isProvided, `${key} after ${writes} writes`)
+        }
+        if (isOver) break
+      }
+    }))
+
+  it.effect("are not there when they end with the process, unless somebody wants more", () =>
+    Effect.gen(function*() {
+      const disk = SimDisk.make()
+      const [scoped, upgraded, lasting] = many(3) as [
+        ContentKey.ContentKey,
+        ContentKey.ContentKey,
+        ContentKey.ContentKey
+      ]
+      yield* Effect.scoped(Effect.gen(function*() {
+        const { batches, keys, status } = yield* makeBatches({ disk })
+        yield* keys.startProviding(scoped, { lasting: false })
+        assert.deepStrictEqual([...disk.entries], [])
+        assert.strictEqual((yield* status).announced, 1)
+        yield* keys.startProviding(upgraded, { lasting: false })
+        yield* keys.startProviding(upgraded)
+        // Who needs less takes nothing away.
+        yield* keys.startProviding(lasting)
+        yield* keys.startProviding(lasting, { lasting: false })
+        yield* keys.startProviding(lasting, { lasting: false, ttl: "1 hour" })
+        assert.deepStrictEqual(batches, [[scoped], [upgraded], [lasting], [lasting]])
+        yield* keys.startProviding(many(4)[3]!, { lasting: false })
+        yield* keys.stopProviding(many(4)[3]!)
+      }))
+      const { batches, keys, status } = yield* makeBatches({ disk })
+      yield* TestClock.adjust(0)
+      assert.deepStrictEqual(batches.flat().sort(), [upgraded, lasting].sort())
+      // Nor does what needs less end them.
+      yield* keys.startProviding(scoped, { lasting: false })
+      yield* keys.startProviding(lasting, { lasting: false })
+      yield* keys.stopProviding(scoped, { lasting: false })
+      yield* keys.stopProviding(lasting, { lasting: false })
+      assert.strictEqual((yield* status).keys, 2)
+      yield* keys.stopProviding(lasting)
+      assert.strictEqual((yield* status).keys, 1)
+    }))
+
+  it.effect("are lost only as far as they are damaged", () =>
+    Effect.gen(function*() {
+      const disk = SimDisk.make()
+      const all = many(100)
+      yield* Effect.scoped(Effect.gen(function*() {
+        const { startAll } = yield* makeBatches({ disk })
+        yield* startAll(all)
+      }))
+      const { store } = disk.mount()
+      const [name, text] = [...disk.entries].find(([name]) => name === "provided.07")!
+      const lost = JSON.parse(String(text)).keys.length
+      assert.isAbove(lost, 0)
+      yield* store.set(name, String(text).slice(0, -3))
+      const { keys } = yield* makeBatches({ disk })
+      assert.strictEqual((yield* statusOf(keys)).keys, all.length - lost)
+    }))
+})

@@ -1,0 +1,200 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Deferred, Effect, Exit, Scope } from "effect"
+import { TestClock } from "effect/testing"
+import { KeyValueStore } from "effect/persistence"
+import * as ProvidedKeysStore from "../../../../src/layers/dht/provide/Store.ts"
+import * as ContentKey from "../../../../src/schema/Content.ts"
+import * as SimDisk from "../../../../src/testing/network/SimDisk.ts"
+
+const all = Array.from({ length: 1100 }, (_, index) => ContentKey.fromRustRecordKey(`key ${index}`))
+/** Spread as hashes are. */
+const places = new Map(all.map((key, index) => [key, (index * 0x9e3779b1) >>> 0]))
+const placeOf = (key: ContentKey.ContentKey) => places.get(key)!
+
+const entryOf = (key: ContentKey.ContentKey, given: Partial<ProvidedKeysStore.StoredKey> = {}) => ({
+  key,
+  place: placeOf(key),
+  ttlSeconds: undefined,
+  announcedMinute: 0,
+  copies: 0,
+  addresses: "",
+  ...given
+})
+
+/** A store on the disk of which each write is told, and may end the process or fail. */
+const open = Effect.fnUntraced(function*(
+  disk: SimDisk.SimDisk,
+  onWrite: (name: string) => "done" | "full" | "killed" = () => "done",
+  changesMax = 512
+) {
+  const { detach, store } = disk.mount()
+  const killed = yield* Deferred.make<false>()
+  const write = (name: string, effect: Effect.Effect<void, KeyValueStore.KeyValueStoreError>) =>
+    // A turn later, so that several ask meanwhile.
+    Effect.andThen(
+      Effect.yieldNow,
+      Effect.suspend(() => {
+        const outcome = onWrite(name)
+        if (outcome === "done") return effect
+        if (outcome === "full") {
+          return Effect.fail(new KeyValueStore.KeyValueStoreError({ method: "set", key: name, message: "disk full" }))
+        }
+        detach()
+        return Effect.andThen(Deferred.succeed(killed, false), Effect.never)
+      })
+    )
+  const keys = yield* ProvidedKeysStore.make(placeOf, changesMax).pipe(
+    Effect.provideService(KeyValueStore.KeyValueStore, {
+      ...store,
+      set: (name, value) => write(name, store.set(name, value)),
+      remove: (name) => write(name, store.remove(name))
+    })
+  )
+  return { keys, killed: Deferred.await(killed), detach }
+})
+
+const savedOn = (disk: SimDisk.SimDisk) =>
+  Effect.scoped(Effect.map(open(disk), ({ keys }) => new Map(keys.saved.map((entry) => [entry.key, entry]))))
+
+describe("ProvidedKeysStore", () => {
+  it.effect("has what was saved, whenever the process is killed", () =>
+    Effect.gen(function*() {
+      // Every twentieth change is followed by the parts and an empty list of changes.
+      for (let last = 0; last < 90; last++) {
+        const disk = SimDisk.make()
+        const scope = yield* Scope.make()
+        let writes = 0
+        const { detach, keys, killed } = yield* Scope.provide(
+          open(disk, () => ++writes > last ? "killed" : "done", 20),
+          scope
+        )
+        const done = new Map<ContentKey.ContentKey, boolean>()
+        let doing: ContentKey.ContentKey | undefined
+        yield* Effect.raceFirst(
+          Effect.gen(function*() {
+            for (let index = 0; index < 45; index++) {
+              // Every fourth change ends the key that began a while before.
+              const isEnd = index % 4 === 3
+              const entry = entryOf(all[isEnd ? index - 3 : index]!)
+              doing = entry.key
+              yield* isEnd ? keys.remove(entry) : keys.set(entry)
+              done.set(entry.key, !isEnd)
+            }
+            doing = undefined
+          }),
+          killed
+        )
+        detach()
+        writes = -Infinity
+        yield* Scope.close(scope, Exit.void)
+        const saved = yield* savedOn(disk)
+        for (const [key, isProvided] of done) {
+          if (key !== doing) assert.strictEqual(saved.has(key), isProvided, `${key} after ${last} writes`)
+        }
+        const extra = [...saved.keys()].filter((key) => !done.has(key) && key !== doing)
+        assert.deepStrictEqual(extra, [], `after ${last} writes`)
+      }
+    }))
+
+  it.effect("writes what many ask for at once together", () =>
+    Effect.gen(function*() {
+      const disk = SimDisk.make()
+      let writes = 0
+      const { keys } = yield* open(disk, () => {
+        writes++
+        return "done"
+      })
+      yield* Effect.forEach(all, (key) => keys.set(entryOf(key)), { concurrency: 200, discard: true })
+      // Some lists of changes, and the 32 parts each time that those are full.
+      assert.isAtMost(writes, 100)
+      assert.strictEqual((yield* savedOn(disk)).size, all.length)
+    }))
+
+  it.effect("fails for whom it cannot save, and for nobody else", () =>
+    Effect.gen(function*() {
+      const disk = SimDisk.make()
+      let isFull = false
+      const { keys } = yield* open(disk, () => isFull ? "full" : "done")
+      const [a, b, c] = all as [ContentKey.ContentKey, ContentKey.ContentKey, ContentKey.ContentKey]
+      yield* keys.set(entryOf(a, { ttlSeconds: 60 }))
+      isFull = true
+      const exits = yield* Effect.forEach(
+        [
+          keys.set(entryOf(a, { ttlSeconds: 90 })),
+          keys.remove(entryOf(a)),
+          keys.set(entryOf(b))
+        ],
+        Effect.exit,
+        { concurrency: 3 }
+      )
+      for (const exit of exits) assert.isTrue(Exit.isFailure(exit))
+      isFull = false
+      yield* keys.set(entryOf(c))
+      const saved = yield* savedOn(disk)
+      assert.deepStrictEqual([...saved.keys()].sort(), [a, c].sort())
+      assert.strictEqual(saved.get(a)!.ttlSeconds, 60)
+    }))
+
+  it.effect("goes on with its changes while the parts cannot be written, and writes them later", () =>
+    Effect.gen(function*() {
+      const disk = SimDisk.make()
+      let isFull = true
+      const { keys } = yield* open(disk, (name) => isFull && name !== "provided.changes" ? "full" : "done")
+      for (const key of all.slice(0, 600)) yield* keys.set(entryOf(key))
+      assert.deepStrictEqual([...disk.entries.keys()], ["provided.changes"])
+      isFull = false
+      yield* TestClock.adjust("5 minutes")
+      assert.lengthOf([...disk.entries.keys()], 33)
+      assert.strictEqual(disk.entries.get("provided.changes"), `{"version":1,"keys":[]}`)
+      assert.strictEqual((yield* savedOn(disk)).size, 600)
+    }))
+
+  it.effect("writes the times of announcements after five minutes, and at the end", () =>
+    Effect.gen(function*() {
+      const disk = SimDisk.make()
+      const scope = yield* Scope.make()
+      const writes: Array<string> = []
+      const { keys } = yield* Scope.provide(
+        open(disk, (name) => {
+          writes.push(name)
+          return "done"
+        }),
+        scope
+      )
+      const entries = all.slice(0, 100).map((key) => entryOf(key))
+      yield* Effect.forEach(entries, keys.set, { concurrency: 100, discard: true })
+      const saved = { announcedMinute: 7, copies: 20, addresses: "abc" }
+      for (const entry of entries) keys.touch(Object.assign(entry, saved))
+      const before = writes.length
+      yield* TestClock.adjust("299 seconds")
+      assert.strictEqual(writes.length, before)
+      yield* TestClock.adjust("1 second")
+      // Each part once, and the list of changes.
+      assert.lengthOf(writes.slice(before), 33)
+      keys.touch(Object.assign(entries[0]!, { announcedMinute: 8 }))
+      // One that is not provided any more stays away.
+      keys.touch(entryOf(all[200]!))
+      yield* Scope.close(scope, Exit.void)
+      assert.lengthOf(writes.slice(before), 34)
+      const found = yield* savedOn(disk)
+      assert.strictEqual(found.size, 100)
+      assert.deepInclude(found.get(all[0]!), { ...saved, announcedMinute: 8 })
+      assert.deepInclude(found.get(all[1]!), saved)
+    }))
+
+  it.effect("takes over the list of an earlier version, and loses nothing when that cannot be written", () =>
+    Effect.gen(function*() {
+      const disk = SimDisk.make()
+      yield* disk.mount().store.set("provided", JSON.stringify(all.slice(0, 50)))
+      yield* Effect.scoped(Effect.gen(function*() {
+        const { keys } = yield* open(disk, (name) => name === "provided.changes" ? "done" : "full")
+        assert.lengthOf(keys.saved, 50)
+        yield* keys.remove(entryOf(all[0]!))
+      }))
+      assert.isTrue(disk.entries.has("provided"))
+      const saved = yield* savedOn(disk)
+      assert.strictEqual(saved.size, 49)
+      assert.isFalse(disk.entries.has("provided"))
+      assert.isFalse(saved.has(all[0]!))
+    }))
+})

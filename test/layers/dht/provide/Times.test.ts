@@ -1,0 +1,106 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Schedule } from "effect"
+import * as ProvideTimes from "../../../../src/layers/dht/provide/Times.ts"
+
+const hour = 3_600_000
+const now = Date.UTC(2030, 0)
+
+const keyAt = (place: number, lifeMillis = 24 * hour): ProvideTimes.Timed => ({
+  place: place * 2 ** 32,
+  lifeMillis,
+  dueAt: Infinity
+})
+
+const timesOf = (size: number) => ProvideTimes.make({ republishMillis: 8 * hour, size: () => size })
+
+describe("ProvideTimes", () => {
+  it("renews few keys after the period, which is at most half of what a copy lives", () => {
+    const times = timesOf(511)
+    for (const [lifeMillis, period] of [[24 * hour, 8 * hour], [16 * hour, 8 * hour], [hour, hour / 2]] as const) {
+      const key = keyAt(0.9, lifeMillis)
+      key.dueAt = now
+      times.renew(key, now)
+      assert.strictEqual(key.dueAt, now + period)
+    }
+    assert.strictEqual(times.nextDueAt(), now + hour / 2)
+  })
+
+  it("renews the keys of a region at one time of the period, a quarter of it away at least", () => {
+    const times = timesOf(1024)
+    for (let region = 0; region < 4; region++) {
+      const turns = new Set<number>()
+      for (let at = now; at < now + 16 * hour; at += 7 * 60_000) {
+        for (const within of [0, 0.1, 0.249]) {
+          const key = keyAt(region / 4 + within)
+          times.renew(key, at)
+          turns.add(key.dueAt % (8 * hour))
+          assert.isAtLeast(key.dueAt, at + 2 * hour)
+          assert.isBelow(key.dueAt, at + 10 * hour)
+        }
+      }
+      assert.deepStrictEqual([...turns], [region * 2 * hour])
+    }
+  })
+
+  it("waits with what concerns all keys from 512 of them on, a minute at most", () => {
+    for (const [size, wait] of [[1, 0], [511, 0], [512, 1024], [30_000, 60_000], [1_000_000, 60_000]] as const) {
+      const key = keyAt(0)
+      timesOf(size).settle(key, now)
+      assert.strictEqual(key.dueAt, now + wait)
+      // It does not put off what is due before.
+      timesOf(size).settle(key, now + 1)
+      assert.strictEqual(key.dueAt, now + wait)
+    }
+  })
+
+  it("fills up in an hour, or after a quarter of a shorter period", () => {
+    for (const [lifeMillis, wait] of [[24 * hour, hour], [8 * hour, hour], [hour, hour / 8]] as const) {
+      const key = keyAt(0, lifeMillis)
+      timesOf(1).fillUp(key, now)
+      assert.strictEqual(key.dueAt, now + wait)
+    }
+  })
+
+  it("takes what is due with the rest of its region that is due within an eighth of the period", () => {
+    const times = timesOf(1024)
+    const soon = keyAt(0.7)
+    const [due, later, elsewhere] = [keyAt(0.6), keyAt(0.65), keyAt(0.1)]
+    times.dueBy(due, now)
+    times.dueBy(soon, now + hour)
+    times.dueBy(later, now + hour + 2)
+    times.dueBy(elsewhere, now + 1)
+    assert.strictEqual(times.nextDueAt(), now)
+    assert.deepStrictEqual(times.takeDue([soon, later, elsewhere, due], now), [due, soon])
+    assert.strictEqual(times.nextDueAt(), now + 1)
+    assert.deepStrictEqual(times.takeDue([], now), [])
+    assert.strictEqual(times.nextDueAt(), Infinity)
+  })
+
+  it("spreads the keys of a node that starts over half an hour, but for those whose time has come", () => {
+    const times = timesOf(1024)
+    const resumed = (place: number, announcedAt: number, lifeMillis?: number) => {
+      const key = keyAt(place, lifeMillis)
+      times.resume(key, now, announcedAt)
+      return key.dueAt - now
+    }
+    assert.deepStrictEqual([0, 0.3, 0.5, 0.99].map((place) => resumed(place, now - hour)), [
+      0,
+      450_000,
+      900_000,
+      1_350_000
+    ])
+    // Announced eight hours ago, or never; soon to be due; and with a ttl of 20 minutes.
+    assert.strictEqual(resumed(0.99, now - 8 * hour), 0)
+    assert.strictEqual(resumed(0.99, -24 * hour), 0)
+    assert.strictEqual(resumed(0.99, now - 8 * hour + 1000), 1000)
+    assert.strictEqual(resumed(0.99, now, 1_200_000), 225_000)
+  })
+
+  it.effect("tells the waits of a schedule, and that it has ended", () =>
+    Effect.gen(function*() {
+      const step = yield* Schedule.toStep(Schedule.exponential("1 second", 2).pipe(Schedule.upTo({ times: 2 })))
+      const waits = []
+      for (let index = 0; index < 3; index++) waits.push(yield* ProvideTimes.nextWait(step, now))
+      assert.deepStrictEqual(waits, [1000, 2000, Infinity])
+    }))
+})

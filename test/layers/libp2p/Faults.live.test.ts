@@ -1,0 +1,213 @@
+/**
+ * The faults of libp2p 3.3 that this library works around, each shown on plain libp2p. A test that fails here after an update of libp2p says
+ * that a fault is mended, and that its workaround can go.
+ */
+import { noise } from "@chainsafe/libp2p-noise"
+import { yamux } from "@chainsafe/libp2p-yamux"
+import { assert, describe, it } from "@effect/vitest"
+import { identify } from "@libp2p/identify"
+import type { Connection, Libp2p, Stream, StreamMuxerFactory } from "@libp2p/interface"
+import { stop } from "@libp2p/interface"
+import { kadDHT } from "@libp2p/kad-dht"
+import { ping } from "@libp2p/ping"
+import { tcp } from "@libp2p/tcp"
+import { Effect, type Scope } from "effect"
+import { createLibp2p } from "libp2p"
+import type { Socket } from "node:net"
+import { closeConnection, endedByRemote, safeMuxer, watchedMuxer } from "../../../src/layers/libp2p/Faults.ts"
+import { eventually } from "../../contract/eventually.ts"
+
+const protocol = "/test/1.0.0"
+const run = <A>(body: () => Promise<A> | A) => Effect.promise(async () => body())
+
+type Muxer = () => StreamMuxerFactory
+
+const makeNode = (muxer: Muxer = yamux()): Effect.Effect<Libp2p, never, Scope.Scope> =>
+  Effect.acquireRelease(
+    run(() =>
+      createLibp2p({
+        addresses: { listen: ["/ip4/127.0.0.1/tcp/0"] },
+        transports: [tcp()],
+        connectionEncrypters: [noise()],
+        streamMuxers: [muxer],
+        connectionMonitor: { enabled: false }
+      })
+    ),
+    (node) => run(() => node.stop())
+  )
+
+/** Two nodes, a connection, and one stream over it from the first to the second; both ends of both. */
+const makeStream = (muxer?: Muxer) =>
+  Effect.gen(function*() {
+    const [a, b] = [yield* makeNode(muxer), yield* makeNode(muxer)]
+    const accepted: Array<Stream> = []
+    yield* run(() => b.handle(protocol, (stream) => void accepted.push(stream)))
+    const connection = yield* run(() => a.dial(b.getMultiaddrs()))
+    const stream = yield* run(() => connection.newStream(protocol))
+    yield* eventually("the stream is accepted", Effect.sync(() => accepted.length === 1))
+    return { a, b, connection, inbound: b.getConnections()[0]!, stream, remote: accepted[0]! }
+  })
+
+/** What is queued as a microtask meanwhile, instead of being run. */
+const captureMicrotasks = (body: () => void): Array<() => void> => {
+  const original = globalThis.queueMicrotask
+  const queued: Array<() => void> = []
+  globalThis.queueMicrotask = (task) => void queued.push(task)
+  try {
+    body()
+  } finally {
+    globalThis.queueMicrotask = original
+  }
+  return queued
+}
+
+const cut = (connection: Connection) =>
+  (connection as unknown as { readonly maConn: { readonly socket: Socket } }).maConn.socket.destroy()
+
+describe("libp2p 3.3", () => {
+  for (const [name, muxer, throws] of [["plain", yamux(), true], ["safe", safeMuxer(yamux()), false]] as const) {
+    it.live(`a ${name} muxer ${throws ? "throws" : "does not throw"} from a microtask when the connection ends in the turn of newStream`, () =>
+      Effect.gen(function*() {
+        const { connection } = yield* makeStream(muxer as Muxer)
+        const tasks = captureMicrotasks(() => {
+          connection.newStream(protocol).catch(() => {})
+          connection.abort(new Error("now"))
+        })
+        assert.isAbove(tasks.length, 0)
+        const thrown = tasks.flatMap((task) => {
+          try {
+            task()
+            return []
+          } catch (cause) {
+            return [(cause as Error).name]
+          }
+        })
+        assert.deepStrictEqual(thrown, throws ? ["StreamStateError"] : [])
+      }))
+  }
+
+  it.live("a stream whose connection is cut looks as if the remote had ended it", () =>
+    Effect.gen(function*() {
+      const muxer = watchedMuxer(yamux()) as Muxer
+      const first = yield* makeStream(muxer)
+      const closed = new Promise<Error | undefined>((resolve) =>
+        first.stream.addEventListener("close", ({ error }) => resolve(error))
+      )
+      cut(first.inbound)
+      assert.isUndefined(yield* run(() => closed))
+      assert.strictEqual(first.stream.remoteWriteStatus, "closed")
+      assert.isTrue(first.stream.readableEnded)
+      assert.isFalse(endedByRemote(first.stream))
+
+      const second = yield* makeStream(muxer)
+      yield* run(() => second.remote.close())
+      yield* eventually("the end arrives", Effect.sync(() => endedByRemote(second.stream)))
+    }))
+
+  it.live("a connection that is closed ends streams in the middle of their data", () =>
+    Effect.gen(function*() {
+      const muxer = watchedMuxer(yamux()) as Muxer
+      const plain = yield* makeStream(muxer)
+      plain.stream.send(new Uint8Array(8))
+      yield* run(() => plain.connection.close())
+      yield* eventually("it is over", Effect.sync(() => plain.inbound.status !== "open"))
+      assert.isTrue(endedByRemote(plain.remote))
+
+      const cured = yield* makeStream(muxer)
+      cured.stream.send(new Uint8Array(8))
+      yield* run(() => closeConnection(cured.connection, 250))
+      yield* eventually("it is over", Effect.sync(() => cured.inbound.status !== "open"))
+      assert.isFalse(endedByRemote(cured.remote))
+      assert.strictEqual(cured.remote.status, "reset")
+    }))
+
+  it.live("a stream that is paused while it is being resumed reopens its window", () =>
+    Effect.gen(function*() {
+      const { remote, stream } = yield* makeStream()
+      remote.pause()
+      remote.addEventListener("message", () => remote.pause())
+      stream.send(new Uint8Array(8))
+      yield* eventually("the bytes arrive", Effect.sync(() => remote.readBufferLength === 8))
+      remote.resume()
+      assert.strictEqual(remote.readStatus, "paused")
+      const paused = 5 // StreamState.Paused
+      assert.notStrictEqual((remote as Stream & { readonly state?: number }).state, paused)
+    }))
+
+  it.live("onDrain waits once only", () =>
+    Effect.gen(function*() {
+      const { stream } = yield* makeStream()
+      for (const _ of [1, 2]) {
+        stream.writableNeedsDrain = true
+        const drained = stream.onDrain()
+        stream.dispatchEvent(new Event("drain"))
+        yield* run(() => drained)
+      }
+      stream.writableNeedsDrain = true
+      // Nothing drains, and yet it resolves.
+      yield* run(() => stream.onDrain())
+    }))
+
+  it.live("a stream's close that waits rejects with an event, not an error, when the remote goes away", () =>
+    Effect.gen(function*() {
+      const { inbound, remote, stream } = yield* makeStream()
+      remote.pause()
+      while (stream.writeBufferLength < 1024 * 1024) stream.send(new Uint8Array(64 * 1024))
+      const closing = stream.close().then(
+        () => "closed",
+        (reason: unknown) => reason instanceof Error ? "an error" : "an event"
+      )
+      cut(inbound)
+      assert.strictEqual(yield* run(() => closing), "an event")
+    }))
+
+  it.live("a dial joins one that was just given up, and fails with it", () =>
+    Effect.gen(function*() {
+      const [a, b] = [yield* makeNode(), yield* makeNode()]
+      const controller = new AbortController()
+      const first = a.dial(b.getMultiaddrs(), { signal: controller.signal }).catch((error: Error) => error.name)
+      yield* run(() => new Promise((resolve) => setImmediate(resolve)))
+      controller.abort()
+      const second = a.dial(b.getMultiaddrs(), { signal: new AbortController().signal }).then(
+        () => "connected",
+        (error: Error) => error.name
+      )
+      assert.strictEqual(yield* run(() => first), "AbortError")
+      assert.strictEqual(yield* run(() => second), "AbortError")
+    }))
+
+  it.live("every stream is told to the peer store", () =>
+    Effect.gen(function*() {
+      const { a, connection } = yield* makeStream()
+      let merges = 0
+      const merge = a.peerStore.merge.bind(a.peerStore)
+      a.peerStore.merge = (...given) => {
+        merges++
+        return merge(...given)
+      }
+      yield* run(() => connection.newStream(protocol))
+      yield* run(() => connection.newStream(protocol))
+      assert.strictEqual(merges, 2)
+    }))
+
+  it.live("kad-dht leaves its handler in place when it stops", () =>
+    Effect.gen(function*() {
+      const node = yield* Effect.acquireRelease(
+        run(() =>
+          createLibp2p({
+            transports: [tcp()],
+            connectionEncrypters: [noise()],
+            streamMuxers: [yamux()],
+            services: {
+              identify: identify(),
+              ping: ping(),
+              dht: kadDHT({ protocol: "/test/kad/1.0.0", clientMode: false })
+            }
+          })
+        ),
+        (node) => run(() => node.stop())
+      )
+      yield* run(() => stop(node.services.dht))
+      assert.include(node.getProtocols(), "/test/kad/1.0.0")
+    }))
+})

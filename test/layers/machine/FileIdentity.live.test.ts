@@ -1,0 +1,131 @@
+import { NodeFileSystem, NodePath } from "@effect/platform-node"
+import { assert, describe, it } from "@effect/vitest"
+import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from "@libp2p/crypto/keys"
+import { peerIdFromPrivateKey } from "@libp2p/peer-id"
+import { Effect, FileSystem, Layer, Path, Redacted } from "effect"
+import { inspect } from "node:util"
+import * as FileIdentity from "../../../src/layers/machine/FileIdentity.ts"
+import { Identity } from "../../../src/services/Identity.ts"
+import { NetworkConfig } from "../../../src/services/NetworkConfig.ts"
+
+const platform = Layer.mergeAll(NodeFileSystem.layer, NodePath.layer)
+
+/** A directory, the file that the identity would take in it, and the file system. */
+const setUp = Effect.gen(function*() {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const parent = yield* fs.makeTempDirectoryScoped()
+  const directory = path.join(parent, "data")
+  return { fs, directory, file: path.join(directory, "identity.key") }
+})
+
+const refused = (bytes: Uint8Array, mode = 0o600) =>
+  Effect.gen(function*() {
+    const { directory, file, fs } = yield* setUp
+    yield* fs.makeDirectory(directory)
+    yield* fs.writeFile(file, bytes)
+    yield* fs.chmod(file, mode)
+    const error = yield* Effect.flip(FileIdentity.make(directory))
+    assert.strictEqual(error.path, file)
+    assert.notInclude(error.message, "\n")
+    // It is never replaced.
+    assert.deepStrictEqual(yield* fs.readFile(file), new Uint8Array(bytes))
+    return { message: error.message.replaceAll(file, "<file>"), directory, file, fs }
+  }).pipe(Effect.provide(platform))
+
+describe("FileIdentity", () => {
+  it.live("makes a key once, in a file that only its owner reads, and leaves nothing else", () =>
+    Effect.gen(function*() {
+      const { directory, file, fs } = yield* setUp
+      const first = yield* FileIdentity.make(directory)
+      assert.deepStrictEqual(yield* fs.readDirectory(directory), ["identity.key"])
+      assert.strictEqual((yield* fs.stat(file)).mode & 0o777, 0o600)
+      assert.strictEqual((yield* fs.stat(directory)).mode & 0o777, 0o700)
+      const again = yield* FileIdentity.make(directory)
+      assert.strictEqual(again.peerId, first.peerId)
+      assert.deepStrictEqual(Redacted.value(again.privateKey), Redacted.value(first.privateKey))
+
+      const bytes = yield* fs.readFile(file)
+      assert.strictEqual(bytes.byteLength, 68)
+      const key = privateKeyFromProtobuf(bytes)
+      assert.strictEqual(key.type, "Ed25519")
+      assert.strictEqual(peerIdFromPrivateKey(key).toString(), first.peerId)
+    }).pipe(Effect.provide(platform)))
+
+  it.live("removes what a crash in the middle of writing left", () =>
+    Effect.gen(function*() {
+      const { directory, file, fs } = yield* setUp
+      yield* fs.makeDirectory(directory)
+      yield* fs.writeFileString(`${file}.${process.pid}.tmp`, "half a key")
+      yield* FileIdentity.make(directory)
+      assert.deepStrictEqual(yield* fs.readDirectory(directory), ["identity.key"])
+    }).pipe(Effect.provide(platform)))
+
+  it.live("refuses a file that others may read, and says how to close it", () =>
+    Effect.gen(function*() {
+      const key = privateKeyToProtobuf(yield* Effect.promise(() => generateKeyPair("Ed25519")))
+      for (const mode of [0o640, 0o604, 0o620]) {
+        const { directory, file, fs, message } = yield* refused(key, mode)
+        assert.strictEqual(
+          message,
+          `identity <file>: others may read the private key (mode 0${mode.toString(8)}); run: chmod 600 <file>`
+        )
+        yield* fs.makeDirectory(directory, { recursive: true })
+        yield* fs.writeFile(file, key)
+        yield* fs.chmod(file, 0o600)
+        yield* FileIdentity.make(directory)
+      }
+    }).pipe(Effect.provide(platform)))
+
+  it.live("refuses a file that is damaged or holds another kind of key, and says what to do", () =>
+    Effect.gen(function*() {
+      const key = privateKeyToProtobuf(yield* Effect.promise(() => generateKeyPair("Ed25519")))
+      const other = privateKeyToProtobuf(yield* Effect.promise(() => generateKeyPair("secp256k1")))
+      const damaged = [
+        new Uint8Array(),
+        key.subarray(0, 40),
+        key.subarray(0, 67),
+        new Uint8Array(68),
+        new TextEncoder().encode("not a key")
+      ]
+      for (const bytes of damaged) {
+        const { message } = yield* refused(bytes)
+        assert.strictEqual(
+          message,
+          `identity <file>: is damaged: its ${bytes.byteLength} bytes are no private key; restore it from a backup, or remove it to start as another peer`
+        )
+      }
+      assert.include((yield* refused(new Uint8Array(100_000))).message, "is damaged: 100000 bytes are no key")
+      assert.include((yield* refused(other)).message, "holds a key of type secp256k1, and only Ed25519 is used here")
+      const flipped = key.slice()
+      flipped[20]! ^= 1
+      assert.include((yield* refused(flipped)).message, "is damaged")
+    }))
+
+  it.live("reports a directory that cannot be made", () =>
+    Effect.gen(function*() {
+      const { directory, fs } = yield* setUp
+      yield* fs.writeFileString(directory, "a file in its place")
+      const error = yield* Effect.flip(FileIdentity.make(directory))
+      assert.include(error.message, "cannot be")
+    }).pipe(Effect.provide(platform)))
+
+  it.live("is ephemeral without a data directory, and shows no key when printed", () =>
+    Effect.gen(function*() {
+      const build = Effect.scoped(Effect.map(
+        Layer.build(Layer.fresh(FileIdentity.layer).pipe(Layer.provide([platform, NetworkConfig.layer()]))),
+        (context) => context
+      ))
+      const [first, second] = yield* Effect.all(
+        [build, build].map((built) => Effect.flatMap(built, (context) => Effect.provide(Identity, context)))
+      )
+      assert.notStrictEqual(first!.peerId, second!.peerId)
+      const secret = Buffer.from(Redacted.value(first!.privateKey))
+      for (const shown of [inspect(first, { depth: 9 }), JSON.stringify(first)]) {
+        assert.notInclude(shown, secret.toString("hex"))
+        assert.notInclude(shown, secret.toString("base64"))
+        assert.notInclude(shown, [...secret.subarray(0, 8)].join(","))
+        assert.include(shown, "redacted")
+      }
+    }))
+})

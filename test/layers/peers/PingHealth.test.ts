@@ -1,0 +1,279 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Clock, Duration, Effect, Exit, Fiber, Schedule, Stream } from "effect"
+import { TestClock } from "effect/testing"
+import type { ProtocolId } from "../../../src/schema/Peer.ts"
+import { fast, HealthPolicy } from "../../../src/services/HealthPolicy.ts"
+import { SimNetwork } from "../../../src/testing/network/SimNetwork.ts"
+import * as TestNetwork from "../../../src/testing/TestNetwork.ts"
+import * as CoreNode from "../../support/CoreNode.ts"
+import * as StallingClock from "../../support/StallingClock.ts"
+
+const pair = Effect.gen(function*() {
+  const alice = yield* CoreNode.make("alice")
+  const bob = yield* CoreNode.make("bob")
+  yield* TestNetwork.run(alice.manager.connect((yield* bob.addresses)[0]!))
+  return { alice, bob }
+})
+
+const net = SimNetwork.layer({ latency: "20 millis" })
+
+const bulk = "/bulk/1" as ProtocolId
+
+/** A policy without jitter, so that a spec can stand on both sides of each step. */
+const steady = { probe: Schedule.spaced("4 seconds"), timeout: "2500 millis", maxFailures: 2 } as const
+
+describe("PingHealth", () => {
+  it.effect("measures the round-trip time of each peer", () =>
+    Effect.gen(function*() {
+      const { alice, bob } = yield* pair
+      yield* TestClock.adjust("1 second")
+      const [peer] = yield* alice.table.peers
+      assert.strictEqual(peer?.id, bob.id)
+      assert.strictEqual(peer?.roundTripTime === undefined ? undefined : Duration.toMillis(peer.roundTripTime), 40)
+    }).pipe(Effect.provide(net)))
+
+  it.effect("closes a silent peer after two misses, and not after one", () =>
+    Effect.gen(function*() {
+      const { alice, bob } = yield* pair
+      yield* TestClock.adjust("30 seconds")
+      const network = yield* SimNetwork
+      yield* network.blackhole(alice.id, bob.id)
+      yield* Effect.repeat(TestClock.adjust("100 millis"), {
+        until: () => alice.happened("PeerUnhealthy").length === 1
+      })
+      yield* TestClock.adjust("2300 millis")
+      assert.strictEqual(yield* alice.table.size, 1)
+      yield* TestClock.adjust("200 millis")
+      assert.strictEqual(yield* alice.table.size, 0)
+      const [left] = alice.happened("PeerDisconnected")
+      assert.strictEqual(left?._tag === "PeerDisconnected" && left.reason, "unhealthy")
+      assert.strictEqual(alice.happened("PeerUnhealthy").length, 2)
+    }).pipe(Effect.provide(net), Effect.provideService(HealthPolicy, steady)))
+
+  it.effect("forgives a single miss", () =>
+    Effect.gen(function*() {
+      const { alice, bob } = yield* pair
+      yield* TestClock.adjust("30 seconds")
+      const network = yield* SimNetwork
+      yield* network.blackhole(alice.id, bob.id)
+      yield* TestNetwork.until(Effect.sync(() => alice.happened("PeerUnhealthy").length === 1))
+      yield* network.heal
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual(yield* alice.table.size, 1)
+      assert.strictEqual(alice.happened("PeerUnhealthy").length, 1)
+    }).pipe(Effect.provide(net), Effect.provideService(HealthPolicy, steady)))
+
+  it.effect("notices within three seconds with the fast policy", () =>
+    Effect.gen(function*() {
+      const { alice, bob } = yield* pair
+      yield* TestClock.adjust("30 seconds")
+      const network = yield* SimNetwork
+      yield* network.blackhole(alice.id, bob.id)
+      yield* TestClock.adjust("3 seconds")
+      assert.strictEqual(yield* alice.table.size, 0)
+    }).pipe(Effect.provide(net), Effect.provideService(HealthPolicy, fast)))
+
+  it.effect("takes no time from a ping that waits for another", () =>
+    Effect.gen(function*() {
+      const { alice, bob } = yield* pair
+      yield* TestClock.adjust("30 seconds")
+      const network = yield* SimNetwork
+      yield* network.link(alice.id, bob.id, { latency: "900 millis" })
+      // Some at any time, beside those of the policy.
+      for (let i = 0; i < 40; i++) {
+        yield* Effect.forkChild(Effect.exit(alice.health.ping(bob.id)))
+        yield* TestClock.adjust("1900 millis")
+      }
+      assert.deepStrictEqual(alice.happened("PeerUnhealthy"), [])
+      assert.strictEqual(yield* alice.table.size, 1)
+    }).pipe(Effect.provide(net)))
+
+  it.effect("keeps whoever moves bytes, though its answers wait behind them, in either direction", () =>
+    Effect.gen(function*() {
+      const { alice, bob } = yield* pair
+      const network = yield* SimNetwork
+      yield* bob.protocols.handle(bulk, (stream) => Effect.ignore(Stream.runDrain(stream.read)))
+      // The 256 KiB that a stream has on the way take six seconds.
+      yield* network.link(alice.id, bob.id, { bandwidth: 40_000 })
+      const stream = yield* TestNetwork.run(alice.protocols.open(bob.id, bulk))
+      const writing = yield* Effect.forkChild(Effect.exit(Effect.forever(stream.write(new Uint8Array(16_384)))))
+      yield* TestClock.adjust("2 minutes")
+      assert.deepStrictEqual([yield* alice.table.size, yield* bob.table.size], [1, 1])
+      const late = yield* TestNetwork.run(Effect.flip(alice.health.ping(bob.id)))
+      assert.strictEqual(late.reason._tag, "PingTimeout")
+      yield* network.blackhole(alice.id, bob.id)
+      yield* TestClock.adjust("10 seconds")
+      assert.deepStrictEqual([yield* alice.table.size, yield* bob.table.size], [0, 0])
+      assert.isTrue(Exit.isFailure(yield* Fiber.join(writing)))
+    }).pipe(Effect.scoped, Effect.provide(net)))
+
+  it.effect("tells why a ping has no answer, and never dials for one", () =>
+    Effect.gen(function*() {
+      const { alice, bob } = yield* pair
+      const stranger = yield* CoreNode.make("carol")
+      const absent = yield* Effect.flip(alice.health.ping(stranger.id))
+      assert.strictEqual(absent.reason._tag, "StreamFailed")
+      assert.strictEqual(yield* alice.table.size, 1)
+      const network = yield* SimNetwork
+      yield* network.blackhole(alice.id, bob.id)
+      const late = yield* TestNetwork.run(Effect.flip(alice.health.ping(bob.id)))
+      assert.strictEqual(late.reason._tag, "PingTimeout")
+      assert.match(late.message, /no answer within 2s 400ms/)
+    }).pipe(Effect.provide(net)))
+})
+
+/** Pings so rarely that it does not give up whoever stalls. */
+const patient = { probe: Schedule.spaced("1 hour"), timeout: "1 hour", maxFailures: 2 } as const
+
+const awake = { connectionIdleTimeout: "1 day" } as const
+
+/** A node that can stall, and a patient one to which it is connected over a slow link. */
+const stallingPair = Effect.gen(function*() {
+  const network = yield* SimNetwork
+  const { clock, go, lag, leap, stop } = yield* StallingClock.make
+  const alice = yield* CoreNode.make("alice", awake).pipe(Effect.provideService(Clock.Clock, clock))
+  const bob = yield* CoreNode.make("bob", awake).pipe(Effect.provideService(HealthPolicy, patient))
+  yield* TestNetwork.run(alice.manager.connect((yield* bob.addresses)[0]!))
+  return {
+    alice,
+    bob,
+    network,
+    lag,
+    leap,
+    /** For so long neither timers nor messages reach alice. What she sees first when it is over is up to the event loop. */
+    stall: Effect.fnUntraced(function*(duration: Duration.Input, first: "timers" | "messages") {
+      yield* stop
+      yield* network.blackhole(alice.id)
+      yield* TestClock.adjust(duration)
+      if (first === "messages") yield* network.heal
+      yield* go
+      yield* TestClock.adjust(0)
+      yield* network.heal
+    }),
+    /** As `stall`, and the link is dead afterwards. */
+    stallForGood: Effect.fnUntraced(function*(duration: Duration.Input) {
+      yield* stop
+      yield* network.blackhole(alice.id)
+      yield* TestClock.adjust(duration)
+      yield* go
+    })
+  }
+})
+
+const slow = SimNetwork.layer({ latency: "150 millis" })
+
+describe("a process that stalls", () => {
+  for (const first of ["timers", "messages"] as const) {
+    it.effect(`for 20 seconds, at any moment, drops nobody when it wakes and sees its ${first} first`, () =>
+      Effect.gen(function*() {
+        const { alice, stall } = yield* stallingPair
+        yield* TestClock.adjust("3 seconds")
+        for (let phase = 0; phase < 4400; phase += 100) {
+          yield* stall("20 seconds", first)
+          yield* TestClock.adjust("1 second")
+          // A time that this process did not measure is none.
+          const [peer] = yield* alice.table.peers
+          assert.strictEqual(Duration.toMillis(peer!.roundTripTime!), 300)
+          yield* TestClock.adjust("11 seconds")
+          yield* TestClock.adjust(phase)
+        }
+        assert.strictEqual(yield* alice.table.size, 1)
+        assert.deepStrictEqual(alice.happened("PeerUnhealthy"), [])
+      }).pipe(Effect.provide(slow), Effect.provideService(HealthPolicy, { ...steady, maxFailures: 1 })))
+  }
+
+  it.effect("for as long as a ping may take, in the middle of one, blames nobody", () =>
+    Effect.gen(function*() {
+      const { alice, stall } = yield* stallingPair
+      yield* TestClock.adjust("650 millis")
+      for (let millis = 2000; millis < 5000; millis += 50) {
+        yield* stall(millis, "timers")
+        yield* TestClock.adjust("1 second")
+        // From the answer on, so that each stall begins in the middle of a ping.
+        yield* TestClock.adjust("4150 millis")
+      }
+      assert.strictEqual(yield* alice.table.size, 1)
+      assert.deepStrictEqual(alice.happened("PeerUnhealthy"), [])
+    }).pipe(Effect.provide(slow), Effect.provideService(HealthPolicy, { ...steady, maxFailures: 1 })))
+
+  it.effect("gives its peers one more time limit, and then drops those that are dead", () =>
+    Effect.gen(function*() {
+      const { alice, stallForGood } = yield* stallingPair
+      yield* TestClock.adjust("650 millis")
+      yield* stallForGood("20 seconds")
+      yield* TestClock.adjust("4900 millis")
+      assert.strictEqual(yield* alice.table.size, 1)
+      assert.strictEqual(alice.happened("PeerUnhealthy").length, 1)
+      yield* TestClock.adjust("200 millis")
+      assert.strictEqual(yield* alice.table.size, 0)
+      assert.strictEqual(alice.happened("PeerUnhealthy").length, 2)
+    }).pipe(Effect.provide(slow), Effect.provideService(HealthPolicy, steady)))
+
+  it.effect("notices a dead peer as soon as ever afterwards", () =>
+    Effect.gen(function*() {
+      const { alice, bob, network, stall } = yield* stallingPair
+      yield* TestClock.adjust("3 seconds")
+      yield* stall("20 seconds", "timers")
+      yield* TestClock.adjust("10 seconds")
+      yield* network.blackhole(bob.id)
+      yield* TestClock.adjust("9 seconds")
+      assert.strictEqual(yield* alice.table.size, 0)
+    }).pipe(Effect.provide(slow), Effect.provideService(HealthPolicy, steady)))
+
+  it.effect("all the time loses its dead peers too", () =>
+    Effect.gen(function*() {
+      const { alice, bob, lag, network } = yield* stallingPair
+      yield* TestClock.adjust("3 seconds")
+      yield* lag("2 seconds")
+      yield* TestClock.adjust("2 minutes")
+      assert.strictEqual(yield* alice.table.size, 1)
+      assert.deepStrictEqual(alice.happened("PeerUnhealthy"), [])
+      yield* network.blackhole(bob.id)
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual(yield* alice.table.size, 0)
+    }).pipe(Effect.provide(slow), Effect.provideService(HealthPolicy, steady)))
+
+  it.effect("is not told from a clock that somebody sets, forward or back", () =>
+    Effect.gen(function*() {
+      const { alice, bob, leap, network } = yield* stallingPair
+      for (const by of ["1 minute", "-1 minute"] as const) {
+        for (let phase = 0; phase < 4000; phase += 100) {
+          yield* leap(by)
+          yield* TestClock.adjust("10 seconds")
+          yield* TestClock.adjust(phase)
+        }
+      }
+      assert.strictEqual(yield* alice.table.size, 1)
+      assert.deepStrictEqual(alice.happened("PeerUnhealthy"), [])
+      yield* network.blackhole(bob.id)
+      // In the middle of a ping, which then has the whole time limit again.
+      yield* TestClock.adjust("4500 millis")
+      yield* leap("-1 hour")
+      yield* TestClock.adjust("5 seconds")
+      assert.strictEqual(yield* alice.table.size, 0)
+    }).pipe(Effect.provide(slow), Effect.provideService(HealthPolicy, { ...steady, maxFailures: 1 })))
+
+  it.effect("finds out that a kept peer has dropped it meanwhile, and dials it at once", () =>
+    Effect.gen(function*() {
+      const network = yield* SimNetwork
+      const { clock, go, stop } = yield* StallingClock.make
+      const alice = yield* CoreNode.make("alice").pipe(Effect.provideService(Clock.Clock, clock))
+      const bob = yield* CoreNode.make("bob")
+      yield* alice.manager.keep((yield* bob.addresses)[0]!)
+      yield* TestClock.adjust("1 minute")
+      yield* stop
+      yield* network.blackhole(alice.id)
+      yield* TestClock.adjust("20 seconds")
+      assert.strictEqual(yield* bob.table.size, 0)
+      yield* go
+      yield* TestClock.adjust(0)
+      yield* network.heal
+      yield* TestClock.adjust("2 seconds")
+      assert.deepStrictEqual([yield* alice.table.size, yield* bob.table.size], [1, 1])
+      assert.deepStrictEqual(alice.happened("PeerUnhealthy"), [])
+      assert.deepStrictEqual(
+        alice.happened("PeerDisconnected").map((event) => event._tag === "PeerDisconnected" && event.reason),
+        ["lost"]
+      )
+    }).pipe(Effect.provide(net)))
+})

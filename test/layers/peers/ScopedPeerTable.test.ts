@@ -1,0 +1,615 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Clock, type Duration, Effect, Exit, Fiber, Layer, References, Schema, Scope, Stream } from "effect"
+import { TestClock } from "effect/testing"
+import * as ScopedPeerTable from "../../../src/layers/peers/ScopedPeerTable.ts"
+import type { GoodbyeReason, NetworkEvent } from "../../../src/schema/NetworkEvent.ts"
+import type { Direction, PeerId } from "../../../src/schema/Peer.ts"
+import { NetworkConfig, type NetworkConfigInput } from "../../../src/services/NetworkConfig.ts"
+import { NetworkEvents } from "../../../src/services/NetworkEvents.ts"
+import { PeerTable } from "../../../src/services/PeerTable.ts"
+import type { Farewell } from "../../../src/services/Transport.ts"
+import * as FakeConnection from "../../support/FakeConnection.ts"
+
+const [alice, bob, carol, dave] = ["alice", "bob", "carol", "dave"].map(FakeConnection.peerId) as [
+  ReturnType<typeof FakeConnection.peerId>,
+  ReturnType<typeof FakeConnection.peerId>,
+  ReturnType<typeof FakeConnection.peerId>,
+  ReturnType<typeof FakeConnection.peerId>
+]
+
+const table = (config: NetworkConfigInput = {}) =>
+  ScopedPeerTable.layer.pipe(
+    Layer.provideMerge(NetworkEvents.layer),
+    Layer.provide([NetworkConfig.layer(config), FakeConnection.transport])
+  )
+
+/** Whether the gate's last question is answered with yes. */
+const reserved = (peers: PeerTable["Service"], peer: PeerId, direction: Direction) =>
+  Effect.map(
+    peers.reserve(FakeConnection.make(peer, { inbound: direction === "inbound" })),
+    (reason) => reason === undefined
+  )
+
+/** A stream that the remote opened, on one of the peer's connections. */
+const attended = (peers: PeerTable["Service"], peer: PeerId) =>
+  Effect.flatMap(
+    peers.connections(peer),
+    ([connection]) => connection === undefined ? Effect.void : peers.attend(connection)
+  )
+
+/** Everything published from here on, read when the table is done. */
+const recorded = Effect.gen(function*() {
+  const events: Array<NetworkEvent> = []
+  const { stream } = yield* NetworkEvents
+  yield* Effect.forkScoped(Stream.runForEach(stream, (event) => Effect.sync(() => events.push(event))), {
+    startImmediately: true
+  })
+  return events
+})
+
+describe("ScopedPeerTable", () => {
+  it.effect("admits a peer once however often its connection is reported, and releases it once", () =>
+    Effect.gen(function*() {
+      const events = yield* recorded
+      const peers = yield* PeerTable
+      const connection = FakeConnection.make(alice)
+      yield* peers.admit(connection)
+      yield* peers.admit(connection)
+      assert.strictEqual(yield* peers.size, 1)
+      assert.strictEqual((yield* peers.release(connection)).kind, "last")
+      assert.strictEqual((yield* peers.release(connection)).kind, "unknown")
+      assert.strictEqual(yield* peers.size, 0)
+      yield* TestClock.adjust(0)
+      assert.deepStrictEqual(events.map((event) => event._tag), ["PeerConnected", "PeerDisconnected"])
+    }).pipe(Effect.provide(table())))
+
+  it.effect("refuses a connection that closed before its admission, also when its end was reported first", () =>
+    Effect.gen(function*() {
+      const peers = yield* PeerTable
+      const closed = FakeConnection.make(alice)
+      closed.state.open = false
+      assert.strictEqual((yield* Effect.flip(peers.admit(closed)))._tag, "PeerNotConnected")
+      const early = FakeConnection.make(alice)
+      assert.strictEqual((yield* peers.release(early)).kind, "unknown")
+      assert.strictEqual((yield* Effect.flip(peers.admit(early)))._tag, "PeerNotConnected")
+      assert.strictEqual(yield* peers.size, 0)
+    }).pipe(Effect.provide(table())))
+
+  it.effect("counts several connections of a peer as one, which leaves with the last", () =>
+    Effect.gen(function*() {
+      const peers = yield* PeerTable
+      const first = FakeConnection.make(alice)
+      const second = FakeConnection.make(alice, { inbound: true })
+      yield* peers.admit(first)
+      yield* peers.admit(second)
+      assert.strictEqual(yield* peers.size, 1)
+      assert.strictEqual((yield* peers.release(first)).kind, "other")
+      assert.strictEqual(yield* peers.size, 1)
+      assert.strictEqual((yield* peers.release(second)).kind, "last")
+    }).pipe(Effect.provide(table())))
+
+  it.effect("gives the last place to the peer at the limit and refuses the next, on both sides of the boundary", () =>
+    Effect.gen(function*() {
+      const peers = yield* PeerTable
+      for (let i = 1; i <= 50; i++) {
+        const id = FakeConnection.peerId(`stranger ${i}`)
+        assert.isTrue(yield* reserved(peers, id, "inbound"), `${i}`)
+        yield* peers.admit(FakeConnection.make(id, { inbound: true }))
+      }
+      assert.isFalse(yield* reserved(peers, alice, "inbound"))
+      const error = yield* Effect.flip(peers.admit(FakeConnection.make(alice, { inbound: true })))
+      assert.strictEqual(error._tag, "PeerLimitExceeded")
+      assert.strictEqual(yield* peers.size, 50)
+    }).pipe(Effect.provide(table())))
+
+  it.effect("holds a reserved place for one second", () =>
+    Effect.gen(function*() {
+      const peers = yield* PeerTable
+      assert.isTrue(yield* reserved(peers, alice, "inbound"))
+      assert.isFalse(yield* reserved(peers, bob, "inbound"))
+      yield* TestClock.adjust("999 millis")
+      assert.isFalse(yield* reserved(peers, bob, "inbound"))
+      yield* TestClock.adjust("1 millis")
+      assert.isTrue(yield* reserved(peers, bob, "inbound"))
+    }).pipe(Effect.provide(table({ maxPeers: 1 }))))
+
+  it.effect("lets a wanted peer have a place that is promised to a stranger, and no place that is promised to its like", () =>
+    Effect.gen(function*() {
+      const peers = yield* PeerTable
+      assert.isTrue(yield* reserved(peers, alice, "inbound"))
+      assert.strictEqual(yield* peers.refuses(bob), "full")
+      yield* peers.rank(bob, "wanted")
+      assert.isUndefined(yield* peers.refuses(bob))
+      assert.isTrue(yield* reserved(peers, bob, "outbound"))
+      yield* peers.rank(carol, "wanted")
+      assert.isFalse(yield* reserved(peers, carol, "outbound"))
+      yield* peers.admit(FakeConnection.make(bob))
+      assert.strictEqual(
+        (yield* Effect.flip(peers.admit(FakeConnection.make(alice, { inbound: true }))))._tag,
+        "PeerLimitExceeded"
+      )
+      assert.deepStrictEqual((yield* peers.peers).map((peer) => peer.id), [bob])
+    }).pipe(Effect.provide(table({ maxPeers: 1 }))))
+
+  it.effect("evicts the longest idle peer of the lowest interest for a wanted one", () =>
+    Effect.gen(function*() {
+      const events = yield* recorded
+      const peers = yield* PeerTable
+      yield* peers.rank(alice, "discovered")
+      yield* peers.admit(FakeConnection.make(alice))
+      yield* TestClock.adjust("1 second")
+      const oldest = FakeConnection.make(bob)
+      yield* peers.admit(oldest)
+      yield* TestClock.adjust("1 second")
+      yield* peers.admit(FakeConnection.make(carol))
+      yield* peers.rank(dave, "wanted")
+      assert.isTrue(yield* reserved(peers, dave, "outbound"))
+      yield* peers.admit(FakeConnection.make(dave))
+      yield* TestClock.adjust(0)
+      assert.sameMembers((yield* peers.peers).map((peer) => peer.id), [alice, carol, dave])
+      assert.isFalse(oldest.state.open)
+      const left = events.find((event) => event._tag === "PeerDisconnected")
+      assert.strictEqual(left?.reason, "evicted")
+    }).pipe(Effect.provide(table({ maxPeers: 3 }))))
+
+  it.effect("evicts no held peer, but one whose stream the remote opened", () =>
+    Effect.gen(function*() {
+      const peers = yield* PeerTable
+      yield* peers.admit(FakeConnection.make(alice))
+      yield* peers.rank(bob, "kept")
+      const held = yield* Scope.make()
+      yield* Scope.provide(peers.hold(alice), held)
+      assert.isFalse(yield* reserved(peers, bob, "outbound"))
+      assert.strictEqual((yield* Effect.flip(peers.admit(FakeConnection.make(bob))))._tag, "PeerLimitExceeded")
+      yield* Scope.close(held, Exit.void)
+      yield* attended(peers, alice)
+      assert.isTrue(yield* reserved(peers, bob, "outbound"))
+      yield* peers.admit(FakeConnection.make(bob))
+      assert.deepStrictEqual((yield* peers.peers).map((peer) => peer.id), [bob])
+    }).pipe(Effect.scoped, Effect.provide(table({ maxPeers: 1 }))))
+
+  it.effect("lets a dial of the DHT evict transient peers without streams only", () =>
+    Effect.gen(function*() {
+      const peers = yield* PeerTable
+      const busy = FakeConnection.make(alice)
+      busy.state.activeStreams = 1
+      yield* peers.admit(busy)
+      assert.isFalse(yield* reserved(peers, bob, "outbound"))
+      busy.state.activeStreams = 0
+      assert.isTrue(yield* reserved(peers, bob, "outbound"))
+      assert.isFalse(yield* reserved(peers, carol, "inbound"))
+    }).pipe(Effect.provide(table({ maxPeers: 1 }))))
+
+  it.effect("closes a peer after the idle timeout and not before", () =>
+    Effect.gen(function*() {
+      const events = yield* recorded
+      const peers = yield* PeerTable
+      const connection = FakeConnection.make(alice)
+      yield* peers.admit(connection)
+      yield* TestClock.adjust("299 seconds")
+      assert.strictEqual(yield* peers.size, 1)
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(yield* peers.size, 0)
+      assert.isFalse(connection.state.open)
+      assert.strictEqual(events.find((event) => event._tag === "PeerDisconnected")?.reason, "idle")
+      assert.strictEqual((yield* peers.release(connection)).kind, "removed")
+    }).pipe(Effect.provide(table())))
+
+  it.effect("counts idleness from the end of the last stream", () =>
+    Effect.gen(function*() {
+      const peers = yield* PeerTable
+      yield* peers.admit(FakeConnection.make(alice))
+      const held = yield* Scope.make()
+      yield* Scope.provide(peers.hold(alice), held)
+      yield* TestClock.adjust("1 hour")
+      assert.strictEqual(yield* peers.size, 1)
+      yield* TestClock.adjust("7 seconds")
+      yield* Scope.close(held, Exit.void)
+      yield* TestClock.adjust("299 seconds")
+      assert.strictEqual(yield* peers.size, 1)
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(yield* peers.size, 0)
+    }).pipe(Effect.provide(table())))
+
+  it.effect("never closes a kept peer for idleness, and gives it a full timeout afterwards", () =>
+    Effect.gen(function*() {
+      const peers = yield* PeerTable
+      yield* peers.rank(alice, "kept")
+      yield* peers.admit(FakeConnection.make(alice))
+      yield* TestClock.adjust("63 minutes")
+      yield* peers.rank(alice, "transient")
+      yield* TestClock.adjust("299 seconds")
+      assert.strictEqual(yield* peers.size, 1)
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(yield* peers.size, 0)
+    }).pipe(Effect.provide(table())))
+
+  it.effect("starts the idle timer over while a stream is open that it was not told of", () =>
+    Effect.gen(function*() {
+      const peers = yield* PeerTable
+      const connection = FakeConnection.make(alice)
+      connection.state.activeStreams = 1
+      yield* peers.admit(connection)
+      yield* TestClock.adjust("1 hour")
+      assert.strictEqual(yield* peers.size, 1)
+      connection.state.activeStreams = 0
+      yield* TestClock.adjust("5 minutes")
+      assert.strictEqual(yield* peers.size, 0)
+    }).pipe(Effect.provide(table())))
+
+  it.effect("reports the expected reason when a peer is lost", () =>
+    Effect.gen(function*() {
+      const events = yield* recorded
+      const peers = yield* PeerTable
+      const connection = FakeConnection.make(alice)
+      yield* peers.admit(connection)
+      yield* peers.expect(alice, "remote", "shutdown")
+      connection.state.open = false
+      yield* peers.release(connection)
+      yield* TestClock.adjust(0)
+      const left = events.find((event) => event._tag === "PeerDisconnected")
+      assert.deepStrictEqual([left?.reason, left?.remoteReason], ["remote", "shutdown"])
+    }).pipe(Effect.provide(table())))
+
+  it.effect("reports what the remote's host said as it closed, unless more is known", () =>
+    Effect.gen(function*() {
+      const events = yield* recorded
+      const peers = yield* PeerTable
+      const lose = Effect.fnUntraced(function*(farewell: Farewell, goodbye?: GoodbyeReason) {
+        const connection = FakeConnection.make(alice, { farewell })
+        yield* peers.admit(connection)
+        if (goodbye !== undefined) yield* peers.expect(alice, "remote", goodbye)
+        connection.state.open = false
+        const { reason, remoteReason } = yield* peers.release(connection)
+        return [reason, remoteReason]
+      })
+      assert.deepStrictEqual(yield* lose("full"), ["remote", "evicted"])
+      assert.deepStrictEqual(yield* lose("shutdown"), ["remote", "shutdown"])
+      assert.deepStrictEqual(yield* lose("blocked", "idle"), ["remote", "idle"])
+      yield* TestClock.adjust(0)
+      assert.deepStrictEqual(
+        events.flatMap((event) => event._tag === "PeerDisconnected" ? [event.remoteReason] : []),
+        ["evicted", "shutdown", "idle"]
+      )
+    }).pipe(Effect.provide(table())))
+
+  it.effect("wakes for those who may be idle, and for nobody else", () =>
+    Effect.gen(function*() {
+      const clock = yield* Clock.Clock
+      let sleeps = 0
+      const counting: Clock.Clock = Object.assign(Object.create(clock), {
+        sleep: (duration: Duration.Duration) =>
+          Effect.suspend(() => {
+            sleeps++
+            return clock.sleep(duration)
+          })
+      })
+      yield* Effect.gen(function*() {
+        const peers = yield* PeerTable
+        for (let i = 0; i < 20; i++) {
+          const id = FakeConnection.peerId(`kept ${i}`)
+          yield* peers.rank(id, "kept")
+          yield* peers.admit(FakeConnection.make(id))
+        }
+        yield* peers.admit(FakeConnection.make(alice))
+        yield* peers.hold(alice)
+        yield* TestClock.adjust("24 hours")
+        assert.strictEqual(sleeps, 0)
+        yield* peers.admit(FakeConnection.make(bob))
+        yield* TestClock.adjust("24 hours")
+        assert.strictEqual(sleeps, 1)
+        assert.strictEqual(yield* peers.size, 21)
+      }).pipe(Effect.scoped, Effect.provide(table(), { local: true }), Effect.provideService(Clock.Clock, counting))
+    }))
+
+  it.effect("runs a task in each peer's scope, for peers of now and of later, until the task's owner leaves", () =>
+    Effect.gen(function*() {
+      const peers = yield* PeerTable
+      const running = new Set<string>()
+      const task = (peer: string) =>
+        Effect.acquireUseRelease(
+          Effect.sync(() => running.add(peer)),
+          () => Effect.never,
+          () => Effect.sync(() => running.delete(peer))
+        )
+      yield* peers.admit(FakeConnection.make(alice))
+      const owner = yield* Scope.make()
+      yield* Scope.provide(peers.eachPeer(task), owner)
+      yield* peers.admit(FakeConnection.make(bob))
+      yield* TestClock.adjust(0)
+      assert.sameMembers([...running], [alice, bob])
+      yield* peers.remove(alice, "disconnect")
+      assert.sameMembers([...running], [bob])
+      yield* Scope.close(owner, Exit.void)
+      assert.strictEqual(running.size, 0)
+      yield* peers.admit(FakeConnection.make(carol))
+      yield* TestClock.adjust(0)
+      assert.strictEqual(running.size, 0)
+    }).pipe(Effect.provide(table())))
+
+  it.effect("closes every connection with its own scope and admits nobody afterwards", () =>
+    Effect.gen(function*() {
+      const scope = yield* Scope.make()
+      const peers = yield* Effect.map(Scope.provide(Layer.build(table()), scope), (context) => context).pipe(
+        Effect.flatMap((context) => Effect.provide(PeerTable, context))
+      )
+      const connections = [alice, bob].map((id) => FakeConnection.make(id))
+      for (const connection of connections) yield* peers.admit(connection)
+      yield* Scope.close(scope, Exit.void)
+      assert.deepStrictEqual(connections.map((connection) => connection.state.open), [false, false])
+      assert.isFalse(yield* reserved(peers, carol, "inbound"))
+      assert.strictEqual((yield* Effect.flip(peers.admit(FakeConnection.make(carol))))._tag, "PeerNotConnected")
+    }))
+
+  it.effect("ends and closes every connection in the middle of whatever it does: an eviction, a peer that comes again", () =>
+    Effect.gen(function*() {
+      for (let operations = 4; operations < 120; operations++) {
+        const scope = yield* Scope.make()
+        const context = yield* Scope.provide(Layer.build(Layer.fresh(table({ maxPeers: 1 }))), scope)
+        const peers = yield* Effect.provide(PeerTable, context)
+        const [first, other, again] = [alice, bob, alice].map((id) => FakeConnection.make(id))
+        yield* peers.admit(first!)
+        yield* peers.rank(bob, "wanted")
+        const admit = (connection: FakeConnection.FakeConnection) =>
+          Effect.catch(peers.admit(connection), () => connection.close).pipe(
+            Effect.provideService(References.MaxOpsBeforeYield, operations),
+            Effect.forkChild({ startImmediately: true })
+          )
+        const admissions = [yield* admit(other!)]
+        yield* peers.rank(alice, "kept")
+        admissions.push(yield* admit(again!))
+        const end = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
+        for (let i = 0; i < 50; i++) yield* TestClock.adjust(0)
+        for (const fiber of [end, ...admissions]) assert.isDefined(fiber.pollUnsafe(), `${operations}: it does not end`)
+        const open = [first, other, again].map((connection) => connection!.state.open)
+        assert.deepStrictEqual(open, [false, false, false], `${operations}`)
+      }
+    }))
+
+  it.effect("gives inbound peers maxInboundPeers places, and the rest to those that it dials", () =>
+    Effect.gen(function*() {
+      const peers = yield* PeerTable
+      const inbound = (id: PeerId) => FakeConnection.make(id, { inbound: true })
+      yield* peers.admit(inbound(alice))
+      yield* peers.admit(inbound(bob))
+      assert.strictEqual(yield* peers.reserve(inbound(carol)), "inbound")
+      const error = yield* Effect.flip(peers.admit(inbound(carol)))
+      assert.deepStrictEqual(error._tag === "PeerLimitExceeded" && [error.limit, error.rule], [2, "inbound"])
+      // Another connection of a peer takes no place, whoever dialled it.
+      assert.isUndefined(yield* peers.reserve(inbound(alice)))
+      assert.isTrue(yield* reserved(peers, carol, "outbound"))
+      yield* peers.admit(FakeConnection.make(carol))
+      // One that is wanted evicts an inbound peer, not the idlest one.
+      yield* TestClock.adjust("1 second")
+      yield* attended(peers, alice)
+      yield* peers.rank(dave, "wanted")
+      assert.isUndefined(yield* peers.reserve(inbound(dave)))
+      yield* peers.admit(inbound(dave))
+      assert.sameMembers((yield* peers.peers).map((peer) => peer.id), [alice, carol, dave])
+      const { inbound: used, inboundLimit, limit, transient, wanted } = yield* peers.slots
+      assert.deepStrictEqual([used, inboundLimit, limit, transient, wanted], [2, 2, 50, 2, 1])
+    }).pipe(Effect.scoped, Effect.provide(table({ maxInboundPeers: 2 }))))
+
+  it.effect("gives the peers of one network maxPeersPerSubnet places, on both sides of the boundary", () =>
+    Effect.gen(function*() {
+      const peers = yield* PeerTable
+      const from = (id: PeerId, address: string, inbound = true) => FakeConnection.make(id, { inbound, address })
+      yield* peers.admit(from(alice, "/ip4/203.0.113.1/tcp/1"))
+      assert.isUndefined(yield* peers.reserve(from(bob, "/ip4/203.0.113.2/tcp/1")))
+      // A place that is reserved counts.
+      assert.strictEqual(yield* peers.reserve(from(carol, "/ip4/203.0.113.3/tcp/1")), "subnet")
+      yield* peers.admit(from(bob, "/ip4/203.0.113.2/tcp/1"))
+      const error = yield* Effect.flip(peers.admit(from(carol, "/ip4/203.0.113.3/tcp/1")))
+      assert.deepStrictEqual(error._tag === "PeerLimitExceeded" && [error.limit, error.rule], [2, "subnet"])
+      // From the network next to it, and for one that is wanted.
+      yield* peers.admit(from(carol, "/ip4/203.0.114.3/tcp/1"))
+      yield* peers.rank(dave, "wanted")
+      yield* peers.admit(from(dave, "/ip4/203.0.113.4/tcp/1", false))
+      assert.sameMembers((yield* peers.peers).map((peer) => peer.id), [bob, carol, dave])
+      // A second connection of a peer must not bring a third peer into the network.
+      const second = from(carol, "/ip4/203.0.113.5/tcp/1")
+      assert.strictEqual(yield* peers.reserve(second), "subnet")
+      assert.strictEqual((yield* Effect.flip(peers.admit(second)))._tag, "PeerLimitExceeded")
+    }).pipe(Effect.provide(table({ maxPeersPerSubnet: 2 }))))
+
+  it.effect("counts no network for private addresses and for relayed connections", () =>
+    Effect.gen(function*() {
+      const peers = yield* PeerTable
+      const relayed = `/ip4/203.0.113.1/tcp/1/p2p/${dave}/p2p-circuit`
+      for (const place of ["/ip4/127.0.0.1/tcp/1", "/ip4/192.168.1.1/tcp/1", "/ip6/fe80::1/tcp/1", relayed]) {
+        for (const name of ["one", "two"]) {
+          const connection = FakeConnection.make(FakeConnection.peerId(`${name} at ${place}`), {
+            inbound: true,
+            address: place
+          })
+          assert.isUndefined(yield* peers.reserve(connection))
+          yield* peers.admit(connection)
+        }
+      }
+      assert.strictEqual(yield* peers.size, 8)
+    }).pipe(Effect.provide(table({ maxPeersPerSubnet: 1 }))))
+
+  it.effect("keeps the place of a dial until it is identified, and gives it back when the dial closes", () =>
+    Effect.gen(function*() {
+      const peers = yield* PeerTable
+      const dial = FakeConnection.make(alice)
+      assert.isUndefined(yield* peers.reserve(dial))
+      yield* TestClock.adjust("2999 millis")
+      assert.isFalse(yield* reserved(peers, bob, "inbound"))
+      yield* TestClock.adjust("1 millis")
+      assert.isTrue(yield* reserved(peers, bob, "inbound"))
+      yield* TestClock.adjust("1 second")
+      assert.isUndefined(yield* peers.reserve(dial))
+      assert.strictEqual((yield* peers.slots).reserved, 1)
+      // One of two addresses that are raced; the other goes on.
+      const other = FakeConnection.make(alice)
+      assert.isUndefined(yield* peers.reserve(other))
+      yield* peers.release(other)
+      assert.isFalse(yield* reserved(peers, bob, "inbound"))
+      yield* peers.release(dial)
+      assert.isTrue(yield* reserved(peers, bob, "inbound"))
+    }).pipe(Effect.provide(table({ maxPeers: 1 }))))
+
+  // One step of a random life of the table: who, from where, and what happens to it.
+  const Step = Schema.Struct({
+    peer: Schema.Literals(["a", "b", "c", "d", "e", "f"]),
+    network: Schema.Literals(["203.0.113", "198.51.100", "192.168.0"]),
+    roll: Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 29 }))
+  })
+  const acts = [
+    ...["ask", "ask", "ask", "ask in", "ask in", "ask in", "ask in", "admit", "admit", "admit", "admit", "admit"],
+    ...["admit all", "admit all", "lose", "lose", "remove", "want", "want", "keep", "forget", "hold", "hold", "hold"],
+    ...["drop", "attend", "rest", "wait", "settle", "settle"]
+  ]
+  const names = ["a", "b", "c", "d", "e", "f"] as const
+
+  it.effect.prop(
+    "is never over a limit and releases every admitted peer once, whatever happens in the middle of what",
+    {
+      steps: Schema.Array(Step).check(Schema.isMinLength(40)),
+      // After so many operations a fiber makes room for the others, in the middle of whatever it does.
+      operations: Schema.Int.check(Schema.isBetween({ minimum: 4, maximum: 40 }))
+    },
+    ({ operations, steps }) =>
+      Effect.gen(function*() {
+        const { stream } = yield* NetworkEvents
+        const balance = new Map<string, number>()
+        // A peer comes before it goes, and goes before it comes again.
+        const wrong: Array<string> = []
+        const observer = yield* Stream.runForEach(stream, (event) =>
+          Effect.sync(() => {
+            if (event._tag !== "PeerConnected" && event._tag !== "PeerDisconnected") return
+            const before = balance.get(event.peer) ?? 0
+            const after = before + (event._tag === "PeerConnected" ? 1 : -1)
+            balance.set(event.peer, after)
+            if (after !== 0 && after !== 1) wrong.push(`${event._tag} at ${before}`)
+          })).pipe(Effect.forkChild({ startImmediately: true }))
+        const peers = yield* PeerTable
+        // How often the scope of a peer is open.
+        const scopes = new Map<string, number>()
+        const count = (peer: string, change: number) =>
+          Effect.sync(() => scopes.set(peer, (scopes.get(peer) ?? 0) + change))
+        yield* peers.eachPeer((peer) =>
+          Effect.acquireUseRelease(count(peer, 1), () => Effect.never, () => count(peer, -1))
+        )
+
+        const works: Array<Fiber.Fiber<unknown>> = []
+        const asked: Array<FakeConnection.FakeConnection> = []
+        const admitted: Array<FakeConnection.FakeConnection> = []
+        const users = new Map<string, Scope.Closeable>()
+        const use = Effect.fnUntraced(function*(key: string, user: Effect.Effect<unknown, unknown, Scope.Scope>) {
+          if (users.has(key)) return
+          const scope = yield* Scope.make()
+          users.set(key, scope)
+          yield* Effect.exit(Scope.provide(user, scope))
+        })
+        const leave = (key: string) =>
+          Effect.suspend(() => {
+            const scope = users.get(key)
+            users.delete(key)
+            return scope === undefined ? Effect.void : Scope.close(scope, Exit.void)
+          })
+        const admit = (connection: FakeConnection.FakeConnection) =>
+          Effect.flatMap(Effect.exit(peers.admit(connection)), (exit) =>
+            Exit.isSuccess(exit) ? Effect.sync(() => admitted.push(connection)) : connection.close)
+
+        const check = Effect.gen(function*() {
+          const all = yield* peers.peers
+          const slots = yield* peers.slots
+          assert.isAtMost(all.length, 4)
+          assert.deepStrictEqual([slots.used, slots.kept + slots.wanted + slots.discovered + slots.transient], [
+            all.length,
+            all.length
+          ])
+          assert.isAtMost(slots.inbound, 2)
+          for (const network of ["203.0.113", "198.51.100"]) {
+            const there = all.filter((info) =>
+              info.addresses.some((address) => address.includes(network))
+            )
+            assert.isAtMost(there.length, 2)
+          }
+          return all
+        })
+
+        for (const { network, peer: name, roll } of steps) {
+          const act = acts[roll]!
+          const peer = FakeConnection.peerId(name)
+          const address = `/ip4/${network}.${names.indexOf(name)}/tcp/1`
+          const held: Array<PeerId> = []
+          for (const one of names) {
+            if (!users.has(`hold ${one}`)) continue
+            // A hold ends with the peer; of one that comes back it is none.
+            if (yield* peers.has(FakeConnection.peerId(one))) held.push(FakeConnection.peerId(one))
+            else yield* leave(`hold ${one}`)
+          }
+          // Each is left to itself, in the middle of those before it.
+          const work: Effect.Effect<unknown> = Effect.gen(function*() {
+            switch (act) {
+              case "ask":
+              case "ask in": {
+                const made = FakeConnection.make(peer, { inbound: act === "ask in", address })
+                if ((yield* peers.reserve(made)) === undefined) asked.push(made)
+                return
+              }
+              case "admit": {
+                const made = asked.shift()
+                return made === undefined ? undefined : yield* admit(made)
+              }
+              case "admit all":
+                return yield* Effect.forEach(asked.splice(0), admit, { concurrency: "unbounded", discard: true })
+              case "lose": {
+                const lost = admitted.shift()
+                if (lost === undefined) return
+                lost.state.open = false
+                return yield* peers.release(lost)
+              }
+              case "remove":
+                return yield* peers.remove(peer, "disconnect")
+              case "want":
+                return yield* peers.rank(peer, "wanted")
+              case "keep":
+                return yield* peers.rank(peer, "kept")
+              case "forget":
+                return yield* peers.rank(peer, "transient")
+              case "hold":
+                return yield* use(`hold ${name}`, peers.hold(peer))
+              case "drop":
+                return yield* leave(`hold ${name}`)
+              case "attend":
+                return yield* use(`attend ${name}`, attended(peers, peer))
+              case "rest":
+                return yield* leave(`attend ${name}`)
+            }
+          })
+          works.push(
+            yield* work.pipe(
+              Effect.provideService(References.MaxOpsBeforeYield, operations),
+              Effect.provideService(References.PreventSchedulerYield, false),
+              Effect.forkChild({ startImmediately: true })
+            )
+          )
+          if (act === "wait") yield* TestClock.adjust("2 minutes")
+          if (act === "settle") yield* TestClock.adjust(0)
+          yield* check
+          if (!act.startsWith("admit")) continue
+          for (const one of held) assert.isTrue(yield* peers.has(one), "a held peer was evicted")
+        }
+        yield* Fiber.awaitAll(works)
+        // What the table does beside them, which makes room as often.
+        yield* Effect.repeat(TestClock.adjust(0), { times: 50 })
+        const all = yield* check
+        assert.deepStrictEqual(wrong, [])
+        for (const id of names.map(FakeConnection.peerId)) {
+          const expected = all.some((info) => info.id === id) ? 1 : 0
+          assert.strictEqual(balance.get(id) ?? 0, expected)
+          assert.strictEqual(scopes.get(id) ?? 0, expected)
+        }
+        yield* Fiber.interrupt(observer)
+      }).pipe(
+        Effect.scoped,
+        // What it sees in one look belongs together: by itself it would make room for the others, too, after some thousand operations.
+        Effect.provideService(References.PreventSchedulerYield, true),
+        Effect.provide(table({ maxPeers: 4, maxInboundPeers: 2, maxPeersPerSubnet: 2 }), { local: true })
+      )
+  )
+})

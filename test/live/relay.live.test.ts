@@ -1,0 +1,340 @@
+import { assert, describe, it } from "@effect/vitest"
+import type { CircuitRelayService } from "@libp2p/circuit-relay-v2"
+import { Context, Effect, Exit, Layer, Option, References, Schedule, Scope, Stream } from "effect"
+import { KeyValueStore } from "effect/persistence"
+import * as FileIdentity from "../../src/layers/machine/FileIdentity.ts"
+import * as KeyValuePeerStore from "../../src/layers/machine/KeyValuePeerStore.ts"
+import { Libp2pHost, layer as hostLayer } from "../../src/layers/libp2p/Host.ts"
+import * as Libp2pTransport from "../../src/layers/libp2p/Transport.ts"
+import * as RelayClient from "../../src/layers/reach/RelayClient.ts"
+import * as NodeNetworkMonitor from "../../src/layers/machine/NodeNetworkMonitor.ts"
+import { RelayPolicy, type RelayPolicyOptions } from "../../src/services/RelayPolicy.ts"
+import * as RelayReservations from "../../src/layers/reach/RelayReservations.ts"
+import * as RelayServer from "../../src/layers/reach/RelayServer.ts"
+import * as TcpListener from "../../src/layers/libp2p/TcpListener.ts"
+import { Network } from "../../src/Network.ts"
+import type { NetworkEvent } from "../../src/schema/NetworkEvent.ts"
+import type { Multiaddr, PeerId } from "../../src/schema/Peer.ts"
+import { Dht } from "../../src/services/Dht.ts"
+import { Discovery } from "../../src/services/Discovery.ts"
+import { Identity } from "../../src/services/Identity.ts"
+import { NetworkConfig, type NetworkConfigInput } from "../../src/services/NetworkConfig.ts"
+import { ReconnectPolicy } from "../../src/services/ReconnectPolicy.ts"
+import { Transport } from "../../src/services/Transport.ts"
+import { record } from "../support/record.ts"
+
+interface Options {
+  readonly config?: NetworkConfigInput
+  readonly relay?: RelayServer.RelayServerOptions
+  readonly identity?: Identity["Service"]
+  readonly policy?: Partial<RelayPolicyOptions>
+}
+
+const policy: RelayPolicyOptions = {
+  relays: 2,
+  retry: Schedule.spaced("50 millis"),
+  refusals: 2,
+  rest: "10 minutes",
+  renew: "5 minutes"
+}
+
+const makeNode = Effect.fnUntraced(function*(options: Options = {}) {
+  const scope = yield* Scope.make()
+  yield* Effect.addFinalizer((exit) => Scope.close(scope, exit))
+  let places: CircuitRelayService["reservations"] | undefined
+  const relay = options.relay === undefined ? Layer.empty : Layer.effectDiscard(
+    Effect.map(RelayServer.make(options.relay), (service) => {
+      places = service.reservations
+    })
+  )
+  const layer = RelayReservations.layer.pipe(
+    Layer.provideMerge(Layer.merge(TcpListener.layer, relay)),
+    Layer.provideMerge(Network.layerCore),
+    Layer.provideMerge(Layer.merge(Libp2pTransport.layer, RelayClient.layer)),
+    Layer.provideMerge(hostLayer),
+    Layer.provideMerge(
+      options.identity === undefined ? FileIdentity.layerEphemeral : Layer.succeed(Identity)(options.identity)
+    ),
+    Layer.provideMerge(Layer.mergeAll(
+      Discovery.layer,
+      NodeNetworkMonitor.layer,
+      KeyValuePeerStore.layer.pipe(Layer.provide(KeyValueStore.layerMemory)),
+      Layer.mock(Dht)({ findProviders: () => Stream.empty })
+    )),
+    Layer.provideMerge(
+      NetworkConfig.layer({ listenAddresses: ["/ip4/127.0.0.1/tcp/0"], minPeers: 0, ...options.config })
+    ),
+    Layer.provide(Layer.succeed(RelayPolicy)({ ...policy, ...options.policy })),
+    Layer.provide(Layer.succeed(References.MinimumLogLevel)("Fatal")),
+    Layer.provide(Layer.succeed(ReconnectPolicy)(() => Schedule.spaced("50 millis")))
+  )
+  const context = yield* Layer.buildWithScope(Layer.fresh(layer), scope)
+  const network = Context.get(context, Network)
+  const events = yield* record(network)
+  return {
+    network,
+    id: network.localPeer,
+    identity: Context.get(context, Identity),
+    host: Context.get(context, Libp2pHost),
+    transport: Context.get(context, Transport),
+    events,
+    /** Who holds a place on this relay. */
+    places,
+    address: Effect.map(
+      network.addresses,
+      (addresses) => addresses.find((address) => !address.includes("p2p-circuit"))!
+    ),
+    stop: Scope.close(scope, Exit.void)
+  }
+})
+
+type Node = Effect.Success<ReturnType<typeof makeNode>>
+
+const until = <A, E, R>(label: string, read: Effect.Effect<A, E, R>, holds: (a: A) => boolean) =>
+  Effect.repeat(read, { schedule: Schedule.spaced("10 millis"), until: holds }).pipe(
+    Effect.timeoutOrElse({ duration: "1 minute", orElse: () => Effect.die(new Error(`never: ${label}`)) })
+  )
+
+const relayed = (node: Node, relay: PeerId) =>
+  Effect.map(
+    node.network.addresses,
+    (addresses) => addresses.filter((address) => address.includes(`/p2p/${relay}/p2p-circuit`))
+  )
+
+const reserved = (node: Node, relay: PeerId) =>
+  Effect.map(
+    until("a place on the relay", relayed(node, relay), (addresses) => addresses.length > 0),
+    (addresses) => addresses[0]!
+  )
+
+const happened = (node: Node, tag: NetworkEvent["_tag"]) => node.events.filter((event) => event._tag === tag)
+
+const port = (address: Multiaddr) => /tcp\/(\d+)/.exec(address)![1]
+
+describe("relay", () => {
+  it.live("reserves a place on a configured relay, is dialled through it, and shows the path with what is left", () =>
+    Effect.gen(function*() {
+      const relay = yield* makeNode({ relay: { dataLimit: 100_000, durationLimit: "1 minute" } })
+      const listener = yield* makeNode({ config: { relayPeers: [yield* relay.address] } })
+      const address = yield* reserved(listener, relay.id)
+      assert.strictEqual(address, `${yield* relay.address}/p2p-circuit/p2p/${listener.id}`)
+      const [event] = happened(listener, "RelayReserved")
+      assert.deepInclude(event, { relay: relay.id, addresses: [address] })
+
+      const dialer = yield* makeNode()
+      const info = yield* dialer.network.connect(address)
+      assert.strictEqual(info.id, listener.id)
+      assert.strictEqual(info.path._tag, "Relayed")
+      if (info.path._tag !== "Relayed") return
+      assert.strictEqual(info.path.relay, relay.id)
+      assert.isAbove(Number(info.path.bytesLeft), 50_000)
+      assert.isBelow(Number(info.path.bytesLeft), 100_000)
+      assert.isDefined(info.path.timeLeft)
+      const seen = yield* until("the listener has it", listener.network.peer(dialer.id), Option.isSome)
+      assert.strictEqual(Option.getOrThrow(seen).path._tag, "Relayed")
+    }))
+
+  it.live("carries streams, and says LimitReached when the byte limit cuts one", () =>
+    Effect.gen(function*() {
+      const relay = yield* makeNode({ relay: { dataLimit: 64 * 1024 } })
+      const listener = yield* makeNode({ config: { relayPeers: [yield* relay.address] } })
+      yield* listener.network.handle("/echo/1.0.0", (stream) =>
+        Stream.runForEach(stream.read, stream.write).pipe(Effect.andThen(stream.closeWrite), Effect.ignore))
+      const address = yield* reserved(listener, relay.id)
+      const dialer = yield* makeNode()
+      const ask = (bytes: number) =>
+        Effect.scoped(Effect.gen(function*() {
+          const stream = yield* dialer.network.open(address, "/echo/1.0.0")
+          yield* Effect.forkScoped(
+            Effect.ignore(Effect.andThen(stream.write(new Uint8Array(bytes)), stream.closeWrite))
+          )
+          return yield* Stream.runFold(stream.read, () =>
+            0, (sum, chunk) => sum + chunk.byteLength)
+        }))
+      assert.strictEqual(yield* ask(1000), 1000)
+      const error = yield* Effect.flip(ask(200_000))
+      assert.strictEqual(error._tag === "StreamError" ? error.reason._tag : error._tag, "LimitReached")
+    }))
+
+  it.live("starts while the relay is down, and reserves when it is up", () =>
+    Effect.gen(function*() {
+      const first = yield* makeNode({ relay: {} })
+      const address = yield* first.address
+      yield* first.stop
+      const listener = yield* makeNode({ config: { relayPeers: [address] } })
+      assert.deepStrictEqual(yield* relayed(listener, first.id), [])
+      const again = yield* makeNode({
+        relay: {},
+        identity: first.identity,
+        config: { listenAddresses: [`/ip4/127.0.0.1/tcp/${port(address)}`] }
+      })
+      assert.strictEqual(again.id, first.id)
+      yield* reserved(listener, again.id)
+    }))
+
+  it.live("reserves again when the relay was restarted", () =>
+    Effect.gen(function*() {
+      const relay = yield* makeNode({ relay: {} })
+      const address = yield* relay.address
+      const listener = yield* makeNode({ config: { relayPeers: [address] } })
+      yield* reserved(listener, relay.id)
+      yield* relay.stop
+      yield* until("the address is withdrawn", relayed(listener, relay.id), (addresses) => addresses.length === 0)
+      const again = yield* makeNode({
+        relay: {},
+        identity: relay.identity,
+        config: { listenAddresses: [`/ip4/127.0.0.1/tcp/${port(address)}`] }
+      })
+      const through = yield* reserved(listener, again.id)
+      const dialer = yield* makeNode()
+      assert.strictEqual((yield* dialer.network.connect(through)).path._tag, "Relayed")
+      assert.deepStrictEqual(
+        listener.events.map((event) => event._tag).filter((tag) => tag.startsWith("Relay")),
+        ["RelayReserved", "RelayLost", "RelayReserved"]
+      )
+    }))
+
+  it.live("uses a relay that it meets, and keeps it from idling", () =>
+    Effect.gen(function*() {
+      const relay = yield* makeNode({ relay: {} })
+      const listener = yield* makeNode({ config: { connectionIdleTimeout: "1 second" } })
+      const plain = yield* makeNode({ config: { connectionIdleTimeout: "1 minute" } })
+      yield* listener.network.connect(yield* plain.address)
+      yield* listener.network.connect(yield* relay.address)
+      yield* reserved(listener, relay.id)
+      // The peer that is no relay idles out; the relay stays, as kept.
+      yield* until("the other has idled out", listener.network.peer(plain.id), Option.isNone)
+      const info = yield* listener.network.peer(relay.id)
+      assert.strictEqual(Option.getOrThrow(info).interest, "kept")
+    }))
+
+  it.live("uses a relay that dialled this node, under the address where it listens", () =>
+    Effect.gen(function*() {
+      const listener = yield* makeNode()
+      const relay = yield* makeNode({ relay: {} })
+      yield* relay.network.connect(yield* listener.address)
+      yield* reserved(listener, relay.id)
+      assert.deepStrictEqual(yield* relayed(listener, relay.id), [
+        `${yield* relay.address}/p2p-circuit/p2p/${listener.id}` as Multiaddr
+      ])
+    }))
+
+  it.live("does not keep a relay that refuses, and takes the next one", () =>
+    Effect.gen(function*() {
+      const full = yield* makeNode({ relay: { maxReservations: 0 } })
+      const free = yield* makeNode({ relay: {} })
+      const listener = yield* makeNode({ policy: { relays: 1 } })
+      yield* listener.network.connect(yield* full.address)
+      yield* listener.network.connect(yield* free.address)
+      yield* until("free", reserved(listener, free.id), () => true)
+      assert.strictEqual(Option.getOrThrow(yield* listener.network.peer(full.id)).interest, "wanted")
+      assert.deepStrictEqual(yield* relayed(listener, full.id), [])
+    }))
+
+  it.live("takes another relay when one that it met is gone for good", () =>
+    Effect.gen(function*() {
+      const listener = yield* makeNode({ policy: { relays: 1, rest: "300 millis" } })
+      const first = yield* makeNode({ relay: {} })
+      yield* listener.network.connect(yield* first.address)
+      yield* reserved(listener, first.id)
+      yield* first.stop
+      const second = yield* makeNode({ relay: {} })
+      yield* listener.network.connect(yield* second.address)
+      yield* until("the second", reserved(listener, second.id), () => true)
+    }))
+
+  it.live("finds out by renewal that a relay has forgotten the place", () =>
+    Effect.gen(function*() {
+      const relay = yield* makeNode({ relay: {} })
+      const listener = yield* makeNode({
+        config: { relayPeers: [yield* relay.address] },
+        policy: { renew: "100 millis" }
+      })
+      const address = yield* reserved(listener, relay.id)
+      const places = relay.places!
+      places.clear()
+      yield* until("the place is back", Effect.sync(() => places.size), (size) => size === 1)
+      const dialer = yield* makeNode()
+      assert.strictEqual((yield* dialer.network.connect(address)).path._tag, "Relayed")
+    }))
+
+  it.live("reserves nothing without enableRelay", () =>
+    Effect.gen(function*() {
+      const relay = yield* makeNode({ relay: {} })
+      const off = yield* makeNode({ config: { enableRelay: false, relayPeers: [yield* relay.address] } })
+      yield* off.network.connect(yield* relay.address)
+      assert.notInclude(off.host.node.getProtocols(), "/libp2p/circuit/relay/0.2.0/stop")
+      assert.deepStrictEqual(yield* relayed(off, relay.id), [])
+    }))
+})
+
+describe("RelayServer", () => {
+  it.live("holds a place through more than one renewal, for longer than it lasts", () =>
+    Effect.gen(function*() {
+      const relay = yield* makeNode({ relay: { reservationDuration: "3 seconds" } })
+      const listener = yield* makeNode({
+        config: { relayPeers: [yield* relay.address] },
+        policy: { renew: "300 millis" }
+      })
+      yield* reserved(listener, relay.id)
+      const places = relay.places!
+      const before = [...places.values()][0]
+      // Plain js-libp2p drops it one duration after the first renewal.
+      yield* Effect.sleep("4 seconds")
+      assert.strictEqual([...places.values()][0], before)
+      assert.strictEqual(before?.signal.aborted, false)
+    }))
+
+  it.live("frees the place of a peer that left", () =>
+    Effect.gen(function*() {
+      const relay = yield* makeNode({ relay: { maxReservations: 1 } })
+      const first = yield* makeNode({ config: { relayPeers: [yield* relay.address] } })
+      yield* reserved(first, relay.id)
+      yield* first.stop
+      const second = yield* makeNode({ config: { relayPeers: [yield* relay.address] } })
+      yield* reserved(second, relay.id)
+    }))
+
+  it.live(
+    "gives a relayed connection up for a direct one, when its last stream has ended",
+    () =>
+      Effect.gen(function*() {
+        const relay = yield* makeNode({ relay: {} })
+        const listener = yield* makeNode({ config: { relayPeers: [yield* relay.address] } })
+        const client = yield* makeNode()
+        yield* listener.network.handle("/echo/1.0.0", (stream) => Stream.runForEach(stream.read, stream.write))
+        const sides = [[client, listener], [listener, client]] as const
+        const peers = Effect.forEach(
+          sides,
+          ([node, other]) => Effect.map(node.network.peer(other.id), Option.getOrThrow)
+        )
+        const addresses = Effect.map(peers, (infos) => infos.map((info) => info.addresses.length))
+        const talk = (stream: Effect.Success<ReturnType<Network["Service"]["open"]>>) =>
+          Effect.gen(function*() {
+            yield* stream.write(Uint8Array.of(7))
+            assert.deepStrictEqual(yield* Stream.runHead(stream.read), Option.some(Uint8Array.of(7)))
+          })
+
+        const held = yield* Scope.make()
+        const stream = yield* Scope.provide(
+          client.network.open(yield* reserved(listener, relay.id), "/echo/1.0.0"),
+          held
+        )
+        assert.strictEqual((yield* stream.connection.path)._tag, "Relayed")
+        yield* client.transport.dial(yield* listener.address)
+        yield* until("two connections", addresses, (counts) => counts.every((count) => count > 1))
+        assert.deepStrictEqual((yield* peers).map((info) => info.path._tag), ["Direct", "Direct"])
+        const fresh = yield* client.network.open(listener.id, "/echo/1.0.0")
+        assert.strictEqual((yield* fresh.connection.path)._tag, "Direct")
+        // Longer than the time after which it would be closed without the stream.
+        yield* Effect.sleep("2500 millis")
+        yield* talk(stream)
+        assert.isTrue(yield* stream.connection.isOpen)
+        yield* Scope.close(held, Exit.void)
+        yield* until("one connection", addresses, (counts) => counts.every((count) => count === 1))
+        assert.isFalse(yield* stream.connection.isOpen)
+        yield* talk(fresh)
+        assert.deepStrictEqual(happened(client, "PeerDisconnected"), [])
+      })
+  )
+})

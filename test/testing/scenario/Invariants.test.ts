@@ -1,0 +1,118 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Duration } from "effect"
+import * as Invariants from "../../../src/testing/scenario/Invariants.ts"
+import { SimNetwork } from "../../../src/testing/index.ts"
+
+const alice = SimNetwork.peerId("alice")
+const bob = SimNetwork.peerId("bob")
+
+/** Two nodes that have each other, and what is different about them. */
+const views = (
+  differences: { readonly alice?: Partial<Invariants.NodeView>; readonly bob?: Partial<Invariants.NodeView> } = {}
+): ReadonlyArray<Invariants.NodeView> => {
+  const view = (name: string, other: string): Invariants.NodeView => ({
+    name,
+    peer: SimNetwork.peerId(name),
+    isAwake: true,
+    size: 1,
+    maxPeers: 2,
+    peers: new Set([SimNetwork.peerId(other)]),
+    neighbours: new Set([SimNetwork.peerId(other)]),
+    blocked: new Set(),
+    kept: new Set()
+  })
+  return [{ ...view("alice", "bob"), ...differences.alice }, { ...view("bob", "alice"), ...differences.bob }]
+}
+
+const none = { size: 0, peers: new Set<typeof bob>(), neighbours: new Set<typeof bob>() }
+
+const make = (canDial = true) =>
+  Invariants.make({
+    healthBound: Duration.seconds(10),
+    reconnectBound: Duration.seconds(85),
+    canDial: () => canDial
+  })
+
+/** What is broken when things are as they are from second 0 to the given one. */
+const after = (seconds: number, nodes: ReadonlyArray<Invariants.NodeView>, { look } = make()) => {
+  look(0, nodes)
+  return look(seconds * 1_000, nodes)?.invariant
+}
+
+describe("the invariants", () => {
+  it("hold of nodes that have each other", () => {
+    assert.isUndefined(after(1_000, views()))
+  })
+
+  it("limit: more peers than maxPeers", () => {
+    assert.isUndefined(after(0, views({ alice: { size: 2 } })))
+    assert.strictEqual(after(0, views({ alice: { size: 3 } })), "limit")
+  })
+
+  it("blocked: a peer that is blocked and there", () => {
+    assert.strictEqual(after(0, views({ alice: { blocked: new Set([bob]) } })), "blocked")
+    assert.isUndefined(after(0, views({ alice: { ...none, blocked: new Set([bob]) }, bob: none })))
+  })
+
+  it("dead: a peer out of reach longer than the bound, unless the node itself stands still", () => {
+    const broken = views({ alice: { neighbours: new Set() }, bob: none })
+    assert.isUndefined(after(10, broken))
+    assert.strictEqual(after(10.001, broken), "dead")
+    assert.strictEqual(after(11, views({ bob: { isAwake: false } })), "dead")
+    assert.isUndefined(after(11, views({ alice: { isAwake: false, neighbours: new Set() }, bob: none })))
+  })
+
+  it("dead: counts from when it began, anew after each time that it was not so", () => {
+    const { look } = make()
+    const broken = views({ alice: { neighbours: new Set() }, bob: { neighbours: new Set() } })
+    look(0, broken)
+    look(9_000, views())
+    look(10_000, broken)
+    assert.isUndefined(look(20_000, broken))
+    assert.strictEqual(look(20_001, broken)?.invariant, "dead")
+  })
+
+  it("dead: counts anew for a node whose clock has leapt", () => {
+    const invariants = make()
+    const broken = views({ alice: { neighbours: new Set() }, bob: none })
+    invariants.look(0, broken)
+    invariants.leapt("alice")
+    assert.isUndefined(invariants.look(11_000, broken))
+    assert.strictEqual(invariants.look(21_001, broken)?.invariant, "dead")
+  })
+
+  it("one-sided: a peer that does not have the node", () => {
+    const broken = views({ bob: { size: 0, peers: new Set() } })
+    assert.isUndefined(after(10, broken))
+    assert.strictEqual(after(11, broken), "one-sided")
+  })
+
+  it("kept: a kept peer that could be dialled and is not there", () => {
+    const kept = { ...none, kept: new Set([bob]) }
+    const broken = views({ alice: kept, bob: none })
+    assert.isUndefined(after(85, broken))
+    assert.strictEqual(after(86, broken), "kept")
+    assert.isUndefined(after(86, broken, make(false)))
+    assert.isUndefined(after(86, views({ alice: kept, bob: { ...none, isAwake: false } })))
+    // A full table may refuse.
+    assert.isUndefined(after(86, views({ alice: kept, bob: { ...none, size: 2 } })))
+  })
+
+  it("kept: counts anew for a node that was gone meanwhile", () => {
+    const { look } = make()
+    const broken = views({ alice: { ...none, kept: new Set([bob]) }, bob: none })
+    look(0, broken)
+    look(40_000, broken.slice(0, 1))
+    look(80_000, broken)
+    assert.isUndefined(look(165_000, broken))
+    assert.strictEqual(look(165_001, broken)?.invariant, "kept")
+  })
+
+  it("kept: counts anew from an excuse", () => {
+    const invariants = make()
+    const broken = views({ alice: { ...none, kept: new Set([bob]) }, bob: { ...none, kept: new Set([alice]) } })
+    invariants.look(0, broken)
+    invariants.excuse("bob")
+    assert.isUndefined(invariants.look(86_000, broken))
+  })
+})

@@ -62,9 +62,10 @@ export const make = (components: () => Components, logger: ComponentLogger) => {
   return { attach, routing: delegate(routers) }
 }
 
-/** What a module's failure is for a program. */
+/** A module's failure as a program sees it. A `HostError` stays as it is. */
 export function hostError(module: string) {
   return (thrown: unknown) => {
+    if (thrown instanceof HostError) return thrown
     const cause = toError(thrown)
     return new HostError({ module, detail: cause.message, cause })
   }

@@ -42,6 +42,26 @@ export const within = async <A>(
   }
 }
 
+/**
+ * Dials, and again for up to a second while what ends the dial is another dial's abort. Rejects with what ended the last one.
+ *
+ * Fault: libp2p lets a dial join one to the same peer that its caller has just given up, and fails both. Nobody had aborted the second.
+ */
+export const dialUnjoined = async <A>(dial: () => Promise<A>, signal: AbortSignal): Promise<A> => {
+  const start = performance.now()
+  for (;;) {
+    try {
+      return await dial()
+    } catch (thrown) {
+      const cause = toError(thrown)
+      const isJoined = cause.name === "AbortError" && !signal.aborted && performance.now() - start < joinMillis
+      if (!isJoined) throw cause
+      // The dial that was given up leaves libp2p's queue in a later turn.
+      await new Promise((resolve) => setImmediate(resolve))
+    }
+  }
+}
+
 const ended = new WeakSet<Stream>()
 
 /**
@@ -251,6 +271,8 @@ export const guardNode = (
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
+
+const joinMillis = 1000
 
 interface YamuxStream extends Stream {
   sendWindowUpdate: () => void

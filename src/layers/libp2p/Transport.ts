@@ -46,7 +46,7 @@ import {
   refused,
   stopping
 } from "./Dialing.ts"
-import { toError } from "./Faults.ts"
+import { dialUnjoined, toError } from "./Faults.ts"
 import { Libp2pHost } from "./Host.ts"
 
 export const make = Effect.gen(function*() {
@@ -148,11 +148,11 @@ export const make = Effect.gen(function*() {
    * dialled by several calls would be tried one after another.
    */
   const dialOnce = (destination: Destination, signal: AbortSignal): Promise<Libp2pConnection> => {
+    if (node.status !== "started") throw new Error("the node is stopping")
     const { addresses, peer } = destination
     const [only, ...others] = addresses
     if (only === undefined) return node.dial(peer!, { signal })
     if (peer === undefined || others.length > 0 || isDns(only)) return node.dial(addresses, { signal })
-    if (node.status !== "started") throw new Error("the node is stopping")
     return host.components.transportManager.dial(only, { signal })
   }
 
@@ -176,22 +176,12 @@ export const make = Effect.gen(function*() {
     }
     const underlying = yield* Effect.tryPromise({
       try: async (signal) => {
-        const start = performance.now()
-        for (;;) {
-          try {
-            const connection = await host.dialChosen(destination.addresses, () => dialOnce(destination, signal))
-            if (signal.aborted && !delivered.has(connection) && !waiting.has(connection)) {
-              void closeOrAbort(connection)
-            }
-            return connection
-          } catch (cause) {
-            // libp2p lets a dial join one to the same peer that somebody else has just given up.
-            const joined = toError(cause).name === "AbortError" && !signal.aborted &&
-              performance.now() - start < joinMillis
-            if (!joined || node.status !== "started") throw cause
-            await new Promise((resolve) => setImmediate(resolve))
-          }
-        }
+        const connection = await dialUnjoined(
+          () => host.dialChosen(destination.addresses, () => dialOnce(destination, signal)),
+          signal
+        )
+        if (signal.aborted && !delivered.has(connection) && !waiting.has(connection)) void closeOrAbort(connection)
+        return connection
       },
       catch: (cause) => failed(node.status === "started" ? dialReason(cause, destination, expected) : stopping(cause))
     })
@@ -287,4 +277,3 @@ export const layer: Layer.Layer<Transport, never, Libp2pHost> = Layer.effect(Tra
 // ---------------------------------------------------------------------------------------------------------------------
 
 const identifyWaitMillis = 2000
-const joinMillis = 1000

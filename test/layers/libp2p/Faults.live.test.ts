@@ -7,14 +7,20 @@ import { yamux } from "@chainsafe/libp2p-yamux"
 import { assert, describe, it } from "@effect/vitest"
 import { identify } from "@libp2p/identify"
 import type { Connection, Libp2p, Stream, StreamMuxerFactory } from "@libp2p/interface"
-import { stop } from "@libp2p/interface"
+import { AbortError, stop } from "@libp2p/interface"
 import { kadDHT } from "@libp2p/kad-dht"
 import { ping } from "@libp2p/ping"
 import { tcp } from "@libp2p/tcp"
 import { Effect, type Scope } from "effect"
 import { createLibp2p } from "libp2p"
 import type { Socket } from "node:net"
-import { closeConnection, endedByRemote, safeMuxer, watchedMuxer } from "../../../src/layers/libp2p/Faults.ts"
+import {
+  closeConnection,
+  dialUnjoined,
+  endedByRemote,
+  safeMuxer,
+  watchedMuxer
+} from "../../../src/layers/libp2p/Faults.ts"
 import { eventually } from "../../contract/eventually.ts"
 
 const protocol = "/test/1.0.0"
@@ -161,19 +167,34 @@ describe("libp2p 3.3", () => {
       assert.strictEqual(yield* run(() => closing), "an event")
     }))
 
-  it.live("a dial joins one that was just given up, and fails with it", () =>
+  const plainly = <A>(dial: () => Promise<A>) => dial()
+  for (const [name, dialled, result] of [["a", plainly, "AbortError"], ["no", dialUnjoined, "connected"]] as const) {
+    it.live(`${name} dial that joins one that was just given up fails with it`, () =>
+      Effect.gen(function*() {
+        const [a, b] = [yield* makeNode(), yield* makeNode()]
+        const [first, second] = [new AbortController(), new AbortController()]
+        const dial = ({ signal }: AbortController) => () => a.dial(b.getMultiaddrs(), { signal })
+        const nameOf = ({ name }: Error) => name
+        const givenUp = dial(first)().catch(nameOf)
+        yield* run(() => new Promise((resolve) => setImmediate(resolve)))
+        first.abort()
+        const joining = dialled<Connection>(dial(second), second.signal).then(() => "connected", nameOf)
+        assert.strictEqual(yield* run(() => givenUp), "AbortError")
+        assert.strictEqual(yield* run(() => joining), result)
+      }))
+  }
+
+  it.live("a dial that its own caller has given up is not dialled again", () =>
     Effect.gen(function*() {
-      const [a, b] = [yield* makeNode(), yield* makeNode()]
       const controller = new AbortController()
-      const first = a.dial(b.getMultiaddrs(), { signal: controller.signal }).catch((error: Error) => error.name)
-      yield* run(() => new Promise((resolve) => setImmediate(resolve)))
-      controller.abort()
-      const second = a.dial(b.getMultiaddrs(), { signal: new AbortController().signal }).then(
-        () => "connected",
-        (error: Error) => error.name
-      )
-      assert.strictEqual(yield* run(() => first), "AbortError")
-      assert.strictEqual(yield* run(() => second), "AbortError")
+      let dials = 0
+      const dial = () => {
+        dials++
+        controller.abort()
+        return Promise.reject(new AbortError())
+      }
+      const failed = yield* run(() => dialUnjoined(dial, controller.signal).catch(({ name }: Error) => name))
+      assert.deepStrictEqual([failed, dials], ["AbortError", 1])
     }))
 
   it.live("every stream is told to the peer store", () =>

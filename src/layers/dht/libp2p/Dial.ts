@@ -5,7 +5,7 @@ import type { Connection, PeerId as Libp2pPeerId, Stream } from "@libp2p/interfa
 import { type Multiaddr as Libp2pMultiaddr, multiaddr } from "@multiformats/multiaddr"
 import { type Multiaddr, type PeerId, peerOf, withPeer } from "../../../schema/Peer.ts"
 import { best } from "../../libp2p/Connection.ts"
-import { toError } from "../../libp2p/Faults.ts"
+import { dialUnjoined, toError } from "../../libp2p/Faults.ts"
 import type { Components } from "../../libp2p/wire/Components.ts"
 
 export interface Addressed {
@@ -71,17 +71,11 @@ export const make = ({ connectionManager, peerId, peerStore }: Components, proto
     const addresses = await addressesOf(peer, remote, signal)
     // libp2p would look it up in the DHT.
     if (addresses.length === 0) throw new Failure("Unreachable", new Error("no address to dial is known"))
-    for (let joined = 0;; joined++) {
-      try {
-        return await connectionManager.openConnection(addresses, { signal })
-      } catch (thrown) {
-        const cause = toError(thrown)
-        // libp2p lets a dial join one to the same peer that somebody else has just given up.
-        if (cause.name !== "AbortError" || signal.aborted || joined === joinsMax) {
-          throw new Failure(isOwnRefusal(cause) ? "Denied" : "Unreachable", cause)
-        }
-        await new Promise((resolve) => setImmediate(resolve))
-      }
+    try {
+      return await dialUnjoined(() => connectionManager.openConnection(addresses, { signal }), signal)
+    } catch (thrown) {
+      const cause = toError(thrown)
+      throw new Failure(isOwnRefusal(cause) ? "Denied" : "Unreachable", cause)
     }
   }
 
@@ -123,8 +117,6 @@ export const failureOf = (thrown: unknown): DialFailure =>
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
-
-const joinsMax = 3
 
 class Failure extends Error implements DialFailure {
   readonly reason: DialFailure["reason"]

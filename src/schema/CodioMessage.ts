@@ -1,8 +1,10 @@
 /**
- * The headers of `/codio/1.0.0`: one request from the opener of a stream, one response from the other side, whatever bytes follow.
+ * The headers of `/codio/1.0.0`: one request from the opener of a stream, one response from the other side, whatever
+ * bytes follow.
  *
- * On the wire each header is `[uvarint length][length bytes of CBOR]`, at most {@link headerBytesMax} bytes of CBOR, which is a map with
- * text keys. A request has `op`, a response has `ok`. Unknown keys are ignored, so that later versions may add some.
+ * On the wire each header is `[uvarint length][length bytes of CBOR]`, at most {@link headerBytesMax} bytes of CBOR,
+ * which is a map with text keys. A request has `op`, a response has `ok`. Unknown keys are ignored, so that later
+ * versions may add some.
  *
  * | op | fields | response | then |
  * |---|---|---|---|
@@ -54,13 +56,26 @@ export interface Decoded<A> {
   readonly rest: Uint8Array
 }
 
-/** Reads a request. Fails for a length over the limit, CBOR that does not decode, and an `op` or field that is not known. */
+/**
+ * Reads a request. Fails for a length over the limit, CBOR that does not decode, and an `op` or field that is not
+ * known.
+ */
 export const decodeRequest = (bytes: Uint8Array): Result.Result<Decoded<CodioRequest> | undefined, MessageError> =>
   unframe(bytes, requestOf)
 
 /** Reads a response; fails as {@link decodeRequest} does. */
 export const decodeResponse = (bytes: Uint8Array): Result.Result<Decoded<CodioResponse> | undefined, MessageError> =>
   unframe(bytes, responseOf)
+
+/**
+ * The length of the header at the start of some bytes, prefix included; undefined while the prefix is incomplete. Of
+ * bytes that do not decode it means nothing.
+ */
+export const headerLength = (bytes: Uint8Array): number | undefined => {
+  const end = bytes.findIndex((byte) => byte < 0x80)
+  if (end === -1 || end >= prefixBytesMax) return undefined
+  return bytes.subarray(0, end + 1).reduce((length, byte, index) => length + ((byte & 0x7f) << (7 * index)), end + 1)
+}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal

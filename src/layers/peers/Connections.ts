@@ -16,7 +16,7 @@
 import { Effect } from "effect"
 import type { PeerId } from "../../schema/Peer.ts"
 import { comparing, type Connection, type Ranked } from "../../services/Transport.ts"
-import * as CodioProtocol from "../codio/CodioProtocol.ts"
+import * as CodioRequests from "../codio/CodioRequests.ts"
 import { countedNetworkOf } from "../../services/AddressGuard.ts"
 import * as Pulse from "../Pulse.ts"
 
@@ -87,7 +87,7 @@ export const make = (local: PeerId, peer: PeerId): PeerConnections => {
   const isSpoken = Effect.gen(function*() {
     for (const { connection } of lines.values()) {
       const remote = yield* connection.remote
-      if (remote._tag === "Some") return yield* CodioProtocol.isSpoken(connection)
+      if (remote._tag === "Some") return yield* CodioRequests.isSpoken(connection)
     }
     return undefined
   })
@@ -96,7 +96,7 @@ export const make = (local: PeerId, peer: PeerId): PeerConnections => {
   const end = Effect.fnUntraced(function*(line: Line) {
     if (!line.isAgreed) {
       line.isRetired = true
-      const answer = yield* CodioProtocol.retire(line.connection)
+      const answer = yield* CodioRequests.retire(line.connection)
       // While the best connection answers pings, one that does not answer for so long is dead.
       if (answer === "unanswered") return yield* line.connection.close
       line.isAgreed = answer === "agreed"

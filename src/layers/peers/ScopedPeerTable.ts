@@ -20,7 +20,7 @@ import * as NetworkMetrics from "../../services/NetworkMetrics.ts"
 import { PeerTable, type Released } from "../../services/PeerTable.ts"
 import { Shutdown } from "../../services/Shutdown.ts"
 import { type Connection, Transport } from "../../services/Transport.ts"
-import * as CodioProtocol from "../codio/CodioProtocol.ts"
+import * as CodioRequests from "../codio/CodioRequests.ts"
 import * as PeerConnections from "./Connections.ts"
 import * as PeerPlaces from "./Slots.ts"
 import * as Pulse from "../Pulse.ts"
@@ -140,7 +140,7 @@ export const make = Effect.gen(function*() {
     yield* entry.parted.open
     if (isGoodbyeReason(reason)) {
       const [connection] = yield* entry.connections.best
-      const goodbye = connection === undefined ? Effect.void : CodioProtocol.goodbye(connection, reason)
+      const goodbye = connection === undefined ? Effect.void : CodioRequests.goodbye(connection, reason)
       yield* reason === "shutdown" ? shutdown.part("goodbyes", goodbye) : goodbye
     }
     if (reason === "shutdown") yield* shutdown.part(`streams of ${entry.id}`, flushed(entry), "most")

@@ -14,7 +14,7 @@ import { Discovery } from "../../services/Discovery.ts"
 import { NetworkEvents } from "../../services/NetworkEvents.ts"
 import { PeerTable } from "../../services/PeerTable.ts"
 import { type KnownPeer as PolicySubject, ReconnectPolicy } from "../../services/ReconnectPolicy.ts"
-import * as CodioProtocol from "../codio/CodioProtocol.ts"
+import * as CodioRequests from "../codio/CodioRequests.ts"
 import type { KnownPeer, Step } from "./PeerBook.ts"
 import { changesOf, interestOf, isDesired, isRefusal, notify } from "./PeerBook.ts"
 import { PeerDialer } from "./Dialer.ts"
@@ -91,7 +91,7 @@ export const make = Effect.fnUntraced(function*(options: { readonly poke: Effect
   const whileConnected = (peer: KnownPeer): Effect.Effect<void> =>
     Effect.gen(function*() {
       if (interestOf(peer) !== "kept") return yield* changesOf(peer).await
-      const ask = table.follow(peer.id, CodioProtocol.keepAlive)
+      const ask = table.follow(peer.id, CodioRequests.keepAlive)
       yield* Effect.raceFirst(
         changesOf(peer).await,
         // A keep stream that broke while the peer stays is asked for again, not at once.

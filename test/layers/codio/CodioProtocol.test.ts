@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Option, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import * as CodioProtocol from "../../../src/layers/codio/CodioProtocol.ts"
+import * as CodioRequests from "../../../src/layers/codio/CodioRequests.ts"
 import { agentVersion } from "../../../src/schema/Agent.ts"
 import { decodeResponse, headerBytesMax, protocol } from "../../../src/schema/CodioMessage.ts"
 import { SimNetwork } from "../../../src/testing/network/SimNetwork.ts"
@@ -26,14 +26,14 @@ const answerTo = Effect.fnUntraced(function*(connection: CodioConnection, bytes:
   const decoded = decodeResponse(Buffer.concat(chunks))
   return decoded._tag === "Success" ? decoded.success?.header : undefined
 }, Effect.scoped)
-type CodioConnection = Parameters<typeof CodioProtocol.goodbye>[0]
+type CodioConnection = Parameters<typeof CodioRequests.goodbye>[0]
 
 describe("/codio/1.0.0", () => {
   it.effect("answers hello with the agent", () =>
     Effect.gen(function*() {
       const { connection } = yield* pair
       const { response } = yield* TestNetwork.run(
-        Effect.scoped(CodioProtocol.request(connection, { op: "hello", agent: "spec" }))
+        Effect.scoped(CodioRequests.request(connection, { op: "hello", agent: "spec" }))
       )
       assert.deepStrictEqual(response, { ok: true, agent: agentVersion })
     }).pipe(Effect.provide(SimNetwork.layer())))
@@ -72,7 +72,7 @@ describe("/codio/1.0.0", () => {
   it.effect("a goodbye is the reason that the other side tells", () =>
     Effect.gen(function*() {
       const { bob, connection } = yield* pair
-      yield* TestNetwork.run(Effect.andThen(CodioProtocol.goodbye(connection, "evicted"), connection.close))
+      yield* TestNetwork.run(Effect.andThen(CodioRequests.goodbye(connection, "evicted"), connection.close))
       yield* TestClock.adjust(0)
       const [left] = bob.happened("PeerDisconnected")
       assert.deepStrictEqual(left?._tag === "PeerDisconnected" && [left.reason, left.remoteReason], [
@@ -86,7 +86,7 @@ describe("/codio/1.0.0", () => {
       const { alice, bob, connection } = yield* pair
       const network = yield* SimNetwork
       yield* network.blackhole(alice.id, bob.id)
-      const fiber = yield* Effect.forkChild(CodioProtocol.goodbye(connection, "idle"), { startImmediately: true })
+      const fiber = yield* Effect.forkChild(CodioRequests.goodbye(connection, "idle"), { startImmediately: true })
       yield* TestClock.adjust("249 millis")
       assert.isUndefined(fiber.pollUnsafe())
       yield* TestClock.adjust("1 millis")

@@ -21,7 +21,7 @@ import type { NonEmptyReadonlyArray } from "effect/Array"
 import { LimitReached, StreamError, type StreamReason, StreamReset, WriteAfterEnd } from "../../schema/NetworkError.ts"
 import type { ProtocolId } from "../../schema/Peer.ts"
 import type { ByteStream, Connection } from "../../services/Transport.ts"
-import { endedByRemote, toError } from "./Faults.ts"
+import { endedByRemote, toError, untilClosed } from "./Faults.ts"
 
 export interface Libp2pByteStream extends ByteStream {
   /** Ends the stream with its scope, as `ByteStream` promises. Never waits. */
@@ -231,7 +231,6 @@ const sendBytesMax = 64 * 1024
 const queuedBytesMax = 128 * 1024
 const unsentBytesMax = 128 * 1024
 const lingerMillis = 10_000
-const streamOver = new Error("the stream is over")
 
 interface Writer {
   readonly chunk: Uint8Array
@@ -247,16 +246,7 @@ function reset(thrown: unknown): StreamReset {
   })
 }
 
-// Sends what is unsent, then the end of the write half. Without a signal that `close` aborts, libp2p waits for ever on a dead stream.
-async function closing(stream: Libp2pStream, interrupted?: AbortSignal): Promise<void> {
-  const controller = new AbortController()
-  const end = () => controller.abort(streamOver)
-  stream.addEventListener("close", end)
-  interrupted?.addEventListener("abort", end)
-  try {
-    await stream.close({ signal: controller.signal })
-  } finally {
-    stream.removeEventListener("close", end)
-    interrupted?.removeEventListener("abort", end)
-  }
+/** Sends what is unsent, then the end of the write half. */
+function closing(stream: Libp2pStream, interrupted?: AbortSignal): Promise<void> {
+  return untilClosed(stream, (signal) => stream.close({ signal }), interrupted)
 }

@@ -18,27 +18,47 @@ export const toError = (thrown: unknown): Error => {
 }
 
 /**
- * Runs an operation with a signal that is aborted after `millis`, or when the target closes. Unlike with `AbortSignal.timeout`, the timer
- * ends with the operation, and it keeps the process alive: libp2p itself waits on timers that do not.
+ * Runs an operation with a signal that is aborted when the target closes, or together with another signal.
  *
  * Fault: operations that wait for an event of a connection or stream may begin to wait after it has closed, and then wait for ever.
+ */
+export const untilClosed = async <A>(
+  target: Closing | undefined,
+  operation: (signal: AbortSignal) => Promise<A>,
+  interrupted?: AbortSignal
+): Promise<A> => {
+  const controller = new AbortController()
+  const close = () => controller.abort(closed)
+  const interrupt = () => controller.abort(interrupted?.reason)
+  target?.addEventListener("close", close)
+  interrupted?.addEventListener("abort", interrupt)
+  try {
+    return await operation(controller.signal)
+  } finally {
+    target?.removeEventListener("close", close)
+    interrupted?.removeEventListener("abort", interrupt)
+  }
+}
+
+/**
+ * Like {@link untilClosed}, and the signal is aborted after `millis` too. Rejects with an error, never with an event.
+ *
+ * Unlike with `AbortSignal.timeout`, the timer ends with the operation, and it keeps the process alive: libp2p itself waits on timers that do
+ * not.
  */
 export const within = async <A>(
   millis: number,
   operation: (signal: AbortSignal) => Promise<A>,
   target?: Closing
 ): Promise<A> => {
-  const controller = new AbortController()
-  const end = () => controller.abort(new Error("closed"))
-  const timer = setTimeout(() => controller.abort(new Error(`not done within ${millis} ms`)), millis)
-  target?.addEventListener("close", end)
+  const late = new AbortController()
+  const timer = setTimeout(() => late.abort(new Error(`not done within ${millis} ms`)), millis)
   try {
-    return await operation(controller.signal)
+    return await untilClosed(target, operation, late.signal)
   } catch (cause) {
     throw toError(cause)
   } finally {
     clearTimeout(timer)
-    target?.removeEventListener("close", end)
   }
 }
 
@@ -166,17 +186,10 @@ export const closeConnection = async (connection: Connection, millis: number): P
  */
 export const flushConnection = async (connection: Connection, interrupted: AbortSignal): Promise<void> => {
   if (connection.status === "closed") return
-  const controller = new AbortController()
-  const end = () => controller.abort(interrupted.reason ?? new Error("closed"))
-  connection.addEventListener("close", end)
-  interrupted.addEventListener("abort", end)
   try {
-    await flush(connection, controller.signal)
+    await untilClosed(connection, (signal) => flush(connection, signal), interrupted)
   } catch (cause) {
     if (interrupted.aborted) throw toError(cause)
-  } finally {
-    connection.removeEventListener("close", end)
-    interrupted.removeEventListener("abort", end)
   }
 }
 
@@ -273,6 +286,9 @@ export const guardNode = (
 // ---------------------------------------------------------------------------------------------------------------------
 
 const joinMillis = 1000
+
+// An error takes its stack when it is made: one is enough for all streams that close.
+const closed = new Error("closed")
 
 interface YamuxStream extends Stream {
   sendWindowUpdate: () => void

@@ -6,7 +6,7 @@
  */
 import type { Stream, StreamMessageEvent } from "@libp2p/interface"
 import { decodeMessage, FrameReader, type KadMessage } from "../wire/Message.ts"
-import { toError } from "../../libp2p/Faults.ts"
+import { toError, untilClosed } from "../../libp2p/Faults.ts"
 
 /** Why a stream is over. */
 export interface KadStreamEnd {
@@ -138,12 +138,9 @@ const unsentBytesMax = 128 * 1024
 
 async function finish(stream: Stream, millis: number): Promise<void> {
   if (stream.status !== "open") return
-  const controller = new AbortController()
   const closed = new Promise<void>((resolve) => stream.addEventListener("close", () => resolve(), { once: true }))
-  // `close` of libp2p does not settle by itself when the stream is reset meanwhile.
-  void closed.then(() => controller.abort())
   const timer = setTimeout(() => stream.abort(new Error("the remote did not end the stream in time")), millis)
-  stream.close({ signal: controller.signal }).catch((thrown: unknown) => stream.abort(toError(thrown)))
+  untilClosed(stream, (signal) => stream.close({ signal })).catch((thrown: unknown) => stream.abort(toError(thrown)))
   await closed
   clearTimeout(timer)
 }

@@ -6,7 +6,7 @@
  */
 export * from "./Network.ts"
 
-export * as PublishedValue from "./layers/dht/values/PublishedValue.ts"
+export * as PublishedValue from "./layers/dht/libp2p/PublishedValue.ts"
 
 export { agentVersion, protocolVersion, version } from "./schema/Agent.ts"
 export * as CodioMessage from "./schema/CodioMessage.ts"

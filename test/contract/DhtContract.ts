@@ -4,7 +4,7 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, type Duration, Effect, type Layer, Option, Order, Schema, type Scope, Stream } from "effect"
-import * as PublishedValue from "../../src/layers/dht/values/PublishedValue.ts"
+import * as PublishedValue from "../../src/layers/dht/libp2p/PublishedValue.ts"
 import * as ContentKey from "../../src/schema/Content.ts"
 import type { DhtError } from "../../src/schema/NetworkError.ts"
 import type { PeerId } from "../../src/schema/Peer.ts"

@@ -8,7 +8,7 @@ import { base58btc } from "multiformats/bases/base58"
 import * as ContentKeys from "../../schema/Content.ts"
 import { DhtError, NotFound, QueryTimeout } from "../../schema/NetworkError.ts"
 import type { PeerAddresses, PeerId } from "../../schema/Peer.ts"
-import type { Signer } from "../../schema/ValueNamespace.ts"
+import type { Signer, ValueRules } from "../../schema/ValueNamespace.ts"
 import { Dht, type FindOptions } from "../../services/Dht.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import * as KadBeyond from "./lookup/Beyond.ts"
@@ -52,6 +52,8 @@ export interface KadEngineOptions {
   readonly addresses: () => ReadonlyArray<string>
   /** Those of the addresses that can be read, as text. */
   readonly read: KadQueries.KadQueriesOptions["read"]
+  /** The namespaces of which this node stores and asks for values. */
+  readonly namespaces: ReadonlyArray<ValueRules>
   readonly signer: Signer
   /** Opened when this node's addresses may have changed; the engine opens it for its own reasons, too. */
   readonly changed: Latch.Latch
@@ -73,11 +75,10 @@ export interface KadEngine {
 export const make = Effect.fnUntraced(function*(
   options: KadEngineOptions
 ): Effect.fn.Return<KadEngine, never, NetworkConfig | KeyValueStore.KeyValueStore | Scope.Scope> {
-  const { changed, peers, read, request, signer } = options
+  const { changed, namespaces, peers, read, request, signer } = options
   const { self } = peers
   const { kadReplicationFactor: copies } = yield* NetworkConfig
   const policy = yield* KadDhtPolicy
-  const namespaces = yield* Values.namespaces
   const run = yield* FiberSet.makeRuntime()
   const clock = yield* Clock.Clock
   const now = () => clock.currentTimeMillisUnsafe()

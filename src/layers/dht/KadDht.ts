@@ -20,6 +20,7 @@ import * as KadAttachment from "./libp2p/Attachment.ts"
 import * as KadEngine from "./Engine.ts"
 import * as KadHandler from "./libp2p/Handler.ts"
 import * as KadPeers from "./libp2p/Peers.ts"
+import * as PublishedValue from "./libp2p/PublishedValue.ts"
 import * as KadStreams from "./libp2p/Streams.ts"
 import { Libp2pHost } from "../libp2p/Host.ts"
 
@@ -81,6 +82,7 @@ const engine = Effect.fnUntraced(function*(attached: KadAttachment.KadAttachment
     closest: attached.table.closest,
     addresses: () => addressManager.getAddresses().map(String),
     read: KadPeers.read,
+    namespaces: yield* PublishedValue.namespaces,
     signer: yield* Identity,
     changed
   })

@@ -2,4 +2,4 @@
  * Kademlia: ask, provide and serve. Only `libp2p/` knows libp2p, so another carrier can take its place.
  */
 export * as KadDht from "./KadDht.ts"
-export * as PublishedValue from "./values/PublishedValue.ts"
+export * as PublishedValue from "./libp2p/PublishedValue.ts"

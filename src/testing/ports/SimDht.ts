@@ -11,6 +11,7 @@ import { Clock, DateTime, Duration, Effect, Latch, Layer, Stream } from "effect"
 import * as ProvidedKeys from "../../layers/dht/provide/ProvidedKeys.ts"
 import * as ProvideProgress from "../../layers/dht/provide/Progress.ts"
 import { KadDhtPolicy, type KadDhtPolicyOptions } from "../../services/KadDhtPolicy.ts"
+import * as PublishedValue from "../../layers/dht/libp2p/PublishedValue.ts"
 import { compareDistance, positionOf } from "../../layers/dht/wire/Position.ts"
 import * as Values from "../../layers/dht/values/Values.ts"
 import { type ContentKey, type Provider, toBytes } from "../../schema/Content.ts"
@@ -28,7 +29,7 @@ export const make = Effect.gen(function*() {
   const network = yield* SimNetwork
   const { addresses, localPeer } = yield* Transport
   const nodes = nodesOf(network)
-  const namespaces = yield* Values.namespaces
+  const namespaces = yield* PublishedValue.namespaces
   const policy = yield* KadDhtPolicy
   const self: Node = {
     peer: localPeer,

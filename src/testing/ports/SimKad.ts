@@ -19,6 +19,7 @@ import type { KeyValueStore } from "effect/persistence"
 import { base58btc } from "multiformats/bases/base58"
 import * as KadEngine from "../../layers/dht/Engine.ts"
 import { isPeerId, KadNode, KadNodes, keyOf } from "../../layers/dht/wire/Nodes.ts"
+import * as PublishedValue from "../../layers/dht/libp2p/PublishedValue.ts"
 import type { KadPeersChange } from "../../layers/dht/libp2p/Peers.ts"
 import type { KadRefusal } from "../../layers/dht/serve/Server.ts"
 import { DhtError, NoPeers } from "../../schema/NetworkError.ts"
@@ -209,6 +210,7 @@ export const make = Effect.fnUntraced(function*(
       table.closest(target, count + 1).filter(({ key }) => key !== without).slice(0, count),
     addresses: () => [here()],
     read,
+    namespaces: yield* PublishedValue.namespaces,
     signer: signerOf(localPeer),
     changed
   })

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Exit, Fiber, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
-import * as PublishedValue from "../../../src/layers/dht/values/PublishedValue.ts"
+import * as PublishedValue from "../../../src/layers/dht/libp2p/PublishedValue.ts"
 import * as ContentKey from "../../../src/schema/Content.ts"
 import { Transport } from "../../../src/services/Transport.ts"
 import * as SimDht from "../../../src/testing/ports/SimDht.ts"

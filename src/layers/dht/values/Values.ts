@@ -6,8 +6,6 @@ import { Effect, Schema, Stream } from "effect"
 import { DhtError, NoPeers, NotFound, QuorumFailed, RecordInvalid } from "../../../schema/NetworkError.ts"
 import { keyBytes, pathOf, type Signer, type ValueNamespace, type ValueRules } from "../../../schema/ValueNamespace.ts"
 import type { Dht } from "../../../services/Dht.ts"
-import { ValueNamespaces } from "../../../services/ValueNamespaces.ts"
-import * as PublishedValue from "./PublishedValue.ts"
 
 /**
  * What a lookup for a value comes to: the copy of each node that answered, if it has one, and at the end, unless the lookup was cut off, the
@@ -37,12 +35,6 @@ export interface ValueCount {
   readonly asked: Set<string>
   readonly acknowledged: Set<string>
 }
-
-/** The built-in namespace, and those of the application. */
-export const namespaces: Effect.Effect<ReadonlyArray<ValueRules>> = Effect.map(
-  ValueNamespaces,
-  (others) => [PublishedValue.namespace, ...others]
-)
 
 /** The rules for a key, and its path; undefined when no namespace has it. */
 export const rulesOf = (namespaces: ReadonlyArray<ValueRules>, key: Uint8Array) => {

@@ -4,7 +4,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Libp2pRecord } from "@libp2p/record"
 import { Effect, Option } from "effect"
-import * as PublishedValue from "../../../../src/layers/dht/values/PublishedValue.ts"
+import * as PublishedValue from "../../../../src/layers/dht/libp2p/PublishedValue.ts"
 import * as SeededIdentity from "../../../../src/layers/machine/SeededIdentity.ts"
 import { sameBytes } from "../../../../src/layers/dht/values/Values.ts"
 import { fromText } from "../../../../src/schema/Content.ts"

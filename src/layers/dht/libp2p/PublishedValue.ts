@@ -10,7 +10,8 @@ import { RecordEnvelope } from "@libp2p/peer-record"
 import { Clock, Effect, Order, Redacted, Schema, SchemaIssue, SchemaTransformation } from "effect"
 import { RecordInvalid } from "../../../schema/NetworkError.ts"
 import { PeerId } from "../../../schema/Peer.ts"
-import { makeSealed, type ValueNamespace } from "../../../schema/ValueNamespace.ts"
+import { makeSealed, type ValueNamespace, type ValueRules } from "../../../schema/ValueNamespace.ts"
+import { ValueNamespaces } from "../../../services/ValueNamespaces.ts"
 
 /** The domain of the envelope's signature. */
 export const domain = "codio-value"
@@ -72,6 +73,12 @@ export const namespace: ValueNamespace<PublishedValue, PublishedInput> = makeSea
     })
   })
 })
+
+/** This namespace, and those of the application: what a node stores values of. */
+export const namespaces: Effect.Effect<ReadonlyArray<ValueRules>> = Effect.map(
+  ValueNamespaces,
+  (others) => [namespace, ...others]
+)
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { TestClock } from "effect/testing"
 import { base58btc } from "multiformats/bases/base58"
-import * as PublishedValue from "../../../../src/layers/dht/values/PublishedValue.ts"
+import * as PublishedValue from "../../../../src/layers/dht/libp2p/PublishedValue.ts"
 import * as SeededIdentity from "../../../../src/layers/machine/SeededIdentity.ts"
 
 const alice = SeededIdentity.make(new Uint8Array(32).fill(1))

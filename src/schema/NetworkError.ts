@@ -99,6 +99,19 @@ export const DialReason = Schema.Union([
 ])
 export type DialReason = typeof DialReason.Type
 
+/**
+ * One reason for several dials that have all failed: a refusal before anything else, since somebody who answers tells more than silence
+ * elsewhere; then the reason that all share; else `Unreachable` with the words of each. An `Unreachable` carries the cause.
+ */
+export const mergeDialReasons = (reasons: ReadonlyArray<DialReason>, cause: Error | undefined): DialReason => {
+  const isShared = new Set(reasons.map(({ _tag }) => _tag)).size === 1
+  const common = reasons.find(({ _tag }) => _tag === "Denied" || _tag === "Refused") ??
+    (isShared ? reasons[0] : undefined)
+  if (common !== undefined && common._tag !== "Unreachable") return common
+  const detail = [...new Set(reasons.map(({ message }) => message))].join("; ")
+  return new Unreachable({ detail, ...(cause === undefined ? {} : { cause }) })
+}
+
 /** A dial that gave no connection. `target` is the address or the peer id that was asked for. */
 export class DialError
   extends Schema.TaggedError<DialError>()("DialError", { target: Schema.String, reason: DialReason })

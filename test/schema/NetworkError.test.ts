@@ -192,6 +192,20 @@ describe("NetworkError", () => {
     assert.deepStrictEqual(exported.filter((name) => !seen.has(name)), [])
   })
 
+  it("gives several failed dials one reason: a refusal, else the shared one, else what each says", () => {
+    const { mergeDialReasons } = NetworkError
+    const silent = new DialTimeout({ after: Duration.seconds(5) })
+    const gone = new Unreachable({ detail: "connection refused" })
+    const refused = new Refused({})
+    assert.strictEqual(mergeDialReasons([gone, silent, refused], cause), refused)
+    assert.strictEqual(mergeDialReasons([silent, silent], cause), silent)
+    for (const reasons of [[gone, silent, gone], [silent, gone]]) {
+      const merged = mergeDialReasons(reasons, cause)
+      assert.strictEqual(merged._tag === "Unreachable" && merged.cause, cause)
+      assert.sameMembers(merged.message.split("; "), ["connection refused", "no answer within 5s"])
+    }
+  })
+
   it("crosses a wire as JSON and is itself again", () => {
     const codec = Schema.toCodecJson(AnyError)
     for (const [error, message, isRetryable] of errors) {

@@ -11,6 +11,7 @@ import {
   type DialReason,
   DialTimeout,
   InvalidAddress,
+  mergeDialReasons,
   Refused,
   UnexpectedPeer,
   Unreachable
@@ -112,12 +113,7 @@ const unreachable: Record<string, string | undefined> = {
 export function dialReason(thrown: unknown, destination: Destination, expected: PeerId | undefined): DialReason {
   const cause = toError(thrown)
   if (cause instanceof AggregateError && cause.errors.length > 0) {
-    const reasons = cause.errors.map((error) => dialReason(error, destination, expected))
-    const tags = new Set(reasons.map((reason) => reason._tag))
-    const common = reasons.find(({ _tag }) => _tag === "Denied" || _tag === "Refused") ??
-      (tags.size === 1 ? reasons[0] : undefined)
-    if (common !== undefined && common._tag !== "Unreachable") return common
-    return new Unreachable({ detail: [...new Set(reasons.map((reason) => reason.message))].join("; "), cause })
+    return mergeDialReasons(cause.errors.map((error) => dialReason(error, destination, expected)), cause)
   }
   const code = (cause as { readonly code?: unknown }).code
   const known = typeof code === "string" ? unreachable[code] : undefined

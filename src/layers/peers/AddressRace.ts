@@ -1,16 +1,16 @@
 /**
- * Several addresses of one peer raced against each other, as RFC 8305 (Happy Eyeballs) does it: the first is dialled, the next follows after
- * the policy's stagger, or at once when one has failed. The first connection wins, and the other dials are aborted.
+ * A race between several addresses of one peer, as in RFC 8305 (Happy Eyeballs): the first is dialled, the next one follows after the
+ * policy's stagger, or at once when a dial fails. The first connection wins, and the other dials are aborted.
  */
 import { Duration, Effect, Latch, Semaphore } from "effect"
-import { DialError, DialTimeout, Unreachable } from "../../schema/NetworkError.ts"
+import { DialError, DialTimeout, mergeDialReasons, Unreachable } from "../../schema/NetworkError.ts"
 import type { Multiaddr } from "../../schema/Peer.ts"
 import type { DialPolicyOptions } from "../../services/DialPolicy.ts"
 
 /**
- * Dials the addresses in their order until one answers. `attempt` dials one of them; of several each has the policy's timeout. Fails when all have
- * failed: with what they have in common, else with `Unreachable` and each one's reason. Interruption aborts all dials. A second connection
- * that stands in the very step in which the first does is left to the table, as any second one.
+ * Dials the addresses in their order until one answers. `attempt` dials one address; where there are several, each has the policy's
+ * timeout. Fails when all dials have failed, with one reason for all of them. Interruption aborts all dials. Two connections that stand
+ * in one step both stay: the peer table decides between them, as between any two.
  */
 export const race = <A>(
   target: string,
@@ -28,7 +28,7 @@ export const race = <A>(
   if (only === undefined) {
     return Effect.fail(new DialError({ target, reason: new Unreachable({ detail: "no address is known" }) }))
   }
-  // Nothing waits behind it, so the dial as a whole bounds it.
+  // No other address waits behind it, so the time limit of the whole dial is enough.
   if (addresses.length === 1) return attempt(only)
   return Effect.suspend(() => {
     const slots = Semaphore.makeUnsafe(Math.max(1, policy.parallelDials))
@@ -40,8 +40,11 @@ export const race = <A>(
       const own = slots.withPermit(dial(address)).pipe(
         Effect.catch((error) => {
           failures.push(error)
-          if (failures.length === addresses.length) return Effect.fail(together(target, failures))
-          // Whoever is left decides.
+          if (failures.length === addresses.length) {
+            const reason = mergeDialReasons(failures.map(({ reason }) => reason), failures[0])
+            return Effect.fail(new DialError({ target, reason }))
+          }
+          // The dials that remain decide the outcome.
           return Effect.andThen(failed.open, Effect.never)
         })
       )
@@ -52,20 +55,4 @@ export const race = <A>(
     }
     return from(0)
   })
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-// internal
-// ---------------------------------------------------------------------------------------------------------------------
-
-const together = (target: string, failures: ReadonlyArray<DialError>): DialError => {
-  const tags = new Set(failures.map(({ reason }) => reason._tag))
-  // That somebody is there and said no tells more than that elsewhere nobody is.
-  const common = failures.find(({ reason }) => reason._tag === "Denied" || reason._tag === "Refused") ??
-    (tags.size === 1 ? failures[0] : undefined)
-  if (common !== undefined && common.reason._tag !== "Unreachable") {
-    return new DialError({ target, reason: common.reason })
-  }
-  const detail = [...new Set(failures.map(({ reason }) => reason.message))].join("; ")
-  return new DialError({ target, reason: new Unreachable({ detail, cause: failures[0] }) })
 }

@@ -34,7 +34,7 @@ import type { Connection } from "../../services/Transport.ts"
 import { Transport } from "../../services/Transport.ts"
 import type { KnownAddress, KnownPeer } from "./PeerBook.ts"
 import { dateOf, dialled, failed, interestOf, KnownPeers, recall } from "./PeerBook.ts"
-import * as StaggeredDial from "./AddressRace.ts"
+import * as AddressRace from "./AddressRace.ts"
 
 export class PeerDialer extends Context.Service<PeerDialer, {
   /** Dials the peer at all addresses that are known, or joins the dial under way. A dial that nobody waits for any more is aborted. */
@@ -104,7 +104,7 @@ export const make = Effect.gen(function*() {
 
   /** Dials each address alone, so that none waits for another inside the transport. */
   const dialAddresses = (peer: KnownPeer, addresses: ReadonlyArray<Multiaddr>) =>
-    StaggeredDial.race(
+    AddressRace.race(
       peer.id,
       addresses,
       policy,

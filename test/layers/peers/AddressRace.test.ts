@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Deferred, Effect, Fiber } from "effect"
 import { TestClock } from "effect/testing"
-import * as StaggeredDial from "../../../src/layers/peers/AddressRace.ts"
+import * as AddressRace from "../../../src/layers/peers/AddressRace.ts"
 import { DialError, Refused, UnexpectedPeer, Unreachable } from "../../../src/schema/NetworkError.ts"
 import type { Multiaddr } from "../../../src/schema/Peer.ts"
 import type { DialPolicyOptions } from "../../../src/services/DialPolicy.ts"
@@ -20,7 +20,7 @@ const [one, two, three] = [1, 2, 3].map((n) => `/ip4/192.0.2.${n}/tcp/4001` as M
 ]
 const unreachable = new DialError({ target: "x", reason: new Unreachable({ detail: "connection refused" }) })
 
-/** Dials whose ends the spec decides; with when each began, and which were aborted. */
+/** Dials that end when the spec says so; it notes when each began and which were aborted. */
 const bench = Effect.gen(function*() {
   const begun: Array<readonly [Multiaddr, number]> = []
   const aborted: Array<Multiaddr> = []
@@ -38,7 +38,7 @@ const bench = Effect.gen(function*() {
     aborted,
     race: (addresses: ReadonlyArray<Multiaddr>, changes: Partial<DialPolicyOptions> = {}) =>
       Effect.forkChild(
-        StaggeredDial.race("bob", addresses, { ...policy, ...changes }, attempt),
+        AddressRace.race("bob", addresses, { ...policy, ...changes }, attempt),
         { startImmediately: true }
       ),
     succeed: (address: Multiaddr) => Deferred.succeed(answer(address), `connection to ${address}`),
@@ -46,7 +46,7 @@ const bench = Effect.gen(function*() {
   }
 })
 
-describe("StaggeredDial", () => {
+describe("AddressRace", () => {
   it.effect("dials the next address 250 ms after the last, and aborts the others when one answers", () =>
     Effect.gen(function*() {
       const { aborted, begun, race, succeed } = yield* bench

@@ -99,10 +99,7 @@ export class Network extends Context.Service<Network, {
    * `startProviding` until the scope closes, or the last of several that provide the key, or the process ends. An own `startProviding`
    * outlasts it, also one of an earlier process.
    */
-  readonly provide: (
-    key: ContentKey,
-    options?: Omit<ProvideOptions, "lasting">
-  ) => Effect.Effect<void, DhtError, Scope.Scope>
+  readonly provide: (key: ContentKey, options?: ProvideOptions) => Effect.Effect<void, DhtError, Scope.Scope>
   /** How far announcing is: at once as it stands, then its changes, without end. */
   readonly provideStatus: Stream.Stream<ProvideStatus>
   /** Others who have the content, the first as soon as it is known. Ending the stream cancels the query. */
@@ -221,64 +218,6 @@ const node = (options: NetworkConfigInput | undefined) =>
     Layer.catch((reason) => Layer.effectContext(Effect.fail(new NetworkStartError({ reason }))))
   )
 
-/** The DHT knows one intent for each key, which here belongs to `startProviding` and to the scopes of `provide` together. */
-function countProviders(dht: Dht["Service"]) {
-  const started = new Set<ContentKey>()
-  const scopes = new Map<ContentKey, number>()
-  /** As the last call wanted it. */
-  const latest = new Map<ContentKey, ProvideOptions | undefined>()
-  const count = (key: ContentKey, change: 1 | -1): number => {
-    const next = (scopes.get(key) ?? 0) + change
-    if (next === 0) scopes.delete(key)
-    else scopes.set(key, next)
-    forget(key)
-    return next
-  }
-  const isHeld = (key: ContentKey) => started.has(key) || scopes.has(key)
-  const forget = (key: ContentKey) => !isHeld(key) && latest.delete(key)
-  return {
-    start: (key: ContentKey, options?: ProvideOptions) =>
-      Effect.suspend(() => {
-        const isNew = !started.has(key)
-        started.add(key)
-        latest.set(key, options)
-        return Effect.onError(
-          dht.startProviding(key, options),
-          () => Effect.sync(() => isNew && started.delete(key) && forget(key))
-        )
-      }),
-    stop: (key: ContentKey) =>
-      Effect.suspend(() => {
-        const isLasting = started.delete(key)
-        forget(key)
-        if (!isHeld(key)) return dht.stopProviding(key)
-        if (!isLasting) return Effect.void
-        // What is left are scopes, which end with the process, and may close meanwhile.
-        const resume = Effect.suspend(() =>
-          isHeld(key) ? dht.startProviding(key, { ...latest.get(key), lasting: started.has(key) }) : Effect.void
-        )
-        return Effect.uninterruptible(Effect.andThen(dht.stopProviding(key), resume))
-      }),
-    hold: (key: ContentKey, options?: ProvideOptions) =>
-      Effect.asVoid(Effect.acquireRelease(
-        Effect.suspend(() => {
-          count(key, 1)
-          latest.set(key, options)
-          return Effect.onError(
-            dht.startProviding(key, started.has(key) ? options : { ...options, lasting: false }),
-            () => Effect.sync(() => count(key, -1))
-          )
-        }),
-        () =>
-          Effect.suspend(() => {
-            count(key, -1)
-            // What an earlier process has begun goes on. The record expires by itself where it cannot be withdrawn.
-            return isHeld(key) ? Effect.void : Effect.ignore(dht.stopProviding(key, { lasting: false }))
-          })
-      ))
-  }
-}
-
 /** Layers are memoised by reference, so two nodes built from the same constants would share their table and host. */
 const isolate = <A, E, R>(self: Layer.Layer<A, E, R>): Layer.Layer<A, E, R> =>
   Layer.effectContext(Layer.build(Layer.fresh(self)))
@@ -304,8 +243,6 @@ const networkLayer = Layer.effect(
       return yield* protocols.open(info.id, id)
     })
 
-    const provided = countProviders(dht)
-
     return Network.of({
       localPeer: transport.localPeer,
       addresses: transport.addresses,
@@ -319,9 +256,9 @@ const networkLayer = Layer.effect(
       peerCount: table.size,
       peer: table.get,
       ping: health.ping,
-      startProviding: provided.start,
-      stopProviding: provided.stop,
-      provide: provided.hold,
+      startProviding: dht.startProviding,
+      stopProviding: dht.stopProviding,
+      provide: dht.provide,
       provideStatus: dht.provideStatus,
       findProviders: (key, options) =>
         Stream.mapArrayEffect(

@@ -1,7 +1,7 @@
 /**
  * The port to the distributed hash table: who provides a key, where a peer is, and small values.
  */
-import type { Duration, Effect, Stream } from "effect"
+import type { Duration, Effect, Scope, Stream } from "effect"
 import { Context } from "effect"
 import type { ContentKey, Provider } from "../schema/Content.ts"
 import type { DhtError } from "../schema/NetworkError.ts"
@@ -35,11 +35,6 @@ export interface ProvideOptions {
    * the first announcement is hastened, and only when enough peers are known. False by default.
    */
   readonly optimistic?: boolean | undefined
-  /**
-   * Whether the intent outlives the process, where there is a `dataDirectory`. True by default. False ends no intent that does, and is what
-   * `Network.provide` says, since its scopes end with the process.
-   */
-  readonly lasting?: boolean | undefined
 }
 
 /** What a lookup of providers may cost. */
@@ -52,17 +47,24 @@ export interface FindOptions {
 
 export class Dht extends Context.Service<Dht, {
   /**
-   * Records the intent to provide a key, and succeeds also without peers: it is announced as soon as there is one, and again until
-   * `stopProviding`. With a `dataDirectory` the intent outlives the process. With peers it waits up to 1 s for the first copies.
+   * Records the wish to provide a key, and succeeds also without peers: the key is announced as soon as there is one, and again until
+   * `stopProviding`. With a `dataDirectory` the wish outlives the process. With peers it waits up to 1 s for the first copies.
    *
-   * Safe to call twice; another `ttl` takes the place of the one before. Fails with `TtlInvalid` for one out of bounds.
+   * Safe to call twice. Of all calls for a key, those of `provide` included, the options of the latest count. Fails with `TtlInvalid` for a
+   * `ttl` out of bounds, with `QueryFailed` when the wish cannot be saved; what was before then goes on.
    */
   readonly startProviding: (key: ContentKey, options?: ProvideOptions) => Effect.Effect<void, DhtError>
   /**
-   * Ends the intent; with `lasting: false` only one that does not outlive the process. Copies of the record on other nodes stay until they
-   * expire. Safe to call for a key that is not provided.
+   * Ends the wish of `startProviding`, also that of an earlier process. A key that a scope of `provide` holds stays announced until that
+   * scope closes. Copies of the record on other nodes stay until they expire. Safe to call for a key that is not provided.
    */
-  readonly stopProviding: (key: ContentKey, options?: Pick<ProvideOptions, "lasting">) => Effect.Effect<void, DhtError>
+  readonly stopProviding: (key: ContentKey) => Effect.Effect<void, DhtError>
+  /**
+   * Provides the key while the scope lives, and never beyond the process. The key stays announced until the last scope that provides it has
+   * closed and `startProviding`, if it was called, has been stopped. Fails as `startProviding` does. Closing the scope interrupts an
+   * announcement that nobody else needs.
+   */
+  readonly provide: (key: ContentKey, options?: ProvideOptions) => Effect.Effect<void, DhtError, Scope.Scope>
   /**
    * How far announcing is: at once as it stands, then whenever it has changed, several changes as one. While something is overdue it comes
    * at least every 5 s, since the lag grows. Without end.

@@ -3,7 +3,7 @@
  * Kademlia over sockets and for the simulator alike.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, type Duration, Effect, type Layer, Option, Order, Schema, type Scope, Stream } from "effect"
+import { Clock, type Duration, Effect, Exit, type Layer, Option, Order, Schema, Scope, Stream } from "effect"
 import * as PublishedValue from "../../src/layers/dht/libp2p/PublishedValue.ts"
 import * as ContentKey from "../../src/schema/Content.ts"
 import type { DhtError } from "../../src/schema/NetworkError.ts"
@@ -113,6 +113,30 @@ export const dhtContract = <R, N extends DhtContractNode>(name: string, fixture:
         yield* finds(alice, key("other"), bob)
         assert.deepStrictEqual(yield* found(alice, key("stopped")), [])
       }))
+
+    check(
+      "provides a key while one of its scopes is open, or startProviding has not been stopped",
+      () =>
+        Effect.gen(function*() {
+          const bob = yield* fixture.makeNode("bob")
+          const keys = Effect.map(Stream.runHead(bob.dht.provideStatus), (status) => Option.getOrThrow(status).keys)
+          const [first, second] = yield* Effect.all([Scope.make(), Scope.make()])
+          yield* Scope.provide(bob.dht.provide(key("scoped")), first)
+          yield* Scope.provide(bob.dht.provide(key("scoped"), { ttl: "1 hour" }), second)
+          // Of scopes, startProviding and stopProviding each ends only what it began.
+          yield* bob.dht.stopProviding(key("scoped"))
+          yield* Scope.close(first, Exit.void)
+          assert.strictEqual(yield* keys, 1)
+          yield* bob.dht.startProviding(key("scoped"))
+          yield* Scope.close(second, Exit.void)
+          assert.strictEqual(yield* keys, 1)
+          yield* Effect.scoped(bob.dht.provide(key("scoped")))
+          yield* Effect.flip(Effect.scoped(bob.dht.provide(key("scoped"), { ttl: "1 second" })))
+          assert.strictEqual(yield* keys, 1)
+          yield* bob.dht.stopProviding(key("scoped"))
+          assert.strictEqual(yield* keys, 0)
+        })
+    )
 
     check("tells how far announcing is, at once and then as it goes", () =>
       Effect.gen(function*() {

@@ -20,7 +20,7 @@ import { DhtError, NoPeers, NotFound, QueryTimeout } from "../../schema/NetworkE
 import type { PeerAddresses, PeerId } from "../../schema/Peer.ts"
 import { type ProvideCycle, ProvideStatus } from "../../schema/ProvideStatus.ts"
 import type { ValueRules } from "../../schema/ValueNamespace.ts"
-import { Dht, type FindOptions } from "../../services/Dht.ts"
+import { Dht, type FindOptions, type ProvideOptions } from "../../services/Dht.ts"
 import { Transport } from "../../services/Transport.ts"
 import { signerOf } from "../network/SimIdentity.ts"
 import { SimNetwork } from "../network/SimNetwork.ts"
@@ -199,24 +199,42 @@ export const make = Effect.gen(function*() {
     repair: (key, bytes, nodes) => Effect.forEach(nodes, (node) => store(node, key, bytes), { discard: true })
   })
 
-  return Dht.of({
-    ...values,
-    startProviding: Effect.fnUntraced(function*(key, options) {
+  const want = Effect.fnUntraced(
+    function*(key: ContentKey, options: ProvideOptions | undefined, wish: Partial<Wishes>) {
       const ttl = yield* ProvidedKeys.ttlOf(key, options)
       const validMillis = ttl === undefined ? validityMillis : Duration.toMillis(ttl)
       const dueAt = yield* Clock.currentTimeMillis
-      const intent = intents.get(key)
-      const isLasting = options?.lasting !== false || intent?.isLasting === true
-      if (intent?.validMillis === validMillis) return void (intent.isLasting = isLasting)
-      intents.set(key, { until: 0, copies: 0, ...intent, validMillis, isLasting, dueAt })
+      const before = intents.get(key)
+      const wishes = {
+        isLasting: wish.isLasting ?? before?.isLasting ?? false,
+        scopes: (before?.scopes ?? 0) + (wish.scopes ?? 0)
+      }
+      if (before?.validMillis === validMillis) return void Object.assign(before, wishes)
+      intents.set(key, { until: 0, copies: 0, ...before, ...wishes, validMillis, dueAt })
       progress.changed()
       yield* changed.open
-    }),
-    stopProviding: (key, options) =>
-      Effect.sync(() => {
-        if (options?.lasting === false && intents.get(key)?.isLasting === true) return
-        if (intents.delete(key)) progress.changed()
-      }),
+    }
+  )
+
+  const unwant = (key: ContentKey, wish: Partial<Wishes>) => {
+    const intent = intents.get(key)
+    if (intent === undefined) return
+    intent.isLasting = wish.isLasting ?? intent.isLasting
+    intent.scopes += wish.scopes ?? 0
+    if (intent.isLasting || intent.scopes > 0) return
+    intents.delete(key)
+    progress.changed()
+  }
+
+  return Dht.of({
+    ...values,
+    startProviding: (key, options) => want(key, options, { isLasting: true }),
+    stopProviding: (key) => Effect.sync(() => unwant(key, { isLasting: false })),
+    provide: (key, options) =>
+      Effect.acquireRelease(
+        want(key, options, { scopes: 1 }),
+        () => Effect.sync(() => unwant(key, { scopes: -1 }))
+      ),
     provideStatus: progress.status,
     findProviders: (key, options) =>
       Stream.suspend(() => {
@@ -266,12 +284,17 @@ const idBytes = (peer: PeerId): Uint8Array => base58btc.baseDecode(peer)
 const republishMillis = Duration.toMillis("11 hours")
 const validityMillis = Duration.toMillis("24 hours")
 
-/** The wish to provide a key. Times are milliseconds since the epoch. */
-interface Intent {
+interface Wishes {
+  /** Wished for by `startProviding`. */
+  isLasting: boolean
+  /** How many scopes of `provide` are open. */
+  scopes: number
+}
+
+/** A key that this node provides. Times are milliseconds since the epoch. */
+interface Intent extends Wishes {
   /** How long a record of it lives. */
   readonly validMillis: number
-  /** It is no scope's. */
-  isLasting: boolean
   /** When it is announced next. */
   dueAt: number
   /** When the records that were announced last expire. */

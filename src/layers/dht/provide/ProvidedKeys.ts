@@ -76,7 +76,9 @@ export interface ProvidedKeysOptions extends ProvideTakers.ProvideTakersOptions 
   readonly republish: Schedule.Schedule<unknown>
 }
 
-export interface ProvidedKeys extends Pick<Dht["Service"], "startProviding" | "stopProviding" | "provideStatus"> {
+export interface ProvidedKeys
+  extends Pick<Dht["Service"], "startProviding" | "stopProviding" | "provide" | "provideStatus">
+{
   /** Whether this node provides the key of these bytes: asked for every question about providers, so that it costs no base58. */
   readonly isProvided: (key: Uint8Array) => boolean
 }
@@ -317,72 +319,118 @@ export const make = Effect.fnUntraced(function*(
   for (const intent of intents.values()) times.resume(intent, startedAt, intent.until - intent.lifeMillis)
   yield* changed.open
 
-  return {
-    isProvided: (key) => names.has(keyOf(key)),
-    startProviding: Effect.fn("Dht.startProviding")(function*(key, given) {
-      const ttl = yield* ttlOf(key, given)
-      const ttlSeconds = ttl === undefined ? undefined : Math.ceil(Duration.toSeconds(ttl))
-      const before = intents.get(key)
-      const isLasting = given?.lasting !== false || before?.isLasting === true
-      if (before !== undefined && before.ttlSeconds === ttlSeconds) {
-        if (before.isLasting === isLasting) return
-        yield* Effect.mapError(store.set(before), failed("startProviding", key))
-        before.isLasting = isLasting
-        return
-      }
-      const saved = { key, place: placeOf(key), ttlSeconds, announcedMinute: 0, copies: 0, addresses: "" }
-      // Not due before it is saved.
-      const intent = intentOf(saved, Infinity)
-      intent.isOptimistic = given?.optimistic === true
-      intent.isLasting = isLasting
-      put(intent)
-      yield* (isLasting ? store.set(intent) : Effect.void).pipe(
-        Effect.mapError(failed("startProviding", key)),
-        Effect.onError(() =>
-          Effect.suspend(() => {
-            if (intents.get(key) !== intent) return Effect.void
-            if (before === undefined) return Effect.sync(() => remove(key))
-            put(before)
-            times.dueBy(before, before.dueAt)
-            return changed.open
-          })
-        )
-      )
-      if (intents.get(key) !== intent) return
-      intent.dueAt = clockNow()
-      const waiter = Deferred.makeUnsafe<void>()
-      intent.waiter = waiter
-      fresh.add(intent)
-      yield* changed.open
-      // Whoever is told of the key now should find it.
-      if (!takers.isIsolated() && options.addresses().length > 0 && (yield* options.hasTakers)) {
-        yield* Effect.timeoutOption(Deferred.await(waiter), "1 second")
-      }
-    }),
-    stopProviding: Effect.fn("Dht.stopProviding")(function*(key, given) {
-      const intent = intents.get(key)
-      if (intent === undefined || (given?.lasting === false && intent.isLasting)) return
-      remove(key)
-      // First of all, so that a key whose end cannot be saved goes on as before, and a second call tries again.
-      yield* (intent.isLasting ? store.remove(intent) : Effect.void).pipe(
-        Effect.mapError(failed("stopProviding", key)),
-        Effect.onError(() => {
-          if (!intents.has(key)) put(intent)
-          times.dueBy(intent, intent.dueAt)
-          return changed.open
-        })
-      )
+  // ----- wishes
+
+  /** How many scopes of `provide` hold a key. A key is provided while it has a lasting wish, or one of them. */
+  const scopes = new Map<ContentKey, number>()
+  const isHeld = ({ isLasting, key }: Intent) => isLasting || scopes.has(key)
+
+  const drop = (intent: Intent) =>
+    Effect.suspend(() => {
+      if (intents.get(intent.key) === intent) remove(intent.key)
       fresh.delete(intent)
       release(intent)
       progress.changed()
-      // Somebody may have started it anew meanwhile.
-      if (intents.has(key)) return
-      const batch = intent.batch
-      if (
-        batch?.fiber !== undefined && [...batch.intents.values()].every((other) => intents.get(other.key) !== other)
-      ) {
-        yield* Fiber.interrupt(batch.fiber)
-      }
+      const fiber = intent.batch?.fiber
+      // The key may have been started anew meanwhile, and the batch may have other keys.
+      if (fiber === undefined || intents.has(intent.key)) return Effect.void
+      const isOver = [...intent.batch!.intents.values()].every((other) => intents.get(other.key) !== other)
+      return isOver ? Fiber.interrupt(fiber) : Effect.void
+    })
+
+  /** Saving the intent failed: what was before goes on, as far as it is still wished for. */
+  const undo = (intent: Intent, before: Intent | undefined) =>
+    Effect.suspend(() => {
+      if (intents.get(intent.key) !== intent) return Effect.void
+      if (before === undefined || before === intent) intent.isLasting = false
+      const kept = before ?? intent
+      if (!isHeld(kept)) return Effect.andThen(drop(intent), drop(kept))
+      put(kept)
+      times.dueBy(kept, before === undefined ? clockNow() : before.dueAt)
+      return changed.open
+    })
+
+  const save = (intent: Intent, before: Intent | undefined) =>
+    store.set(intent).pipe(
+      Effect.mapError(failed("startProviding", intent.key)),
+      Effect.onError(() => undo(intent, before))
+    )
+
+  /** Records a wish, with the options of the latest call. Gives the intent where it is to be announced at once. */
+  const want = Effect.fnUntraced(function*(key: ContentKey, given: ProvideOptions | undefined, isLasting: boolean) {
+    const ttl = yield* ttlOf(key, given)
+    const ttlSeconds = ttl === undefined ? undefined : Math.ceil(Duration.toSeconds(ttl))
+    const before = intents.get(key)
+    if (before !== undefined && before.ttlSeconds === ttlSeconds) {
+      if (!isLasting || before.isLasting) return
+      before.isLasting = true
+      return yield* save(before, before)
+    }
+    const saved = { key, place: placeOf(key), ttlSeconds, announcedMinute: 0, copies: 0, addresses: "" }
+    // Not due before it is saved.
+    const intent = intentOf(saved, Infinity)
+    intent.isOptimistic = given?.optimistic === true
+    intent.isLasting = isLasting || before?.isLasting === true
+    put(intent)
+    if (intent.isLasting) yield* save(intent, before)
+    if (intents.get(key) !== intent) return
+    intent.dueAt = clockNow()
+    intent.waiter = Deferred.makeUnsafe<void>()
+    fresh.add(intent)
+    yield* changed.open
+    return intent
+  })
+
+  /** Waits a second at most for the first copies: a peer that is told of the key now should find it. */
+  const firstCopies = Effect.fnUntraced(function*(intent: Intent | void) {
+    const waiter = intent?.waiter
+    if (waiter === undefined || takers.isIsolated() || options.addresses().length === 0) return
+    if (yield* options.hasTakers) yield* Effect.timeoutOption(Deferred.await(waiter), "1 second")
+  })
+
+  const hold = (key: ContentKey) => scopes.set(key, (scopes.get(key) ?? 0) + 1)
+  const letGo = (key: ContentKey) =>
+    Effect.suspend(() => {
+      const left = scopes.get(key)! - 1
+      if (left > 0) scopes.set(key, left)
+      else scopes.delete(key)
+      const intent = intents.get(key)
+      return intent === undefined || isHeld(intent) ? Effect.void : drop(intent)
+    })
+
+  return {
+    isProvided: (key) => names.has(keyOf(key)),
+    startProviding: Effect.fn("Dht.startProviding")(function*(key, given) {
+      yield* firstCopies(yield* want(key, given, true))
+    }),
+    provide: Effect.fn("Dht.provide")(function*(key, given) {
+      const intent = yield* Effect.acquireRelease(
+        Effect.suspend(() => {
+          hold(key)
+          return Effect.onError(want(key, given, false), () => letGo(key))
+        }),
+        () => letGo(key)
+      )
+      yield* firstCopies(intent)
+    }),
+    stopProviding: Effect.fn("Dht.stopProviding")(function*(key) {
+      const intent = intents.get(key)
+      if (intent === undefined || !intent.isLasting) return
+      intent.isLasting = false
+      // Before it is saved, so that nothing more is written to peers meanwhile.
+      if (!isHeld(intent)) remove(key)
+      yield* store.remove(intent).pipe(
+        Effect.mapError(failed("stopProviding", key)),
+        // A key whose end cannot be saved goes on as before, and a second call tries again.
+        Effect.onError(() => {
+          const left = intents.get(key) ?? intent
+          left.isLasting = true
+          put(left)
+          times.dueBy(left, left.dueAt)
+          return changed.open
+        })
+      )
+      if (!isHeld(intent)) yield* drop(intent)
     }),
     provideStatus: progress.status
   }
@@ -439,7 +487,7 @@ interface Intent extends ProvidedKeysStore.StoredKey, ProvideTimes.Timed {
   /** The batch that announces it now. */
   batch: Running | undefined
   isOptimistic: boolean
-  /** It outlives the process. */
+  /** Wished for by `startProviding`, so that it outlives the process. Scopes are counted apart. */
   isLasting: boolean
   /** Done with the first copies, or with the first writes for who is optimistic. */
   waiter: Deferred.Deferred<void> | undefined

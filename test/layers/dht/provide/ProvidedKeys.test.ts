@@ -7,6 +7,7 @@ import * as ProvidedKeys from "../../../../src/layers/dht/provide/ProvidedKeys.t
 import * as ContentKey from "../../../../src/schema/Content.ts"
 import type { PeerId } from "../../../../src/schema/Peer.ts"
 import type { ProvideStatus } from "../../../../src/schema/ProvideStatus.ts"
+import type { ProvideOptions } from "../../../../src/services/Dht.ts"
 import * as SimDisk from "../../../../src/testing/network/SimDisk.ts"
 import { peerId } from "../../../support/FakeConnection.ts"
 
@@ -555,6 +556,176 @@ describe("ProvidedKeys, many keys", () => {
     }))
 })
 
+describe("ProvidedKeys, wishes", () => {
+  /** Provides the key in a scope of its own, and gives what closes the scope. */
+  const provideIn = Effect.fnUntraced(function*(keys: ProvidedKeys.ProvidedKeys, options?: ProvideOptions) {
+    const scope = yield* Scope.make()
+    yield* Scope.provide(keys.provide(key, options), scope)
+    return { close: Scope.close(scope, Exit.void) }
+  })
+  const isProvided = (keys: ProvidedKeys.ProvidedKeys) => keys.isProvided(ContentKey.toBytes(key))
+
+  it.effect("of two scopes hold a key until both have closed", () =>
+    Effect.gen(function*() {
+      const { batches, keys } = yield* makeBatches()
+      const first = yield* provideIn(keys)
+      const second = yield* provideIn(keys)
+      assert.deepStrictEqual(batches, [[key]])
+      yield* first.close
+      assert.isTrue(isProvided(keys))
+      yield* TestClock.adjust("8 hours")
+      assert.deepStrictEqual(batches, [[key], [key]])
+      yield* second.close
+      assert.isFalse(isProvided(keys))
+      yield* TestClock.adjust("8 hours")
+      assert.lengthOf(batches, 2)
+    }))
+
+  it.effect("of two scopes and of startProviding hold a key, in whichever order they end", () =>
+    Effect.gen(function*() {
+      for (const order of [[0, 1, 2], [0, 2, 1], [2, 0, 1]]) {
+        const disk = SimDisk.make()
+        const { batches, keys } = yield* makeBatches({ disk })
+        const [first, second] = [yield* provideIn(keys), yield* provideIn(keys)]
+        const ends = [first.close, second.close, keys.stopProviding(key)]
+        yield* keys.startProviding(key)
+        for (const [index, end] of order.entries()) {
+          assert.isTrue(isProvided(keys), `before end ${index} of ${order}`)
+          yield* ends[end]!
+        }
+        assert.isFalse(isProvided(keys), `after ${order}`)
+        assert.deepStrictEqual(batches, [[key]])
+        const { batches: after } = yield* makeBatches({ disk })
+        yield* TestClock.adjust(0)
+        assert.deepStrictEqual(after, [])
+      }
+    }))
+
+  it.effect("of scopes are not on disk, and end with the process", () =>
+    Effect.gen(function*() {
+      const disk = SimDisk.make()
+      yield* Effect.scoped(Effect.gen(function*() {
+        const { keys } = yield* makeBatches({ disk })
+        yield* provideIn(keys)
+        yield* provideIn(keys, { ttl: "1 hour" })
+        assert.deepStrictEqual([...disk.entries], [])
+      }))
+      const { keys } = yield* makeBatches({ disk })
+      assert.isFalse(isProvided(keys))
+    }))
+
+  it.effect("of startProviding outlive the process, whatever scopes come and go", () =>
+    Effect.gen(function*() {
+      const disk = SimDisk.make()
+      yield* Effect.scoped(Effect.gen(function*() {
+        const { keys } = yield* makeBatches({ disk })
+        const { close } = yield* provideIn(keys)
+        yield* keys.startProviding(key)
+        yield* close
+        yield* Effect.scoped(keys.provide(key, { ttl: "1 hour" }))
+      }))
+      yield* Effect.scoped(Effect.gen(function*() {
+        const { keys } = yield* makeBatches({ disk })
+        assert.isTrue(isProvided(keys))
+        // Scopes of this process end no wish of the one before; stopProviding does, and leaves a scope its key.
+        yield* Effect.scoped(keys.provide(key))
+        assert.isTrue(isProvided(keys))
+        yield* provideIn(keys)
+        yield* keys.stopProviding(key)
+        assert.isTrue(isProvided(keys))
+      }))
+      const { keys } = yield* makeBatches({ disk })
+      assert.isFalse(isProvided(keys))
+    }))
+
+  it.effect("are announced with the options of the latest call, by whichever way", () =>
+    Effect.gen(function*() {
+      const sent: Array<number | undefined> = []
+      const { keys } = yield* makeBatches({
+        announce: (batch) => Effect.andThen(Effect.sync(() => sent.push(batch.keys[0]!.ttlSeconds)), takeAll(batch))
+      })
+      yield* keys.startProviding(key, { ttl: "5 minutes" })
+      const { close } = yield* provideIn(keys, { ttl: "1 hour" })
+      yield* keys.startProviding(key)
+      yield* close
+      yield* provideIn(keys, { ttl: "2 hours" })
+      yield* keys.stopProviding(key)
+      assert.deepStrictEqual(sent, [300, 3600, undefined, 7200])
+      yield* TestClock.adjust("1 hour")
+      assert.deepStrictEqual(sent, [300, 3600, undefined, 7200, 7200])
+    }))
+
+  it.effect("that fail are not counted", () =>
+    Effect.gen(function*() {
+      const { keys } = yield* makeBatches()
+      const { close } = yield* provideIn(keys)
+      const error = yield* Effect.flip(Effect.scoped(keys.provide(key, { ttl: "1 second" })))
+      assert.strictEqual(error.reason._tag, "TtlInvalid")
+      assert.isTrue(isProvided(keys))
+      yield* close
+      assert.isFalse(isProvided(keys))
+    }))
+
+  for (const [closes, name] of [[true, "has closed"], [false, "is still open"]] as const) {
+    it.effect(`of startProviding that cannot be saved leave a key to its scope, which ${name} by then`, () => {
+      let isFull = false
+      return Effect.gen(function*() {
+        const saving = yield* Latch.make()
+        const store = fullStore(() => isFull)
+        const { keys } = yield* makeBatches({
+          store: { ...store, set: (...args) => Effect.andThen(saving.await, store.set(...args)) }
+        })
+        for (const ttl of [undefined, "1 hour"] as const) {
+          isFull = true
+          yield* saving.close
+          const { close } = yield* provideIn(keys)
+          const failing = yield* Effect.forkScoped(Effect.flip(keys.startProviding(key, { ttl })), {
+            startImmediately: true
+          })
+          if (closes) yield* close
+          yield* saving.open
+          assert.include((yield* Fiber.join(failing)).message, "disk full")
+          assert.strictEqual(isProvided(keys), !closes, `${ttl}`)
+          yield* closes ? Effect.void : close
+          assert.isFalse(isProvided(keys))
+          isFull = false
+        }
+      }).pipe(Effect.scoped)
+    })
+  }
+
+  it.effect("end when the scope closes while stopProviding is under way", () =>
+    Effect.gen(function*() {
+      const saving = yield* Latch.make(true)
+      const store = fullStore(() => false)
+      const { keys } = yield* makeBatches({
+        store: { ...store, set: (...args) => Effect.andThen(saving.await, store.set(...args)) }
+      })
+      yield* keys.startProviding(key)
+      const { close } = yield* provideIn(keys)
+      yield* saving.close
+      const stop = yield* Effect.forkScoped(keys.stopProviding(key), { startImmediately: true })
+      yield* close
+      yield* saving.open
+      yield* Fiber.join(stop)
+      assert.isFalse(isProvided(keys))
+    }).pipe(Effect.scoped))
+
+  it.effect("of a scope are interrupted while they wait for copies, and hold the key all the same", () =>
+    Effect.gen(function*() {
+      const { batches, keys } = yield* makeBatches({ announce: () => Effect.never })
+      const scope = yield* Scope.make()
+      const fiber = yield* Effect.forkScoped(Scope.provide(keys.provide(key), scope), { startImmediately: true })
+      yield* TestClock.adjust("999 millis")
+      assert.isUndefined(fiber.pollUnsafe())
+      yield* Fiber.interrupt(fiber)
+      assert.lengthOf(batches, 1)
+      assert.isTrue(isProvided(keys))
+      yield* Scope.close(scope, Exit.void)
+      assert.isFalse(isProvided(keys))
+    }).pipe(Effect.scoped))
+})
+
 describe("ProvidedKeys, the status", () => {
   it.effect("tells of the queue, the cycle and the lag", () =>
     Effect.gen(function*() {
@@ -825,42 +996,6 @@ describe("ProvidedKeys, on disk", () => {
         }
         if (isOver) break
       }
-    }))
-
-  it.effect("are not there when they end with the process, unless somebody wants more", () =>
-    Effect.gen(function*() {
-      const disk = SimDisk.make()
-      const [scoped, upgraded, lasting] = many(3) as [
-        ContentKey.ContentKey,
-        ContentKey.ContentKey,
-        ContentKey.ContentKey
-      ]
-      yield* Effect.scoped(Effect.gen(function*() {
-        const { batches, keys, status } = yield* makeBatches({ disk })
-        yield* keys.startProviding(scoped, { lasting: false })
-        assert.deepStrictEqual([...disk.entries], [])
-        assert.strictEqual((yield* status).announced, 1)
-        yield* keys.startProviding(upgraded, { lasting: false })
-        yield* keys.startProviding(upgraded)
-        // Who needs less takes nothing away.
-        yield* keys.startProviding(lasting)
-        yield* keys.startProviding(lasting, { lasting: false })
-        yield* keys.startProviding(lasting, { lasting: false, ttl: "1 hour" })
-        assert.deepStrictEqual(batches, [[scoped], [upgraded], [lasting], [lasting]])
-        yield* keys.startProviding(many(4)[3]!, { lasting: false })
-        yield* keys.stopProviding(many(4)[3]!)
-      }))
-      const { batches, keys, status } = yield* makeBatches({ disk })
-      yield* TestClock.adjust(0)
-      assert.deepStrictEqual(batches.flat().sort(), [upgraded, lasting].sort())
-      // Nor does what needs less end them.
-      yield* keys.startProviding(scoped, { lasting: false })
-      yield* keys.startProviding(lasting, { lasting: false })
-      yield* keys.stopProviding(scoped, { lasting: false })
-      yield* keys.stopProviding(lasting, { lasting: false })
-      assert.strictEqual((yield* status).keys, 2)
-      yield* keys.stopProviding(lasting)
-      assert.strictEqual((yield* status).keys, 1)
     }))
 
   it.effect("are lost only as far as they are damaged", () =>

@@ -1,6 +1,6 @@
 /**
- * `npm test`: types, Effect diagnostics, lint, format, specs (the import floors and the package among them), examples. Every check runs, whatever
- * failed before it; the last line counts them all.
+ * `npm test`: types, Effect diagnostics, lint, format, the API reference, specs (the law of the rooms and the package among them), examples.
+ * Every check runs, whatever failed before it; the last line counts them all.
  */
 import { spawn } from "node:child_process"
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
@@ -27,7 +27,8 @@ const env = { ...process.env, DPRINT_CACHE_DIR: join(root, "node_modules", ".cac
 for (const name of Object.keys(env)) if (/^npm_|^CODIO_/.test(name)) delete env[name]
 
 await Promise.all([
-  check("types", bin("tsc"), ["-p", "tsconfig.json"], 300_000),
+  // By path: node_modules/.bin/tsc may be that of the TypeScript which draws the API reference.
+  check("types", process.execPath, ["node_modules/typescript/bin/tsc", "-p", "tsconfig.json"], 300_000),
   check("effects", bin("effect-tsgo"), [
     "diagnostics",
     "--project",
@@ -42,7 +43,8 @@ await Promise.all([
     ["--deny-warnings", "src", "test", "examples", "bench", "scripts", "vitest.config.ts"],
     300_000
   ),
-  check("format", bin("dprint"), ["check"], 300_000)
+  check("format", bin("dprint"), ["check"], 300_000),
+  check("API reference", process.execPath, ["scripts/api.mjs", "--check"], 300_000)
 ])
 await specs()
 const examples = existsSync(join(root, "examples"))

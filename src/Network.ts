@@ -53,6 +53,10 @@ import { Transport } from "./services/Transport.ts"
  */
 export type Target = DialTarget | string
 
+/**
+ * One node of the network: everything that a program asks of it. `Network.layer` and `Network.make` build it, and it
+ * runs as long as its scope.
+ */
 export class Network extends Context.Service<Network, {
   /** The id of this node. */
   readonly localPeer: PeerId

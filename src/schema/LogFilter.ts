@@ -7,6 +7,7 @@
  */
 import { LogLevel, Result } from "effect"
 
+/** The lowest level to log, in general and for each named component. */
 export interface LogFilter {
   /** For what no component covers. */
   readonly fallback: LogLevel.LogLevel

@@ -88,6 +88,7 @@ export class InvalidAddress extends Schema.TaggedError<InvalidAddress>()("Invali
   }
 }
 
+/** Why a dial failed. */
 export const DialReason = Schema.Union([
   DialTimeout,
   Unreachable,
@@ -196,6 +197,7 @@ export class WriteAfterEnd extends Schema.TaggedError<WriteAfterEnd>()("WriteAft
   }
 }
 
+/** Why a stream failed. */
 export const StreamReason = Schema.Union([
   StreamReset,
   StreamTimeout,

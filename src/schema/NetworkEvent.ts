@@ -134,6 +134,7 @@ export class IsolationChanged extends Schema.TaggedClass<IsolationChanged>()("Is
   candidates: Schema.Int
 }) {}
 
+/** Everything that `network.events` tells. */
 export const NetworkEvent = Schema.Union([
   PeerDiscovered,
   PeerConnected,

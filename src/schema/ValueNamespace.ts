@@ -52,6 +52,7 @@ export interface Signer {
   readonly privateKey: Redacted.Redacted<Uint8Array>
 }
 
+/** What makes a namespace: its name, the form of its values, and which of two is newer. */
 export interface ValueNamespaceOptions<A> {
   /** The first part of the key, without slashes. */
   readonly name: string

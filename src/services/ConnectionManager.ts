@@ -8,6 +8,7 @@ import type { GoodbyeReason } from "../schema/NetworkEvent.ts"
 import type { NodeStatus, PeerExplanation } from "../schema/NodeStatus.ts"
 import type { DialTarget, PeerId, PeerInfo } from "../schema/Peer.ts"
 
+/** Decides which peers to connect to, and dials them. */
 export class ConnectionManager extends Context.Service<ConnectionManager, {
   /**
    * Connects to a peer and makes it `wanted` until `disconnect` or an idle close. Succeeds at once with the peer's info when it is

@@ -45,6 +45,7 @@ export interface FindOptions {
   readonly findTimeout?: Duration.Input | undefined
 }
 
+/** The distributed hash table: who has what, where a peer is, and small values. */
 export class Dht extends Context.Service<Dht, {
   /**
    * Records the wish to provide a key, and succeeds also without peers: the key is announced as soon as there is one, and again until

@@ -16,6 +16,7 @@ export interface DialCandidate {
   readonly lastFailure?: DateTime.Utc | undefined
 }
 
+/** The order and the times in which the addresses of a peer are dialled. */
 export interface DialPolicyOptions {
   /** Sorts the addresses of a peer, of which the first is dialled first; what it leaves out is not dialled. Given newest first. */
   readonly order: (candidates: ReadonlyArray<DialCandidate>) => ReadonlyArray<DialCandidate>

@@ -13,12 +13,14 @@ export interface Sighting extends PeerAddresses {
   readonly source: string
 }
 
+/** Where each source of peers reports what it sees. */
 export class Discovery extends Context.Service<Discovery, {
   /** Tells of a peer. Never waits. */
   readonly announce: (found: PeerAddresses, source: string) => Effect.Effect<void>
   /** All sightings, for one consumer. It keeps the newest 256 that are not yet taken. */
   readonly peers: Queue.Dequeue<Sighting>
 }>()("codio-network/services/Discovery") {
+  /** An empty queue of sightings. */
   static readonly layer = Layer.effect(
     Discovery,
     Effect.gen(function*() {

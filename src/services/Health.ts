@@ -9,6 +9,7 @@ import { Context } from "effect"
 import type { PingError } from "../schema/NetworkError.ts"
 import type { PeerId } from "../schema/Peer.ts"
 
+/** Pings the connected peers. */
 export class Health extends Context.Service<Health, {
   /** Pings a connected peer now, within the policy's timeout, and stores the result as a probe does. */
   readonly ping: (peer: PeerId) => Effect.Effect<Duration.Duration, PingError>

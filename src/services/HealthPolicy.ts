@@ -3,6 +3,7 @@
  */
 import { Context, type Duration, Schedule } from "effect"
 
+/** How often a peer is pinged, and when it counts as dead. */
 export interface HealthPolicyOptions {
   /** The time from the end of one ping to the start of the next. */
   readonly probe: Schedule.Schedule<unknown>

@@ -5,7 +5,9 @@ import type { Redacted } from "effect"
 import { Context } from "effect"
 import type { PeerId } from "../schema/Peer.ts"
 
+/** The key pair of this node. */
 export class Identity extends Context.Service<Identity, {
+  /** The peer id that the key gives. */
   readonly peerId: PeerId
   /** The private key in libp2p's protobuf form, the same that rust-libp2p's `Keypair::from_protobuf_encoding` reads. */
   readonly privateKey: Redacted.Redacted<Uint8Array>

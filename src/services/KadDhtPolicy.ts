@@ -3,6 +3,7 @@
  */
 import { Context, type Duration, Schedule } from "effect"
 
+/** When keys are announced again, and what a lookup may cost. */
 export interface KadDhtPolicyOptions {
   /** The waits after an announcement that reached nobody. */
   readonly retry: Schedule.Schedule<unknown>

@@ -7,6 +7,7 @@ import type { ConfigError } from "../schema/NetworkError.ts"
 import * as NetworkOptions from "../schema/NetworkOptions.ts"
 import type { Multiaddr, ProtocolId } from "../schema/Peer.ts"
 
+/** The options of a node, complete and checked. */
 export interface NetworkConfigValues {
   /** The TCP port to listen on, on all IPv4 interfaces. Defaults to 0: any free port. */
   readonly listenPort: number
@@ -106,6 +107,7 @@ export interface NetworkConfigBuilder extends NetworkConfigInput, Pipeable.Pipea
 const build = (input: NetworkConfigInput): NetworkConfigBuilder =>
   Object.assign(Object.create(Pipeable.Prototype), input)
 
+/** The options of this node, for the layers that it is made of. */
 export class NetworkConfig
   extends Context.Service<NetworkConfig, NetworkConfigValues>()("codio-network/services/NetworkConfig")
 {

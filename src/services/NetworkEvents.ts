@@ -6,12 +6,14 @@ import type { NetworkEvent } from "../schema/NetworkEvent.ts"
 import { NetworkConfig } from "./NetworkConfig.ts"
 import * as NetworkMetrics from "./NetworkMetrics.ts"
 
+/** Where the parts of a node publish events. */
 export class NetworkEvents extends Context.Service<NetworkEvents, {
   /** Never waits. A subscriber more than `eventBuffer` events behind loses its oldest ones. */
   readonly publish: (event: NetworkEvent) => Effect.Effect<void>
   /** The events from the moment of running, without end. */
   readonly stream: Stream.Stream<NetworkEvent>
 }>()("codio-network/services/NetworkEvents") {
+  /** Events with a buffer of `eventBuffer` for each subscriber. */
   static readonly layer = Layer.effect(
     NetworkEvents,
     Effect.gen(function*() {

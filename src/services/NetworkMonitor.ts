@@ -27,6 +27,7 @@ export type NetworkChange =
   | { readonly _tag: "AddressesChanged" }
   | { readonly _tag: "Awoke"; readonly after: Duration.Duration }
 
+/** Watches the machine's network and its sleep. */
 export class NetworkMonitor extends Context.Service<NetworkMonitor, {
   /** The addresses of the interfaces, as of the last look. */
   readonly interfaces: Effect.Effect<ReadonlyArray<NetworkInterface>>

@@ -22,9 +22,11 @@ export interface RememberedPeer {
   readonly lastSeen: DateTime.Utc
 }
 
+/** The peers that this node remembers, across restarts if it has a `dataDirectory`. */
 export class PeerStore extends Context.Service<PeerStore, {
   /** A connection to the address stood: it goes first, and at most 8 addresses of a peer are kept. Writing to disk happens later. */
   readonly remember: (peer: PeerId, address: Multiaddr) => Effect.Effect<void>
+  /** What is remembered of one peer. */
   readonly get: (peer: PeerId) => Effect.Effect<Option.Option<RememberedPeer>>
   /** All of them, those seen last first; at most `maxKnownPeers`, the longest unseen go first. */
   readonly peers: Effect.Effect<ReadonlyArray<RememberedPeer>>

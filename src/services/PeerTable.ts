@@ -44,6 +44,7 @@ export interface Slots extends Readonly<Record<Interest, number>> {
   readonly reserved: number
 }
 
+/** The connected peers, at most `maxPeers`. */
 export class PeerTable extends Context.Service<PeerTable, {
   /**
    * The gate's first question, before any cryptography: may somebody from the address have a place? Only `maxPeersPerSubnet` knows by the
@@ -113,8 +114,11 @@ export class PeerTable extends Context.Service<PeerTable, {
   readonly connections: (peer: PeerId) => Effect.Effect<ReadonlyArray<Connection>>
   /** Whether the peer is connected. Cheaper than `get`. */
   readonly has: (peer: PeerId) => Effect.Effect<boolean>
+  /** A connected peer. */
   readonly get: (peer: PeerId) => Effect.Effect<Option.Option<PeerInfo>>
+  /** The connected peers, oldest first. */
   readonly peers: Effect.Effect<ReadonlyArray<PeerInfo>>
+  /** How many peers are connected. */
   readonly size: Effect.Effect<number>
   /** Places in use, as of now. */
   readonly slots: Effect.Effect<Slots>

@@ -7,6 +7,7 @@ import type { PeerNotConnected, ProtocolError, StreamError } from "../schema/Net
 import type { PeerId, ProtocolId } from "../schema/Peer.ts"
 import type { ByteStream } from "./Transport.ts"
 
+/** Streams by protocol id. */
 export class Protocols extends Context.Service<Protocols, {
   /**
    * Answers a protocol while the scope lives: the handler runs once for each stream that a peer opens, and the stream lives as long as the

@@ -3,6 +3,7 @@
  */
 import { Context, type Duration, Schedule } from "effect"
 
+/** How a node looks for relays, and how many reservations it wants. */
 export interface RelayPolicyOptions {
   /** Relays among the connected peers are used while fewer relays than this are. Those of `relayPeers` are all used. */
   readonly relays: number

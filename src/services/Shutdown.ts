@@ -8,6 +8,7 @@ import { Context, Effect } from "effect"
  */
 export type ShutdownShare = "all" | "most"
 
+/** Runs the release of each part of a node. */
 export interface ShutdownParts {
   /**
    * Runs the release of a part, as long as the stop has time for it. True when the release has ended; else it is interrupted and left to

@@ -127,7 +127,9 @@ export type ConnectionEvent =
   | { readonly _tag: "Identified"; readonly connection: Connection; readonly remote: RemoteIdentity }
   | { readonly _tag: "Closed"; readonly connection: Connection }
 
+/** Connections and streams over the network, with libp2p or simulated. */
 export class Transport extends Context.Service<Transport, {
+  /** The id of this node. */
   readonly localPeer: PeerId
   /** Where this node can be dialled now, each ending in `/p2p/<local peer>`. Empty before it listens. */
   readonly addresses: Effect.Effect<ReadonlyArray<Multiaddr>>

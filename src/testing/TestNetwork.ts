@@ -41,6 +41,7 @@ import * as SimTransport from "./ports/SimTransport.ts"
 /** All services of a simulated node. */
 export type TestServices = Core | Dht | Transport | NetworkConfig | NetworkMonitor
 
+/** How a node of the simulated network is made. */
 export interface TestNodeOptions {
   /** What it finds and leaves on its disk. Defaults to an empty disk that goes with the node. */
   readonly disk?: SimDisk.SimDisk | undefined

@@ -24,6 +24,7 @@ import * as PublishedValue from "./libp2p/PublishedValue.ts"
 import * as KadStreams from "./libp2p/Streams.ts"
 import { Libp2pHost } from "../libp2p/Host.ts"
 
+/** Starts the DHT of this node. */
 export const make: Effect.Effect<
   Dht["Service"],
   HostError,

@@ -24,6 +24,7 @@ import { Discovery } from "../../services/Discovery.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import { Libp2pHost } from "../libp2p/Host.ts"
 
+/** How peers are looked for on the local network. */
 export interface MdnsDiscoveryOptions {
   /** The time between two questions. Defaults to 3 seconds. */
   readonly interval?: Duration.Input

@@ -34,8 +34,11 @@ import { hostError } from "./Modules.ts"
 import { fastNoise, withKeptKey } from "./wire/Noise.ts"
 import { countingMuxer } from "./wire/Progress.ts"
 
+/** The libp2p node that the layers of `libp2p/` share. */
 export class Libp2pHost extends Context.Service<Libp2pHost, {
+  /** The node itself. */
   readonly node: Libp2p
+  /** The parts that libp2p hands to its modules. */
   readonly components: Components
   /** Builds a module against the running node, starts it, registers its routing and discovery; reversed when the scope closes. */
   readonly attach: <A>(
@@ -277,6 +280,7 @@ export const make = Effect.gen(function*() {
   })
 })
 
+/** Starts the libp2p node, and stops it when the scope closes. */
 export const layer: Layer.Layer<Libp2pHost, HostError, Identity | NetworkConfig> = Layer.effect(Libp2pHost, make)
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ import {
 import { dialUnjoined, toError } from "./Faults.ts"
 import { Libp2pHost } from "./Host.ts"
 
+/** The `Transport` over the libp2p node. */
 export const make = Effect.gen(function*() {
   const host = yield* Libp2pHost
   const { node } = host
@@ -270,6 +271,7 @@ export const make = Effect.gen(function*() {
   })
 })
 
+/** {@link make} as a Layer. */
 export const layer: Layer.Layer<Transport, never, Libp2pHost> = Layer.effect(Transport, make)
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ export const interfacesOfMachine: Effect.Effect<ReadonlyArray<NetworkInterface>>
   )
 )
 
+/** The `NetworkMonitor` that looks every two seconds. */
 export const layer: Layer.Layer<NetworkMonitor> = Layer.effect(NetworkMonitor, make())
 
 // ---------------------------------------------------------------------------------------------------------------------

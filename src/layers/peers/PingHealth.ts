@@ -27,6 +27,7 @@ import { type Connection, Transport } from "../../services/Transport.ts"
  */
 const aliveBytes = 16 * 1024
 
+/** The `Health` that follows `HealthPolicy`. */
 export const make = Effect.gen(function*() {
   const policy = yield* HealthPolicy
   const transport = yield* Transport
@@ -132,6 +133,7 @@ export const make = Effect.gen(function*() {
   })
 })
 
+/** {@link make} as a Layer. */
 export const layer: Layer.Layer<Health, never, Transport | PeerTable | NetworkEvents> = Layer.effect(Health, make)
 
 // ---------------------------------------------------------------------------------------------------------------------

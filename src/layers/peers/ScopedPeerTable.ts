@@ -41,6 +41,7 @@ interface Entry extends PeerPlaces.Occupant {
 
 type Task = (entry: Entry) => Effect.Effect<void>
 
+/** The `PeerTable` in which each peer has a scope of its own. */
 export const make = Effect.gen(function*() {
   const config = yield* NetworkConfig
   const { connectionIdleTimeout } = config
@@ -447,6 +448,7 @@ export const make = Effect.gen(function*() {
   })
 })
 
+/** {@link make} as a Layer. */
 export const layer: Layer.Layer<PeerTable, never, NetworkConfig | NetworkEvents | Transport> = Layer.effect(
   PeerTable,
   make

@@ -48,6 +48,7 @@ const identifyTime = "2 seconds"
 /** Unasked, at most so many peers are dialled at a time by a node that has nobody. */
 const isolatedDialsMax = 16
 
+/** The `ConnectionManager` that supervises each peer that is wanted or kept. */
 export const make = Effect.gen(function*() {
   const config = yield* NetworkConfig
   const transport = yield* Transport
@@ -498,6 +499,7 @@ export const make = Effect.gen(function*() {
   return ConnectionManager.of({ connect, keep, disconnect, block, goodbye, explain, status })
 })
 
+/** {@link make} as a Layer. */
 export const layer: Layer.Layer<
   ConnectionManager,
   never,

@@ -10,6 +10,7 @@ import { Shutdown } from "../../services/Shutdown.ts"
 import type { ByteStream } from "../../services/Transport.ts"
 import { Transport } from "../../services/Transport.ts"
 
+/** The `Protocols` over the transport and the table. */
 export const make = Effect.gen(function*() {
   const transport = yield* Transport
   const table = yield* PeerTable
@@ -74,4 +75,5 @@ export const make = Effect.gen(function*() {
 const isDeparture = (error: unknown): error is StreamError | PeerNotConnected =>
   error instanceof StreamError || error instanceof PeerNotConnected
 
+/** {@link make} as a Layer. */
 export const layer: Layer.Layer<Protocols, never, Transport | PeerTable> = Layer.effect(Protocols, make)

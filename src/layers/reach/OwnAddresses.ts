@@ -21,4 +21,5 @@ export const make = Effect.gen(function*() {
   )
 })
 
+/** {@link make} as a Layer. */
 export const layer: Layer.Layer<never, never, Libp2pHost | NetworkMonitor> = Layer.effectDiscard(make)

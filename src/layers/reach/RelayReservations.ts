@@ -224,6 +224,7 @@ export const make = Effect.gen(function*() {
     ), { discard: true })
 }).pipe(Effect.annotateLogs({ component: "relay" }))
 
+/** {@link make} as a Layer. */
 export const layer: Layer.Layer<
   never,
   HostError | DialError,

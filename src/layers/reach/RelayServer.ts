@@ -7,6 +7,7 @@ import { Duration, Effect, Layer, type Scope } from "effect"
 import type { HostError } from "../../schema/NetworkError.ts"
 import { Libp2pHost } from "../libp2p/Host.ts"
 
+/** What a relay gives to others. */
 export interface RelayServerOptions {
   /** Peers that may hold a place at a time. Defaults to 128. */
   readonly maxReservations?: number

@@ -13,6 +13,7 @@
 import { Clock, Context, Duration, Effect, Layer, Scheduler } from "effect"
 import type { TestClock } from "effect/testing"
 
+/** A test clock that also runs timers, at the time that it shows. */
 export interface SimClock extends TestClock.TestClock {
   /** How many sleeps and timers have ended so far. */
   readonly wakes: number
@@ -24,6 +25,7 @@ export interface SimClock extends TestClock.TestClock {
 
 const isTestClock = (clock: Clock.Clock): clock is TestClock.TestClock => "withLive" in clock
 
+/** Whether the clock is a {@link SimClock}. */
 export const isSimClock = (clock: Clock.Clock): clock is SimClock => "afterUnsafe" in clock
 
 /**

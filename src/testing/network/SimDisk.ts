@@ -13,6 +13,7 @@ import { KeyValueStore } from "effect/persistence"
 
 export { KeyValueStore } from "effect/persistence/KeyValueStore"
 
+/** The disk of a simulated machine, which outlives its node. */
 export interface SimDisk {
   /** What is on it, by key. */
   readonly entries: ReadonlyMap<string, string | Uint8Array>

@@ -7,6 +7,7 @@ import { type Clock, Duration, Effect, Latch } from "effect"
 import type { TestClock } from "effect/testing"
 import type { NetworkChange, NetworkInterface } from "../../services/NetworkMonitor.ts"
 
+/** The simulated machine that a node runs on. */
 export interface SimMachine {
   /**
    * The time as the machine has it. Sleeps that end while it does not run end when it runs again, in their order. It can be adjusted

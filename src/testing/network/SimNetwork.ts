@@ -50,6 +50,7 @@ export interface SimNetworkOptions extends SimLinkOptions {
   readonly seed?: string | number | undefined
 }
 
+/** The simulated network: its links, its machines and their faults. */
 export class SimNetwork extends Context.Service<SimNetwork, {
   /** What repeats this run, as the option `seed` or in `CODIO_SIM_SEED`. */
   readonly seed: string | number

@@ -25,6 +25,7 @@ import { Transport } from "../../services/Transport.ts"
 import { signerOf } from "../network/SimIdentity.ts"
 import { SimNetwork } from "../network/SimNetwork.ts"
 
+/** The `Dht` whose nodes keep records for each other, and ask each other along their connections. */
 export const make = Effect.gen(function*() {
   const network = yield* SimNetwork
   const { addresses, localPeer } = yield* Transport
@@ -270,6 +271,7 @@ export const make = Effect.gen(function*() {
   })
 })
 
+/** {@link make} as a Layer. */
 export const layer: Layer.Layer<Dht, never, SimNetwork | Transport> = Layer.effect(Dht, make)
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import { Discovery } from "../../services/Discovery.ts"
 import { Transport } from "../../services/Transport.ts"
 import { type SimMachine, SimNetwork } from "../network/SimNetwork.ts"
 
+/** How long a simulated sighting takes. */
 export interface SimDiscoveryOptions {
   /** The time between two questions. Defaults to 3 seconds, as for mDNS. */
   readonly interval?: Duration.Input | undefined

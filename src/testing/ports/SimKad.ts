@@ -35,6 +35,7 @@ import { SimNetwork } from "../network/SimNetwork.ts"
 
 export type { SimKadLies } from "./SimKadLies.ts"
 
+/** How the simulated node takes part in Kademlia. */
 export interface SimKadOptions {
   /** What it answers that is not so. Defaults to nothing. */
   readonly lies?: SimKadLies | undefined
@@ -48,6 +49,7 @@ export interface SimKadOptions {
 /** What the layer of a node's `Dht` may ask for. */
 export type SimKadServices = SimNetwork | Transport | NetworkConfig | Discovery | KeyValueStore.KeyValueStore
 
+/** The DHT of production, over the simulated network. */
 export const make = Effect.fnUntraced(function*(
   { lies, subnet }: SimKadOptions = {}
 ): Effect.fn.Return<Dht["Service"], never, SimKadServices | Scope.Scope> {

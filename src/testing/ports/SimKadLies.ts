@@ -17,6 +17,7 @@ import type { KadAnswerFrame, KadServer } from "../../layers/dht/serve/Server.ts
 import { peerIdOf } from "../network/SimNames.ts"
 import { SimNetwork } from "../network/SimNetwork.ts"
 
+/** What a false node answers in place of the truth. */
 export interface SimKadLies {
   /** Takes the records of others as though it stored them, and has none. Defaults to false. */
   readonly withholds?: boolean | undefined

@@ -30,5 +30,6 @@ export const make = Effect.fnUntraced(function*(name: string) {
   return NetworkMonitor.of({ interfaces: Effect.sync(() => interfaces), changes: Stream.fromPubSub(hub) })
 })
 
+/** The `NetworkMonitor` of the named machine. */
 export const layer = (name: string): Layer.Layer<NetworkMonitor, never, SimNetwork> =>
   Layer.effect(NetworkMonitor, make(name))

@@ -5,6 +5,7 @@
 import { Duration, Effect, Random } from "effect"
 import type { Keeps, ScenarioInput } from "./Scenario.ts"
 
+/** What the drawn scenario is like. */
 export interface RandomScenarioOptions {
   /** How many nodes, from 3. Defaults to 10. */
   readonly nodes?: number | undefined

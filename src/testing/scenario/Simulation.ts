@@ -21,6 +21,7 @@ import { SimNetwork } from "../network/SimNetwork.ts"
 import { SimulationFailed } from "./SimulationFailed.ts"
 import * as TestNetwork from "../TestNetwork.ts"
 
+/** How a scenario is played. */
 export interface SimulationOptions {
   /** Where chance begins. Defaults to the environment's `CODIO_SIM_SEED`, then to a random one. */
   readonly seed?: string | number | undefined
@@ -35,6 +36,7 @@ export interface SimulationOptions {
   readonly application?: ((node: TestNetwork.TestNode) => Effect.Effect<void, never, Scope.Scope>) | undefined
 }
 
+/** What a scenario came to that kept every promise. */
 export interface SimulationReport {
   readonly seed: string | number
   readonly lasted: Duration.Duration

@@ -5,7 +5,7 @@ import { Effect, Layer } from "effect"
 import * as RelayServer from "../layers/reach/RelayServer.ts"
 import { Network } from "../Network.ts"
 import { NetworkStartError } from "../schema/NetworkError.ts"
-import type { ProgramOptions } from "./options.ts"
+import { programDefaults, type ProgramOptions } from "./options.ts"
 
 export { Network }
 
@@ -13,8 +13,7 @@ export { Network }
  * A node with the options, and with a relay server where they ask for one.
  */
 export const libp2pNode = ({ network, relayServer }: ProgramOptions): Layer.Layer<Network, NetworkStartError> => {
-  // Shorter than a node's own default: whoever presses Ctrl-C waits for it.
-  const node = Network.layer({ stopTimeout: "1500 millis", ...network })
+  const node = Network.layer({ ...programDefaults, ...network })
   return relayServer
     ? RelayServer.layer().pipe(
       Layer.catch((reason) => Layer.effectDiscard(Effect.fail(new NetworkStartError({ reason })))),

@@ -5,7 +5,7 @@
  * `libp2p:kad-dht` also covers `libp2p:kad-dht:query`; the longest one that fits decides. Components of libp2p are silent unless they are
  * named (`libp2p` names them all), because libp2p reports each dial that fails as an error.
  */
-import { LogLevel, Result } from "effect"
+import { LogLevel, Result, Schema } from "effect"
 
 /** The lowest level to log, in general and for each named component. */
 export interface LogFilter {
@@ -36,6 +36,13 @@ export const parse = (text: string): Result.Result<LogFilter, string> => {
   }
   return Result.succeed({ fallback, components })
 }
+
+/**
+ * The text of a filter. Refuses one that {@link parse} cannot read, with its message.
+ */
+export const LogFilterText = Schema.String.check(
+  Schema.makeFilter((text) => Result.match(parse(text), { onFailure: (problem) => problem, onSuccess: () => true }))
+)
 
 /**
  * The least level that is written of a component.

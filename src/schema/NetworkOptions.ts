@@ -1,73 +1,189 @@
 /**
- * The options of a node as text: in a JSON file, in the environment, on a command line.
+ * The options of a node: the table in which each is named once, and their decoders for a JSON file, the environment, a command line and a
+ * program.
  *
- * Every key may be absent; `services/NetworkConfig.ts` has the defaults. Durations are texts such as `"5 minutes"` or `"250 millis"`.
+ * Every option may be absent and then has its default. Durations are texts such as `"5 minutes"` or `"250 millis"`.
  *
  * All decoders fail with one problem for each wrong field, which says what was given and what is expected:
  * `CODIO_LISTEN_PORT: expected a port number from 0 to 65535, got "abc"`.
  */
-import { Duration, Effect, Predicate, Result, Schema, SchemaIssue } from "effect"
+import { Effect, Predicate, Result, Schema } from "effect"
 import { ConfigError } from "./NetworkError.ts"
-import { Multiaddr, PeerId, peerOf, ProtocolId } from "./Peer.ts"
-
-const positiveDuration = Schema.DurationFromString.check(
-  Schema.makeFilter((duration) => Duration.toMillis(duration) > 0 || "expected a duration above zero")
-)
-
-const count = (minimum: number, maximum: number) => Schema.Int.check(Schema.isBetween({ minimum, maximum }))
-
-const peerAddress = Multiaddr.check(
-  Schema.makeFilter((address) => {
-    const peer = peerOf(address)
-    return peer === undefined || Schema.is(PeerId)(peer) || `"${address}" ends in /p2p/ without a peer id`
-  })
-)
+import * as OptionTable from "./OptionTable.ts"
+import { addresses, count, duration, option, peerAddresses, port, protocol, text, toggle } from "./OptionTable.ts"
 
 /**
- * The schema of the options. The fields are those of `NetworkConfig`, where each is documented.
+ * All options, in the order of the documentation. `npm run docs:options` writes docs/OPTIONS.md from these entries and their comments.
  */
-export const NetworkOptions = Schema.Struct({
-  listenPort: Schema.optionalKey(Schema.Port),
-  listenAddresses: Schema.optionalKey(Schema.Array(Multiaddr)),
-  announceAddresses: Schema.optionalKey(Schema.Array(Multiaddr)),
-  maxPeers: Schema.optionalKey(count(1, 10_000)),
-  maxInboundPeers: Schema.optionalKey(count(0, 10_000)),
-  maxPeersPerSubnet: Schema.optionalKey(count(1, 10_000)),
-  minPeers: Schema.optionalKey(count(0, 10_000)),
-  maxPendingInbound: Schema.optionalKey(count(1, 10_000)),
-  inboundRate: Schema.optionalKey(count(1, 100_000)),
-  inboundBurst: Schema.optionalKey(count(1, 100_000)),
-  maxParallelDials: Schema.optionalKey(count(1, 1_000)),
-  enableMdns: Schema.optionalKey(Schema.Boolean),
-  enableRelay: Schema.optionalKey(Schema.Boolean),
-  relayPeers: Schema.optionalKey(Schema.Array(peerAddress)),
-  kadProtocol: Schema.optionalKey(ProtocolId),
-  kadReplicationFactor: Schema.optionalKey(count(1, 100)),
-  connectionIdleTimeout: Schema.optionalKey(positiveDuration),
-  rediscoveryCooldown: Schema.optionalKey(positiveDuration),
-  dialTimeout: Schema.optionalKey(positiveDuration),
-  stopTimeout: Schema.optionalKey(positiveDuration),
-  bootstrapPeers: Schema.optionalKey(Schema.Array(peerAddress)),
-  dataDirectory: Schema.optionalKey(Schema.NonEmptyString),
-  maxKnownPeers: Schema.optionalKey(count(1, 1_000_000)),
-  eventBuffer: Schema.optionalKey(count(1, 1_000_000))
-})
+export const options = {
+  /**
+   * The TCP port to listen on, on all IPv4 interfaces; 0 is any free port. Has no effect where `listenAddresses` is given.
+   * Defaults to 0.
+   */
+  listenPort: option(port, { default: 0, description: "TCP port to listen on; 0 is any free port" }),
+  /** Where to listen, as multiaddrs. Replaces `listenPort`. Defaults to `/ip4/0.0.0.0/tcp/<listenPort>`. */
+  listenAddresses: option(addresses, {
+    default: {
+      text: "`/ip4/0.0.0.0/tcp/<listenPort>`",
+      of: ({ listenPort }) => [`/ip4/0.0.0.0/tcp/${listenPort}`]
+    },
+    flagName: "listen-address",
+    description: "Where to listen, in place of the port on all interfaces"
+  }),
+  /** Addresses to tell others besides those that the node finds itself, such as a forwarded port. Defaults to none. */
+  announceAddresses: option(addresses, {
+    default: [],
+    flagName: "announce-address",
+    description: "Address to tell others, such as a forwarded port"
+  }),
+  /** How many peers may be connected, in both directions together. Never exceeded. Defaults to 50. */
+  maxPeers: option(count(1, 10_000), { default: 50, description: "Connected peers at most" }),
+  /**
+   * How many of the connected peers may have dialled this node. Never exceeded, and at most `maxPeers`.
+   * Defaults to `maxPeers`.
+   */
+  maxInboundPeers: option(count(0, 10_000), {
+    default: { text: "`maxPeers`", of: ({ maxPeers }) => maxPeers },
+    within: "maxPeers",
+    description: "Peers that dialled this node at most"
+  }),
+  /**
+   * How many of the connected peers may have their address in one subnet, /24 of IPv4 or /56 of IPv6, so that the owner of a
+   * network cannot surround this node. Never exceeded, and at most `maxPeers`. Loopback, link-local and private addresses do not
+   * count, since a local network is one subnet; relayed connections do not count, since their address is the relay's.
+   * Defaults to `maxPeers`.
+   */
+  maxPeersPerSubnet: option(count(1, 10_000), {
+    default: { text: "`maxPeers`", of: ({ maxPeers }) => maxPeers },
+    within: "maxPeers",
+    description: "Peers of one public /24 or IPv6 /56 at most"
+  }),
+  /**
+   * Discovered peers are dialled while fewer than this are connected. At most `maxPeers`.
+   * Defaults to a quarter of `maxPeers`.
+   */
+  minPeers: option(count(0, 10_000), {
+    default: { text: "a quarter of `maxPeers`", of: ({ maxPeers }) => Math.ceil(maxPeers / 4) },
+    within: "maxPeers",
+    description: "Discovered peers are dialled below this number"
+  }),
+  /** Inbound handshakes at a time, of which one host may have half. Defaults to 64. */
+  maxPendingInbound: option(count(1, 10_000), { default: 64, description: "Inbound handshakes at a time" }),
+  /**
+   * Inbound connections that one host (an IPv4 address, or an IPv6 /64) may open in a second, on average. More are closed before
+   * the handshake. Defaults to 50.
+   */
+  inboundRate: option(count(1, 100_000), {
+    default: 50,
+    description: "Inbound connections a second from one host"
+  }),
+  /** Inbound connections that one host may open at once after a pause. Defaults to 400. */
+  inboundBurst: option(count(1, 100_000), {
+    default: 400,
+    description: "Inbound connections at once from one host"
+  }),
+  /** Dials at a time. Defaults to 16. */
+  maxParallelDials: option(count(1, 1_000), { default: 16, description: "Dials at a time" }),
+  /** Whether peers on the local network are found by multicast. Defaults to true. */
+  enableMdns: option(toggle, { default: true, flagName: "mdns", description: "Find peers on the local network" }),
+  /** Whether relays are used: this node reserves slots on them, and dials peers through them. Defaults to true. */
+  enableRelay: option(toggle, {
+    default: true,
+    flagName: "relay",
+    description: "Be reached through relays and dial through them"
+  }),
+  /** Relays to hold a reservation on. Relays among the connected peers are used too. Defaults to none. */
+  relayPeers: option(peerAddresses, {
+    default: [],
+    flagName: "relay-peer",
+    description: "Relay to hold a reservation on"
+  }),
+  /** The Kademlia protocol. Nodes with different protocols are in different DHTs. Defaults to /codio/kad/1.0.0. */
+  kadProtocol: option(protocol, {
+    default: "/codio/kad/1.0.0",
+    description: "Kademlia protocol, which separates networks"
+  }),
+  /** On how many nodes a record is stored, which is also the size of a bucket of the routing table. Defaults to 20. */
+  kadReplicationFactor: option(count(1, 100), { default: 20, description: "Nodes that store a record" }),
+  /**
+   * How long a connected peer may go without an application stream before it is disconnected, counted from the end of the last
+   * stream. Ping, identify and Kademlia do not count. Closing for idleness never starts a reconnect. Defaults to 5 minutes.
+   */
+  connectionIdleTimeout: option(duration, {
+    default: "5 minutes",
+    description: "Peers without a stream are left after this"
+  }),
+  /**
+   * How long discovery leaves a peer alone after the peer was idle, was evicted, refused this node or said goodbye.
+   * Defaults to 5 minutes.
+   */
+  rediscoveryCooldown: option(duration, {
+    default: "5 minutes",
+    description: "A peer that was left is not sought for this long"
+  }),
+  /** How long a dial may take, all addresses together. Defaults to 10 seconds. */
+  dialTimeout: option(duration, { default: "10 seconds", description: "A dial may take this long" }),
+  /**
+   * How long the node may take to end when its scope closes: it says goodbye to its peers, flushes written streams and aborts the
+   * rest. What held it for more than a second is logged as a warning. Defaults to 5 seconds.
+   */
+  stopTimeout: option(duration, {
+    default: "5 seconds",
+    // Shorter than the library's: whoever presses Ctrl-C waits for it.
+    programDefault: "1500 millis",
+    description: "The end may take this long"
+  }),
+  /** Peers to keep a connection to, as the way into the network. Defaults to none. */
+  bootstrapPeers: option(peerAddresses, {
+    default: [],
+    flagName: "bootstrap-peer",
+    description: "Peer to keep a connection to, as the way into the network"
+  }),
+  /**
+   * Where the identity (mode 0600), remembered peers and provided keys are kept. Without it all of them are in memory.
+   * Defaults to none.
+   */
+  dataDirectory: option(text(Schema.NonEmptyString, "path", "the path of a directory"), {
+    default: undefined,
+    description: "Where identity and peers are kept; without it in memory"
+  }),
+  /** Peers that are remembered, across restarts too. Of more, those unseen for longest go first. Defaults to 4096. */
+  maxKnownPeers: option(count(1, 1_000_000), { default: 4096, description: "Peers remembered at most" }),
+  /** How many events a slow reader of `events` may be behind before it loses the oldest. Defaults to 1024. */
+  eventBuffer: option(count(1, 1_000_000), {
+    default: 1024,
+    description: "Events that a slow reader may be behind"
+  })
+}
+
+/** The schema of the options. Each field may be absent. */
+export const NetworkOptions = OptionTable.schemaOf(options)
 export type NetworkOptions = typeof NetworkOptions.Type
 
+/** The name of an option. */
+export type Name = keyof typeof options
+
 /** The names of all options. */
-export const names = Object.keys(NetworkOptions.fields) as ReadonlyArray<keyof NetworkOptions>
+export const names = Object.keys(options) as ReadonlyArray<Name>
 
 /** The environment variable of an option: `listenPort` is `CODIO_LISTEN_PORT`. */
-export const variable = (name: keyof NetworkOptions): string =>
-  `CODIO_${name.replace(/[A-Z]/g, (c) => `_${c}`).toUpperCase()}`
+export const variable = (name: Name): string => OptionTable.variableOf(name)
 
 /**
- * Reads the text of a JSON file, which must be an object; what its fields hold is not checked yet. Problems begin with `source`.
+ * The JSON Schema (draft 2020-12) of a file of options, with descriptions and defaults, for editors and for other programs.
  */
-export const parse = (source: string, text: string): Effect.Effect<Readonly<Record<string, unknown>>, ConfigError> =>
-  Effect.fromResult(Result.try(() => JSON.parse(text) as unknown)).pipe(
-    Effect.mapError((cause) => `not valid JSON: ${oneLine((cause as Error).message)}`),
-    Effect.filterOrFail(Predicate.isReadonlyObject, (input) => `expected an object of options, got ${show(input)}`),
+export const jsonSchema = (): { readonly [key: string]: unknown } => OptionTable.jsonSchemaOf(options, NetworkOptions)
+
+/**
+ * Reads the text of a JSON file, which must be an object; its fields are not checked yet. Problems begin with `source`.
+ */
+export const parse = (source: string, content: string): Effect.Effect<Readonly<Record<string, unknown>>, ConfigError> =>
+  Effect.fromResult(Result.try(() => JSON.parse(content) as unknown)).pipe(
+    Effect.mapError((cause) => `not valid JSON: ${OptionTable.oneLine((cause as Error).message)}`),
+    Effect.filterOrFail(
+      Predicate.isReadonlyObject,
+      (input) => `expected an object of options, got ${OptionTable.show(input)}`
+    ),
     Effect.mapError((problem) => new ConfigError({ problems: [`${source}: ${problem}`] }))
   )
 
@@ -77,168 +193,49 @@ export const parse = (source: string, text: string): Effect.Effect<Readonly<Reco
 export const decode = (
   source: string,
   input: Readonly<Record<string, unknown>>
-): Effect.Effect<NetworkOptions, ConfigError> => decodeNamed(NetworkOptions, input, (field) => `${source}: ${field}`)
+): Effect.Effect<NetworkOptions, ConfigError> =>
+  OptionTable.decode(options, NetworkOptions, input, (name) => `${source}: ${name}`)
 
 /**
  * Decodes the text of a JSON file, as {@link parse} and {@link decode} do.
  */
-export const decodeText = (source: string, text: string): Effect.Effect<NetworkOptions, ConfigError> =>
-  Effect.flatMap(parse(source, text), (input) => decode(source, input))
+export const decodeText = (source: string, content: string): Effect.Effect<NetworkOptions, ConfigError> =>
+  Effect.flatMap(parse(source, content), (input) => decode(source, input))
 
 /**
  * Decodes the `CODIO_*` variables of an environment. An empty variable counts as absent; lists are separated by commas.
  */
 export const decodeEnvironment = (
   environment: Readonly<Record<string, string | undefined>>
-): Effect.Effect<NetworkOptions, ConfigError> => {
-  const texts: Record<string, string> = {}
-  for (const name of names) {
-    const text = environment[variable(name)]?.trim()
-    if (text !== undefined && text !== "") texts[name] = text
-  }
-  return decodeTexts(texts, variable)
-}
+): Effect.Effect<NetworkOptions, ConfigError> =>
+  decodeTexts(OptionTable.fromEnvironment(options, environment), variable)
 
 /**
- * Decodes options that are texts, as words of a command line are; a list is an array of texts, or one text with commas. `label` is how an
- * option is called in problems.
+ * Decodes options that are texts, as words of a command line are; a list is an array of texts, or one text with commas. `label`
+ * gives the name of an option in problems.
  */
 export const decodeTexts = (
-  texts: Readonly<Partial<Record<keyof NetworkOptions, string | ReadonlyArray<string>>>>,
-  label: (name: keyof NetworkOptions) => string
-): Effect.Effect<NetworkOptions, ConfigError> => {
-  const input: Record<string, unknown> = {}
-  for (const [name, text] of Object.entries(texts)) input[name] = typeof text === "string" ? fromText(name, text) : text
-  return decodeNamed(NetworkOptions, input, label, texts)
-}
+  texts: OptionTable.Texts<typeof options>,
+  label: (name: Name) => string
+): Effect.Effect<NetworkOptions, ConfigError> =>
+  OptionTable.decode(
+    options,
+    NetworkOptions,
+    OptionTable.fromTexts(options, texts),
+    (name) => label(name as Name),
+    texts
+  )
 
 /**
- * Decodes values given in code: durations are `Duration`s, the rest is as in a file.
+ * Decodes values given in code: durations are `Duration`s, texts or milliseconds, the rest is as in a file.
  */
-export const decodeValues = (input: Readonly<Record<string, unknown>>): Effect.Effect<NetworkOptions, ConfigError> =>
-  decodeNamed(optionValues, input, (field) => field)
+export const decodeValues = (
+  inputs: OptionTable.Inputs<typeof options>
+): Effect.Effect<NetworkOptions, ConfigError> =>
+  OptionTable.decode(options, optionValues, OptionTable.fromInputs(options, inputs), (name) => name)
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
 const optionValues = Schema.toType(NetworkOptions)
-
-const duration = "a duration above zero such as \"30 seconds\" or \"5 minutes\""
-const addresses = "a list of multiaddrs"
-
-const expectations: { readonly [Name in keyof NetworkOptions]-?: string } = {
-  listenPort: "a port number from 0 to 65535",
-  listenAddresses: addresses,
-  announceAddresses: addresses,
-  maxPeers: "a whole number from 1 to 10000",
-  maxInboundPeers: "a whole number from 0 to 10000",
-  maxPeersPerSubnet: "a whole number from 1 to 10000",
-  minPeers: "a whole number from 0 to 10000",
-  maxPendingInbound: "a whole number from 1 to 10000",
-  inboundRate: "a whole number from 1 to 100000",
-  inboundBurst: "a whole number from 1 to 100000",
-  maxParallelDials: "a whole number from 1 to 1000",
-  enableMdns: "true or false",
-  enableRelay: "true or false",
-  relayPeers: addresses,
-  kadProtocol: "a protocol id: a slash, then 1 to 255 characters without spaces",
-  kadReplicationFactor: "a whole number from 1 to 100",
-  connectionIdleTimeout: duration,
-  rediscoveryCooldown: duration,
-  dialTimeout: duration,
-  stopTimeout: duration,
-  bootstrapPeers: addresses,
-  dataDirectory: "the path of a directory",
-  maxKnownPeers: "a whole number from 1 to 1000000",
-  eventBuffer: "a whole number from 1 to 1000000"
-}
-
-const isName = (field: string): field is keyof NetworkOptions => Object.hasOwn(expectations, field)
-
-function decodeNamed<S extends Schema.Top & { readonly Type: NetworkOptions; readonly DecodingServices: never }>(
-  schema: S,
-  input: Readonly<Record<string, unknown>>,
-  label: (name: keyof NetworkOptions) => string,
-  given: Readonly<Record<string, unknown>> = input
-): Effect.Effect<NetworkOptions, ConfigError> {
-  return Schema.decodeUnknownEffect(schema, { errors: "all", onExcessProperty: "error" })(input).pipe(
-    Effect.mapError((error) => new ConfigError({ problems: problems(error.issue, given, label) }))
-  )
-}
-
-function problems(
-  issue: SchemaIssue.Issue,
-  given: Readonly<Record<string, unknown>>,
-  label: (name: keyof NetworkOptions) => string
-): ReadonlyArray<string> {
-  const out = new Map<string, string>()
-  for (const { message, path = [] } of SchemaIssue.makeFormatterStandardSchemaV1()(issue).issues) {
-    const key = path.map(String).join(".")
-    const field = String(path[0])
-    // Only the first problem of a value: "abc" is neither a number nor in a range.
-    if (out.has(key)) continue
-    if (!isName(field)) {
-      out.set(key, `${label(field as keyof NetworkOptions)}: unknown option${suggestion(field)}`)
-    } else if (path.length === 1) {
-      out.set(key, `${label(field)}: expected ${expectations[field]}, got ${show(given[field])}`)
-    } else {
-      const element = (given[field] as ReadonlyArray<unknown> | undefined)?.[Number(path[1])]
-      out.set(
-        key,
-        `${label(field)}: ${
-          element === undefined || typeof element === "string" ? message : `expected a multiaddr, got ${show(element)}`
-        }`
-      )
-    }
-  }
-  // What was given may hold line breaks, which a name or an address in a JSON text can.
-  return [...out.values()].map(oneLine)
-}
-
-function show(value: unknown): string {
-  if (Duration.isDuration(value)) return Duration.format(value)
-  if (value === undefined) return "nothing"
-  let text: string | undefined
-  try {
-    text = JSON.stringify(value)
-  } catch {
-    // A cycle or a bigint has no JSON.
-  }
-  const shown = typeof value === "number" || text === undefined ? String(value) : text
-  return shown.length > 80 ? `${shown.slice(0, 77)}...` : shown
-}
-
-const oneLine = (text: string): string => text.replace(/\s+/g, " ")
-
-// The option that reads the same but for case and dashes, or begins alike.
-function suggestion(field: string): string {
-  const plain = (text: string) => text.toLowerCase().replace(/[^a-z]/g, "")
-  const wanted = plain(field)
-  const near = names.find((name) => plain(name) === wanted) ??
-    (wanted.length < 4
-      ? undefined
-      : names.find((name) =>
-        plain(name).startsWith(wanted.slice(0, -1)) || wanted.startsWith(plain(name).slice(0, -1))
-      ))
-  return near === undefined ? "" : `; did you mean ${near}?`
-}
-
-const lists = new Set<string>(["listenAddresses", "announceAddresses", "relayPeers", "bootstrapPeers"])
-const plainTexts = new Set<string>([
-  "kadProtocol",
-  "connectionIdleTimeout",
-  "rediscoveryCooldown",
-  "dialTimeout",
-  "stopTimeout",
-  "dataDirectory"
-])
-
-// What does not read as the field's kind stays text, so that the problem shows it as it was given.
-function fromText(name: string, text: string): unknown {
-  if (lists.has(name)) return text.split(",").map((part) => part.trim()).filter((part) => part !== "")
-  if (plainTexts.has(name)) return text
-  if (text === "true") return true
-  if (text === "false") return false
-  return /^-?\d+$/.test(text) ? Number(text) : text
-}

@@ -114,4 +114,35 @@ describe("NetworkOptions", () => {
         }
       }
     }))
+
+  it("has a JSON Schema with the type, the range, the meaning and the default of each option", () => {
+    const schema = NetworkOptions.jsonSchema()
+    const properties = schema["properties"] as Record<string, unknown>
+    assert.deepStrictEqual<ReadonlyArray<string>>(Object.keys(properties), NetworkOptions.names)
+    assert.strictEqual(schema["additionalProperties"], false)
+    assert.deepStrictEqual(properties["maxPeers"], {
+      type: "integer",
+      minimum: 1,
+      maximum: 10_000,
+      description: "Connected peers at most",
+      default: 50
+    })
+    assert.deepStrictEqual(properties["minPeers"], {
+      type: "integer",
+      minimum: 0,
+      maximum: 10_000,
+      description: "Discovered peers are dialled below this number. Default: a quarter of `maxPeers`"
+    })
+    assert.deepStrictEqual(properties["dialTimeout"], {
+      type: "string",
+      description: "A dial may take this long",
+      default: "10 seconds"
+    })
+    assert.deepStrictEqual(properties["bootstrapPeers"], {
+      type: "array",
+      items: { type: "string" },
+      description: "Peer to keep a connection to, as the way into the network",
+      default: []
+    })
+  })
 })

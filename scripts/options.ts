@@ -1,0 +1,76 @@
+/**
+ * Writes docs/OPTIONS.md from the tables of options and the comments on their entries: `npm run docs:options`.
+ */
+import { readFileSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { programOptions } from "../src/cli/options.ts"
+import { options } from "../src/schema/NetworkOptions.ts"
+import { type AnyOption, defaultText, flagOf, type OptionTable, variableOf } from "../src/schema/OptionTable.ts"
+
+const root = join(import.meta.dirname, "..")
+
+export const file = join(root, "docs/OPTIONS.md")
+
+/** The text of docs/OPTIONS.md. */
+export const render = (): string =>
+  `# Options
+
+Numbers, switches and addresses of a node. A program gives them to \`Network.layer(options)\` or \`Network.make(options)\`. The command \`codio start\`
+takes each from its flag, else from its environment variable, else from the JSON file that \`--config\` names. Behaviour that a file cannot hold is
+in [POLICIES.md](POLICIES.md).
+
+- A duration is a text such as \`"5 minutes"\` or \`"250 millis"\`; in a program also a number of milliseconds or a \`Duration\`.
+- A list is an array of texts. Its flag is repeated; in the environment commas separate the items.
+- A switch is \`true\` or \`false\`; as a flag \`--mdns\` or \`--no-mdns\`.
+- A wrong or unknown option fails the start with a \`ConfigError\`, which names each problem in a line.
+- \`NetworkOptions.jsonSchema()\` is the JSON Schema of a file of options, for editors.
+
+\`npm run docs:options\` writes this page from the table in [NetworkOptions.ts](../src/schema/NetworkOptions.ts).
+
+## Of a node
+
+${section("src/schema/NetworkOptions.ts", options)}
+
+## Of the program \`codio start\`
+
+${section("src/cli/options.ts", programOptions)}
+`
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+function section(source: string, table: OptionTable): string {
+  const head = ["option", "flag", "environment variable", "default", "meaning"]
+  const rows = Object.entries(table).map(([name, entry]) => [
+    `\`${name}\``,
+    `\`${flagOf(name, entry)}\``,
+    `\`${variableOf(name)}\``,
+    [
+      shown(entry),
+      ...entry.programDefault === undefined ? [] : [`of the program \`${String(entry.programDefault)}\``]
+    ].join("; "),
+    meaning(source, name, entry)
+  ])
+  const line = (cells: ReadonlyArray<string>) => `| ${cells.join(" | ")} |`
+  return [line(head), line(head.map(() => "---")), ...rows.map(line)].join("\n")
+}
+
+const shown = (entry: AnyOption): string => {
+  const text = defaultText(entry)
+  return text === undefined ? "none" : text.includes("`") ? text : `\`${text}\``
+}
+
+/** The comment on the entry, which must end in the option's default. */
+function meaning(source: string, name: string, entry: AnyOption): string {
+  const text = readFileSync(join(root, source), "utf8")
+  const comment = new RegExp(`/\\*\\*((?:(?!\\*/)[\\s\\S])*)\\*/\\s+${name}: option\\(`).exec(text)?.[1]
+  if (comment === undefined) throw new Error(`${source}: ${name} has no comment`)
+  const words = comment.replace(/^\s*\* ?/gm, "").replace(/\s+/g, " ").trim()
+  const end = ` Defaults to ${defaultText(entry) ?? "none"}.`
+  if (!words.endsWith(end)) throw new Error(`${source}: the comment on ${name} must end in "${end.trim()}"`)
+  return words.slice(0, -end.length)
+}
+
+// At the end, where everything above is defined.
+if (import.meta.main) writeFileSync(file, render())

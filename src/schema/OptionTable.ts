@@ -1,0 +1,357 @@
+/**
+ * How options are described once: each is an entry of a table, from which its schema, flag, environment variable, help, JSON Schema and
+ * documentation are derived. `NetworkOptions.options` is the table of a node, `cli/options.ts` has that of the program.
+ */
+import { Duration, Effect, Predicate, Schema, SchemaIssue } from "effect"
+import { ConfigError } from "./NetworkError.ts"
+import { Multiaddr, PeerId, peerOf, ProtocolId } from "./Peer.ts"
+
+/**
+ * What options of one kind have in common: a port, a number in a range, a duration.
+ */
+export interface Kind<S extends Schema.Top, Input> {
+  /** From JSON to the value that a node uses. */
+  readonly schema: S
+  /** Names a right value in the message about a wrong one: `a whole number from 1 to 100`. */
+  readonly expected: string
+  /** Whether the schema's own message is shown for a text that it refuses, in place of `expected`. */
+  readonly explains?: boolean
+  /** Whether the option's flag takes one text, may be repeated, or is a switch with a `--no-` form. */
+  readonly flag: "text" | "texts" | "switch"
+  /** Stands for the value in help: `--listen-port port`. */
+  readonly metavar: string
+  /** From a word of a command line or of the environment to JSON. A text that cannot be read stays a text, and the message shows it. */
+  readonly fromText: (text: string) => unknown
+  /** From what a program may give to the value. What cannot be read stays as it is, and the message shows it. */
+  readonly fromInput: (input: Input) => unknown
+}
+
+/**
+ * An option: its kind and what is its own.
+ */
+export interface Option<S extends Schema.Top, Input, Default> extends Kind<S, Input> {
+  /** One line, for help and JSON Schema. */
+  readonly description: string
+  /** As JSON, or derived from other options. `undefined`: the option has no value unless it is given. */
+  readonly default: Default
+  /** The program's default, where it differs from the library's. */
+  readonly programDefault?: S["Encoded"]
+  /** The flag's name, where it is not the option's name in lower case with dashes. */
+  readonly flagName?: string
+  /** A greater value counts as the value of this option. */
+  readonly within?: keyof Earlier
+}
+
+/**
+ * A default that follows from options earlier in the table.
+ */
+export interface Derived<A> {
+  /** What the default is, for help and documentation. Names of options stand between backticks. */
+  readonly text: string
+  readonly of: (earlier: Earlier) => A
+}
+
+/** The options from which the defaults of others are derived. They come first in their table. */
+export interface Earlier {
+  readonly listenPort: number
+  readonly maxPeers: number
+}
+
+/** Any option. */
+export type AnyOption = Option<Schema.Codec<unknown, unknown>, never, unknown>
+
+/** Options by name. */
+export type OptionTable = { readonly [name: string]: AnyOption }
+
+/** The values of a table in which every option may be absent. */
+export type Given<T extends OptionTable> = { readonly [Name in keyof T]?: T[Name]["schema"]["Type"] }
+
+/** The values of a table with all defaults filled in. */
+export type Values<T extends OptionTable> = {
+  readonly [Name in keyof T]: T[Name]["schema"]["Type"] | Extract<T[Name]["default"], undefined>
+}
+
+/** What a program may give for the options of a table. */
+export type Inputs<T extends OptionTable> = {
+  readonly [Name in keyof T]?: Parameters<T[Name]["fromInput"]>[0] | undefined
+}
+
+/** The schema of a table: a struct in which every key may be absent. */
+export type Fields<T extends OptionTable> = { readonly [Name in keyof T]: Schema.optionalKey<T[Name]["schema"]> }
+
+/** An entry of a table. */
+export const option = <
+  S extends Schema.Top,
+  Input,
+  const Default extends S["Encoded"] | Derived<S["Encoded"]> | undefined
+>(
+  kind: Kind<S, Input>,
+  own: Omit<Option<S, Input, Default>, keyof Kind<S, Input>>
+): Option<S, Input, Default> => ({ ...kind, ...own })
+
+/** The schema of a table. */
+export const schemaOf = <T extends OptionTable>(table: T): Schema.Struct<Fields<T>> => {
+  const fields: Record<string, Schema.Top> = {}
+  for (const [name, { schema }] of Object.entries(table)) fields[name] = Schema.optionalKey(schema)
+  return Schema.Struct(fields) as unknown as Schema.Struct<Fields<T>>
+}
+
+/** The environment variable of an option: `listenPort` is `CODIO_LISTEN_PORT`. */
+export const variableOf = (name: string): string => `CODIO_${name.replace(/[A-Z]/g, (c) => `_${c}`).toUpperCase()}`
+
+/** The flag of an option: `listenPort` is `--listen-port`. */
+export const flagOf = (name: string, { flagName }: AnyOption): string =>
+  `--${flagName ?? name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
+
+/** The default of an option as a reader writes it; `undefined` where there is none. */
+export const defaultText = ({ default: value }: AnyOption): string | undefined => {
+  if (isDerived(value)) return value.text
+  if (value === undefined || Array.isArray(value)) return undefined
+  return String(value)
+}
+
+/** The values of a table: those given, and the defaults of the others. */
+export const withDefaults = <T extends OptionTable>(table: T, given: Given<T>): Values<T> => {
+  const values: Record<string, unknown> = {}
+  const earlier = values as unknown as Earlier
+  for (const [name, { default: standard, schema, within }] of Object.entries(table)) {
+    const value = given[name] ?? (
+      standard === undefined
+        ? undefined
+        : Schema.decodeUnknownSync(schema)(isDerived(standard) ? standard.of(earlier) : standard)
+    )
+    values[name] = within === undefined ? value : Math.min(value as number, earlier[within])
+  }
+  return values as Values<T>
+}
+
+/** What a program gave, ready to be decoded by the type side of the table's schema. */
+export const fromInputs = <T extends OptionTable>(table: T, inputs: Inputs<T>): Record<string, unknown> => {
+  const out: Record<string, unknown> = {}
+  for (const [name, input] of Object.entries(inputs)) {
+    if (input !== undefined) out[name] = Object.hasOwn(table, name) ? table[name]!.fromInput(input as never) : input
+  }
+  return out
+}
+
+/** Options as texts, lists also as arrays of texts. */
+export type Texts<T extends OptionTable> = { readonly [Name in keyof T]?: string | ReadonlyArray<string> }
+
+/** The texts of an environment. An empty variable counts as absent. */
+export const fromEnvironment = <T extends OptionTable>(
+  table: T,
+  environment: Readonly<Record<string, string | undefined>>
+): Texts<T> => {
+  const texts: Record<string, string> = {}
+  for (const name of Object.keys(table)) {
+    const value = environment[variableOf(name)]?.trim()
+    if (value !== undefined && value !== "") texts[name] = value
+  }
+  return texts as Texts<T>
+}
+
+/** Texts of a command line or an environment, ready to be decoded by the table's schema. */
+export const fromTexts = <T extends OptionTable>(table: T, texts: Texts<T>): Record<string, unknown> => {
+  const out: Record<string, unknown> = {}
+  for (const [name, words] of Object.entries(texts)) {
+    out[name] = typeof words === "string" ? table[name]!.fromText(words) : words
+  }
+  return out
+}
+
+/**
+ * Decodes the options of a table. Fails with one problem for each wrong or unknown field, which shows what was `given` for it.
+ */
+export const decode = <T extends OptionTable>(
+  table: T,
+  schema: Schema.Codec<Given<T>, unknown>,
+  input: Readonly<Record<string, unknown>>,
+  label: (name: string) => string,
+  given: Readonly<Record<string, unknown>> = input
+): Effect.Effect<Given<T>, ConfigError> =>
+  Schema.decodeUnknownEffect(schema, { errors: "all", onExcessProperty: "error" })(input).pipe(
+    Effect.mapError((error) => new ConfigError({ problems: problemsOf(table, error.issue, given, label) }))
+  )
+
+/** The JSON Schema of a table, as an editor reads it beside a file of options. */
+export const jsonSchemaOf = <T extends OptionTable>(
+  table: T,
+  schema: Schema.Top
+): { readonly [key: string]: unknown } => {
+  const document = Schema.toJsonSchemaDocument(schema)
+  const properties = document.schema["properties"] as Record<string, object>
+  for (const [name, { default: standard, description }] of Object.entries(table)) {
+    properties[name] = {
+      ...properties[name],
+      description: isDerived(standard) ? `${description}. Default: ${standard.text}` : description,
+      ...standard === undefined || isDerived(standard) ? {} : { default: standard }
+    }
+  }
+  return {
+    $schema: "https://json-schema.org/draft/2020-12/schema",
+    ...document.schema,
+    // A file with an unknown option is refused.
+    additionalProperties: false,
+    ...Object.keys(document.definitions).length === 0 ? {} : { $defs: document.definitions }
+  }
+}
+
+/** A value as a problem shows it: on one line, of at most 80 characters. */
+export const show = (value: unknown): string => {
+  if (Duration.isDuration(value)) return Duration.format(value)
+  if (value === undefined) return "nothing"
+  let text: string | undefined
+  try {
+    text = JSON.stringify(value)
+  } catch {
+    // A cycle or a bigint has no JSON.
+  }
+  const shown = typeof value === "number" || text === undefined ? String(value) : text
+  return shown.length > 80 ? `${shown.slice(0, 77)}...` : shown
+}
+
+/** The text on one line. */
+export const oneLine = (text: string): string => text.replace(/\s+/g, " ")
+
+// ---------------------------------------------------------------------------------------------------------------------
+// kinds
+// ---------------------------------------------------------------------------------------------------------------------
+
+const same = <A>(input: A): unknown => input
+const number = (text: string): unknown => /^-?\d+$/.test(text) ? Number(text) : text
+
+/** A TCP port. */
+export const port: Kind<typeof Schema.Port, number> = {
+  schema: Schema.Port,
+  expected: "a port number from 0 to 65535",
+  flag: "text",
+  metavar: "port",
+  fromText: number,
+  fromInput: same
+}
+
+/** A whole number from `minimum` to `maximum`. */
+export const count = (minimum: number, maximum: number): Kind<typeof Schema.Int, number> => ({
+  schema: Schema.Int.check(Schema.isBetween({ minimum, maximum })),
+  expected: `a whole number from ${minimum} to ${maximum}`,
+  flag: "text",
+  metavar: "number",
+  fromText: number,
+  fromInput: same
+})
+
+/** On or off. */
+export const toggle: Kind<typeof Schema.Boolean, boolean> = {
+  schema: Schema.Boolean,
+  expected: "true or false",
+  flag: "switch",
+  metavar: "boolean",
+  fromText: (text) => text === "true" ? true : text === "false" ? false : text,
+  fromInput: same
+}
+
+/** A text, of which the schema says more. */
+export const text = <S extends Schema.Codec<string, string>>(
+  schema: S,
+  metavar: string,
+  expected: string
+): Kind<S, string> => ({ schema, expected, flag: "text", metavar, fromText: same, fromInput: same })
+
+/** A duration above zero: a text such as `"5 minutes"`; in programs a number of milliseconds or a `Duration`, too. */
+export const duration: Kind<typeof Schema.DurationFromString, Duration.Input> = {
+  schema: Schema.DurationFromString.check(
+    Schema.makeFilter((value) => Duration.toMillis(value) > 0 || "expected a duration above zero")
+  ),
+  expected: "a duration above zero such as \"30 seconds\" or \"5 minutes\"",
+  flag: "text",
+  metavar: "duration",
+  fromText: same,
+  fromInput: (input) => {
+    const read = Duration.fromInput(input)
+    return read._tag === "Some" ? read.value : input
+  }
+}
+
+/** The id of a protocol. */
+export const protocol: Kind<typeof ProtocolId, string> = text(
+  ProtocolId,
+  "protocol",
+  "a protocol id: a slash, then 1 to 255 characters without spaces"
+)
+
+const list = <S extends Schema.Codec<unknown, string>>(element: S): Kind<Schema.$Array<S>, ReadonlyArray<string>> => ({
+  schema: Schema.Array(element),
+  expected: "a list of multiaddrs",
+  flag: "texts",
+  metavar: "multiaddr",
+  fromText: (words) => words.split(",").map((part) => part.trim()).filter((part) => part !== ""),
+  fromInput: same
+})
+
+/** Addresses, with or without a peer id. */
+export const addresses: Kind<Schema.$Array<typeof Multiaddr>, ReadonlyArray<string>> = list(Multiaddr)
+
+/** Addresses of peers: a `/p2p/` at their end is followed by a peer id. */
+export const peerAddresses: Kind<Schema.$Array<typeof Multiaddr>, ReadonlyArray<string>> = list(
+  Multiaddr.check(
+    Schema.makeFilter((address) => {
+      const peer = peerOf(address)
+      return peer === undefined || Schema.is(PeerId)(peer) || `"${address}" ends in /p2p/ without a peer id`
+    })
+  )
+)
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+const isDerived = (value: unknown): value is Derived<unknown> => Predicate.hasProperty(value, "of")
+
+function problemsOf(
+  table: OptionTable,
+  issue: SchemaIssue.Issue,
+  given: Readonly<Record<string, unknown>>,
+  label: (name: string) => string
+): ReadonlyArray<string> {
+  const out = new Map<string, string>()
+  for (const { message, path = [] } of SchemaIssue.makeFormatterStandardSchemaV1()(issue).issues) {
+    const key = path.map(String).join(".")
+    const field = String(path[0])
+    // Only the first problem of a value: "abc" is neither a number nor in a range.
+    if (out.has(key)) continue
+    const entry = Object.hasOwn(table, field) ? table[field] : undefined
+    const value = path.length === 1
+      ? given[field]
+      : (given[field] as ReadonlyArray<unknown> | undefined)?.[Number(path[1])]
+    out.set(
+      key,
+      `${label(field)}: ${
+        entry === undefined
+          ? `unknown option${suggestion(table, field)}`
+          : path.length === 1
+          ? entry.explains === true && typeof value === "string"
+            ? message
+            : `expected ${entry.expected}, got ${show(value)}`
+          : value === undefined || typeof value === "string"
+          ? message
+          : `expected a multiaddr, got ${show(value)}`
+      }`
+    )
+  }
+  // What was given may hold line breaks, which a name or an address in a JSON text can.
+  return [...out.values()].map(oneLine)
+}
+
+// The option that reads the same but for case and dashes, or begins alike.
+function suggestion(table: OptionTable, field: string): string {
+  const plain = (name: string) => name.toLowerCase().replace(/[^a-z]/g, "")
+  const wanted = plain(field)
+  const names = Object.keys(table)
+  const near = names.find((name) => plain(name) === wanted) ??
+    (wanted.length < 4
+      ? undefined
+      : names.find((name) =>
+        plain(name).startsWith(wanted.slice(0, -1)) || wanted.startsWith(plain(name).slice(0, -1))
+      ))
+  return near === undefined ? "" : `; did you mean ${near}?`
+}

@@ -41,10 +41,10 @@ const policy: RelayPolicyOptions = {
 const makeNode = Effect.fnUntraced(function*(options: Options = {}) {
   const scope = yield* Scope.make()
   yield* Effect.addFinalizer((exit) => Scope.close(scope, exit))
-  let places: CircuitRelayService["reservations"] | undefined
+  let reservations: CircuitRelayService["reservations"] | undefined
   const relay = options.relay === undefined ? Layer.empty : Layer.effectDiscard(
     Effect.map(RelayServer.make(options.relay), (service) => {
-      places = service.reservations
+      reservations = service.reservations
     })
   )
   const layer = RelayReservations.layer.pipe(
@@ -79,7 +79,7 @@ const makeNode = Effect.fnUntraced(function*(options: Options = {}) {
     transport: Context.get(context, Transport),
     events,
     /** Who holds a place on this relay. */
-    places,
+    reservations,
     address: Effect.map(
       network.addresses,
       (addresses) => addresses.find((address) => !address.includes("p2p-circuit"))!
@@ -103,7 +103,7 @@ const relayed = (node: Node, relay: PeerId) =>
 
 const reserved = (node: Node, relay: PeerId) =>
   Effect.map(
-    until("a place on the relay", relayed(node, relay), (addresses) => addresses.length > 0),
+    until("a reservation on the relay", relayed(node, relay), (addresses) => addresses.length > 0),
     (addresses) => addresses[0]!
   )
 
@@ -112,7 +112,7 @@ const happened = (node: Node, tag: NetworkEvent["_tag"]) => node.events.filter((
 const port = (address: Multiaddr) => /tcp\/(\d+)/.exec(address)![1]
 
 describe("relay", () => {
-  it.live("reserves a place on a configured relay, is dialled through it, and shows the path with what is left", () =>
+  it.live("makes a reservation on a configured relay, is dialled through it, and shows the path with what is left", () =>
     Effect.gen(function*() {
       const relay = yield* makeNode({ relay: { dataLimit: 100_000, durationLimit: "1 minute" } })
       const listener = yield* makeNode({ config: { relayPeers: [yield* relay.address] } })
@@ -243,7 +243,7 @@ describe("relay", () => {
       yield* until("the second", reserved(listener, second.id), () => true)
     }))
 
-  it.live("finds out by renewal that a relay has forgotten the place", () =>
+  it.live("finds out by renewal that a relay has forgotten the reservation", () =>
     Effect.gen(function*() {
       const relay = yield* makeNode({ relay: {} })
       const listener = yield* makeNode({
@@ -251,9 +251,9 @@ describe("relay", () => {
         policy: { renew: "100 millis" }
       })
       const address = yield* reserved(listener, relay.id)
-      const places = relay.places!
-      places.clear()
-      yield* until("the place is back", Effect.sync(() => places.size), (size) => size === 1)
+      const reservations = relay.reservations!
+      reservations.clear()
+      yield* until("the reservation is back", Effect.sync(() => reservations.size), (size) => size === 1)
       const dialer = yield* makeNode()
       assert.strictEqual((yield* dialer.network.connect(address)).path._tag, "Relayed")
     }))
@@ -269,7 +269,7 @@ describe("relay", () => {
 })
 
 describe("RelayServer", () => {
-  it.live("holds a place through more than one renewal, for longer than it lasts", () =>
+  it.live("holds a reservation through more than one renewal, for longer than it lasts", () =>
     Effect.gen(function*() {
       const relay = yield* makeNode({ relay: { reservationDuration: "3 seconds" } })
       const listener = yield* makeNode({
@@ -277,20 +277,21 @@ describe("RelayServer", () => {
         policy: { renew: "300 millis" }
       })
       yield* reserved(listener, relay.id)
-      const places = relay.places!
-      const before = [...places.values()][0]
+      const reservations = relay.reservations!
+      const before = [...reservations.values()][0]
       // Plain js-libp2p drops it one duration after the first renewal.
       yield* Effect.sleep("4 seconds")
-      assert.strictEqual([...places.values()][0], before)
+      assert.strictEqual([...reservations.values()][0], before)
       assert.strictEqual(before?.signal.aborted, false)
     }))
 
-  it.live("frees the place of a peer that left", () =>
+  it.live("frees the reservation of a peer that left", () =>
     Effect.gen(function*() {
       const relay = yield* makeNode({ relay: { maxReservations: 1 } })
       const first = yield* makeNode({ config: { relayPeers: [yield* relay.address] } })
       yield* reserved(first, relay.id)
       yield* first.stop
+      yield* until("the reservation is free", Effect.sync(() => relay.reservations!.size), (size) => size === 0)
       const second = yield* makeNode({ config: { relayPeers: [yield* relay.address] } })
       yield* reserved(second, relay.id)
     }))
@@ -308,7 +309,14 @@ describe("RelayServer", () => {
           sides,
           ([node, other]) => Effect.map(node.network.peer(other.id), Option.getOrThrow)
         )
-        const addresses = Effect.map(peers, (infos) => infos.map((info) => info.addresses.length))
+        const addresses = Effect.forEach(
+          sides,
+          ([node, other]) =>
+            Effect.map(
+              node.network.peer(other.id),
+              Option.match({ onNone: () => 0, onSome: (info) => info.addresses.length })
+            )
+        )
         const talk = (stream: Effect.Success<ReturnType<Network["Service"]["open"]>>) =>
           Effect.gen(function*() {
             yield* stream.write(Uint8Array.of(7))

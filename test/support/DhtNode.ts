@@ -1,10 +1,22 @@
 /**
  * A libp2p node with the DHT and little else, for specs of the DHT over sockets.
  */
+import type { Connection, PeerId as Libp2pPeerId } from "@libp2p/interface"
+import { peerIdFromString } from "@libp2p/peer-id"
+import { streamPair } from "@libp2p/utils"
+import { multiaddr } from "@multiformats/multiaddr"
 import { Context, Effect, Exit, Layer, Schedule, Scope, Stream } from "effect"
 import { KeyValueStore } from "effect/persistence"
 import * as FileIdentity from "../../src/layers/machine/FileIdentity.ts"
 import * as KadDht from "../../src/layers/dht/KadDht.ts"
+import { read } from "../../src/layers/dht/libp2p/Peers.ts"
+import {
+  decodeMessage,
+  encodeFrame,
+  FrameReader,
+  type KadMessage,
+  MessageType
+} from "../../src/layers/dht/wire/Message.ts"
 import { KadDhtPolicy, type KadDhtPolicyOptions } from "../../src/services/KadDhtPolicy.ts"
 import type { Components } from "../../src/layers/libp2p/wire/Components.ts"
 import * as Libp2pHost from "../../src/layers/libp2p/Host.ts"
@@ -15,6 +27,7 @@ import { Dht } from "../../src/services/Dht.ts"
 import { Discovery } from "../../src/services/Discovery.ts"
 import type { Identity } from "../../src/services/Identity.ts"
 import { NetworkConfig, type NetworkConfigInput } from "../../src/services/NetworkConfig.ts"
+import { peerId } from "./FakeConnection.ts"
 
 export const kadProtocol = "/codio/kad/1.0.0"
 
@@ -26,6 +39,8 @@ export interface Node {
   readonly components: Components
   /** The kad-dht that was attached to the host. */
   readonly kad: unknown
+  /** The peers that the gate refuses a connection to or from. */
+  readonly refused: Set<PeerId>
   readonly stop: Effect.Effect<void>
 }
 
@@ -46,13 +61,20 @@ const policy: Partial<KadDhtPolicyOptions> = {
   findTimeout: "5 seconds"
 }
 
-const openGate = Layer.effectDiscard(
-  Effect.flatMap(Libp2pHost.Libp2pHost, (host) => host.gate(() => Effect.succeed(true)))
-)
+const gateAgainst = (refused: ReadonlySet<PeerId>) =>
+  Layer.effectDiscard(
+    Effect.flatMap(Libp2pHost.Libp2pHost, (host) =>
+      host.gate((request) =>
+        Effect.sync(() =>
+          request.stage === "address" || request.peer === undefined || !refused.has(request.peer)
+        )
+      ))
+  )
 
 export const makeNode = Effect.fnUntraced(function*(options: Options = {}) {
   const scope = yield* Scope.make()
   yield* Effect.addFinalizer((exit) => Scope.close(scope, exit))
+  const refused = new Set<PeerId>()
   let kad: unknown
   let { misses } = options
   const host = Layer.effect(
@@ -75,7 +97,7 @@ export const makeNode = Effect.fnUntraced(function*(options: Options = {}) {
   const noDht = Layer.mock(Dht)({})
   const layer = Layer.mergeAll(options.withoutDht === true ? noDht : KadDht.layer).pipe(
     Layer.provideMerge(TcpListener.layer),
-    Layer.provideMerge(openGate),
+    Layer.provideMerge(gateAgainst(refused)),
     Layer.provideMerge(host),
     Layer.provideMerge(options.identity ?? FileIdentity.layerEphemeral),
     Layer.provideMerge(Discovery.layer),
@@ -92,10 +114,21 @@ export const makeNode = Effect.fnUntraced(function*(options: Options = {}) {
     node,
     components,
     kad,
+    refused,
     stop: Scope.close(scope, Exit.void)
   }
   return result
 })
+
+/**
+ * Lets no connection come to be between two nodes. Otherwise they connect by themselves: a node that meets its first peer looks itself up, and
+ * asks the peers that this peer names.
+ */
+export const keepApart = (one: Node, other: Node) =>
+  Effect.sync(() => {
+    one.refused.add(other.id)
+    other.refused.add(one.id)
+  })
 
 /** Connects, and waits until both sides know. */
 export const connect = Effect.fnUntraced(function*(from: Node, to: Node) {
@@ -107,7 +140,7 @@ export const connect = Effect.fnUntraced(function*(from: Node, to: Node) {
   )
 })
 
-/** Waits until a node has been told what another one is, and where: before that it names it to nobody. */
+/** Waits until identify has told a node what another node speaks, and at which addresses it listens. */
 export const knows = (node: Node, other: { readonly node: Pick<Node["node"], "peerId"> }) =>
   until(
     "identified",
@@ -115,14 +148,26 @@ export const knows = (node: Node, other: { readonly node: Pick<Node["node"], "pe
     (peer) => peer?.metadata.has("AgentVersion") === true
   )
 
-/** Connects, and waits until each has been told what the other is. */
+/**
+ * Waits until a node that serves the DHT names another node, with every address at which it listens, to whoever asks for it.
+ *
+ * Being identified is not enough: the DHT hears of the peer by a topology notice of its own, and then reads its addresses from the peer store.
+ */
+export const names = (node: Node, other: { readonly node: Pick<Node["node"], "getMultiaddrs" | "peerId"> }) =>
+  until(
+    "named",
+    addressesNamed(node, other.node.peerId),
+    (named) => other.node.getMultiaddrs().every((address) => named.has(withoutPeer(String(address) as Multiaddr)))
+  )
+
+/** Connects, and waits until each names the other to a third. */
 export const introduce = Effect.fnUntraced(function*(from: Node, to: Node) {
   yield* connect(from, to)
-  yield* knows(from, to)
-  yield* knows(to, from)
+  yield* names(from, to)
+  yield* names(to, from)
 })
 
-/** Nodes of which each is introduced to the next. */
+/** Nodes of which each is introduced to the next. Others of them may connect as well, see {@link keepApart}. */
 export const line = Effect.fnUntraced(function*(size: number, options?: Options) {
   const nodes: Array<Node> = []
   for (let i = 0; i < size; i++) nodes.push(yield* makeNode(options))
@@ -146,3 +191,34 @@ export const until = <A, E, R>(label: string, read: Effect.Effect<A, E, R>, hold
 
 export const addresses = (node: Node) =>
   node.node.getMultiaddrs().map((address) => withoutPeer(String(address) as Multiaddr))
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** A peer that never connects: in its name a node is asked without a trace in its routing table or peer store. */
+const stranger = peerIdFromString(peerId("stranger"))
+
+/** The addresses with which a node answers FIND_NODE, over a stream in memory to the handler that streams of the network get. */
+const addressesNamed = (node: Node, target: Libp2pPeerId): Effect.Effect<ReadonlySet<string>> =>
+  Effect.promise(async () => {
+    const { handler } = node.components.registrar.getHandler(kadProtocol)
+    const [near, far] = await streamPair({ protocol: kadProtocol })
+    const remote = { remotePeer: stranger, remoteAddr: multiaddr("/ip4/127.0.0.1/tcp/1"), direction: "inbound" }
+    const key = target.toMultihash().bytes
+    const answer = new Promise<KadMessage>((resolve, reject) => {
+      const reader = new FrameReader()
+      near.addEventListener(
+        "message",
+        ({ data }) => reader.push(data.subarray(), (bytes) => resolve(decodeMessage(bytes)))
+      )
+      near.addEventListener("close", () => reject(new Error("the node has reset the stream")))
+    })
+    await handler(far, remote as Connection)
+    near.send(encodeFrame({ type: MessageType.FIND_NODE, key }))
+    const { closer } = await answer
+    near.abort(new Error("asked all"))
+    return new Set(
+      closer.filter(({ id }) => Buffer.compare(id, key) === 0).flatMap(({ addresses }) => read(addresses))
+    )
+  })

@@ -17,6 +17,7 @@ import {
   addresses,
   connect,
   introduce,
+  keepApart,
   kadProtocol,
   line,
   makeNode,
@@ -151,13 +152,16 @@ describe("KadDht", () => {
 
   it.live("asks others where a peer has moved to, and falls back on what it knows", () =>
     Effect.gen(function*() {
-      const [a, b, c] = yield* line(3)
+      const [a, b, c] = yield* Effect.all([makeNode(), makeNode(), makeNode()])
+      yield* keepApart(a, c)
+      yield* introduce(a, b)
+      yield* introduce(b, c)
       const former = multiaddr("/ip4/127.0.0.1/tcp/1")
-      yield* Effect.promise(() => a!.node.peerStore.patch(c!.node.peerId, { multiaddrs: [former] }))
-      assert.deepStrictEqual(yield* a!.dht.findPeer(c!.id), { id: c!.id, addresses: addresses(c!) })
-      yield* b!.stop
-      yield* Effect.promise(() => a!.node.peerStore.patch(c!.node.peerId, { multiaddrs: [former] }))
-      assert.deepStrictEqual(yield* a!.dht.findPeer(c!.id), { id: c!.id, addresses: [String(former) as Multiaddr] })
+      yield* Effect.promise(() => a.node.peerStore.patch(c.node.peerId, { multiaddrs: [former] }))
+      assert.deepStrictEqual(yield* a.dht.findPeer(c.id), { id: c.id, addresses: addresses(c) })
+      yield* b.stop
+      yield* Effect.promise(() => a.node.peerStore.patch(c.node.peerId, { multiaddrs: [former] }))
+      assert.deepStrictEqual(yield* a.dht.findPeer(c.id), { id: c.id, addresses: [String(former) as Multiaddr] })
     }))
 
   it.live("fails with NotFound, long before the timeout, when nobody knows the peer", () =>

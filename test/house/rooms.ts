@@ -64,14 +64,21 @@ export const rooms: ReadonlyArray<Room> = [
   ]),
   room("libp2p", ["libp2p/wire"], [
     "libp2p",
-    "@chainsafe/libp2p-yamux",
     "@libp2p/crypto",
     "@libp2p/identify",
     "@libp2p/interface",
     "@libp2p/peer-id",
     "@libp2p/ping"
   ], ["@multiformats/multiaddr", "multiformats", "node:util"]),
-  room("libp2p/wire", [], ["libp2p", "@chainsafe/libp2p-noise", "@libp2p/interface", "@libp2p/tcp"], [
+  room("libp2p/wire", [], [
+    "libp2p",
+    "@chainsafe/libp2p-noise",
+    "@chainsafe/libp2p-yamux",
+    "@libp2p/crypto",
+    "@libp2p/interface",
+    "@libp2p/tcp"
+  ], [
+    "@multiformats/multiaddr",
     "node:crypto",
     "node:net"
   ]),

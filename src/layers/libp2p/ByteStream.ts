@@ -21,7 +21,8 @@ import type { NonEmptyReadonlyArray } from "effect/Array"
 import { LimitReached, StreamError, type StreamReason, StreamReset, WriteAfterEnd } from "../../schema/NetworkError.ts"
 import type { ProtocolId } from "../../schema/Peer.ts"
 import type { ByteStream, Connection } from "../../services/Transport.ts"
-import { endedByRemote, toError, untilClosed } from "./Faults.ts"
+import { toError, untilClosed } from "./Faults.ts"
+import { endedByRemote } from "./wire/Yamux.ts"
 
 export interface Libp2pByteStream extends ByteStream {
   /** Ends the stream with its scope, as `ByteStream` promises. Never waits. */

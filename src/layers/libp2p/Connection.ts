@@ -17,7 +17,7 @@ import { comparing, type Connection } from "../../services/Transport.ts"
 import * as ByteStream from "./ByteStream.ts"
 import { closeConnection, flushConnection, toError } from "./Faults.ts"
 import { farewellOf } from "./wire/GoAway.ts"
-import { progressOf } from "./wire/Progress.ts"
+import { progressOf } from "./wire/Yamux.ts"
 
 /** Streams of one protocol on one connection, in each direction. */
 export const streamsMax = 1024

@@ -3,9 +3,10 @@
  *
  * `test/layers/libp2p/Faults.live.test.ts` shows each fault on plain libp2p, so that it fails once a fault is mended and the cure can go.
  */
-import type { Connection, Libp2p, Listener, Peer, Stream } from "@libp2p/interface"
+import type { Connection, Libp2p, Listener, Peer } from "@libp2p/interface"
 import type { Components } from "./wire/Components.ts"
-import { eachMuxer } from "./wire/Muxer.ts"
+import { assertMembers, connectionToNowhere } from "./wire/LeanedOn.ts"
+import { muxerOf } from "./wire/Yamux.ts"
 
 /**
  * The error in what libp2p throws: some of its promises reject with an Event, whose `error` may hold the reason.
@@ -81,80 +82,6 @@ export const dialUnjoined = async <A>(dial: () => Promise<A>, signal: AbortSigna
     }
   }
 }
-
-const ended = new WeakSet<Stream>()
-
-/**
- * Whether the remote has closed its write half. Holds for streams of a muxer made through {@link watchedMuxer}.
- *
- * Fault: when a connection goes away its streams end with the same state and events as if the remote had closed them, so that a cut
- * cannot be told from an end. The one difference is an event, which may fire before anybody can listen.
- */
-export const endedByRemote = (stream: Stream): boolean => ended.has(stream)
-
-/**
- * A muxer whose streams {@link endedByRemote} knows.
- */
-export const watchedMuxer = eachMuxer<YamuxMuxer>((muxer) => {
-  // Both methods are yamux's own, not of the muxer interface.
-  const open = muxer.onCreateStream.bind(muxer)
-  const opened = muxer.onRemoteStream.bind(muxer)
-  muxer.onCreateStream = (options) => watched(open(options))
-  muxer.onRemoteStream = (stream) => opened(watched(stream))
-})
-
-/**
- * Opens the window to the remote again when half of it is used, as yamux does in Go and Rust.
- *
- * Fault: js-yamux sends an update for every frame that it reads, each a record of its own to seal, send, read and open on the two sides.
- */
-export const sparingMuxer = eachMuxer<YamuxMuxer>((muxer) => {
-  // yamux's own method, not of the muxer interface; it makes the streams of both directions.
-  const make = muxer._newStream.bind(muxer)
-  muxer._newStream = (...options) => {
-    const stream = make(...options)
-    const send = stream.sendWindowUpdate.bind(stream)
-    stream.sendWindowUpdate = () => {
-      // The first update of a stream carries its SYN or ACK.
-      const isOpening = stream.state === 0 || stream.state === 2
-      const used = stream.recvWindow - stream.recvWindowCapacity
-      if (isOpening || used * 2 >= stream.recvWindow) send()
-    }
-    return stream
-  }
-})
-
-/**
- * A muxer that does not throw from a microtask.
- *
- * Fault: yamux sends the first frame of a new stream from a bare `queueMicrotask`. When the connection is aborted in the same turn the
- * write throws there, which is an uncaught exception. The same holds for the frame that `abort` sends on a closed connection.
- */
-export const safeMuxer = eachMuxer<YamuxMuxer>((muxer) => {
-  // onCreateStream and sendWindowUpdate are yamux's own methods, not of the muxer interface.
-  const open = muxer.onCreateStream.bind(muxer)
-  const abort = muxer.abort.bind(muxer)
-  muxer.onCreateStream = (options) => {
-    const stream = open(options)
-    const send = stream.sendWindowUpdate.bind(stream)
-    stream.sendWindowUpdate = () => {
-      stream.sendWindowUpdate = send
-      try {
-        send()
-      } catch (cause) {
-        stream.abort(toError(cause))
-      }
-    }
-    return stream
-  }
-  muxer.abort = (error) => {
-    try {
-      abort(error)
-    } catch {
-      // The connection is closed already; the streams were aborted before the frame that failed.
-    }
-  }
-})
 
 /**
  * Closes a connection: what was written to streams whose write half has ended is sent, the other streams are reset, and after `millis` the
@@ -281,6 +208,27 @@ export const guardNode = (
   }
 }
 
+/** Private members of a connection that are used here and in `wire/Yamux.ts`. */
+export const connectionMembers = { maConn: "object", muxer: "object" } as const
+
+/** Throws a `HostError` unless libp2p's connections have the private members that are used. The one made here opens nothing. */
+export const assertConnection = (components: Components): void => {
+  assertMembers("libp2p", components.upgrader, { _createConnection: "function" })
+  // It tells nobody of the connection that it makes.
+  const upgrader = Object.assign(Object.create(components.upgrader) as ConnectionMaker, {
+    events: { safeDispatchEvent: () => true }
+  })
+  const muxer = { protocol: "/none", streams: [], addEventListener: () => {} }
+  const connection = upgrader._createConnection({
+    id: "none",
+    maConn: connectionToNowhere(),
+    muxer,
+    remotePeer: components.peerId,
+    direction: "outbound"
+  })
+  assertMembers("libp2p", connection, connectionMembers)
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
@@ -290,19 +238,8 @@ const joinMillis = 1000
 // An error takes its stack when it is made: one is enough for all streams that close.
 const closed = new Error("closed")
 
-interface YamuxStream extends Stream {
-  sendWindowUpdate: () => void
-  /** Init 0, SYNSent 1, SYNReceived 2, Established 3, Finished 4, Paused 5. */
-  readonly state: number
-  /** Bytes of a full window, and those of it that the remote may still send. */
-  readonly recvWindow: number
-  readonly recvWindowCapacity: number
-}
-
-interface YamuxMuxer {
-  _newStream: (...options: ReadonlyArray<unknown>) => YamuxStream
-  onCreateStream: (options: unknown) => YamuxStream
-  onRemoteStream: (stream: YamuxStream) => void
+interface ConnectionMaker {
+  readonly _createConnection: (options: object) => Connection
 }
 
 interface Closing {
@@ -316,22 +253,13 @@ interface Destroyable {
   readonly once: (event: "close", listener: () => void) => void
 }
 
-function watched(stream: YamuxStream): YamuxStream {
-  stream.addEventListener("remoteCloseWrite", () => ended.add(stream), { once: true })
-  return stream
-}
-
 async function flush(connection: Connection, signal: AbortSignal): Promise<void> {
   const ending = connection.streams.filter(({ writeStatus }) => writeStatus !== "writable")
   await until(
     signal,
     () => ending.every(({ status, writeStatus }) => writeStatus === "closed" || status !== "open")
   )
-  // The muxer of a connection is private, and `ping` is yamux's.
-  const { muxer } = connection as {
-    readonly muxer?: { readonly ping?: (options: { signal: AbortSignal }) => Promise<number> }
-  }
-  if (ending.some(({ status }) => status === "open")) await muxer?.ping?.({ signal })
+  if (ending.some(({ status }) => status === "open")) await muxerOf(connection)?.ping({ signal })
 }
 
 // The end of a write half has no event of its own, so it is looked for.

@@ -14,13 +14,8 @@ import { tcp } from "@libp2p/tcp"
 import { Effect, type Scope } from "effect"
 import { createLibp2p } from "libp2p"
 import type { Socket } from "node:net"
-import {
-  closeConnection,
-  dialUnjoined,
-  endedByRemote,
-  safeMuxer,
-  watchedMuxer
-} from "../../../src/layers/libp2p/Faults.ts"
+import { closeConnection, dialUnjoined } from "../../../src/layers/libp2p/Faults.ts"
+import { changed, endedByRemote, safe, watched } from "../../../src/layers/libp2p/wire/Yamux.ts"
 import { eventually } from "../../contract/eventually.ts"
 
 const protocol = "/test/1.0.0"
@@ -71,10 +66,10 @@ const cut = (connection: Connection) =>
   (connection as unknown as { readonly maConn: { readonly socket: Socket } }).maConn.socket.destroy()
 
 describe("libp2p 3.3", () => {
-  for (const [name, muxer, throws] of [["plain", yamux(), true], ["safe", safeMuxer(yamux()), false]] as const) {
+  for (const [name, muxer, throws] of [["plain", yamux(), true], ["safe", changed(yamux(), [safe]), false]] as const) {
     it.live(`a ${name} muxer ${throws ? "throws" : "does not throw"} from a microtask when the connection ends in the turn of newStream`, () =>
       Effect.gen(function*() {
-        const { connection } = yield* makeStream(muxer as Muxer)
+        const { connection } = yield* makeStream(muxer)
         const tasks = captureMicrotasks(() => {
           connection.newStream(protocol).catch(() => {})
           connection.abort(new Error("now"))
@@ -94,7 +89,7 @@ describe("libp2p 3.3", () => {
 
   it.live("a stream whose connection is cut looks as if the remote had ended it", () =>
     Effect.gen(function*() {
-      const muxer = watchedMuxer(yamux()) as Muxer
+      const muxer = changed(yamux(), [watched])
       const first = yield* makeStream(muxer)
       const closed = new Promise<Error | undefined>((resolve) =>
         first.stream.addEventListener("close", ({ error }) => resolve(error))
@@ -112,7 +107,7 @@ describe("libp2p 3.3", () => {
 
   it.live("a connection that is closed ends streams in the middle of their data", () =>
     Effect.gen(function*() {
-      const muxer = watchedMuxer(yamux()) as Muxer
+      const muxer = changed(yamux(), [watched])
       const plain = yield* makeStream(muxer)
       plain.stream.send(new Uint8Array(8))
       yield* run(() => plain.connection.close())

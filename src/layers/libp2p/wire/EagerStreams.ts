@@ -1,40 +1,34 @@
 /**
- * Streams that do not wait for the remote to agree to their protocol: a round trip less for each.
+ * Streams that do not wait for the remote to agree to their protocol, which saves each of them a round trip.
  */
-import type { Stream } from "@libp2p/interface"
 import { UnsupportedProtocolError } from "@libp2p/interface"
-import { eachMuxer } from "./Muxer.ts"
+import type { Change, YamuxStream } from "./Yamux.ts"
 
 /**
- * A muxer whose streams of some protocols are open at once. What goes over the wire is what libp2p sends, only sooner: the proposal leaves
- * with the first frame, and the remote's agreement is taken off what it sends.
+ * Opens streams of the given protocols at once. The bytes on the wire are libp2p's own, only sooner: the proposal leaves with
+ * the first frame, and the remote's agreement is cut off from what it sends.
  *
- * That a remote lacks the protocol shows when the stream is read: it is aborted with `UnsupportedProtocolError`. So this is for protocols
- * that nearly every remote has which is asked, and whose opener reads.
+ * A remote that lacks the protocol is noticed when the stream is read: it is aborted with `UnsupportedProtocolError`. So this
+ * is for protocols that nearly every remote speaks, and whose opener reads.
  */
-export const eagerMuxer = (protocols: ReadonlyArray<string>) => {
+export const eager = (protocols: ReadonlyArray<string>): Change => {
   const proposals = new Map(
     protocols.map((protocol) => [protocol, Buffer.concat([line("/multistream/1.0.0"), line(protocol)])])
   )
-  return eachMuxer((muxer) => {
+  return (muxer) => {
     const createStream = muxer.createStream.bind(muxer)
     muxer.createStream = async (options) => {
       const stream = await createStream(options)
       const lines = proposals.get(options?.protocol ?? "")
-      if (lines !== undefined) propose(stream as Receiving, options!.protocol!, lines)
+      if (lines !== undefined) propose(stream as YamuxStream, options!.protocol!, lines)
       return stream
     }
-  })
+  }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
-
-/** Where libp2p's streams get what has come; not of the stream interface. */
-interface Receiving extends Stream {
-  onData: (data: Uint8Array | { readonly subarray: () => Uint8Array }) => void
-}
 
 // [uvarint length][text][newline], the length below 16384.
 function line(text: string): Uint8Array {
@@ -44,7 +38,7 @@ function line(text: string): Uint8Array {
 }
 
 /** The remote agrees by sending the same two lines. */
-function propose(stream: Receiving, protocol: string, lines: Buffer): void {
+function propose(stream: YamuxStream, protocol: string, lines: Buffer): void {
   const onData = stream.onData.bind(stream)
   let got = Buffer.alloc(0)
   stream.onData = (data) => {
@@ -57,7 +51,7 @@ function propose(stream: Receiving, protocol: string, lines: Buffer): void {
     stream.onData = onData
     onData(got.subarray(lines.byteLength))
   }
-  // What keeps libp2p from negotiating.
+  // libp2p negotiates only for a stream without a protocol.
   stream.protocol = protocol
   stream.send(lines)
 }

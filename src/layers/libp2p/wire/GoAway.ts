@@ -1,14 +1,14 @@
 /**
- * Why a connection is refused, said in the muxer's own goodbye: the frame by which yamux ends a session has room for a code, and libp2p's
- * spec of error codes (specs/error-codes) says which. Go reads the same codes; other software sees a close.
+ * Tells a remote why its connection is refused, in the frame by which Yamux ends a session: the frame carries a code, and
+ * libp2p's spec of error codes (specs/error-codes) gives it a meaning. Go reads the same codes; other software sees a close.
  *
- * A refused connection never exists on this side: when the gate says no, the handshake is over and the muxer made, so that the word can be
- * sent without a stream, and without letting the remote in for as long as a protocol would take.
+ * A refused connection never exists on this side. When the gate says no, the handshake is over and the muxer is made, so the
+ * code is sent without a stream, and the remote is not let in for as long as a protocol would take.
  */
-import type { Connection, MultiaddrConnection, StreamMuxer } from "@libp2p/interface"
+import type { Connection, MultiaddrConnection } from "@libp2p/interface"
 import type { RefusalReason } from "../../../schema/NetworkEvent.ts"
 import type { Farewell } from "../../../services/Transport.ts"
-import { eachMuxer, type Muxers } from "./Muxer.ts"
+import { type Change, muxerOf, type YamuxMuxer } from "./Yamux.ts"
 
 /** The codes of the spec that have a meaning here. */
 export const codes = {
@@ -20,14 +20,15 @@ export const codes = {
 } as const
 
 /**
- * Makes muxers, and ends the newest one with a reason.
+ * Watches the muxers of one host, and ends the newest with a reason.
  */
 export interface RefusingMuxers {
-  /** To be given the muxers of one host; the gate is asked in the turn in which a connection's muxer has been made. */
-  readonly watch: <C>(factory: Muxers<C>) => Muxers<C>
+  /** To be applied to each muxer; the gate is asked in the turn in which a connection's muxer is made. */
+  readonly watch: Change
   /**
-   * Tells the remote of the connection whose muxer was made last. It is closed `lingerMillis` later at most, or when the remote has hung
-   * up: a socket that is reset at once may take the word with it. At most so many wait at a time; others are closed at once.
+   * Tells the remote of the connection whose muxer was made last. The promise, after which libp2p closes the connection,
+   * resolves when the remote has hung up, `lingerMillis` later at most: a socket that is reset at once may lose the frame. At
+   * most `most` connections linger at a time; others are closed at once.
    */
   readonly refuse: (connection: MultiaddrConnection, reason: RefusalReason) => Promise<void>
 }
@@ -36,21 +37,20 @@ export const make = (options: { readonly lingerMillis: number; readonly most: nu
   let newest: YamuxMuxer | undefined
   let lingering = 0
   return {
-    watch: eachMuxer<YamuxMuxer>((muxer, connection) => {
+    watch: (muxer, connection) => {
       newest = muxer
-      const handle = muxer.handleGoAway?.bind(muxer)
-      if (handle === undefined) return
-      // Yamux resets its streams and leaves the connection open, on which no other can be opened. It closes in a later turn: this may be
-      // the one in which libp2p makes the connection of it.
+      const handle = muxer.handleGoAway.bind(muxer)
+      // Yamux resets its streams, and leaves a connection open that takes no other stream. It is closed in a later turn, since
+      // libp2p may be about to make its own connection of it in this one.
       muxer.handleGoAway = (code) => {
         handle(code)
         if (code >= codesFrom) setImmediate(() => connection.abort(new Error(`the remote went away with ${code}`)))
       }
-    }),
+    },
     refuse: async (connection, reason) => {
       const muxer = newest
       newest = undefined
-      if (muxer?.sendGoAway === undefined || connection.status !== "open") return
+      if (muxer === undefined || connection.status !== "open") return
       try {
         muxer.sendGoAway(codeOf[reason])
       } catch {
@@ -74,12 +74,10 @@ export const make = (options: { readonly lingerMillis: number; readonly most: nu
 }
 
 /**
- * What the remote's muxer said when it ended the session; none while it has not, and where it said nothing.
+ * The reason that the remote's muxer gave when it ended the session; undefined while it has not, or gave none.
  */
 export const farewellOf = (connection: Connection): Farewell | undefined => {
-  // Both fields are private, and no event tells of the code.
-  const { muxer } = connection as { readonly muxer?: StreamMuxer & YamuxMuxer }
-  switch (muxer?.remoteGoAway) {
+  switch (muxerOf(connection)?.remoteGoAway) {
     case codes.resourceLimitExceeded:
     case codes.rateLimited:
       return "full"
@@ -98,14 +96,7 @@ export const farewellOf = (connection: Connection): Farewell | undefined => {
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-// Yamux's own, not of the muxer interface, and private.
-interface YamuxMuxer {
-  handleGoAway?: (code: number) => void
-  readonly remoteGoAway?: number
-  readonly sendGoAway?: (code: number) => void
-}
-
-// Below are those of the transports: yamux's own 0 is an end in good order, after which it closes.
+// Yamux's own codes are below. Its 0 is an orderly end, after which Yamux closes the connection itself.
 const codesFrom = 0x1000
 
 const codeOf: Readonly<Record<RefusalReason, number>> = {

@@ -4,6 +4,8 @@
  * A private member may change in any release. Without this check a node with another version would start, and fail or
  * slow down later, in the middle of a stream. An overridden dependency is the usual cause.
  */
+import type { Logger, MultiaddrConnection } from "@libp2p/interface"
+import { multiaddr } from "@multiformats/multiaddr"
 import { HostError } from "../../../schema/NetworkError.ts"
 
 /**
@@ -47,3 +49,29 @@ export const assertMember = (name: Pinned, object: unknown, path: string, kind: 
       `install exactly ${name}@${versions[name]}`
   })
 }
+
+/** A connection that leads nowhere, on which libp2p builds the objects whose members are asserted. */
+export const connectionToNowhere = (): MultiaddrConnection =>
+  Object.assign(new EventTarget(), {
+    direction: "outbound",
+    status: "open",
+    readStatus: "readable",
+    writeStatus: "writable",
+    remoteAddr: multiaddr("/ip4/127.0.0.1/tcp/1"),
+    timeline: { open: 0 },
+    log: silentLogger,
+    send: () => true,
+    push: () => {},
+    close: async () => {}
+  }) as unknown as MultiaddrConnection
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+const silentLogger: Logger = Object.assign(() => {}, {
+  error: () => {},
+  trace: () => {},
+  enabled: false,
+  newScope: () => silentLogger
+})

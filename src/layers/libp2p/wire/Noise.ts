@@ -6,6 +6,7 @@
  * messages below 1200 bytes, for which its WebAssembly is faster.
  */
 import { noise } from "@chainsafe/libp2p-noise"
+import { publicKeyToProtobuf } from "@libp2p/crypto/keys"
 import type { ConnectionEncrypter, MessageStream, PrivateKey, StreamMessageEvent } from "@libp2p/interface"
 import {
   createCipheriv,
@@ -21,6 +22,7 @@ import {
   type KeyObject,
   sign
 } from "node:crypto"
+import { assertMembers, connectionToNowhere } from "./LeanedOn.ts"
 
 // One array, or a list of arrays.
 type Bytes = StreamMessageEvent["data"]
@@ -140,21 +142,55 @@ export const withKeptKey = (identity: PrivateKey): PrivateKey => {
 }
 
 /**
- * Noise for a host. Where the machine's crypto lacks the cipher, or noise has changed inside, it is stock noise.
+ * Noise for a host; stock noise where the machine's crypto lacks the cipher.
  */
-export const fastNoise: ReturnType<typeof noise> = (components) => {
-  const encrypter = noise()(components)
-  // A public field of the class that the interface lacks.
-  const open = encrypter as ConnectionEncrypter & { crypto?: Sealing & Exchange & { hkdf: typeof hkdf } }
-  if (open.crypto !== undefined && getCiphers().includes(algorithm)) {
-    open.crypto = { ...open.crypto, ...withKeptKeys(open.crypto), ...exchangeOfKeptKeys(), hkdf }
-    const secureInbound = open.secureInbound.bind(open)
-    const secureOutbound = open.secureOutbound.bind(open)
-    open.secureInbound = async (connection, options) => lean(await secureInbound(connection, options))
-    open.secureOutbound = async (connection, options) => lean(await secureOutbound(connection, options))
-  }
+export const fastNoise = (components: NoiseComponents, make = noise()): ConnectionEncrypter => {
+  const encrypter = make(components)
+  assertMembers("@chainsafe/libp2p-noise", encrypter, encrypterMembers)
+  if (!getCiphers().includes(algorithm)) return encrypter
+  const open = encrypter as OpenEncrypter
+  open.crypto = { ...open.crypto, ...withKeptKeys(open.crypto), ...exchangeOfKeptKeys(), hkdf }
+  const secureInbound = open.secureInbound.bind(open)
+  const secureOutbound = open.secureOutbound.bind(open)
+  open.secureInbound = async (connection, options) => lean(await secureInbound(connection, options))
+  open.secureOutbound = async (connection, options) => lean(await secureOutbound(connection, options))
   return encrypter
 }
+
+/**
+ * Rejects with a `HostError` unless noise's secured connections have the private members that are used. The connection that is
+ * secured here leads nowhere, and its handshake is made up.
+ */
+export const assertSecured = async (components: NoiseComponents, make = noise()): Promise<void> => {
+  const unshaken = Object.assign(Object.create(make(components)) as ConnectionEncrypter, {
+    performHandshakeInitiator: async () => ({
+      // The remote is this node itself.
+      payload: { identityKey: publicKeyToProtobuf(components.privateKey.publicKey) },
+      encrypt: () => {},
+      decrypt: () => {}
+    })
+  })
+  const connection = connectionToNowhere()
+  const secured = await unshaken.secureOutbound(connection, { skipStreamMuxerNegotiation: true })
+  assertMembers("@chainsafe/libp2p-noise", secured.connection, securedMembers)
+}
+
+/** What {@link fastNoise} asserts of noise. `performHandshakeInitiator` is for {@link assertSecured} alone. */
+export const encrypterMembers = {
+  "crypto.encrypt": "function",
+  "crypto.decrypt": "function",
+  "crypto.generateKeypair": "function",
+  "crypto.dh": "function",
+  "crypto.hkdf": "function",
+  performHandshakeInitiator: "function"
+} as const
+
+/** What {@link assertSecured} asserts of a secured connection. */
+export const securedMembers = {
+  "decoder.lengthDecoder": "function",
+  decrypt: "function",
+  "handshake.decrypt": "function"
+} as const
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
@@ -181,12 +217,11 @@ function kept<A extends object>(keys: WeakMap<A, KeyObject>, of: A, make: () => 
   return key
 }
 
-// Noise copies each record together as a place for the plaintext, which node's crypto has no use for. And it looks for the next record
-// until an exception says that there is none, whose stack costs more than a small record. What is used here is private.
+// Noise copies each record together, to decrypt it in its own memory, which node's crypto does not need. And it looks for the
+// next record until an exception says that there is none; making its stack costs more than a small record.
 function lean<A extends { readonly connection: MessageStream }>(secured: A): A {
-  const stream: Partial<Records> = secured.connection as MessageStream & Partial<Records>
+  const stream = secured.connection as MessageStream & Records
   const { decoder, decrypt, handshake } = stream
-  if (decoder === undefined || decrypt === undefined || handshake === undefined) return secured
   decoder.lengthDecoder = lengthOf
   stream.decrypt = (record) =>
     // One record at a time, so never more than its length of two bytes can say.
@@ -201,6 +236,14 @@ function lengthOf(list: Exclude<Bytes, Uint8Array>): number {
   return list.getUint16(0)
 }
 
+type NoiseComponents = Parameters<ReturnType<typeof noise>>[0]
+
+/** Noise with its operations, which the interface lacks. */
+interface OpenEncrypter extends ConnectionEncrypter {
+  crypto: Sealing & Exchange & { hkdf: typeof hkdf }
+}
+
+/** A secured connection's private members. */
 interface Records {
   readonly decoder: { lengthDecoder: (list: Exclude<Bytes, Uint8Array>) => number }
   decrypt: (record: Bytes) => Bytes

@@ -13,8 +13,10 @@ import type {
   Upgrader
 } from "@libp2p/interface"
 import { tcp } from "@libp2p/tcp"
-import type { Socket } from "node:net"
+import { multiaddr } from "@multiformats/multiaddr"
+import { Socket } from "node:net"
 import type { Components } from "./Components.ts"
+import { assertMembers } from "./LeanedOn.ts"
 
 /** The part of a TCP connection that is private in libp2p. */
 interface SocketConnection extends MultiaddrConnection {
@@ -39,6 +41,36 @@ export const gatheringTcp = (components: Components): Transport => {
   })
 }
 
+/**
+ * Rejects with a `HostError` unless TCP's connections and listeners have the private members that are used here and in
+ * `Faults.ts`. Nothing is dialled.
+ */
+export const assertTcp = async (
+  components: Components,
+  make: (components: Components) => Transport = tcp()
+): Promise<void> => {
+  const transport = make(components)
+  assertMembers("@libp2p/tcp", transport, { _connect: "function" })
+  assertMembers("@libp2p/tcp", transport.createListener({ upgrader: components.upgrader }), listenerMembers)
+  const socket = new Socket()
+  const unconnected = Object.assign(Object.create(transport) as Transport, { _connect: async () => socket })
+  let made: MultiaddrConnection | undefined
+  const upgrader = {
+    upgradeOutbound: async (connection: MultiaddrConnection) => {
+      made = connection
+    }
+  } as unknown as Upgrader
+  await unconnected.dial(multiaddr("/ip4/127.0.0.1/tcp/1"), { upgrader, signal: new AbortController().signal })
+  socket.destroy()
+  assertMembers("@libp2p/tcp", made, connectionMembers)
+}
+
+/** What {@link assertTcp} asserts of a listener. */
+export const listenerMembers = { sockets: "object" } as const
+
+/** What {@link assertTcp} asserts of a connection. */
+export const connectionMembers = { sendData: "function", "socket.cork": "function" } as const
+
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
@@ -59,18 +91,11 @@ function gathering(upgrader: Upgrader): Upgrader {
 }
 
 function gather(connection: MultiaddrConnection): void {
-  if (!isSocketConnection(connection)) return
-  const { socket } = connection
-  connection.sendData = (data) => {
+  const { socket } = connection as SocketConnection
+  ;(connection as SocketConnection).sendData = (data) => {
     socket.cork()
     for (const bytes of data) socket.write(bytes)
     socket.uncork()
     return { sentBytes: data.byteLength, canSendMore: !socket.writableNeedDrain }
   }
-}
-
-// Where libp2p has changed inside, its own way of writing stays.
-function isSocketConnection(connection: MultiaddrConnection): connection is SocketConnection {
-  const { sendData, socket } = connection as Partial<SocketConnection>
-  return typeof sendData === "function" && typeof socket?.cork === "function"
 }

@@ -2,7 +2,8 @@ import { yamux } from "@chainsafe/libp2p-yamux"
 import { assert, describe, it } from "@effect/vitest"
 import type { Stream } from "@libp2p/interface"
 import { multiaddrConnectionPair } from "@libp2p/utils"
-import { eagerMuxer } from "../../../../src/layers/libp2p/wire/EagerStreams.ts"
+import { eager } from "../../../../src/layers/libp2p/wire/EagerStreams.ts"
+import { changed } from "../../../../src/layers/libp2p/wire/Yamux.ts"
 
 const protocol = "/test/1.0.0"
 const lines = Buffer.from(`\x13/multistream/1.0.0\n\x0c${protocol}\n`)
@@ -48,7 +49,7 @@ describe("an eager stream", () => {
 /** A stream between two muxers, from both sides; nobody negotiates on the remote one. */
 async function open(asked = protocol): Promise<{ readonly opened: Stream; readonly remote: Stream }> {
   const [outbound, inbound] = multiaddrConnectionPair()
-  const near = eagerMuxer(["/some/1.0.0", protocol])(() => yamux()())({}).createStreamMuxer(outbound)
+  const near = changed(yamux(), [eager(["/some/1.0.0", protocol])])().createStreamMuxer(outbound)
   const far = yamux()().createStreamMuxer(inbound)
   const arrived = new Promise<Stream>((resolve) => far.addEventListener("stream", ({ detail }) => resolve(detail)))
   const opened = await near.createStream({ protocol: asked })

@@ -9,6 +9,7 @@ import { tcp } from "@libp2p/tcp"
 import { multiaddr } from "@multiformats/multiaddr"
 import { Effect, type Scope } from "effect"
 import { createLibp2p } from "libp2p"
+import { changed } from "../../../../src/layers/libp2p/wire/Yamux.ts"
 import * as GoAway from "../../../../src/layers/libp2p/wire/GoAway.ts"
 import { eventually } from "../../../contract/eventually.ts"
 import * as Live from "../../../support/live.ts"
@@ -45,9 +46,9 @@ const fake = () => {
     addEventListener: (_: string, listener: () => void) => void listeners.add(listener),
     removeEventListener: (_: string, listener: () => void) => void listeners.delete(listener)
   } as unknown as MultiaddrConnection
-  const factory =
-    (() => ({ createStreamMuxer: () => ({ sendGoAway: (code: number) => void sent.push(code) }) })) as unknown as () =>
-      StreamMuxerFactory
+  const factory = (() => ({
+    createStreamMuxer: () => ({ handleGoAway: () => {}, sendGoAway: (code: number) => void sent.push(code) })
+  })) as unknown as () => StreamMuxerFactory
   return { connection, factory, sent, close: () => listeners.forEach((listener) => listener()) }
 }
 
@@ -85,7 +86,7 @@ describe("a refusal by the muxer", () => {
         stock.newStream("/test/1.0.0").then(() => undefined, (cause: Error) => cause.name)
       )
       assert.deepStrictEqual([failure, stock.status], ["ConnectionClosedError", "open"])
-      const own = yield* told(GoAway.make({ lingerMillis: 250, most: 1 }).watch(yamux()) as () => StreamMuxerFactory)
+      const own = yield* told(changed(yamux(), [GoAway.make({ lingerMillis: 250, most: 1 }).watch]))
       yield* eventually("it is closed", Effect.sync(() => own.status !== "open"))
     }))
 
@@ -93,7 +94,7 @@ describe("a refusal by the muxer", () => {
     Effect.gen(function*() {
       const muxers = GoAway.make({ lingerMillis: 2500, most: 2 })
       const refuse = (one: ReturnType<typeof fake>) => {
-        muxers.watch(one.factory)(undefined).createStreamMuxer({} as never)
+        changed(one.factory, [muxers.watch])().createStreamMuxer({} as never)
         const state = { isOver: false }
         void muxers.refuse(one.connection, "full").then(() => {
           state.isOver = true

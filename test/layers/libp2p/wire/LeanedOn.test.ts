@@ -1,8 +1,29 @@
+import { noise } from "@chainsafe/libp2p-noise"
+import { yamux } from "@chainsafe/libp2p-yamux"
 import { assert, describe, it } from "@effect/vitest"
+import type {
+  CreateListenerOptions,
+  DialTransportOptions,
+  MultiaddrConnection,
+  StreamMuxerFactory
+} from "@libp2p/interface"
+import { tcp } from "@libp2p/tcp"
+import { multiaddrConnectionPair } from "@libp2p/utils"
+import type { Multiaddr } from "@multiformats/multiaddr"
+import { Effect, Layer } from "effect"
+import { createLibp2p } from "libp2p"
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
+import * as Faults from "../../../../src/layers/libp2p/Faults.ts"
+import * as Host from "../../../../src/layers/libp2p/Host.ts"
+import type { Components } from "../../../../src/layers/libp2p/wire/Components.ts"
 import * as LeanedOn from "../../../../src/layers/libp2p/wire/LeanedOn.ts"
+import * as Noise from "../../../../src/layers/libp2p/wire/Noise.ts"
+import * as Tcp from "../../../../src/layers/libp2p/wire/Tcp.ts"
+import * as Yamux from "../../../../src/layers/libp2p/wire/Yamux.ts"
+import * as FileIdentity from "../../../../src/layers/machine/FileIdentity.ts"
 import { HostError } from "../../../../src/schema/NetworkError.ts"
+import { NetworkConfig } from "../../../../src/services/NetworkConfig.ts"
 
 const read = (name: string) => JSON.parse(readFileSync(join(import.meta.dirname, "../../../..", name), "utf8"))
 
@@ -68,3 +89,175 @@ describe("a member", () => {
     })
   }
 })
+
+describe("a node does not start when a member is missing, which is named with its package and version", () => {
+  for (const path of Object.keys(Yamux.muxerMembers)) {
+    it(`of Yamux's muxer: ${path}`, () =>
+      refuses("@chainsafe/libp2p-yamux", path, () => Yamux.assertYamux(muxersWith((muxer) => remove(muxer, path)))))
+  }
+
+  for (const path of Object.keys(Yamux.streamMembers)) {
+    it(`of Yamux's streams: ${path}`, () =>
+      refuses("@chainsafe/libp2p-yamux", path, () =>
+        Yamux.assertYamux(muxersWith((muxer) => {
+          const make = muxer._newStream.bind(muxer)
+          muxer._newStream = (...options) => remove(make(...options), path)
+        }))))
+  }
+
+  for (const path of Object.keys(Noise.encrypterMembers)) {
+    it(`of noise: ${path}`, async () => {
+      const components = await componentsOf()
+      await refuses(
+        "@chainsafe/libp2p-noise",
+        path,
+        () => Noise.fastNoise(components, (given) => remove(noise()(given), path))
+      )
+    })
+  }
+
+  for (const path of Object.keys(Noise.securedMembers)) {
+    it(`of a secured connection: ${path}`, async () => {
+      const components = await componentsOf()
+      await refuses("@chainsafe/libp2p-noise", path, () =>
+        Noise.assertSecured(components, (given) => {
+          const encrypter = noise()(given)
+          const { secureOutbound } = encrypter
+          return Object.assign(encrypter, {
+            secureOutbound: async function(this: typeof encrypter, ...options: Parameters<typeof secureOutbound>) {
+              const secured = await secureOutbound.apply(this, options)
+              remove(secured.connection, path)
+              return secured
+            }
+          })
+        }))
+    })
+  }
+
+  it("of TCP: _connect", async () => {
+    const components = await componentsOf()
+    await refuses(
+      "@libp2p/tcp",
+      "_connect",
+      () => Tcp.assertTcp(components, (given) => remove(tcp()(given), "_connect"))
+    )
+  })
+
+  for (const path of Object.keys(Tcp.listenerMembers)) {
+    it(`of TCP's listeners: ${path}`, async () => {
+      const components = await componentsOf()
+      await refuses("@libp2p/tcp", path, () =>
+        Tcp.assertTcp(components, (given) => {
+          const transport = tcp()(given)
+          const create = transport.createListener.bind(transport)
+          return Object.assign(transport, {
+            createListener: (options: CreateListenerOptions) => remove(create(options), path)
+          })
+        }))
+    })
+  }
+
+  for (const path of Object.keys(Tcp.connectionMembers)) {
+    it(`of TCP's connections: ${path}`, async () => {
+      const components = await componentsOf()
+      await refuses("@libp2p/tcp", path, () =>
+        Tcp.assertTcp(components, (given) => {
+          const transport = tcp()(given)
+          const { dial } = transport
+          return Object.assign(transport, {
+            dial: function(this: typeof transport, address: Multiaddr, options: DialTransportOptions) {
+              const upgradeOutbound = (connection: MultiaddrConnection) =>
+                options.upgrader.upgradeOutbound(remove(connection, path), options)
+              return dial.call(this, address, { ...options, upgrader: { ...options.upgrader, upgradeOutbound } })
+            }
+          })
+        }))
+    })
+  }
+
+  for (const path of ["_createConnection", ...Object.keys(Faults.connectionMembers)]) {
+    it(`of libp2p's connections: ${path}`, async () => {
+      const components = await componentsOf()
+      const upgrader = Object.create(components.upgrader) as { _createConnection: (options: object) => object }
+      const { _createConnection } = upgrader
+      if (path === "_createConnection") remove(upgrader, path)
+      else {
+        upgrader._createConnection = function(options) {
+          return remove(_createConnection.call(this, options), path)
+        }
+      }
+      await refuses(
+        "libp2p",
+        path,
+        () => Faults.assertConnection(Object.assign(Object.create(components), { upgrader }))
+      )
+    })
+  }
+
+  for (const path of Object.keys(Host.keepingMembers)) {
+    it(`of libp2p's connection manager: ${path}`, async () => {
+      const { connectionManager } = await componentsOf()
+      await refuses(
+        "libp2p",
+        path,
+        () => LeanedOn.assertMembers("libp2p", remove(connectionManager, path), Host.keepingMembers)
+      )
+    })
+  }
+
+  it.effect("as the failure of the host's layer", () =>
+    Effect.gen(function*() {
+      const [connection] = multiaddrConnectionPair()
+      const muxer = yamux({ enableKeepAlive: false })().createStreamMuxer(connection)
+      const prototype = Object.getPrototypeOf(muxer) as { handleGoAway?: () => void }
+      const { handleGoAway } = prototype
+      delete prototype.handleGoAway
+      const layer = Host.layer.pipe(Layer.provide([FileIdentity.layerEphemeral, NetworkConfig.layer({})]))
+      const error = yield* Layer.build(layer).pipe(
+        Effect.flip,
+        Effect.ensuring(Effect.sync(() => Object.assign(prototype, { handleGoAway })))
+      )
+      assert.instanceOf(error, HostError)
+      assert.include(
+        error.message,
+        `install exactly @chainsafe/libp2p-yamux@${LeanedOn.versions["@chainsafe/libp2p-yamux"]}`
+      )
+    }))
+})
+
+// internal -------------------------------------------------------------------------------------------------------------------------------
+
+/** The object without a member; below a path the member's owner is copied, since it may be shared. */
+function remove<A extends object>(object: A, path: string): A {
+  const [first, ...rest] = path.split(".") as [string, ...Array<string>]
+  const value = rest.length === 0
+    ? undefined
+    : remove(Object.create((object as Record<string, object>)[first]!), rest.join("."))
+  return Object.defineProperty(object, first, { value, writable: true, configurable: true })
+}
+
+function muxersWith(change: (muxer: Yamux.YamuxMuxer) => void): StreamMuxerFactory {
+  return Yamux.changed(yamux({ enableKeepAlive: false }), [change])()
+}
+
+/** The components of a node that is never started. */
+async function componentsOf(): Promise<Components> {
+  let components: Components | undefined
+  await createLibp2p({
+    start: false,
+    services: {
+      components: (given: Components) => {
+        components = given
+        return {}
+      }
+    }
+  })
+  return components!
+}
+
+async function refuses(name: LeanedOn.Pinned, path: string, body: () => unknown): Promise<void> {
+  const thrown = await Promise.resolve().then(body).then(() => undefined, (cause: unknown) => cause)
+  assert.instanceOf(thrown, HostError)
+  assert.include((thrown as HostError).message, `${name}@${LeanedOn.versions[name]}`)
+  assert.include((thrown as HostError).message, `private member ${path} is undefined`)
+}

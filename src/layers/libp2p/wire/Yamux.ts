@@ -1,0 +1,214 @@
+/**
+ * Yamux as the host uses it: stock Yamux whose muxers are changed from outside, each before anybody has it.
+ *
+ * What this library uses of Yamux's private members is described here alone, and {@link assertYamux} checks it at start.
+ */
+import { yamux } from "@chainsafe/libp2p-yamux"
+import type { Connection, MessageStream, Stream, StreamMuxer, StreamMuxerFactory } from "@libp2p/interface"
+import { assertMembers, connectionToNowhere } from "./LeanedOn.ts"
+
+/** A stream with its private members. */
+export interface YamuxStream extends Stream {
+  sendWindowUpdate: () => void
+  /** Init 0, SYNSent 1, SYNReceived 2, Established 3, Finished 4, Paused 5. */
+  readonly state: number
+  /** Bytes of a full window. */
+  readonly recvWindow: number
+  /** Bytes of the window that the remote may still send. */
+  readonly recvWindowCapacity: number
+  /** Takes what has arrived for the stream. */
+  onData: (data: Uint8Array | { readonly subarray: () => Uint8Array }) => void
+}
+
+/** A muxer with its private members. */
+export interface YamuxMuxer extends StreamMuxer {
+  /** Makes the streams of both directions. */
+  _newStream: (...options: ReadonlyArray<unknown>) => YamuxStream
+  onCreateStream: (options: unknown) => YamuxStream
+  onRemoteStream: (stream: YamuxStream) => void
+  handleStreamMessage: (frame: Frame) => void
+  handleGoAway: (code: number) => void
+  readonly sendGoAway: (code: number) => void
+  /** The code with which the remote ended the session. */
+  readonly remoteGoAway?: number
+  readonly ping: (options: { readonly signal: AbortSignal }) => Promise<number>
+}
+
+interface Frame {
+  readonly header: { readonly type: number; readonly flag: number; readonly length: number }
+}
+
+/** Changes a muxer before anybody has it. */
+export type Change = (muxer: YamuxMuxer, connection: MessageStream) => void
+
+export interface YamuxOptions {
+  /** Streams of one connection, in each direction. */
+  readonly streamsMax: number
+  /** Bytes that one stream holds unread. */
+  readonly readBufferBytes: number
+}
+
+/** The muxers of a host: stock Yamux, cured of its faults, counting progress, then changed by `changes` in their order. */
+export const make = (options: YamuxOptions, changes: ReadonlyArray<Change>): () => StreamMuxerFactory =>
+  changed(
+    yamux({
+      maxInboundStreams: options.streamsMax,
+      maxOutboundStreams: options.streamsMax,
+      // With a window above the read buffer, a sender could put more into a paused stream than it may hold, which resets it.
+      streamOptions: { maxStreamWindowSize: options.readBufferBytes, maxReadBufferLength: options.readBufferBytes }
+    }),
+    [sparing, safe, watched, counting, ...changes]
+  )
+
+/** The same muxers, each changed in the order of `changes`. */
+export const changed =
+  (factory: () => StreamMuxerFactory, changes: ReadonlyArray<Change>): () => StreamMuxerFactory => () => {
+    const muxers = factory()
+    const create = muxers.createStreamMuxer.bind(muxers)
+    muxers.createStreamMuxer = (connection) => {
+      const muxer = create(connection) as YamuxMuxer
+      for (const change of changes) change(muxer, connection)
+      return muxer
+    }
+    return muxers
+  }
+
+/** The muxer of a connection, which is private; none before it is multiplexed. */
+export const muxerOf = (connection: Connection): YamuxMuxer | undefined =>
+  (connection as { readonly muxer?: YamuxMuxer }).muxer
+
+/** Throws a `HostError` unless a muxer of the factory, and a stream of it, have the private members that are used here. */
+export const assertYamux = (factory: StreamMuxerFactory = yamux({ enableKeepAlive: false })()): void => {
+  const connection = connectionToNowhere()
+  const muxer = factory.createStreamMuxer(connection) as YamuxMuxer
+  assertMembers("@chainsafe/libp2p-yamux", muxer, muxerMembers)
+  const stream = muxer._newStream(1, 0, "outbound")
+  assertMembers("@chainsafe/libp2p-yamux", stream, streamMembers)
+}
+
+/** What {@link assertYamux} asserts of a muxer. */
+export const muxerMembers = {
+  _newStream: "function",
+  onCreateStream: "function",
+  onRemoteStream: "function",
+  handleStreamMessage: "function",
+  handleGoAway: "function",
+  sendGoAway: "function",
+  ping: "function"
+} as const
+
+/** What {@link assertYamux} asserts of a stream. */
+export const streamMembers = {
+  sendWindowUpdate: "function",
+  state: "number",
+  recvWindow: "number",
+  recvWindowCapacity: "number",
+  onData: "function"
+} as const
+
+/**
+ * Opens the window to the remote again when half of it is used, as Yamux does in Go and Rust.
+ *
+ * Fault: js-yamux sends an update for every frame that it reads. Each is a record to seal, send, read and open.
+ */
+export const sparing: Change = (muxer) => {
+  const make = muxer._newStream.bind(muxer)
+  muxer._newStream = (...options) => {
+    const stream = make(...options)
+    const send = stream.sendWindowUpdate.bind(stream)
+    stream.sendWindowUpdate = () => {
+      // The first update of a stream carries its SYN or ACK.
+      const isOpening = stream.state === 0 || stream.state === 2
+      const used = stream.recvWindow - stream.recvWindowCapacity
+      if (isOpening || used * 2 >= stream.recvWindow) send()
+    }
+    return stream
+  }
+}
+
+/**
+ * Keeps the muxer from throwing in a microtask.
+ *
+ * Fault: Yamux sends the first frame of a new stream from a bare `queueMicrotask`. When the connection is aborted in the
+ * same turn, the write throws there, which is an uncaught exception. The frame that `abort` sends on a closed connection
+ * throws as well.
+ */
+export const safe: Change = (muxer) => {
+  const open = muxer.onCreateStream.bind(muxer)
+  const abort = muxer.abort.bind(muxer)
+  muxer.onCreateStream = (options) => {
+    const stream = open(options)
+    const send = stream.sendWindowUpdate.bind(stream)
+    stream.sendWindowUpdate = () => {
+      stream.sendWindowUpdate = send
+      try {
+        send()
+      } catch (cause) {
+        stream.abort(cause as Error)
+      }
+    }
+    return stream
+  }
+  muxer.abort = (error) => {
+    try {
+      abort(error)
+    } catch {
+      // The connection is closed already; the streams were aborted before the frame that failed.
+    }
+  }
+}
+
+/** Lets {@link endedByRemote} know the muxer's streams. */
+export const watched: Change = (muxer) => {
+  const open = muxer.onCreateStream.bind(muxer)
+  const opened = muxer.onRemoteStream.bind(muxer)
+  muxer.onCreateStream = (options) => watch(open(options))
+  muxer.onRemoteStream = (stream) => opened(watch(stream))
+}
+
+/**
+ * Whether the remote has closed its write half. Holds for streams of a {@link watched} muxer.
+ *
+ * Fault: when a connection is lost, its streams end with the same state and events as if the remote had closed them, so a
+ * cut cannot be told from an end. The one difference is an event, which may fire before anybody can listen.
+ */
+export const endedByRemote = (stream: Stream): boolean => ended.has(stream)
+
+/** Lets {@link progressOf} count the muxer's bytes. */
+export const counting: Change = (muxer) => {
+  const handle = muxer.handleStreamMessage.bind(muxer)
+  const count = { bytes: 0 }
+  counts.set(muxer, count)
+  muxer.handleStreamMessage = (frame) => {
+    const { flag, length, type } = frame.header
+    // The window update that opens a stream returns no bytes that were read.
+    if (type === dataFrame || (flag & openingFlags) === 0) count.bytes += length
+    handle(frame)
+  }
+}
+
+/**
+ * Bytes of streams that the remote has sent, or has read and made room for again, as its window updates say. 0 for a
+ * connection whose muxer does not count.
+ */
+export const progressOf = (connection: Connection): number => {
+  const muxer = muxerOf(connection)
+  return muxer === undefined ? 0 : counts.get(muxer)?.bytes ?? 0
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+const ended = new WeakSet<Stream>()
+
+const counts = new WeakMap<StreamMuxer, { readonly bytes: number }>()
+
+const dataFrame = 0
+// SYN and ACK.
+const openingFlags = 3
+
+function watch(stream: YamuxStream): YamuxStream {
+  stream.addEventListener("remoteCloseWrite", () => ended.add(stream), { once: true })
+  return stream
+}

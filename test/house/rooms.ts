@@ -110,7 +110,7 @@ export const rooms: ReadonlyArray<Room> = [
   room("dht/lookup", ["dht/wire"], [], []),
   room("dht/provide", ["dht/lookup", "dht/wire"], [], ["node:crypto"]),
   room("dht/values", ["dht/wire"], [], []),
-  room("dht/serve", ["dht/values", "dht/wire"], ["@libp2p/record"], ["@multiformats/multiaddr", "node:crypto"]),
+  room("dht/serve", ["dht/values", "dht/wire"], [], ["@multiformats/multiaddr", "node:crypto"]),
   room("dht/libp2p", ["dht/serve", "dht/wire", "libp2p", "libp2p/wire"], [
     "@libp2p/crypto",
     "@libp2p/interface",

@@ -2,8 +2,9 @@
  * Frames of Kademlia that are mutated, cut, too long or out of order.
  */
 import * as KadMessage from "../../src/layers/dht/wire/Message.ts"
+import { MessageError } from "../../src/layers/dht/wire/Protobuf.ts"
 
-const { decodeMessage, encodeFrame, encodePeer, FrameReader, KadMessageError, MessageType } = KadMessage
+const { decodeMessage, encodeFrame, encodePeer, FrameReader, MessageType } = KadMessage
 
 /**
  * Mutants of messages of all types, without end; the same for the same seed.
@@ -44,7 +45,7 @@ export function* mutants(seed: number): Generator<Uint8Array, never> {
 
 /**
  * Reads so many, each from two chunks, and counts what came of them. Throws unless each ends as a message within the limits, with a
- * `KadMessageError` or unfinished. `CODIO_FUZZ_SEED` chooses others.
+ * `MessageError` or unfinished. `CODIO_FUZZ_SEED` chooses others.
  */
 export const readMutants = (count: number) => {
   const seed = Number(process.env["CODIO_FUZZ_SEED"] ?? 6)
@@ -65,7 +66,7 @@ export const readMutants = (count: number) => {
       if (messages === 0) outcomes.unfinished++
       else outcomes.messages++
     } catch (error) {
-      if (!(error instanceof KadMessageError)) {
+      if (!(error instanceof MessageError)) {
         throw new Error(`seed ${seed}: ${Buffer.from(frame).toString("hex")}`, { cause: error })
       }
       outcomes.refused++

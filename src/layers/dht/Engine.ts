@@ -16,6 +16,7 @@ import { KadDhtPolicy } from "../../services/KadDhtPolicy.ts"
 import { decodePeer, encodeFrame, MessageType } from "./wire/Message.ts"
 import { type KadNode, keyOf } from "./wire/Nodes.ts"
 import { positionOf } from "./wire/Position.ts"
+import { decodeRecord, encodeRecord } from "./wire/Record.ts"
 import * as KadProvide from "./provide/Announce.ts"
 import * as KadQueries from "./lookup/Queries.ts"
 import * as KadServer from "./serve/Server.ts"
@@ -162,7 +163,7 @@ export const make = Effect.fnUntraced(function*(
   const valueRecords = ValueRecords.make(namespaces)
   const { repair } = yield* ValueRepair.make<KadNode>({
     put: (node, key, bytes) => {
-      const record = ValueRecords.toRecord(key, bytes, now())
+      const record = encodeRecord({ key, value: bytes }, now())
       return request(node, encodeFrame({ type: MessageType.PUT_VALUE, key, record }))
     }
   })
@@ -172,10 +173,10 @@ export const make = Effect.fnUntraced(function*(
     local: (key) =>
       Effect.sync(() => {
         const record = valueRecords.get(key, now())
-        return record === undefined ? undefined : ValueRecords.fromRecord(record)?.value
+        return record === undefined ? undefined : decodeRecord(record)?.value
       }),
     put: Effect.fnUntraced(function*(key, bytes, count) {
-      const record = ValueRecords.toRecord(key, bytes, now())
+      const record = encodeRecord({ key, value: bytes }, now())
       yield* valueRecords.put(key, record, now()).pipe(
         Effect.mapError((reason) => new DhtError({ operation: "putValue", subject: KadQueries.textOf(key), reason }))
       )
@@ -183,7 +184,7 @@ export const make = Effect.fnUntraced(function*(
         asked: ({ id }) => count.asked.add(id),
         answered: ({ id }, message) => {
           // Who has stored a value sends it back.
-          const stored = message.record === undefined ? undefined : ValueRecords.fromRecord(message.record)
+          const stored = message.record === undefined ? undefined : decodeRecord(message.record)
           if (stored !== undefined && Values.sameBytes(stored.value, bytes)) count.acknowledged.add(id)
         }
         // What has been counted by then is what there is.
@@ -194,7 +195,7 @@ export const make = Effect.fnUntraced(function*(
         Stream.map((found) => {
           if ("closest" in found) return found
           const { from, record } = found
-          return { from, bytes: record === undefined ? undefined : ValueRecords.fromRecord(record)?.value }
+          return { from, bytes: record === undefined ? undefined : decodeRecord(record)?.value }
         }),
         Stream.interruptWhen(Effect.sleep(policy.findTimeout))
       ),

@@ -1,16 +1,16 @@
 /**
  * Values of others, as a server of the DHT keeps them: in memory, under the rules of their namespaces, each in the record in which it is
- * answered. [libp2p]
+ * answered.
  *
  * A put is judged by what is stored when its turn comes, so puts of one key go one after the other, in the order in which they came. Those of
  * different keys are judged side by side: rules that take their time for one do not hold up the others. Time is given from outside, in
  * milliseconds since the epoch.
  */
-import { Libp2pRecord } from "@libp2p/record"
 import { Effect, Semaphore } from "effect"
 import { RecordInvalid } from "../../../schema/NetworkError.ts"
 import { valueBytesMax, type ValueRules } from "../../../schema/ValueNamespace.ts"
 import { keyOf } from "../wire/Nodes.ts"
+import { decodeRecord, encodeRecord } from "../wire/Record.ts"
 import { rulesOf, sameBytes } from "../values/Values.ts"
 
 export interface ValueRecordsOptions {
@@ -92,17 +92,17 @@ export const make = (
     const { path, rules } = found
     yield* rules.check(path, value)
     const present = current(name, now)
-    if (present !== undefined && (yield* rules.replaces(path, fromRecord(present)!.value, value))) {
+    if (present !== undefined && (yield* rules.replaces(path, decodeRecord(present)!.value, value))) {
       return yield* invalid("a value is stored that wins over it")
     }
     // The bytes are the message's until here.
-    store(name, toRecord(key, value, now), now)
+    store(name, encodeRecord({ key, value }, now), now)
   })
 
   return {
     put: (key, record, now) =>
       Effect.suspend(() => {
-        const read = fromRecord(record)
+        const read = decodeRecord(record)
         if (read === undefined) return Effect.fail(invalid("it is no record"))
         if (!sameBytes(read.key, key)) return Effect.fail(invalid("the record is of another key"))
         const name = keyOf(key)
@@ -111,22 +111,6 @@ export const make = (
     get: (key, now) => current(keyOf(key), now),
     size: () => stored.size,
     bytes: () => bytes
-  }
-}
-
-/** The record of a value as messages carry it, received now. */
-export const toRecord = (key: Uint8Array, value: Uint8Array, now: number): Uint8Array =>
-  new Libp2pRecord(key, value, new Date(now)).serialize()
-
-/** The key and the value of a record; undefined when the bytes are none. */
-export const fromRecord = (
-  bytes: Uint8Array
-): { readonly key: Uint8Array; readonly value: Uint8Array } | undefined => {
-  try {
-    const { key, value } = Libp2pRecord.deserialize(bytes)
-    return { key, value }
-  } catch {
-    return undefined
   }
 }
 

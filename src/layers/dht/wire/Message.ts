@@ -18,7 +18,16 @@
  *   {@link answerBytesMax} alive for it.
  * - Rust neither sends nor reads more than {@link portableBytesMax}, Go and JavaScript up to 4 MiB.
  */
-import { Data } from "effect"
+import {
+  Cursor,
+  fieldBytes,
+  lastScale,
+  malformed,
+  type MessageError,
+  putBytes,
+  putUint,
+  uintBytes
+} from "./Protobuf.ts"
 
 /** What a message asks for; an answer carries the type of its question. */
 export const MessageType = {
@@ -60,13 +69,6 @@ export interface KadMessageFields {
   readonly providers?: ReadonlyArray<Uint8Array> | undefined
   /** Whole seconds. */
   readonly ttlSeconds?: number | undefined
-}
-
-/** Bytes that are no message, or one beyond its limits. */
-export class KadMessageError extends Data.TaggedError("KadMessageError")<{ readonly detail: string }> {
-  override get message(): string {
-    return `not a message of Kademlia: ${this.detail}`
-  }
 }
 
 /** The longest message that every implementation reads: Rust's limit (libp2p-kad `DEFAULT_MAX_PACKET_SIZE`), 16 KiB. */
@@ -125,7 +127,7 @@ export const encodeFrame = (fields: KadMessageFields): Uint8Array => {
 }
 
 /**
- * Reads one message, without the length in front of it. Throws a {@link KadMessageError} and nothing else, whatever the bytes are.
+ * Reads one message, without the length in front of it. Throws a {@link MessageError} and nothing else, whatever the bytes are.
  *
  * Fields that are unknown are skipped, of repeated scalars the last one counts, a missing type is 0. A peer without an id is left out, and
  * so is what is beyond the limits of this module, except a key, which makes the message malformed.
@@ -169,7 +171,7 @@ export const decodeMessage = (bytes: Uint8Array): KadMessage => {
 }
 
 /**
- * Reads the body of a Peer, as {@link encodePeer} makes it; undefined when it has no id. Throws a {@link KadMessageError} for what is none.
+ * Reads the body of a Peer, as {@link encodePeer} makes it; undefined when it has no id. Throws a {@link MessageError} for what is none.
  */
 export const decodePeer = (body: Uint8Array): KadPeer | undefined => {
   const cursor = new Cursor(body)
@@ -203,7 +205,7 @@ export class FrameReader {
   /** What has come of a message whose length is known. */
   private body: Uint8Array | undefined
   private have = 0
-  private failure: KadMessageError | undefined
+  private failure: MessageError | undefined
 
   /** Reads messages of at most `limit` bytes, {@link answerBytesMax} unless given. */
   constructor(limit: number = answerBytesMax) {
@@ -212,7 +214,7 @@ export class FrameReader {
 
   /**
    * Calls `each` with every message that ends in the chunk, until it answers false; how many bytes of the chunk are read then. Who stops
-   * pushes the rest later. Throws a {@link KadMessageError} for a length that is beyond the limit or none, as soon as that has come, and
+   * pushes the rest later. Throws a {@link MessageError} for a length that is beyond the limit or none, as soon as that has come, and
    * from then on at every call.
    */
   push(chunk: Uint8Array, each: (message: Uint8Array) => unknown): number {
@@ -262,7 +264,7 @@ export class FrameReader {
     this.have = needed
   }
 
-  private fail(): KadMessageError {
+  private fail(): MessageError {
     const detail = this.length > this.limit
       ? `a length of ${this.length} bytes or more, over ${this.limit}`
       : "no length"
@@ -274,7 +276,6 @@ export class FrameReader {
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-// [number of the field, 3 bits of its wire type: 0 varint, 2 bytes]
 const tags = {
   type: 1 << 3,
   key: 2 << 3 | 2,
@@ -287,12 +288,6 @@ const tags = {
 } as const
 
 const nothing: Uint8Array = new Uint8Array(0)
-// That of the tenth byte, the last one of a varint.
-const lastScale = 2 ** 63
-
-function malformed(detail: string): KadMessageError {
-  return new KadMessageError({ detail })
-}
 
 class DecodedPeer implements KadPeer {
   readonly id: Uint8Array
@@ -315,102 +310,6 @@ class DecodedPeer implements KadPeer {
 function readPeer(cursor: Cursor, peers: Array<KadPeer>, limit: number): void {
   const peer = decodePeer(cursor.bytes())
   if (peer !== undefined && peers.length < limit) peers.push(peer)
-}
-
-/** A place in the bytes of a message, or of a peer in it. */
-class Cursor {
-  at = 0
-  readonly end: number
-  private readonly source: Uint8Array
-
-  constructor(source: Uint8Array) {
-    this.source = source
-    this.end = source.length
-  }
-
-  /** A varint of at most 10 bytes that a number holds, below 2^53. */
-  uint(): number {
-    const { end, source } = this
-    let value = 0
-    for (let scale = 1; scale <= lastScale; scale *= 0x80) {
-      if (this.at >= end) throw malformed("it ends in a number")
-      const byte = source[this.at++]!
-      value += (byte & 0x7f) * scale
-      if (byte < 0x80) {
-        if (value > Number.MAX_SAFE_INTEGER) throw malformed("a number of 2^53 or more")
-        return value
-      }
-    }
-    throw malformed("a number of more than 10 bytes")
-  }
-
-  bytes(): Uint8Array {
-    const length = this.uint()
-    const from = this.at
-    if (length > this.end - from) throw malformed(`it ends in a field of ${length} bytes`)
-    this.at = from + length
-    return this.source.subarray(from, this.at)
-  }
-
-  /** Passes over a field that is not known, or that has another wire type than the known one of its number. */
-  skip(tag: number): void {
-    const number = Math.floor(tag / 8)
-    // Protocol buffers number their fields from 1 to 2^29 - 1.
-    if (number === 0 || number >= 2 ** 29) throw malformed(`a field of number ${number}`)
-    switch (tag % 8) {
-      case 0:
-        return this.skipVarint()
-      case 1:
-        return this.skipBytes(8)
-      case 2:
-        return this.skipBytes(this.uint())
-      case 5:
-        return this.skipBytes(4)
-      default:
-        // 3 and 4 are groups, which version 3 does not have.
-        throw malformed(`a field of wire type ${tag % 8}`)
-    }
-  }
-
-  // A negative number has 10 bytes.
-  private skipVarint(): void {
-    for (let count = 1; count <= 10; count++) {
-      if (this.at >= this.end) throw malformed("it ends in a number")
-      if (this.source[this.at++]! < 0x80) return
-    }
-    throw malformed("a number of more than 10 bytes")
-  }
-
-  private skipBytes(length: number): void {
-    if (length > this.end - this.at) throw malformed(`it ends in a field of ${length} bytes`)
-    this.at += length
-  }
-}
-
-function uintBytes(value: number): number {
-  let count = 1
-  for (let rest = value; rest >= 0x80; rest = Math.floor(rest / 0x80)) count++
-  return count
-}
-
-function putUint(bytes: Uint8Array, at: number, value: number): number {
-  let rest = value
-  let place = at
-  for (; rest >= 0x80; rest = Math.floor(rest / 0x80)) bytes[place++] = rest % 0x80 + 0x80
-  bytes[place++] = rest
-  return place
-}
-
-// All tags of bytes are below 128.
-function fieldBytes(value: Uint8Array): number {
-  return 1 + uintBytes(value.length) + value.length
-}
-
-function putBytes(bytes: Uint8Array, at: number, tag: number, value: Uint8Array): number {
-  bytes[at] = tag
-  const from = putUint(bytes, at + 1, value.length)
-  bytes.set(value, from)
-  return from + value.length
 }
 
 function peerBytes(id: Uint8Array, addresses: ReadonlyArray<Uint8Array>): number {

@@ -26,6 +26,7 @@ import {
 import * as Server from "../../../../src/layers/dht/serve/Server.ts"
 import * as ProviderRecords from "../../../../src/layers/dht/serve/ProviderRecords.ts"
 import * as ValueRecords from "../../../../src/layers/dht/serve/ValueRecords.ts"
+import { encodeRecord } from "../../../../src/layers/dht/wire/Record.ts"
 import { eventually } from "../../../contract/eventually.ts"
 import { kadProtocol, makeNode, until } from "../../../support/DhtNode.ts"
 import { makePair } from "../../../support/Libp2pNode.ts"
@@ -312,7 +313,7 @@ describe("KadHandler", () => {
       assert.strictEqual((yield* asks({ type: "FIND_NODE", key })).name, "PEER_RESPONSE")
       assert.strictEqual((yield* asks({ type: "PING" })).name, "PEER_RESPONSE")
       const name = new TextEncoder().encode("/any/value")
-      const record = ValueRecords.toRecord(name, Uint8Array.of(7), 0)
+      const record = encodeRecord({ key: name, value: Uint8Array.of(7) }, 0)
       assert.strictEqual((yield* asks({ type: "PUT_VALUE", key: name, record })).name, "PEER_RESPONSE")
       assert.deepStrictEqual([...(yield* asks({ type: "GET_VALUE", key: name })).record!.value], [7])
       assert.strictEqual((yield* asks({ type: "GET_PROVIDERS", key: new Uint8Array(81) })).name, "QUERY_ERROR")

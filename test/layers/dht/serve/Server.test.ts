@@ -18,6 +18,7 @@ import { compareDistance, positionOf } from "../../../../src/layers/dht/wire/Pos
 import * as KadServer from "../../../../src/layers/dht/serve/Server.ts"
 import * as ProviderRecords from "../../../../src/layers/dht/serve/ProviderRecords.ts"
 import * as ValueRecords from "../../../../src/layers/dht/serve/ValueRecords.ts"
+import { decodeRecord, encodeRecord } from "../../../../src/layers/dht/wire/Record.ts"
 import { RecordInvalid } from "../../../../src/schema/NetworkError.ts"
 import type { ValueRules } from "../../../../src/schema/ValueNamespace.ts"
 
@@ -333,7 +334,7 @@ describe("KadServer", () => {
 
   describe("values", () => {
     const name = Buffer.from("/numbers/one")
-    const record = (value: number, of = name) => ValueRecords.toRecord(of, Uint8Array.of(value), 0)
+    const record = (value: number, of = name) => encodeRecord({ key: of, value: Uint8Array.of(value) }, 0)
 
     it.effect("stores a value, sends it back, and serves it with closer peers", () =>
       Effect.gen(function*() {
@@ -344,9 +345,9 @@ describe("KadServer", () => {
         const stored = yield* answer({ type: PUT_VALUE, key: name, record: record(2) })
         assert.strictEqual(stored!.type, PUT_VALUE)
         assert.deepStrictEqual(Buffer.from(stored!.key!), name)
-        assert.deepStrictEqual([...ValueRecords.fromRecord(stored!.record!)!.value], [2])
+        assert.deepStrictEqual([...decodeRecord(stored!.record!)!.value], [2])
         const found = yield* answer({ type: GET_VALUE, key: name })
-        assert.deepStrictEqual([...ValueRecords.fromRecord(found!.record!)!.value], [2])
+        assert.deepStrictEqual([...decodeRecord(found!.record!)!.value], [2])
         assert.lengthOf(found!.closer, 3)
         yield* TestClock.adjust("48 hours")
         assert.isUndefined((yield* answer({ type: GET_VALUE, key: name }))!.record)
@@ -373,7 +374,7 @@ describe("KadServer", () => {
           assert.strictEqual(error.message, detail)
         }
         const found = yield* answer({ type: GET_VALUE, key: name })
-        assert.deepStrictEqual([...ValueRecords.fromRecord(found!.record!)!.value], [2])
+        assert.deepStrictEqual([...decodeRecord(found!.record!)!.value], [2])
       }))
   })
 
@@ -411,7 +412,7 @@ describe("KadServer", () => {
         }
         for (const { closer, key, providers, record, ttlSeconds, type } of messages) {
           const bytes = key === "value" ? name : key === "id" ? id("peer 1") : key
-          const value = record === "record" ? ValueRecords.toRecord(name, Uint8Array.of(1), 0) : record
+          const value = record === "record" ? encodeRecord({ key: name, value: Uint8Array.of(1) }, 0) : record
           const exit = yield* Effect.exit(
             Effect.suspend(() => {
               const answer = server.answer({

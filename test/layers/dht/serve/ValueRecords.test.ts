@@ -5,6 +5,7 @@ import { TestClock } from "effect/testing"
 import * as PublishedValue from "../../../../src/layers/dht/libp2p/PublishedValue.ts"
 import * as SeededIdentity from "../../../../src/layers/machine/SeededIdentity.ts"
 import * as ValueRecords from "../../../../src/layers/dht/serve/ValueRecords.ts"
+import { decodeRecord, encodeRecord } from "../../../../src/layers/dht/wire/Record.ts"
 import { RecordInvalid } from "../../../../src/schema/NetworkError.ts"
 import * as ValueNamespace from "../../../../src/schema/ValueNamespace.ts"
 
@@ -24,7 +25,7 @@ const make = (options?: ValueRecords.ValueRecordsOptions, rules = [numbers]) => 
   return {
     records,
     put: (path: string, value: ReadonlyArray<number> | Uint8Array, now = start) =>
-      records.put(key(path), ValueRecords.toRecord(key(path), Uint8Array.from(value), now), now),
+      records.put(key(path), encodeRecord({ key: key(path), value: Uint8Array.from(value) }, now), now),
     get: (path: string, now = start) => {
       const record = records.get(key(path), now)
       return record === undefined ? undefined : [...Libp2pRecord.deserialize(record).value]
@@ -73,7 +74,7 @@ describe("ValueRecords", () => {
   it.effect("refuses what is no record, one of another key, one of no namespace, and what the rules refuse", () =>
     Effect.gen(function*() {
       const { put, records } = make()
-      const record = ValueRecords.toRecord(key("a"), Uint8Array.of(1), start)
+      const record = encodeRecord({ key: key("a"), value: Uint8Array.of(1) }, start)
       assert.strictEqual(yield* refusal(records.put(key("a"), record.subarray(0, 9), start)), "it is no record")
       assert.strictEqual(yield* refusal(records.put(key("b"), record, start)), "the record is of another key")
       assert.strictEqual(
@@ -82,7 +83,7 @@ describe("ValueRecords", () => {
       )
       for (const text of ["/unknown/a", "/numbers/", "numbers", "", `/numbers/${"x".repeat(300)}`]) {
         const other = Buffer.from(text)
-        const refused = records.put(other, ValueRecords.toRecord(other, Uint8Array.of(1), start), start)
+        const refused = records.put(other, encodeRecord({ key: other, value: Uint8Array.of(1) }, start), start)
         assert.strictEqual(yield* refusal(refused), "its key is in no namespace that this node knows")
       }
       assert.strictEqual(yield* refusal(put("a", [])), "no number")
@@ -100,14 +101,14 @@ describe("ValueRecords", () => {
           signer: publisher,
           previous: undefined
         })
-      const put = (value: Uint8Array) => records.put(name, ValueRecords.toRecord(name, value, start), start)
+      const put = (value: Uint8Array) => records.put(name, encodeRecord({ key: name, value }, start), start)
       const [one, two] = yield* Effect.all([seal(1), seal(2)])
       const broken = one.slice()
       broken[broken.length - 1]! ^= 1
       assert.isTrue(Exit.isFailure(yield* Effect.exit(put(broken))))
       yield* put(two)
       yield* Effect.flip(put(one))
-      assert.deepStrictEqual(ValueRecords.fromRecord(records.get(name, start)!)!.value, two)
+      assert.deepStrictEqual(decodeRecord(records.get(name, start)!)!.value, two)
     }))
 
   it.effect("serves a value for 48 hours from its last put, and then takes any", () =>

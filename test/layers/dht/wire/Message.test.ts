@@ -12,12 +12,12 @@ import {
   encodePeer,
   FrameReader,
   idBytesMax,
-  KadMessageError,
   type KadPeer,
   keyBytesMax,
   MessageType,
   providersMax
 } from "../../../../src/layers/dht/wire/Message.ts"
+import { MessageError } from "../../../../src/layers/dht/wire/Protobuf.ts"
 import { readMutants } from "../../../support/KadMutants.ts"
 
 interface TheirPeer {
@@ -180,7 +180,7 @@ describe("a message of Kademlia", () => {
       try {
         cuts.add(JSON.stringify(decodeMessage(whole.subarray(0, length))))
       } catch (error) {
-        assert.instanceOf(error, KadMessageError)
+        assert.instanceOf(error, MessageError)
       }
     }
     // After the type, and after the key: what follows is optional.
@@ -269,12 +269,12 @@ describe("a reader of frames", () => {
       300
     ])
     const reader = new FrameReader(300)
-    assert.throws(() => read(reader, [Uint8Array.of(0xad, 0x02)]), KadMessageError)
+    assert.throws(() => read(reader, [Uint8Array.of(0xad, 0x02)]), MessageError)
     // It is not to be trusted any more.
-    assert.throws(() => read(reader, [Uint8Array.of(1, 1)]), KadMessageError)
+    assert.throws(() => read(reader, [Uint8Array.of(1, 1)]), MessageError)
     const endless = new FrameReader()
-    assert.throws(() => read(endless, Array.from({ length: 10 }, () => Uint8Array.of(0x80))), KadMessageError)
-    assert.throws(() => read(new FrameReader(), [Uint8Array.of(0xff, 0xff, 0xff, 0xff, 0xff, 0x7f)]), KadMessageError)
+    assert.throws(() => read(endless, Array.from({ length: 10 }, () => Uint8Array.of(0x80))), MessageError)
+    assert.throws(() => read(new FrameReader(), [Uint8Array.of(0xff, 0xff, 0xff, 0xff, 0xff, 0x7f)]), MessageError)
   })
 
   it("takes no memory for a length that is only announced", () => {
@@ -305,7 +305,7 @@ describe("a reader of frames", () => {
 })
 
 describe("frames that are mutated, cut, too long or out of order", () => {
-  it("end as a message within the limits or with a KadMessageError", () => {
+  it("end as a message within the limits or with a MessageError", () => {
     // test/dht has a hundred thousand.
     const outcomes = readMutants(5000)
     // The mutations reach each of the ends.
@@ -395,6 +395,6 @@ function refuses(bytes: Uint8Array, detail: string): void {
   } catch (error) {
     thrown = error
   }
-  if (!(thrown instanceof KadMessageError)) throw new Error(`${hex(bytes)} is not refused`, { cause: thrown })
+  if (!(thrown instanceof MessageError)) throw new Error(`${hex(bytes)} is not refused`, { cause: thrown })
   assert.include(thrown.message, detail)
 }

@@ -6,6 +6,7 @@ import { spawn } from "node:child_process"
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import * as SuiteReport from "./SuiteReport.ts"
 
 const root = join(import.meta.dirname, "..")
 const work = mkdtempSync(join(tmpdir(), "codio-network-dht-"))
@@ -16,7 +17,14 @@ for (const name of Object.keys(env)) if (/^npm_|^CODIO_/.test(name)) delete env[
 
 const vitest = "node_modules/vitest/vitest.mjs"
 const reporters = ["--reporter=default", "--reporter=./scripts/CountReporter.mjs"]
-const args = [vitest, "run", "--config=test/heavy/vitest.config.ts", ...reporters, ...process.argv.slice(2)]
+const args = [
+  vitest,
+  "run",
+  "--config=test/heavy/vitest.config.ts",
+  ...reporters,
+  ...chosen(),
+  ...process.argv.slice(2)
+]
 const child = spawn(process.execPath, args, { cwd: root, env, stdio: ["ignore", "inherit", "inherit"] })
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
   process.on(signal, () => {
@@ -26,9 +34,10 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
   })
 }
 child.on("close", (code) => {
-  const { failed, leftOut, passed } = existsSync(report)
+  const { failed, leftOut, names, passed } = existsSync(report)
     ? JSON.parse(readFileSync(report, "utf8"))
-    : { passed: 0, failed: 0, leftOut: [] }
+    : { passed: 0, failed: 0, names: [], leftOut: [] }
+  SuiteReport.write({ passed, failed: names, leftOut })
   rmSync(work, { recursive: true, force: true })
   if (leftOut.length > 0) {
     console.log(`\nleft out ${leftOut.length}, which this machine cannot run: ${[...new Set(leftOut)].join("; ")}`)
@@ -38,3 +47,13 @@ child.on("close", (code) => {
   console.log(`\n${passed} passed, ${problems} failed`)
   process.exit(problems === 0 ? 0 : 1)
 })
+
+// internal -------------------------------------------------------------------------------------------------------------------------------
+
+/** What tells vitest to run the specs that were asked for: `file > title > title`. */
+function chosen() {
+  if (SuiteReport.asked === undefined) return []
+  const paths = [...SuiteReport.asked].map((name) => name.split(" > "))
+  const titles = paths.map(([, ...titles]) => titles.map((title) => title.replace(/[.*+?^${}()|[\]\\]/g, "\\$&")))
+  return [...new Set(paths.map(([file]) => file)), "-t", `^(?:${titles.map((each) => each.join("[ >]+")).join("|")})$`]
+}

@@ -24,7 +24,7 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
 const bin = (name) => join(root, "node_modules", ".bin", name)
 const env = { ...process.env, DPRINT_CACHE_DIR: join(root, "node_modules", ".cache", "dprint"), NO_COLOR: "1" }
 // npm's own settings, and a node that the caller has configured, are not what is tested.
-for (const name of Object.keys(env)) if (/^npm_|^CODIO_/.test(name)) delete env[name]
+for (const name of Object.keys(env)) if (/^npm_|^CODIO_|^SUITE_/.test(name)) delete env[name]
 
 await Promise.all([
   // By path: node_modules/.bin/tsc may be that of the TypeScript which draws the API reference.

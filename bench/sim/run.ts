@@ -16,6 +16,7 @@ import { runInNewContext } from "node:vm"
 import type { Network } from "../../src/index.ts"
 import { HealthPolicy } from "../../src/services/HealthPolicy.ts"
 import { withPeer } from "../../src/schema/Peer.ts"
+import * as SuiteReport from "../../scripts/SuiteReport.ts"
 import { RandomScenario, SimClock, SimNetwork, Simulation, TestNetwork } from "../../src/testing/index.ts"
 
 const { values } = parseArgs({
@@ -40,9 +41,10 @@ else if (values.seeds !== undefined) {
 async function scenarios(seeds: ReadonlyArray<string | number>, verbose: boolean): Promise<void> {
   const began = performance.now()
   const options = { nodes: Number(values.nodes), lasts: Duration.minutes(Number(values.minutes)) }
-  let failed = 0
+  const failed: Array<string> = []
   let wakes = 0
-  for (const seed of seeds) {
+  const chosen = seeds.filter((seed) => SuiteReport.isAsked(`seed ${seed}`))
+  for (const seed of chosen) {
     const scenario = await Effect.runPromise(RandomScenario.make(seed, options))
     if (verbose) console.log(JSON.stringify(scenario, undefined, 1))
     const exit = await Effect.runPromiseExit(Simulation.run(scenario, { seed }))
@@ -51,19 +53,20 @@ async function scenarios(seeds: ReadonlyArray<string | number>, verbose: boolean
       if (verbose) console.log(exit.value)
       continue
     }
-    failed++
+    failed.push(`seed ${seed}`)
     const error = Cause.squash(exit.cause)
     console.log(`seed ${seed}: ${error instanceof Error ? error.message : String(error)}\n`)
   }
   const seconds = (performance.now() - began) / 1_000
   console.log(
-    `${seeds.length} random scenarios of ${options.nodes} nodes and ${Duration.format(options.lasts)} took ` +
-      `${seconds.toFixed(1)} s: ${(seconds / seeds.length).toFixed(2)} s and ${
-        Math.round(wakes / seeds.length)
+    `${chosen.length} random scenarios of ${options.nodes} nodes and ${Duration.format(options.lasts)} took ` +
+      `${seconds.toFixed(1)} s: ${(seconds / chosen.length).toFixed(2)} s and ${
+        Math.round(wakes / chosen.length)
       } wakes each`
   )
-  console.log(`${seeds.length - failed} passed, ${failed} failed`)
-  if (failed > 0) process.exitCode = 1
+  SuiteReport.write({ passed: chosen.length - failed.length, failed, leftOut: [] })
+  console.log(`${chosen.length - failed.length} passed, ${failed.length} failed`)
+  if (failed.length > 0) process.exitCode = 1
 }
 
 async function table(): Promise<void> {

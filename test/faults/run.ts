@@ -6,6 +6,7 @@
  */
 import { NodeRuntime } from "@effect/platform-node"
 import { Cause, Clock, Console, Effect, Exit } from "effect"
+import * as SuiteReport from "../../scripts/SuiteReport.ts"
 import { lacks, Machine } from "./Machine.ts"
 import { type Measured, reportTo, type Scenario } from "./Scenario.ts"
 import { scenarios } from "./scenarios.ts"
@@ -18,7 +19,9 @@ const scenarioSeconds = 150
 
 /** Those that were asked for and that the machine can run, the longest first; says what it cannot. */
 const choose = Effect.fnUntraced(function*(words: ReadonlyArray<string>) {
-  const named = scenarios.filter(({ name }) => words.length === 0 || words.some((word) => name.includes(word)))
+  const named = scenarios.filter(({ name }) =>
+    SuiteReport.isAsked(name) && (words.length === 0 || words.some((word) => name.includes(word)))
+  )
   const problem = yield* lacks
   const leftOut: Array<string> = []
   const chosen = yield* Effect.filter(
@@ -32,7 +35,7 @@ const choose = Effect.fnUntraced(function*(words: ReadonlyArray<string>) {
   if (leftOut.length > 0) {
     yield* Console.log(`left out ${leftOut.length}, which this machine cannot run: ${[...new Set(leftOut)].join("; ")}`)
   }
-  return chosen.sort((a, b) => b.seconds - a.seconds)
+  return { chosen: chosen.sort((a, b) => b.seconds - a.seconds), leftOut }
 })
 
 /** Runs one and prints it; true when it passed. */
@@ -52,13 +55,13 @@ const perform = Effect.fnUntraced(function*({ name, run }: Scenario) {
 })
 
 const program = Effect.gen(function*() {
-  const chosen = yield* choose(process.argv.slice(2))
+  const { chosen, leftOut } = yield* choose(process.argv.slice(2))
   if (chosen.length === 0) return yield* Console.log("0 passed, 0 failed")
   const began = yield* Clock.currentTimeMillis
-  let passed = 0
+  const passed = new Set<string>()
   const exit = yield* Effect.forEach(chosen, (scenario) =>
     Effect.map(perform(scenario), (isGood) => {
-      if (isGood) passed++
+      if (isGood) passed.add(scenario.name)
     }), { concurrency: 3, discard: true }).pipe(
       Effect.timeout(`${limitSeconds} seconds`),
       Effect.provide(Machine.layer),
@@ -68,8 +71,10 @@ const program = Effect.gen(function*() {
   if (Exit.isFailure(exit)) yield* Console.log(`\n${(Cause.squash(exit.cause) as Error).message}`)
   yield* Console.log(`\nall scenarios took ${(((yield* Clock.currentTimeMillis) - began) / 1000).toFixed(0)} s`)
   // Those that the limit cut off count as failed.
-  yield* Console.log(`${passed} passed, ${chosen.length - passed} failed`)
-  if (passed < chosen.length) process.exitCode = 1
+  const failed = chosen.map(({ name }) => name).filter((name) => !passed.has(name))
+  yield* Effect.sync(() => SuiteReport.write({ passed: passed.size, failed, leftOut }))
+  yield* Console.log(`${passed.size} passed, ${failed.length} failed`)
+  if (failed.length > 0) process.exitCode = 1
 })
 
 NodeRuntime.runMain(program)

@@ -6,6 +6,7 @@
  */
 import { NodeRuntime } from "@effect/platform-node"
 import { Clock, Console, Effect, Fiber, Layer, References } from "effect"
+import * as SuiteReport from "../../scripts/SuiteReport.ts"
 import * as Bench from "./Bench.ts"
 import { build, missing } from "./build.ts"
 import * as Matrix from "./Matrix.ts"
@@ -35,7 +36,13 @@ const inNamespace = (bench: Bench.Bench) =>
   })
 
 const parts = { pairs, crowds, bulk, providers, values, mdns, relays, upgrades: inNamespace, plain }
-const isAsked = (part: string) => words.length === 0 || words.includes(part)
+
+// A cell that failed is checked again with its whole part, since the peers of a part may fail before its cells are checked.
+const nameOf = (part: string, { pair, row }: Matrix.Cell) => `${part}: ${row}, ${pair}`
+const isAsked = (part: string) =>
+  isInside || SuiteReport.asked === undefined
+    ? words.length === 0 || words.includes(part)
+    : [...SuiteReport.asked].some((name) => name.startsWith(`${part}: `))
 
 const program = Effect.gen(function*() {
   const lacking = missing()
@@ -54,22 +61,27 @@ const program = Effect.gen(function*() {
 
   const matrix = Matrix.make()
   const bench = Bench.make(matrix, { rust, go })
+  const failures: Array<string> = []
   // Waits most of its time, so it goes on beside the others; its rows come last.
   const late = Matrix.make()
   const waiting = yield* Effect.forkChild(isAsked("idle") ? idle(Bench.make(late, { rust, go })) : Effect.void)
   for (const [name, part] of Object.entries(parts)) {
     if (!isAsked(name)) continue
+    const before = matrix.cells.length
     yield* part(bench)
+    failures.push(...matrix.cells.slice(before).filter(({ isGood }) => !isGood).map((cell) => nameOf(name, cell)))
     if (!isInside) yield* Console.log(`${name}: done after ${yield* seconds} s`)
   }
   yield* Fiber.join(waiting)
   matrix.add(late.cells)
+  failures.push(...late.cells.filter(({ isGood }) => !isGood).map((cell) => nameOf("idle", cell)))
   if (!isInside && isAsked("idle")) yield* Console.log(`idle: done after ${yield* seconds} s`)
   if (isInside) {
     return yield* Effect.forEach(matrix.cells, (cell) => Console.log(JSON.stringify(cell)), { discard: true })
   }
-  const failed = matrix.cells.filter(({ isGood }) => !isGood).length
+  const failed = failures.length
   yield* Console.log(`\n${Matrix.print(matrix)}\n`)
+  SuiteReport.write({ passed: matrix.cells.length - failed, failed: failures, leftOut: [] })
   yield* Console.log(`${matrix.cells.length - failed} passed, ${failed} failed`)
   if (failed > 0) yield* Effect.sync(() => process.exitCode = 1)
 })

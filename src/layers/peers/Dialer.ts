@@ -32,13 +32,13 @@ import { PeerStore } from "../../services/PeerStore.ts"
 import { PeerTable } from "../../services/PeerTable.ts"
 import type { Connection } from "../../services/Transport.ts"
 import { Transport } from "../../services/Transport.ts"
-import type { KnownAddress, KnownPeer } from "./PeerBook.ts"
-import { dateOf, dialled, failed, interestOf, KnownPeers, recall } from "./PeerBook.ts"
+import type { KnownAddress } from "./Addresses.ts"
+import { dateOf, dialled, interestOf, PeerBook, type PeerRecord } from "./PeerBook.ts"
 import * as AddressRace from "./AddressRace.ts"
 
 export class PeerDialer extends Context.Service<PeerDialer, {
   /** Dials the peer at all addresses that are known, or joins the dial under way. A dial that nobody waits for any more is aborted. */
-  readonly dialPeer: (peer: KnownPeer) => Effect.Effect<PeerInfo, ConnectError>
+  readonly dialPeer: (peer: PeerRecord) => Effect.Effect<PeerInfo, ConnectError>
   /** The addresses of the dial of the peer that is under way. */
   readonly dialing: (id: PeerId) => ReadonlySet<Multiaddr> | undefined
   /** Dials a place whose peer is not known. */
@@ -76,7 +76,7 @@ export const make = Effect.gen(function*() {
   const monitor = yield* NetworkMonitor
   const policy = yield* DialPolicy
   const guard = yield* AddressGuard
-  const known = yield* KnownPeers
+  const known = yield* PeerBook
 
   const dials = new Map<PeerId, Dial>()
   const claims = new Map<Multiaddr, Claim>()
@@ -103,7 +103,7 @@ export const make = Effect.gen(function*() {
   const count = (outcome: string) => Metric.update(Metric.withAttributes(NetworkMetrics.dials, { outcome }), 1)
 
   /** Dials each address alone, so that none waits for another inside the transport. */
-  const dialAddresses = (peer: KnownPeer, addresses: ReadonlyArray<Multiaddr>) =>
+  const dialAddresses = (peer: PeerRecord, addresses: ReadonlyArray<Multiaddr>) =>
     AddressRace.race(
       peer.id,
       addresses,
@@ -111,7 +111,8 @@ export const make = Effect.gen(function*() {
       (address) =>
         Effect.tapError(
           transport.dial({ id: peer.id, addresses: [address] }),
-          (error) => Effect.map(Clock.currentTimeMillis, (now) => failed(peer, address, now, error))
+          (error) =>
+            Effect.map(Clock.currentTimeMillis, (now) => peer.addresses.failed(address, now, error, peer.keeps > 0))
         )
     )
 
@@ -186,9 +187,9 @@ export const make = Effect.gen(function*() {
   })
 
   /** What to dial, in the policy's order. Also what was remembered of the peer, should the book have forgotten it. */
-  const addressesOf = Effect.fnUntraced(function*(peer: KnownPeer) {
+  const addressesOf = Effect.fnUntraced(function*(peer: PeerRecord) {
     const remembered = yield* store.get(peer.id)
-    if (Option.isSome(remembered)) recall(peer, remembered.value)
+    if (Option.isSome(remembered)) peer.addresses.recall(remembered.value)
     const candidates: Array<KnownAddress> = []
     for (const address of peer.addresses.values()) {
       if (!(yield* isGuarded(address))) candidates.unshift(address)
@@ -201,14 +202,14 @@ export const make = Effect.gen(function*() {
   })
 
   /** Fails when the gate would refuse the dial in its last step, by then a peer to the remote. */
-  const noPlace = Effect.fnUntraced(function*(peer: KnownPeer) {
+  const noPlace = Effect.fnUntraced(function*(peer: PeerRecord) {
     const reason = yield* table.refuses(peer.id)
     if (reason === undefined) return
-    known.refused(peer.id, { at: yield* Clock.currentTimeMillis, direction: "outbound", reason })
+    known.noteRefusal(peer.id, { at: yield* Clock.currentTimeMillis, direction: "outbound", reason })
     return yield* denied(peer.id, "this node has no place for the peer")
   })
 
-  const startDial = Effect.fnUntraced(function*(peer: KnownPeer) {
+  const startDial = Effect.fnUntraced(function*(peer: PeerRecord) {
     const result = Deferred.makeUnsafe<PeerInfo, ConnectError>()
     const addresses = yield* addressesOf(peer)
     // Somebody else may have started it while the store was asked.
@@ -287,7 +288,7 @@ export const make = Effect.gen(function*() {
 export const layer: Layer.Layer<
   PeerDialer,
   never,
-  NetworkConfig | Transport | PeerTable | PeerStore | NetworkEvents | NetworkMonitor | KnownPeers
+  NetworkConfig | Transport | PeerTable | PeerStore | NetworkEvents | NetworkMonitor | PeerBook
 > = Layer.effect(PeerDialer, make)
 
 // ---------------------------------------------------------------------------------------------------------------------

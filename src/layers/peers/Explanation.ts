@@ -4,7 +4,8 @@
 import { DateTime, Duration, Effect } from "effect"
 import { AddressRecord, PeerExplanation } from "../../schema/NodeStatus.ts"
 import type { PeerId } from "../../schema/Peer.ts"
-import type { KnownAddress, KnownPeer, Refusal } from "./PeerBook.ts"
+import type { KnownAddress } from "./Addresses.ts"
+import type { PeerRecord, Refusal } from "./PeerBook.ts"
 import { dateOf, interestOf } from "./PeerBook.ts"
 
 /**
@@ -12,7 +13,7 @@ import { dateOf, interestOf } from "./PeerBook.ts"
  */
 export interface Facts {
   readonly id: PeerId
-  readonly peer: KnownPeer | undefined
+  readonly peer: PeerRecord | undefined
   readonly now: number
   readonly isConnected: boolean
   readonly isDialing: boolean
@@ -76,7 +77,7 @@ const addressRecord = (known: KnownAddress, isGuarded: boolean): AddressRecord =
 const at = (millis: number) => DateTime.formatIso(dateOf(millis))
 
 /** What to say of how the last connection ended. */
-const departure = (peer: KnownPeer): string => {
+const departure = (peer: PeerRecord): string => {
   const last = peer.lastDisconnect
   if (last === undefined) return "it was never connected"
   switch (last.reason) {

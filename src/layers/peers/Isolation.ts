@@ -5,16 +5,16 @@
  * this one dials the others that are known or remembered, those that worked last first, on the schedule of `ReconnectPolicy` for kept peers,
  * without end. Whatever gives hope, a sighting or a change of the machine's network, starts the schedule anew.
  */
-import { Clock, Duration, Effect, Option, Pull, Schedule } from "effect"
-import { DialError, Unreachable } from "../../schema/NetworkError.ts"
+import { Clock, Duration, Effect } from "effect"
+import { type ConnectError, DialError, Unreachable } from "../../schema/NetworkError.ts"
 import { IsolationChanged } from "../../schema/NetworkEvent.ts"
 import type { Isolation } from "../../schema/NodeStatus.ts"
 import { NetworkEvents } from "../../services/NetworkEvents.ts"
 import { PeerStore } from "../../services/PeerStore.ts"
 import { PeerTable } from "../../services/PeerTable.ts"
 import { ReconnectPolicy } from "../../services/ReconnectPolicy.ts"
-import type { KnownPeer, Step } from "./PeerBook.ts"
-import { dateOf, isCandidate, isDesired, KnownPeers, recall } from "./PeerBook.ts"
+import { dateOf, isCandidate, isDesired, PeerBook, type PeerRecord } from "./PeerBook.ts"
+import * as Backoff from "../Backoff.ts"
 import * as Pulse from "../Pulse.ts"
 
 /** How long nobody has to be connected before it counts: a start takes its time, and so does a peer that is dialled again at once. */
@@ -38,7 +38,7 @@ export interface IsolationSupervisor {
  */
 export const make = Effect.fnUntraced(function*(options: {
   readonly peersAtOnce: number
-  readonly dial: (peer: KnownPeer) => Effect.Effect<void>
+  readonly dial: (peer: PeerRecord) => Effect.Effect<void>
   /** Addresses that are being tried without knowing whose they are. */
   readonly places: () => number
 }) {
@@ -46,7 +46,7 @@ export const make = Effect.fnUntraced(function*(options: {
   const store = yield* PeerStore
   const events = yield* NetworkEvents
   const policy = yield* ReconnectPolicy
-  const known = yield* KnownPeers
+  const known = yield* PeerBook
 
   const changed = Pulse.make()
   const hope = Pulse.make()
@@ -68,14 +68,14 @@ export const make = Effect.fnUntraced(function*(options: {
     const remembered = yield* store.peers
     // The one seen last is mentioned last.
     for (const peer of remembered.slice(0, rememberedMax).reverse()) {
-      if (known.get(peer.id) === undefined) recall(known.record(peer.id), peer)
+      if (known.get(peer.id) === undefined) known.record(peer.id).addresses.recall(peer)
     }
   })
 
   /** Those to dial next: not those that have a supervisor or rest after a goodbye; those never tried in this isolation before others. */
   const pick = Effect.fnUntraced(function*(tried: Set<string>) {
     const now = yield* Clock.currentTimeMillis
-    const worthwhile: Array<KnownPeer> = []
+    const worthwhile: Array<PeerRecord> = []
     for (const peer of known.all()) {
       if (isCandidate(peer) && !isDesired(peer) && peer.restUntil <= now) worthwhile.push(peer)
     }
@@ -104,24 +104,20 @@ export const make = Effect.fnUntraced(function*(options: {
   /** Attempts without end; interrupted when somebody is connected. */
   const tryAll = Effect.gen(function*() {
     const tried = new Set<string>()
-    let step: Step | undefined
+    let backoff: Backoff.Backoff<ConnectError> | undefined
     while (true) {
       const hopeful = hope.next()
       yield* attempt(tried)
-      const now = yield* Clock.currentTimeMillis
-      step ??= (yield* Schedule.toStep(policy({ interest: "kept" }))) as Step
-      const delay = yield* step(now, nobody).pipe(
-        Effect.map(([, delay]) => Option.some(delay)),
-        Pull.catchDone(() => Effect.succeed(Option.none<Duration.Duration>()))
-      )
-      if (Option.isSome(delay)) nextAttempt = now + Duration.toMillis(delay.value)
+      backoff ??= yield* Backoff.make(policy({ interest: "kept" }))
+      const delay = yield* backoff.next(nobody)
+      if (delay !== undefined) nextAttempt = (yield* Clock.currentTimeMillis) + Duration.toMillis(delay)
       const isHopeful = yield* Effect.raceFirst(
         Effect.as(hopeful, true),
         // A policy that ends waits for hope alone.
-        Option.isSome(delay) ? Effect.as(Effect.sleep(delay.value), false) : Effect.never
+        delay === undefined ? Effect.never : Effect.as(Effect.sleep(delay), false)
       )
       if (!isHopeful) continue
-      step = undefined
+      backoff = undefined
       tried.clear()
     }
   })
@@ -176,7 +172,7 @@ export const make = Effect.fnUntraced(function*(options: {
 /** What the schedule is told: nobody answered. */
 const nobody = new DialError({ target: "any known peer", reason: new Unreachable({ detail: "nobody answers" }) })
 
-const lastSuccessOf = (peer: KnownPeer): number => {
+const lastSuccessOf = (peer: PeerRecord): number => {
   let latest = Number.NEGATIVE_INFINITY
   for (const { lastSuccess } of peer.addresses.values()) {
     if (lastSuccess !== undefined && lastSuccess > latest) latest = lastSuccess

@@ -1,80 +1,64 @@
 /**
- * What a node knows and wants of other peers, connected or not: one record each, bounded in number and in size.
+ * What a node knows and wants of other peers, connected or not: one record for each, bounded in number and in size.
  *
- * The book is the connection manager's alone. Its steps are synchronous, so that the gate can ask it; times are in milliseconds.
+ * The functions below are the only writers of a record, each a transition with a name: other files read. They are synchronous, so that the
+ * gate can ask the book in one step; times are in milliseconds and given by the caller.
  */
-import { Context, DateTime, type Duration, Effect, Latch, Layer, type Pull } from "effect"
+import { Context, DateTime, Effect, Layer } from "effect"
 import type { ConnectError } from "../../schema/NetworkError.ts"
+import { DialError, Refused } from "../../schema/NetworkError.ts"
 import type { DisconnectReason, GoodbyeReason, RefusalReason } from "../../schema/NetworkEvent.ts"
 import type { Direction, Interest, Multiaddr, PeerId } from "../../schema/Peer.ts"
-import { isMultiaddr, peerOf, withPeer } from "../../schema/Peer.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
-import type { RememberedPeer } from "../../services/PeerStore.ts"
+import type { Backoff } from "../Backoff.ts"
+import { BoundedMap } from "../BoundedMap.ts"
+import { KnownAddresses, shortened } from "./Addresses.ts"
 
-/** Addresses of one peer that others told; a new one displaces the oldest that never worked. As many again may be given. */
-export const addressesMax = 16
+/** Dials and refusals that are remembered for each peer. */
+const outcomesMax = 8
 
-/** Dials and refusals that are remembered of one peer. */
-export const outcomesMax = 8
-
-/** Characters of an error's message that are remembered. */
-const messageMax = 200
-
-/** One step of a `Schedule` that is stepped by hand. */
-export type Step = (now: number, error: ConnectError) => Pull.Pull<[unknown, Duration.Duration], never, unknown>
-
-/** An address and how its dials went. */
-export interface KnownAddress {
-  /** Ends in `/p2p/<id>`. */
-  readonly address: Multiaddr
-  /** `given`, `worked`, or the source of a sighting. */
-  source: string
-  /** Told by a peer on this machine. */
-  isToldLocally: boolean
-  lastSuccess: number | undefined
-  lastFailure: number | undefined
-  problem: string | undefined
-}
+/** A connection must last this long to earn an immediate dial and a fresh backoff. */
+const stableMillis = 15_000
 
 /** The record of one peer. */
-export interface KnownPeer {
+export interface PeerRecord {
   readonly id: PeerId
-  /** By address, newest last. */
-  readonly addresses: Map<Multiaddr, KnownAddress>
-  /** Opened by whatever may change what the supervisor does. Made with it: most peers never have one. */
-  changed: Latch.Latch | undefined
-  keeps: number
-  /** Calls of `connect` in flight: they rank as wanted, and leave nothing behind when they fail. */
-  claims: number
-  wanted: boolean
-  discovered: boolean
-  /** `disconnect` was called and nobody has asked for the peer since. */
-  suspended: boolean
-  blocks: number
-  /** It left on purpose, this side's or its own, so a lonely node does not count on it. */
-  parted: boolean
+  readonly addresses: KnownAddresses
+  /** Open scopes of `keep`. */
+  readonly keeps: number
+  /** Calls of `connect` in flight. They make the peer wanted, and leave nothing behind when they fail. */
+  readonly calls: number
+  /** `connect` succeeded, and neither side has ended the connection on purpose since. */
+  readonly wanted: boolean
+  /** Dialled because discovery saw the peer, or because the node was isolated. */
+  readonly discovered: boolean
+  /** `disconnect` was called, and nobody has asked for the peer since. */
+  readonly suspended: boolean
+  /** Open scopes of `block`. */
+  readonly blocks: number
+  /** The last connection was ended deliberately, by either side. Such a peer does not count as a way out of isolation. */
+  readonly parted: boolean
   /** Discovery leaves the peer alone until then. */
-  restUntil: number
+  readonly restUntil: number
   /** A failed dial is not repeated before then. */
-  retryAt: number | undefined
+  readonly retryAt: number | undefined
   /** When a sighting last asked for a dial at once. */
-  hurriedAt: number
-  /** What counts as the last dial's error when a connection was lost early, or given up by the remote. */
-  loss: ConnectError | undefined
+  readonly hurriedAt: number
+  /** The error that the next dial fails with at once: the last connection was lost early, or ended by the remote. */
+  readonly loss: ConnectError | undefined
   /** The remote said goodbye, so the loss that follows is its wish. */
-  farewell: GoodbyeReason | undefined
-  connectedAt: number | undefined
-  /** The last connection was lost early, or the remote let go, or refused: being seen says nothing new. */
-  flapping: boolean
-  /** Whether a supervisor runs. */
-  supervised: boolean
-  step: Step | undefined
-  attempts: number
+  readonly farewell: GoodbyeReason | undefined
+  readonly connectedAt: number | undefined
+  /** The last connection was lost early or ended by the remote, or the last dial was refused: a sighting tells nothing new. */
+  readonly flapping: boolean
+  /** The schedule of the dials that have failed since the last success. */
+  readonly backoff: Backoff<ConnectError> | undefined
+  readonly attempts: number
   /** A sighting or a call asks for a dial now instead of after the delay. */
-  hurried: boolean
+  readonly hurried: boolean
   /** Newest first. */
-  dials: ReadonlyArray<{ readonly at: number; readonly outcome: string; readonly message: string | undefined }>
-  lastDisconnect: {
+  readonly dials: ReadonlyArray<{ readonly at: number; readonly outcome: string; readonly message: string | undefined }>
+  readonly lastDisconnect: {
     readonly at: number
     readonly reason: DisconnectReason
     readonly remoteReason: GoodbyeReason | undefined
@@ -89,181 +73,277 @@ export interface Refusal {
   readonly reason: RefusalReason
 }
 
-export class KnownPeers extends Context.Service<KnownPeers, {
-  readonly get: (id: PeerId) => KnownPeer | undefined
-  /** The peer's record, made where there is none. Of too many, those without interest that are not connected go, the longest unseen first. */
-  readonly record: (id: PeerId) => KnownPeer
-  /** All records, the longest unseen first. */
-  readonly all: () => Iterable<KnownPeer>
+/** How a peer's last connection ended. */
+export interface Loss {
+  readonly at: number
+  /** This node ended it on purpose: idle, evicted, disconnect, blocked. */
+  readonly isOurs: boolean
+  /** A newer connection exists or is being dialled. */
+  readonly isReplaced: boolean
+  readonly reason: DisconnectReason
+  readonly remoteReason: GoodbyeReason | undefined
+}
+
+export class PeerBook extends Context.Service<PeerBook, {
+  readonly get: (id: PeerId) => PeerRecord | undefined
+  /**
+   * The peer's record, made where there is none. Past `maxKnownPeers`, the record that was mentioned longest ago goes, of those whose
+   * peer is neither connected nor of interest.
+   */
+  readonly record: (id: PeerId) => PeerRecord
+  /** All records, the one mentioned longest ago first. */
+  readonly all: () => Iterable<PeerRecord>
   readonly size: () => number
-  /** A connection of the peer was refused. Kept of strangers too, without making them known. */
-  readonly refused: (id: PeerId, refusal: Refusal) => void
+  /** Notes a connection that the gate refused, without making a record of a stranger. */
+  readonly noteRefusal: (id: PeerId, refusal: Refusal) => void
   /** Newest first. */
   readonly refusalsOf: (id: PeerId) => ReadonlyArray<Refusal>
-}>()("codio-network/layers/KnownPeers") {}
+}>()("codio-network/layers/PeerBook") {}
 
 export const make = Effect.map(NetworkConfig, ({ maxKnownPeers }) => {
-  // In the order of the last mention, so that the first without interest is the longest unseen.
-  const known = new Map<PeerId, KnownPeer>()
-  const refusals = new Map<PeerId, ReadonlyArray<Refusal>>()
+  const records = new BoundedMap<PeerId, PeerRecord>(maxKnownPeers, isOfInterest)
+  const refusals = new BoundedMap<PeerId, ReadonlyArray<Refusal>>(maxKnownPeers)
 
-  return KnownPeers.of({
-    get: (id) => known.get(id),
+  return PeerBook.of({
+    get: (id) => records.get(id),
     record(id) {
-      const found = known.get(id) ?? makeRecord(id)
-      known.delete(id)
-      if (known.size >= maxKnownPeers) {
-        for (const other of known.values()) {
-          if (isOfInterest(other)) continue
-          known.delete(other.id)
-          break
-        }
-      }
-      known.set(id, found)
+      const found = records.get(id) ?? makeRecord(id)
+      records.set(id, found)
       return found
     },
-    all: () => known.values(),
-    size: () => known.size,
-    refused(id, refusal) {
-      const all = [refusal, ...refusals.get(id) ?? []].slice(0, outcomesMax)
-      refusals.delete(id)
-      refusals.set(id, all)
-      if (refusals.size > maxKnownPeers) removeFirst(refusals)
-    },
+    all: () => records.values(),
+    size: () => records.size,
+    noteRefusal: (id, refusal) => refusals.set(id, [refusal, ...refusals.get(id) ?? []].slice(0, outcomesMax)),
     refusalsOf: (id) => refusals.get(id) ?? []
   })
 })
 
-export const layer: Layer.Layer<KnownPeers, never, NetworkConfig> = Layer.effect(KnownPeers, make)
+export const layer: Layer.Layer<PeerBook, never, NetworkConfig> = Layer.effect(PeerBook, make)
+
+// ---------------------------------------------------------------------------------------------------------------------
+// questions
+// ---------------------------------------------------------------------------------------------------------------------
 
 /** How much the peer is wanted now. */
-export const interestOf = (peer: KnownPeer): Interest => {
+export const interestOf = (peer: PeerRecord): Interest => {
   if (peer.suspended || peer.blocks > 0) return "transient"
   if (peer.keeps > 0) return "kept"
-  if (peer.wanted || peer.claims > 0) return "wanted"
+  if (peer.wanted || peer.calls > 0) return "wanted"
   return peer.discovered ? "discovered" : "transient"
 }
 
 /** Whether the peer is redialled whenever it is lost. */
-export const isDesired = (peer: KnownPeer): boolean =>
+export const isDesired = (peer: PeerRecord): boolean =>
   !peer.suspended && peer.blocks === 0 && (peer.keeps > 0 || peer.wanted)
 
 /**
- * Whether a node without peers may count on this one: not on those that left on purpose, nor on those that only ever dialled in, such as
- * the clients of a server, of whom nothing is known but what they said themselves.
+ * Whether an isolated node may hope for the peer. It may not hope for a peer that parted on purpose, nor for a peer that only ever dialled
+ * in, such as a client of a server: of that one nothing is known but the addresses that it told of itself.
  */
-export const isCandidate = (peer: KnownPeer): boolean => {
+export const isCandidate = (peer: PeerRecord): boolean => {
   if (isDesired(peer)) return true
   if (peer.suspended || peer.parted || peer.blocks > 0) return false
   for (const { source } of peer.addresses.values()) if (source !== "identify") return true
   return false
 }
 
-/** Whether somebody was there and had no place, here or there. */
+/** Whether the dial reached somebody and there was no slot, at this node or at the remote. */
 export const isRefusal = (error: ConnectError): boolean =>
   error._tag === "PeerLimitExceeded" || (error._tag === "DialError" && error.reason._tag === "Refused")
 
-/**
- * Notes an address; true when it is new. An address that is known keeps its results; one that was given stays given.
- */
-export const learn = (peer: KnownPeer, address: Multiaddr, source: string, isToldLocally = false): boolean => {
-  // Sources repeat themselves, and what is known is known by its whole address.
-  const place = peer.addresses.has(address) ? address : withPeer(address, peer.id)
-  const known = peer.addresses.get(place)
-  peer.addresses.delete(place)
-  const entry: KnownAddress = known ?? {
-    address: place,
-    source,
-    isToldLocally,
-    lastSuccess: undefined,
-    lastFailure: undefined,
-    problem: undefined
+/** A time of the book as a date. */
+export const dateOf = (millis: number): DateTime.Utc => DateTime.makeUnsafe(Math.floor(millis))
+
+// ---------------------------------------------------------------------------------------------------------------------
+// transitions: wishes
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** The program asks for the peer, by `connect` or `keep`: a former `disconnect` is over, and the next dial starts now. */
+export const asked = (peer: PeerRecord, addresses: ReadonlyArray<Multiaddr>): void => {
+  const record = draft(peer)
+  record.suspended = false
+  record.parted = false
+  record.hurried = true
+  for (const address of addresses) peer.addresses.learn(address, "given")
+}
+
+/** `connect` succeeded: the peer is redialled when it is lost, until `disconnect`, an idle close or its goodbye. */
+export const wanted = (peer: PeerRecord): void => {
+  draft(peer).wanted = true
+}
+
+/** One more call of `connect` is in flight. The answer ends it. */
+export const calledBy = (peer: PeerRecord): () => void => counted(peer, "calls")
+
+/** One more scope keeps the peer. The answer ends it. */
+export const keptBy = (peer: PeerRecord): () => void => counted(peer, "keeps")
+
+/** One more scope blocks the peer. The answer ends it. */
+export const blockedBy = (peer: PeerRecord): () => void => counted(peer, "blocks")
+
+/** The program disconnected the peer: no wish but `keep` survives, and that one sleeps until somebody asks. */
+export const suspended = (peer: PeerRecord): void => {
+  const record = draft(peer)
+  record.wanted = false
+  record.discovered = false
+  record.suspended = true
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// transitions: connections
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** The table has admitted a connection of the peer. */
+export const connected = (peer: PeerRecord, now: number): void => {
+  const record = draft(peer)
+  record.connectedAt ??= now
+  record.loss = undefined
+  record.parted = false
+  record.retryAt = undefined
+}
+
+/** The remote said goodbye. Discovery pauses; the peer stays wanted only if it is restarting or evicted this node. */
+export const saidGoodbye = (peer: PeerRecord, reason: GoodbyeReason, restUntil: number): void => {
+  const record = draft(peer)
+  record.farewell = reason
+  rests(peer, restUntil)
+  if (isParting(reason)) record.wanted = false
+}
+
+/** The last connection of the peer has ended. `restUntil` is when discovery may look for it again, should either side have ended it. */
+export const lost = (peer: PeerRecord, loss: Loss, restUntil: number): void => {
+  const record = draft(peer)
+  const lasted = loss.at - (record.connectedAt ?? loss.at)
+  record.lastDisconnect = { at: loss.at, reason: loss.reason, remoteReason: loss.remoteReason, lasted }
+  // The newer connection's own events will update the record.
+  if (loss.isReplaced) return
+  // A goodbye may have come as a request before; else it comes with the end of the connection.
+  if (loss.remoteReason !== undefined && record.farewell === undefined) saidGoodbye(peer, loss.remoteReason, restUntil)
+  const { farewell } = record
+  record.connectedAt = undefined
+  record.discovered = false
+  record.farewell = undefined
+  record.parted = isParting(loss.isOurs ? loss.reason : farewell)
+  if (loss.isOurs) {
+    record.wanted = false
+    rests(peer, restUntil)
+  } else if (farewell === undefined && lasted >= stableMillis) {
+    startAnew(peer)
+  } else {
+    record.flapping = true
+    record.loss = new DialError({ target: peer.id, reason: new Refused({}) })
   }
-  if (trustOf(source) > trustOf(entry.source)) entry.source = source
-  entry.isToldLocally ||= isToldLocally
-  peer.addresses.set(place, entry)
-  if (known === undefined) displace(peer, source)
-  return known === undefined
 }
 
-/** A connection to the address stood. */
-export const worked = (peer: KnownPeer, address: Multiaddr, now: number): void => {
-  learn(peer, address, "worked")
-  const entry = peer.addresses.get(withPeer(address, peer.id))
-  if (entry === undefined) return
-  entry.lastSuccess = now
-  entry.problem = undefined
+/** Discovery leaves the peer alone until then. */
+export const rests = (peer: PeerRecord, until: number): void => {
+  const record = draft(peer)
+  record.restUntil = Math.max(record.restUntil, until)
 }
 
-/**
- * A dial of the address failed. One that is not worth another dial is forgotten: of a kept peer not the one that was given, since whoever
- * answers there instead may leave again.
- */
-export const failed = (peer: KnownPeer, address: Multiaddr, now: number, error: ConnectError): void => {
-  const entry = peer.addresses.get(withPeer(address, peer.id))
-  if (entry === undefined) return
-  entry.lastFailure = now
-  entry.problem = shorten(error._tag === "DialError" ? error.reason.message : error.message)
-  if (error._tag !== "DialError" || error.isRetryable) return
-  if (error.reason._tag === "UnexpectedPeer" && entry.source === "given" && peer.keeps > 0) return
-  peer.addresses.delete(entry.address)
+// ---------------------------------------------------------------------------------------------------------------------
+// transitions: dials
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** The peer is dialled although nobody asked for it. */
+export const sought = (peer: PeerRecord): void => {
+  draft(peer).discovered = true
 }
 
-/** Takes over what the peer store remembers of the peer. */
-export const recall = (peer: KnownPeer, { addresses }: RememberedPeer): void => {
-  // The one that worked last is the newest.
-  for (const { address, lastSuccess } of [...addresses].reverse()) {
-    if (!peer.addresses.has(withPeer(address, peer.id))) worked(peer, address, lastSuccess.epochMilliseconds)
-  }
+/** A dial that nobody asked for has connected the peer. */
+export const found = (peer: PeerRecord): void => beginsAnew(peer)
+
+/** A dial that nobody asked for has failed. */
+export const missed = (peer: PeerRecord): void => {
+  draft(peer).discovered = false
 }
 
-/** How a dial of the peer went, all addresses together. */
-export const dialled = (peer: KnownPeer, now: number, error?: ConnectError): void => {
-  const outcome = error === undefined ? "Connected" : error._tag === "DialError" ? error.reason._tag : error._tag
-  const message = error === undefined ? undefined : shorten(error.message)
-  peer.dials = [{ at: now, outcome, message }, ...peer.dials].slice(0, outcomesMax)
+/** A dial by the supervisor begins. */
+export const attemptBegins = (peer: PeerRecord): void => {
+  const record = draft(peer)
+  record.hurried = false
+  record.retryAt = undefined
+}
+
+/** A dial by the supervisor has ended, and so has what a former loss meant to it. */
+export const attemptEnds = (peer: PeerRecord): void => {
+  draft(peer).loss = undefined
+}
+
+/** A refusal outranks a sighting: the peer lives and has no slot, so seeing it again must not reset the backoff. */
+export const refused = (peer: PeerRecord): void => {
+  draft(peer).flapping = true
+}
+
+/** The failed dials of the peer follow this schedule from now on; without a schedule the next failure begins one. */
+export const backsOff = (peer: PeerRecord, backoff: Backoff<ConnectError> | undefined): void => {
+  draft(peer).backoff = backoff
+}
+
+/** The next attempt of the supervisor waits until then. */
+export const retriesAt = (peer: PeerRecord, at: number): void => {
+  draft(peer).attempts++
+  waitsUntil(peer, at)
+}
+
+/** No dial that nobody asked for before then. */
+export const waitsUntil = (peer: PeerRecord, at: number): void => {
+  draft(peer).retryAt = at
+}
+
+/** The wait for the next dial is over. */
+export const waitEnds = (peer: PeerRecord): void => {
+  draft(peer).retryAt = undefined
+}
+
+/** `ReconnectPolicy` has ended. A kept peer stays kept and waits for a sighting. */
+export const givenUp = (peer: PeerRecord): void => {
+  draft(peer).wanted = false
+  beginsAnew(peer)
 }
 
 /** The next dial starts at once, with a fresh backoff: the peer was seen, asked for, or the machine's network changed. */
-export const startAnew = (peer: KnownPeer): void => {
-  peer.step = undefined
-  peer.attempts = 0
-  peer.loss = undefined
-  peer.flapping = false
-  peer.hurried = true
+export const startAnew = (peer: PeerRecord): void => {
+  const record = draft(peer)
+  beginsAnew(peer)
+  record.loss = undefined
+  record.flapping = false
+  record.hurried = true
 }
 
-/** What the peer's supervisor sleeps on. */
-export const changesOf = (peer: KnownPeer): Latch.Latch => peer.changed ??= Latch.makeUnsafe(false)
-
-/** Wakes the peer's supervisor, if it has one. */
-export const notify = (peer: KnownPeer): Effect.Effect<void> =>
-  peer.changed === undefined ? Effect.void : Effect.asVoid(peer.changed.open)
-
-/** The addresses in a target that name them. */
-export const addressesIn = (target: PeerId | Multiaddr | { readonly addresses: ReadonlyArray<Multiaddr> }) =>
-  typeof target !== "string" ? target.addresses : isMultiaddr(target) ? [target] : []
-
-/** Whether an address tells whose it is, and it is not this peer's. */
-export const isOfAnother = (peer: KnownPeer, address: Multiaddr): boolean => {
-  if (peer.addresses.has(address)) return false
-  const id = peerOf(address)
-  return id !== undefined && id !== peer.id
+/** A sighting asks for a dial at once. */
+export const hurried = (peer: PeerRecord, now: number): void => {
+  draft(peer).hurriedAt = now
+  startAnew(peer)
 }
 
-/** A time of the book for those outside. */
-export const dateOf = (millis: number): DateTime.Utc => DateTime.makeUnsafe(Math.floor(millis))
+/** A new address was told of a peer that nobody asks for: whatever ended its last connection, it is worth another dial. */
+export const reappeared = (peer: PeerRecord): void => {
+  draft(peer).parted = false
+}
+
+/** How a dial of the peer went, all addresses together. */
+export const dialled = (peer: PeerRecord, now: number, error?: ConnectError): void => {
+  const record = draft(peer)
+  const outcome = error === undefined ? "Connected" : error._tag === "DialError" ? error.reason._tag : error._tag
+  const message = error === undefined ? undefined : shortened(error.message)
+  record.dials = [{ at: now, outcome, message }, ...record.dials].slice(0, outcomesMax)
+}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-const makeRecord = (id: PeerId): KnownPeer => ({
+type Draft<A> = { -readonly [K in keyof A]: A[K] }
+
+/** The same record, for the transitions of this file to write to. */
+const draft = (peer: PeerRecord): Draft<PeerRecord> => peer
+
+const makeRecord = (id: PeerId): PeerRecord => ({
   id,
-  addresses: new Map(),
-  changed: undefined,
+  addresses: new KnownAddresses(id),
   keeps: 0,
-  claims: 0,
+  calls: 0,
   wanted: false,
   discovered: false,
   suspended: false,
@@ -276,33 +356,33 @@ const makeRecord = (id: PeerId): KnownPeer => ({
   farewell: undefined,
   connectedAt: undefined,
   flapping: false,
-  supervised: false,
-  step: undefined,
+  backoff: undefined,
   attempts: 0,
   hurried: false,
   dials: [],
   lastDisconnect: undefined
 })
 
-const isOfInterest = (peer: KnownPeer) =>
-  peer.keeps + peer.blocks + peer.claims > 0 || peer.wanted || peer.connectedAt !== undefined
-
-const trustOf = (source: string) => source === "given" ? 2 : source === "worked" ? 1 : 0
-
-/** What a flood of addresses may not displace is what the program gave, and what worked. */
-const displace = (peer: KnownPeer, source: string) => {
-  const isGiven = source === "given"
-  const rivals = [...peer.addresses.values()].filter((entry) => (entry.source === "given") === isGiven)
-  if (rivals.length <= addressesMax) return
-  const victim = rivals.find((entry) => entry.lastSuccess === undefined) ?? rivals[0]
-  if (victim !== undefined) peer.addresses.delete(victim.address)
-}
-
-const shorten = (text: string) => text.length > messageMax ? `${text.slice(0, messageMax)}...` : text
-
-const removeFirst = (map: Map<unknown, unknown>) => {
-  for (const first of map.keys()) {
-    map.delete(first)
-    return
+/** Counts one more until the answer is called; calling it again changes nothing. */
+const counted = (peer: PeerRecord, what: "keeps" | "calls" | "blocks"): () => void => {
+  const record = draft(peer)
+  let isOver = false
+  record[what]++
+  return () => {
+    if (!isOver) record[what]--
+    isOver = true
   }
 }
+
+const beginsAnew = (peer: PeerRecord): void => {
+  const record = draft(peer)
+  record.backoff = undefined
+  record.attempts = 0
+}
+
+const isOfInterest = (peer: PeerRecord) =>
+  peer.keeps + peer.blocks + peer.calls > 0 || peer.wanted || peer.connectedAt !== undefined
+
+/** Whether the reason ends a connection for good: it was idle, or one side wanted no more of the other. */
+const isParting = (reason: DisconnectReason | undefined): boolean =>
+  reason === "idle" || reason === "disconnect" || reason === "blocked"

@@ -1,18 +1,18 @@
 /**
  * A `ConnectionManager` that supervises each kept or wanted peer with one fiber.
  *
- * `KnownPeers` is the book, `PeerSupervisor` redials whom it wants, `PeerDialer` dials, `IsolationSupervisor` gets a node back that has lost
+ * `PeerBook` is the book, `PeerSupervisor` redials whom it wants, `PeerDialer` dials, `IsolationSupervisor` gets a node back that has lost
  * everybody, `PeerExplanations` tells why. Here is what sets them off: the transport's events, discovery, the machine's network, the calls
  * of the program, and the gate.
  */
 import { Cause, Clock, Duration, Effect, Exit, FiberSet, Layer, Option, Stream } from "effect"
 import type { ConnectError } from "../../schema/NetworkError.ts"
-import { Denied, DialedSelf, DialError, Refused } from "../../schema/NetworkError.ts"
-import type { DisconnectReason, GoodbyeReason, RefusalReason } from "../../schema/NetworkEvent.ts"
+import { Denied, DialedSelf, DialError } from "../../schema/NetworkError.ts"
+import type { GoodbyeReason, RefusalReason } from "../../schema/NetworkEvent.ts"
 import { PeerDiscovered, PeerRefused } from "../../schema/NetworkEvent.ts"
 import { NodeStatus } from "../../schema/NodeStatus.ts"
 import type { DialTarget, Multiaddr, PeerId, PeerInfo, RemoteIdentity } from "../../schema/Peer.ts"
-import { peerOf, showTarget, withPeer } from "../../schema/Peer.ts"
+import { isMultiaddr, peerOf, showTarget, withPeer } from "../../schema/Peer.ts"
 import { AddressGuard, isLoopback } from "../../services/AddressGuard.ts"
 import { ConnectionManager } from "../../services/ConnectionManager.ts"
 import type { Dht } from "../../services/Dht.ts"
@@ -26,15 +26,13 @@ import type { Connection, GateRequest } from "../../services/Transport.ts"
 import { Transport } from "../../services/Transport.ts"
 import * as InboundLimits from "./InboundLimits.ts"
 import * as IsolationSupervisor from "./Isolation.ts"
-import type { KnownPeer, Step } from "./PeerBook.ts"
-import * as Known from "./PeerBook.ts"
+import * as Book from "./PeerBook.ts"
 import * as PeerDialer from "./Dialer.ts"
 import * as PeerExplanations from "./Explanation.ts"
 import * as PeerSupervisor from "./Supervisor.ts"
+import * as Backoff from "../Backoff.ts"
 import * as Pulse from "../Pulse.ts"
-
-/** A connection must last this long to earn an immediate dial and a fresh backoff. */
-const stableMillis = 15_000
+import { ReconnectPolicy } from "../../services/ReconnectPolicy.ts"
 
 /** A peer that is seen again and again is dialled for it at most this often. */
 const sightingMillis = 10_000
@@ -58,9 +56,10 @@ export const make = Effect.gen(function*() {
   const events = yield* NetworkEvents
   const monitor = yield* NetworkMonitor
   const guard = yield* AddressGuard
-  const known = yield* Known.KnownPeers
+  const known = yield* Book.PeerBook
   const dialer = yield* PeerDialer.PeerDialer
   const limits = yield* InboundLimits.make
+  const policy = yield* ReconnectPolicy
 
   const background = yield* FiberSet.make<unknown, unknown>()
   const cooldownMillis = Duration.toMillis(config.rediscoveryCooldown)
@@ -70,36 +69,31 @@ export const make = Effect.gen(function*() {
   const networkChanged = Pulse.make()
 
   const poke: Effect.Effect<void> = Effect.suspend(() => isolation.poke)
-  const { changed, nextDelay } = yield* PeerSupervisor.make({ poke })
+  const { changed, nextDelay, wake } = yield* PeerSupervisor.make({ poke })
 
   let discovering = 0
   /** Places that are kept without knowing yet who is there. */
   let keptPlaces = 0
 
-  const dialDiscovered = (peer: KnownPeer) =>
+  const dialDiscovered = (peer: Book.PeerRecord) =>
     Effect.gen(function*() {
       discovering++
-      peer.discovered = true
-      yield* table.rank(peer.id, Known.interestOf(peer))
+      Book.sought(peer)
+      yield* table.rank(peer.id, Book.interestOf(peer))
       const exit = yield* Effect.exit(dialer.dialPeer(peer))
-      if (Exit.isSuccess(exit)) {
-        peer.step = undefined
-        peer.attempts = 0
-        return
-      }
-      peer.discovered = false
-      yield* table.rank(peer.id, Known.interestOf(peer))
+      if (Exit.isSuccess(exit)) return Book.found(peer)
+      Book.missed(peer)
+      yield* table.rank(peer.id, Book.interestOf(peer))
       const failure = Cause.findErrorOption(exit.cause)
       if (failure._tag === "None") return
       const now = yield* Clock.currentTimeMillis
-      if (Known.isRefusal(failure.value)) {
-        peer.step = undefined
-        peer.restUntil = now + cooldownMillis
-        return
+      if (Book.isRefusal(failure.value)) {
+        Book.backsOff(peer, undefined)
+        return Book.rests(peer, now + cooldownMillis)
       }
-      const delay = yield* nextDelay(peer, { id: peer.id, interest: "discovered" }, failure.value)
-      if (delay === undefined) peer.step = undefined
-      peer.retryAt = now + (delay === undefined ? cooldownMillis : Duration.toMillis(delay))
+      const delay = yield* nextDelay(peer, "discovered", failure.value)
+      if (delay === undefined) Book.backsOff(peer, undefined)
+      Book.waitsUntil(peer, now + (delay === undefined ? cooldownMillis : Duration.toMillis(delay)))
     }).pipe(Effect.ensuring(Effect.sync(() => discovering--)))
 
   const isolation = yield* IsolationSupervisor.make({
@@ -114,10 +108,10 @@ export const make = Effect.gen(function*() {
       Effect.gen(function*() {
         for (const peer of [...known.all()]) {
           if (yield* table.has(peer.id)) continue
-          peer.retryAt = undefined
-          if (!Known.isDesired(peer)) continue
-          Known.startAnew(peer)
-          yield* Known.notify(peer)
+          Book.waitEnds(peer)
+          if (!Book.isDesired(peer)) continue
+          Book.startAnew(peer)
+          yield* wake(peer)
         }
         yield* networkChanged.beat
         yield* isolation.hope
@@ -136,11 +130,8 @@ export const make = Effect.gen(function*() {
     if (isLoopback(connection.remoteAddress)) localConnections.add(connection.id)
     if (isDialled) yield* store.remember(connection.peer, connection.remoteAddress)
     const peer = known.record(connection.peer)
-    if (isDialled) Known.worked(peer, connection.remoteAddress, now)
-    peer.connectedAt ??= now
-    peer.loss = undefined
-    peer.parted = false
-    peer.retryAt = undefined
+    if (isDialled) peer.addresses.worked(connection.remoteAddress, now)
+    Book.connected(peer, now)
     yield* changed(peer)
   })
 
@@ -166,12 +157,6 @@ export const make = Effect.gen(function*() {
         )
       )
 
-  /** The remote let go: it is left alone for a while. One that restarts or made room may be wanted back, others are not. */
-  const heed = (peer: KnownPeer, reason: GoodbyeReason, now: number) => {
-    peer.restUntil = now + cooldownMillis
-    if (isParting(reason)) peer.wanted = false
-  }
-
   const lost = Effect.fnUntraced(function*(connection: Connection) {
     localConnections.delete(connection.id)
     const released = yield* table.release(connection)
@@ -179,36 +164,14 @@ export const make = Effect.gen(function*() {
     const peer = known.get(connection.peer)
     // Of a connection that was never admitted the dial tells, if there was one.
     if (peer === undefined || released.kind === "unknown") return
-    // The supervisor may stand on the connection that went.
-    if (released.kind === "other") return yield* Known.notify(peer)
-    const now = yield* Clock.currentTimeMillis
-    const lasted = now - (peer.connectedAt ?? now)
-    peer.lastDisconnect = {
-      at: now,
-      reason: released.reason ?? "lost",
-      remoteReason: released.remoteReason,
-      lasted
-    }
-    // It is back already, or about to be.
-    if (released.kind === "removed" && (dialer.dialing(peer.id) !== undefined || (yield* table.has(peer.id)))) return
-    peer.connectedAt = undefined
-    peer.discovered = false
-    // The word may have come as a request before, or with the end of the connection.
-    const farewell = peer.farewell ?? released.remoteReason
-    if (farewell !== undefined && peer.farewell === undefined) heed(peer, farewell, now)
-    peer.farewell = undefined
-    peer.parted = isParting(released.kind === "removed" ? released.reason : farewell)
-    if (released.kind === "removed") {
-      // The table let it go on purpose (idle, evicted, disconnect, blocked), so nobody wants it back.
-      peer.wanted = false
-      peer.restUntil = Math.max(peer.restUntil, now + cooldownMillis)
-    } else if (farewell === undefined && lasted >= stableMillis) {
-      Known.startAnew(peer)
-    } else {
-      peer.flapping = true
-      peer.loss = new DialError({ target: peer.id, reason: new Refused({}) })
-    }
-    yield* changed(peer)
+    // The supervisor's keep request may have gone with the connection.
+    if (released.kind === "other") return yield* wake(peer)
+    const at = yield* Clock.currentTimeMillis
+    const isOurs = released.kind === "removed"
+    const isReplaced = isOurs && (dialer.dialing(peer.id) !== undefined || (yield* table.has(peer.id)))
+    const { reason = "lost", remoteReason } = released
+    Book.lost(peer, { at, isOurs, isReplaced, reason, remoteReason }, at + cooldownMillis)
+    if (!isReplaced) yield* changed(peer)
   })
 
   const identified = Effect.fnUntraced(function*(connection: Connection, remote: RemoteIdentity) {
@@ -217,7 +180,7 @@ export const make = Effect.gen(function*() {
     if (peer !== undefined) {
       const isToldLocally = isLoopback(connection.remoteAddress)
       for (const address of remote.listenAddresses) {
-        if (!Known.isOfAnother(peer, address)) Known.learn(peer, address, "identify", isToldLocally)
+        if (!peer.addresses.isOfAnother(address)) peer.addresses.learn(address, "identify", isToldLocally)
       }
     }
     yield* table.identified(connection.peer, remote)
@@ -248,7 +211,7 @@ export const make = Effect.gen(function*() {
     // Nobody says who told the DHT; a node among peers on its own machine takes it for one of them.
     const isToldLocally = localConnections.size > 0
     const fresh = sighting.addresses.filter((address) =>
-      !Known.isOfAnother(peer, address) && Known.learn(peer, address, sighting.source, isToldLocally)
+      !peer.addresses.isOfAnother(address) && peer.addresses.learn(address, sighting.source, isToldLocally)
     )
     if (isNew || fresh.length > 0) {
       yield* events.publish(
@@ -257,17 +220,16 @@ export const make = Effect.gen(function*() {
     }
     if (peer.blocks > 0 || (yield* table.has(peer.id))) return
     const now = yield* Clock.currentTimeMillis
-    if (Known.isDesired(peer)) {
+    if (Book.isDesired(peer)) {
       // Seen, so the wait is over and the backoff begins anew; but one that flaps or refuses is seen all the time.
       const isNews = sighting.source !== remembered && !peer.flapping && now - peer.hurriedAt >= sightingMillis
       if (fresh.length === 0 && !isNews) return
-      peer.hurriedAt = now
-      Known.startAnew(peer)
-      return yield* Known.notify(peer)
+      Book.hurried(peer, now)
+      return yield* wake(peer)
     }
     if (peer.suspended) return
     if (fresh.length > 0) {
-      peer.parted = false
+      Book.reappeared(peer)
       yield* isolation.hope
     }
     if (dialer.dialing(peer.id) !== undefined || (yield* table.size) + discovering >= config.minPeers) return
@@ -289,12 +251,7 @@ export const make = Effect.gen(function*() {
 
   const self = (target: DialTarget) => new DialError({ target: showTarget(target), reason: new DialedSelf({}) })
 
-  const ask = (peer: KnownPeer, target: DialTarget) => {
-    peer.suspended = false
-    peer.parted = false
-    peer.hurried = true
-    for (const address of Known.addressesIn(target)) Known.learn(peer, address, "given")
-  }
+  const ask = (peer: Book.PeerRecord, target: DialTarget) => Book.asked(peer, addressesIn(target))
 
   const connect = Effect.fn("ConnectionManager.connect")(
     function*(target: DialTarget): Effect.fn.Return<PeerInfo, ConnectError> {
@@ -306,24 +263,24 @@ export const make = Effect.gen(function*() {
       ask(peer, target)
       const present = yield* table.get(id)
       if (present._tag === "Some") {
-        peer.wanted = true
+        Book.wanted(peer)
         yield* changed(peer)
         return yield* Effect.map(table.get(id), Option.getOrElse(() => present.value))
       }
       // Claimed before the dial, since gate and admission rank by it; no supervisor yet, since a failure is the caller's.
-      peer.claims++
-      yield* table.rank(id, Known.interestOf(peer))
+      const endCall = Book.calledBy(peer)
+      yield* table.rank(id, Book.interestOf(peer))
       const joined = dialer.dialing(id)
       return yield* dialer.dialPeer(peer).pipe(
         // The dial that was joined may not have tried the caller's addresses.
         Effect.catch((error) =>
-          joined !== undefined && Known.addressesIn(target).some((address) => !joined.has(withPeer(address, id)))
+          joined !== undefined && addressesIn(target).some((address) => !joined.has(withPeer(address, id)))
             ? dialer.dialPeer(peer)
             : Effect.fail(error)
         ),
         Effect.onExit((exit) => {
-          peer.claims--
-          if (Exit.isSuccess(exit)) peer.wanted = true
+          endCall()
+          if (Exit.isSuccess(exit)) Book.wanted(peer)
           return changed(peer)
         })
       )
@@ -335,14 +292,10 @@ export const make = Effect.gen(function*() {
       Effect.suspend(() => {
         const peer = known.record(id)
         ask(peer, target)
-        peer.keeps++
-        return Effect.as(changed(peer), peer)
+        const end = Book.keptBy(peer)
+        return Effect.as(changed(peer), { peer, end })
       }),
-      (peer) =>
-        Effect.suspend(() => {
-          peer.keeps--
-          return changed(peer)
-        })
+      ({ end, peer }) => Effect.andThen(Effect.sync(end), Effect.suspend(() => changed(peer)))
     )
   })
 
@@ -350,14 +303,14 @@ export const make = Effect.gen(function*() {
   const dialPlace = (address: Multiaddr, wish: "wanted" | "kept" = "wanted") =>
     Effect.tap(dialer.dialAddress(address), (info) => {
       const peer = known.record(info.id)
-      if (wish === "wanted") peer.wanted = true
+      if (wish === "wanted") Book.wanted(peer)
       ask(peer, address)
       return changed(peer)
     })
 
   /** Dials the place by the policy until somebody answers, then keeps that peer. */
   const keepAddress = Effect.fnUntraced(function*(address: Multiaddr) {
-    const attempt: { step: Step | undefined } = { step: undefined }
+    let backoff: Backoff.Backoff<ConnectError> | undefined
     while (true) {
       const networkChange = networkChanged.next()
       const exit = yield* Effect.exit(dialPlace(address, "kept"))
@@ -368,10 +321,11 @@ export const make = Effect.gen(function*() {
       if (error._tag === "DialError" && !error.isRetryable) {
         return yield* Effect.logWarning(`${address} is not kept: ${error.message}`)
       }
-      const delay = yield* nextDelay(attempt, { interest: "kept" }, error)
+      backoff ??= yield* Backoff.make(policy({ interest: "kept" }))
+      const delay = yield* backoff.next(error)
       if (delay === undefined) return yield* Effect.logWarning(`${address} is given up: ${error.message}`)
       const isNews = yield* Effect.raceFirst(Effect.as(Effect.sleep(delay), false), Effect.as(networkChange, true))
-      if (isNews) attempt.step = undefined
+      if (isNews) backoff = undefined
     }
   })
 
@@ -400,9 +354,7 @@ export const make = Effect.gen(function*() {
 
   const disconnect = Effect.fn("ConnectionManager.disconnect")(function*(id: PeerId) {
     const peer = known.record(id)
-    peer.wanted = false
-    peer.discovered = false
-    peer.suspended = true
+    Book.suspended(peer)
     yield* changed(peer)
     yield* dialer.abort(id)
     yield* table.remove(id, "disconnect")
@@ -412,14 +364,10 @@ export const make = Effect.gen(function*() {
     yield* Effect.acquireRelease(
       Effect.suspend(() => {
         const peer = known.record(id)
-        peer.blocks++
-        return Effect.as(changed(peer), peer)
+        const end = Book.blockedBy(peer)
+        return Effect.as(changed(peer), { peer, end })
       }),
-      (peer) =>
-        Effect.suspend(() => {
-          peer.blocks--
-          return changed(peer)
-        })
+      ({ end, peer }) => Effect.andThen(Effect.sync(end), Effect.suspend(() => changed(peer)))
     )
     // A connection may have passed the gate and not be a peer yet.
     yield* table.bar(id)
@@ -429,15 +377,14 @@ export const make = Effect.gen(function*() {
 
   const goodbye = Effect.fnUntraced(function*(id: PeerId, reason: GoodbyeReason) {
     const peer = known.record(id)
-    peer.farewell = reason
-    heed(peer, reason, yield* Clock.currentTimeMillis)
+    Book.saidGoodbye(peer, reason, (yield* Clock.currentTimeMillis) + cooldownMillis)
     yield* table.expect(id, "remote", reason)
     yield* changed(peer)
   })
 
   const refuse = Effect.fnUntraced(function*(request: GateRequest & { readonly stage: "peer" }, reason: RefusalReason) {
     const { direction, peer, remoteAddress: address } = request
-    known.refused(peer, { at: yield* Clock.currentTimeMillis, direction, reason })
+    known.noteRefusal(peer, { at: yield* Clock.currentTimeMillis, direction, reason })
     yield* limits.count(reason)
     yield* events.publish(new PeerRefused({ peer, address, direction, reason }, { disableChecks: true }))
     return reason
@@ -460,7 +407,7 @@ export const make = Effect.gen(function*() {
     const peer = known.get(id)
     if (peer !== undefined && peer.blocks > 0) return yield* refuse(request, "blocked")
     if (direction === "outbound" && dialer.answers(request.remoteAddress, id)) {
-      if (peer === undefined || Known.interestOf(peer) !== "kept") yield* table.rank(id, "wanted")
+      if (peer === undefined || Book.interestOf(peer) !== "kept") yield* table.rank(id, "wanted")
     }
     const refusal = yield* table.reserve(request)
     return refusal === undefined || (yield* refuse(request, refusal))
@@ -490,7 +437,7 @@ export const make = Effect.gen(function*() {
       isolation: yield* isolation.state,
       slots: yield* table.slots,
       pendingDials: dialer.pending(),
-      backoffs: backoffs.sort((a, b) => a.at - b.at).map((one) => ({ ...one, at: Known.dateOf(one.at) })),
+      backoffs: backoffs.sort((a, b) => a.at - b.at).map((one) => ({ ...one, at: Book.dateOf(one.at) })),
       knownPeers: known.size(),
       refusals: yield* limits.refusals
     })
@@ -506,13 +453,13 @@ export const layer: Layer.Layer<
   NetworkConfig | Transport | PeerTable | PeerStore | Discovery | Dht | NetworkEvents | NetworkMonitor
 > = Layer.effect(ConnectionManager, make).pipe(
   Layer.provide(PeerDialer.layer),
-  Layer.provide(Known.layer)
+  Layer.provide(Book.layer)
 )
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Whether the peer is not to be counted on any more: it was idle, or one side ended it for good. */
-const isParting = (reason: DisconnectReason | undefined): boolean =>
-  reason === "idle" || reason === "disconnect" || reason === "blocked"
+/** The addresses in a target that name them. */
+const addressesIn = (target: DialTarget) =>
+  typeof target !== "string" ? target.addresses : isMultiaddr(target) ? [target] : []

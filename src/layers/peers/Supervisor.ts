@@ -2,25 +2,39 @@
  * Redials kept and wanted peers: one fiber for each.
  *
  * The fiber lives as long as the interest and sleeps on a latch, which every change of the peer opens: started per loss, a loss that comes
- * while the former fiber is ending would be dropped, and a kept peer never dialled again. The policy is stepped by hand and its step is
- * kept in the peer's record: a retry per loss would begin anew each time, and a peer that flaps would escape its backoff.
+ * while the former fiber is ending would be dropped, and a kept peer never dialled again. The backoff is a part of the peer's record: begun
+ * anew with each loss, a peer that flaps would escape it.
  */
-import { Cause, Clock, Duration, Effect, Exit, FiberMap, FiberSet, Pull, Schedule } from "effect"
+import { Cause, Clock, Duration, Effect, Exit, FiberMap, FiberSet, Latch } from "effect"
 import type { ConnectError } from "../../schema/NetworkError.ts"
 import { ReconnectFailed, ReconnectScheduled } from "../../schema/NetworkEvent.ts"
-import { type PeerId, withPeer } from "../../schema/Peer.ts"
+import type { Interest, PeerId } from "../../schema/Peer.ts"
 import { Dht } from "../../services/Dht.ts"
 import { Discovery } from "../../services/Discovery.ts"
 import { NetworkEvents } from "../../services/NetworkEvents.ts"
 import { PeerTable } from "../../services/PeerTable.ts"
-import { type KnownPeer as PolicySubject, ReconnectPolicy } from "../../services/ReconnectPolicy.ts"
+import { ReconnectPolicy } from "../../services/ReconnectPolicy.ts"
+import * as Backoff from "../Backoff.ts"
 import * as CodioRequests from "../codio/CodioRequests.ts"
-import type { KnownPeer, Step } from "./PeerBook.ts"
-import { changesOf, interestOf, isDesired, isRefusal, notify } from "./PeerBook.ts"
+import * as Book from "./PeerBook.ts"
 import { PeerDialer } from "./Dialer.ts"
 
+/** Tells the supervisors of changes. */
+export interface PeerSupervisor {
+  /** The peer's record changed in any way: tells the table, and wakes the peer's supervisor or starts one. */
+  readonly changed: (peer: Book.PeerRecord) => Effect.Effect<void>
+  /** Wakes the peer's supervisor, if it has one: its connections changed, or its next dial shall not wait. */
+  readonly wake: (peer: Book.PeerRecord) => Effect.Effect<void>
+  /** The delay before the next dial of a peer whose dial failed; undefined when the policy has ended. */
+  readonly nextDelay: (
+    peer: Book.PeerRecord,
+    interest: Interest,
+    error: ConnectError
+  ) => Effect.Effect<Duration.Duration | undefined>
+}
+
 /**
- * Supervises while the scope lives. `poke` is told of every change of a peer.
+ * Supervises while the scope lives. `poke` is run at every change of a peer.
  */
 export const make = Effect.fnUntraced(function*(options: { readonly poke: Effect.Effect<void> }) {
   const table = yield* PeerTable
@@ -31,121 +45,113 @@ export const make = Effect.fnUntraced(function*(options: { readonly poke: Effect
   const discovery = yield* Discovery
   const fibers = yield* FiberSet.make<unknown, unknown>()
   const lookUps = yield* FiberMap.make<PeerId>()
+  /** Records whose supervisor runs. */
+  const supervised = new WeakSet<Book.PeerRecord>()
+  /** What each supervisor sleeps on. */
+  const changes = new WeakMap<Book.PeerRecord, Latch.Latch>()
 
-  /** Tells the table and the supervisor what has changed. A supervisor that is missing is started. */
-  const changed = Effect.fnUntraced(function*(peer: KnownPeer) {
-    yield* table.rank(peer.id, interestOf(peer))
-    yield* notify(peer)
+  const wake = (peer: Book.PeerRecord) =>
+    Effect.suspend(() => {
+      const latch = changes.get(peer)
+      return latch === undefined ? Effect.void : Effect.asVoid(latch.open)
+    })
+
+  const changed = Effect.fnUntraced(function*(peer: Book.PeerRecord) {
+    yield* table.rank(peer.id, Book.interestOf(peer))
+    yield* wake(peer)
     yield* options.poke
-    if (!isDesired(peer) || peer.supervised) return
-    peer.supervised = true
+    if (!Book.isDesired(peer) || supervised.has(peer)) return
+    supervised.add(peer)
+    const latch = Latch.makeUnsafe(false)
+    changes.set(peer, latch)
     yield* FiberSet.run(
       fibers,
-      Effect.onError(supervise(peer), () =>
-        Effect.sync(() => {
-          peer.supervised = false
-        }))
+      Effect.onError(supervise(peer, latch), () => Effect.sync(() => supervised.delete(peer)))
     )
   })
 
-  /** The delay before the next dial; none when the policy has ended. */
-  const nextDelay = Effect.fnUntraced(function*(
-    peer: { step: Step | undefined },
-    who: PolicySubject,
-    error: ConnectError
-  ) {
-    peer.step ??= yield* Schedule.toStep(policy(who)) as Effect.Effect<Step>
-    const now = yield* Clock.currentTimeMillis
-    return yield* peer.step(now, error).pipe(
-      Effect.map(([, delay]) => delay),
-      Pull.catchDone(() => Effect.succeed(undefined))
-    )
+  const nextDelay = Effect.fnUntraced(function*(peer: Book.PeerRecord, interest: Interest, error: ConnectError) {
+    const backoff = peer.backoff ?? (yield* Backoff.make(policy({ id: peer.id, interest })))
+    Book.backsOff(peer, backoff)
+    return yield* backoff.next(error)
   })
 
-  const supervise = (peer: KnownPeer): Effect.Effect<void> =>
+  const supervise = (peer: Book.PeerRecord, changed: Latch.Latch): Effect.Effect<void> =>
     Effect.gen(function*() {
       while (true) {
-        yield* changesOf(peer).close
-        if (!isDesired(peer)) {
-          // In one step with the question, so that whoever wants the peer next starts another.
-          peer.supervised = false
+        yield* changed.close
+        if (!Book.isDesired(peer)) {
+          // In one step with the question, so that the next wish for the peer starts another supervisor.
+          supervised.delete(peer)
           return
         }
         if (yield* table.has(peer.id)) {
-          yield* whileConnected(peer)
+          yield* whileConnected(peer, changed)
           continue
         }
-        peer.hurried = false
-        peer.retryAt = undefined
-        const exit = yield* Effect.exit(
-          peer.loss === undefined ? dialer.dialPeer(peer) : Effect.fail(peer.loss)
-        )
-        peer.loss = undefined
+        Book.attemptBegins(peer)
+        const exit = yield* Effect.exit(peer.loss === undefined ? dialer.dialPeer(peer) : Effect.fail(peer.loss))
+        Book.attemptEnds(peer)
         if (Exit.isSuccess(exit)) continue
         const failure = Cause.findErrorOption(exit.cause)
         if (failure._tag === "None") return yield* Effect.failCause(exit.cause as Cause.Cause<never>)
-        yield* afterFailure(peer, failure.value)
+        yield* afterFailure(peer, changed, failure.value)
       }
     })
 
-  const whileConnected = (peer: KnownPeer): Effect.Effect<void> =>
+  const whileConnected = (peer: Book.PeerRecord, changed: Latch.Latch): Effect.Effect<void> =>
     Effect.gen(function*() {
-      if (interestOf(peer) !== "kept") return yield* changesOf(peer).await
+      if (Book.interestOf(peer) !== "kept") return yield* changed.await
       const ask = table.follow(peer.id, CodioRequests.keepAlive)
       yield* Effect.raceFirst(
-        changesOf(peer).await,
-        // A keep stream that broke while the peer stays is asked for again, not at once.
+        changed.await,
+        // A request that broke while the peer stays is made again, not at once.
         ask.pipe(Effect.andThen(Effect.sleep("30 seconds")), Effect.forever)
       )
     })
 
-  const afterFailure = Effect.fnUntraced(function*(peer: KnownPeer, error: ConnectError) {
-    const interest = interestOf(peer)
-    // Somebody ended the interest while the dial was under way.
-    if (!isDesired(peer)) return
-    // That it refused tells more than that it is seen.
-    if (isRefusal(error)) peer.flapping = true
-    const delay = yield* nextDelay(peer, { id: peer.id, interest }, error)
+  const afterFailure = Effect.fnUntraced(function*(peer: Book.PeerRecord, changed: Latch.Latch, error: ConnectError) {
+    const interest = Book.interestOf(peer)
+    // The interest ended while the dial was under way.
+    if (!Book.isDesired(peer)) return
+    if (Book.isRefusal(error)) Book.refused(peer)
+    const delay = yield* nextDelay(peer, interest, error)
     if (delay === undefined) {
       yield* events.publish(new ReconnectFailed({ peer: peer.id, attempts: peer.attempts }))
-      peer.wanted = false
-      peer.step = undefined
-      peer.attempts = 0
-      yield* table.rank(peer.id, interestOf(peer))
-      // A kept peer whose policy ends waits for a sighting.
-      return yield* hurry(peer)
+      Book.givenUp(peer)
+      yield* table.rank(peer.id, Book.interestOf(peer))
+      return yield* hurry(peer, changed)
     }
-    peer.attempts++
-    peer.retryAt = (yield* Clock.currentTimeMillis) + Duration.toMillis(delay)
+    Book.retriesAt(peer, (yield* Clock.currentTimeMillis) + Duration.toMillis(delay))
     yield* events.publish(new ReconnectScheduled({ peer: peer.id, attempt: peer.attempts, delay }))
-    // One that refused is where it was.
-    if (interest === "kept" && !isRefusal(error)) {
+    // A peer that refused has not moved: no DHT lookup.
+    if (interest === "kept" && !Book.isRefusal(error)) {
       yield* FiberMap.run(lookUps, peer.id, lookUp(peer), { onlyIfMissing: true })
     }
-    yield* Effect.raceFirst(Effect.sleep(delay), hurry(peer))
-    peer.retryAt = undefined
+    yield* Effect.raceFirst(Effect.sleep(delay), hurry(peer, changed))
+    Book.waitEnds(peer)
   })
 
-  /** A kept peer that is not where it was may have moved. The DHT is asked for it; a place that was not known is a sighting. */
-  const lookUp = (peer: KnownPeer) =>
+  /** Asks the DHT for a kept peer that does not answer at its addresses: it may have moved. A new address is a sighting. */
+  const lookUp = (peer: Book.PeerRecord) =>
     dht.findPeer(peer.id).pipe(
       Effect.flatMap((found) =>
-        found.addresses.every((address) => peer.addresses.has(withPeer(address, peer.id)))
+        found.addresses.every((address) => peer.addresses.has(address))
           ? Effect.void
           : discovery.announce(found, "dht")
       ),
-      // Nobody to ask, or nobody who knows: the next failure asks again.
+      // The DHT has no peers, or none that knows: the next failure asks again.
       Effect.ignore
     )
 
-  /** Ends when the peer is connected, no longer desired, or seen by discovery; other changes do not shorten the delay. */
-  const hurry = (peer: KnownPeer): Effect.Effect<void> =>
+  /** Ends when the peer is connected, no longer desired, or hurried; other changes do not shorten the delay. */
+  const hurry = (peer: Book.PeerRecord, changed: Latch.Latch): Effect.Effect<void> =>
     Effect.gen(function*() {
-      while (isDesired(peer) && !peer.hurried && !(yield* table.has(peer.id))) {
-        yield* changesOf(peer).close
-        yield* changesOf(peer).await
+      while (Book.isDesired(peer) && !peer.hurried && !(yield* table.has(peer.id))) {
+        yield* changed.close
+        yield* changed.await
       }
     })
 
-  return { changed, nextDelay }
+  return { changed, wake, nextDelay } satisfies PeerSupervisor
 })

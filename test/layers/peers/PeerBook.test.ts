@@ -1,86 +1,336 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer } from "effect"
-import * as Known from "../../../src/layers/peers/PeerBook.ts"
-import { DialError, UnexpectedPeer, Unreachable } from "../../../src/schema/NetworkError.ts"
+import { Effect, Layer, Schema } from "effect"
+import type * as Backoff from "../../../src/layers/Backoff.ts"
+import * as Book from "../../../src/layers/peers/PeerBook.ts"
+import type { ConnectError } from "../../../src/schema/NetworkError.ts"
+import { DialError, Unreachable } from "../../../src/schema/NetworkError.ts"
+import type { DisconnectReason, GoodbyeReason } from "../../../src/schema/NetworkEvent.ts"
 import type { Multiaddr } from "../../../src/schema/Peer.ts"
 import { NetworkConfig } from "../../../src/services/NetworkConfig.ts"
 import { SimNetwork } from "../../../src/testing/network/SimNetwork.ts"
 
-const book = (maxKnownPeers = 4096) => Known.layer.pipe(Layer.provide(NetworkConfig.layer({ maxKnownPeers })))
-const place = (n: number) => `/ip4/192.0.2.${n % 250}/tcp/${4001 + n}` as Multiaddr
-const unreachable = new DialError({ target: "x", reason: new Unreachable({ detail: "x".repeat(10_000) }) })
+const layer = (maxKnownPeers = 4096) => Book.layer.pipe(Layer.provide(NetworkConfig.layer({ maxKnownPeers })))
 const bob = SimNetwork.peerId("bob")
+const address = "/ip4/192.0.2.1/tcp/4001" as Multiaddr
+const unreachable = new DialError({ target: "x", reason: new Unreachable({ detail: "x".repeat(10_000) }) })
+const cooldown = 300_000
 
-describe("KnownPeers", () => {
+/** Wishes that are open, which a history may end later. */
+interface Wishes {
+  readonly keeps: Array<() => void>
+  readonly calls: Array<() => void>
+  readonly blocks: Array<() => void>
+}
+
+const loss = (at: number, changes: Partial<Book.Loss> = {}): Book.Loss => ({
+  at,
+  isOurs: false,
+  isReplaced: false,
+  reason: "lost",
+  remoteReason: undefined,
+  ...changes
+})
+
+/** Everything that can happen to a record, as one word each. */
+const transitions = {
+  asked: (peer) => Book.asked(peer, [address]),
+  wanted: Book.wanted,
+  keep: (peer, _, { keeps }) => void keeps.push(Book.keptBy(peer)),
+  keepEnds: (_, __, { keeps }) => keeps.pop()?.(),
+  call: (peer, _, { calls }) => void calls.push(Book.calledBy(peer)),
+  callEnds: (_, __, { calls }) => calls.pop()?.(),
+  block: (peer, _, { blocks }) => void blocks.push(Book.blockedBy(peer)),
+  blockEnds: (_, __, { blocks }) => blocks.pop()?.(),
+  suspended: Book.suspended,
+  connected: Book.connected,
+  restarts: (peer, now) => Book.saidGoodbye(peer, "shutdown", now + cooldown),
+  leaves: (peer, now) => Book.saidGoodbye(peer, "disconnect", now + cooldown),
+  lost: (peer, now) => Book.lost(peer, loss(now), now + cooldown),
+  idle: (peer, now) => Book.lost(peer, loss(now, { isOurs: true, reason: "idle" }), now + cooldown),
+  replaced: (peer, now) => Book.lost(peer, loss(now, { isOurs: true, isReplaced: true }), now + cooldown),
+  rests: (peer, now) => Book.rests(peer, now + 1000),
+  sought: Book.sought,
+  found: Book.found,
+  missed: Book.missed,
+  attemptBegins: Book.attemptBegins,
+  attemptEnds: Book.attemptEnds,
+  refused: Book.refused,
+  backsOff: (peer) => Book.backsOff(peer, backoff),
+  retriesAt: (peer, now) => Book.retriesAt(peer, now + 1000),
+  waitsUntil: (peer, now) => Book.waitsUntil(peer, now + 1000),
+  waitEnds: Book.waitEnds,
+  givenUp: Book.givenUp,
+  startAnew: Book.startAnew,
+  hurried: Book.hurried,
+  reappeared: Book.reappeared,
+  dialled: (peer, now) => Book.dialled(peer, now, unreachable)
+} satisfies Record<string, (peer: Book.PeerRecord, now: number, wishes: Wishes) => void>
+
+type Word = keyof typeof transitions
+
+const words = Object.keys(transitions) as ReadonlyArray<Word>
+const Step = Schema.Struct({ word: Schema.Literals(words), pause: Schema.Literals([0, 1000, 14_999, 15_000, 600_000]) })
+const History = Schema.Array(Step)
+type History = typeof History.Type
+
+const backoff: Backoff.Backoff<ConnectError> = { next: () => Effect.succeed(undefined) }
+
+/** A record with a past, the time now, and the wishes that are still open. */
+const after = (history: History) =>
+  Effect.gen(function*() {
+    const peer = (yield* Book.PeerBook).record(bob)
+    const wishes: Wishes = { keeps: [], calls: [], blocks: [] }
+    let now = 1_000_000
+    for (const { pause, word } of history) {
+      transitions[word](peer, now, wishes)
+      now += pause
+    }
+    return { peer, now, wishes }
+  }).pipe(Effect.provide(layer()))
+
+/** For a record with any past: what the transition must do to it. */
+const property = (
+  name: string,
+  check: (past: { readonly peer: Book.PeerRecord; readonly now: number; readonly wishes: Wishes }) => void
+) => it.effect.prop(name, { history: History }, ({ history }) => Effect.map(after(history), check))
+
+const isUnhindered = (peer: Book.PeerRecord) => !peer.suspended && peer.blocks === 0
+
+describe("PeerBook", () => {
   it.effect("keeps as many peers as it may, and lets those without interest go first, the longest unseen before others", () =>
     Effect.gen(function*() {
-      const known = yield* Known.KnownPeers
+      const book = yield* Book.PeerBook
       const [kept, wanted, connected, old, seen] = ["kept", "wanted", "connected", "old", "seen"].map(SimNetwork.peerId)
-      known.record(kept!).keeps = 1
-      known.record(wanted!).wanted = true
-      known.record(connected!).connectedAt = 0
-      known.record(seen!)
-      known.record(old!)
-      known.record(seen!)
-      assert.strictEqual(known.size(), 5)
-      known.record(bob)
-      assert.strictEqual(known.size(), 5)
-      assert.isUndefined(known.get(old!))
-      for (const id of [kept!, wanted!, connected!, seen!, bob]) assert.isDefined(known.get(id))
-      for (let n = 0; n < 100; n++) known.record(SimNetwork.peerId(`stranger ${n}`))
-      assert.strictEqual(known.size(), 5)
-      for (const id of [kept!, wanted!, connected!]) assert.isDefined(known.get(id))
-    }).pipe(Effect.provide(book(5))))
+      Book.keptBy(book.record(kept!))
+      Book.wanted(book.record(wanted!))
+      Book.connected(book.record(connected!), 0)
+      book.record(seen!)
+      book.record(old!)
+      book.record(seen!)
+      assert.strictEqual(book.size(), 5)
+      book.record(bob)
+      assert.strictEqual(book.size(), 5)
+      assert.isUndefined(book.get(old!))
+      for (const id of [kept!, wanted!, connected!, seen!, bob]) assert.isDefined(book.get(id))
+      for (let n = 0; n < 100; n++) book.record(SimNetwork.peerId(`stranger ${n}`))
+      assert.strictEqual(book.size(), 5)
+      for (const id of [kept!, wanted!, connected!]) assert.isDefined(book.get(id))
+    }).pipe(Effect.provide(layer(5))))
 
-  it.effect("keeps 16 addresses that were told and as many that were given, and those that worked before others", () =>
+  it.effect("remembers the last 8 dials, in bounded words", () =>
     Effect.gen(function*() {
-      const peer = (yield* Known.KnownPeers).record(bob)
-      Known.learn(peer, place(0), "given")
-      Known.worked(peer, place(1), 1000)
-      for (let n = 2; n < 200; n++) assert.isTrue(Known.learn(peer, place(n), "dht"))
-      assert.strictEqual(peer.addresses.size, 17)
-      const [, ...told] = [...peer.addresses.values()]
-      assert.strictEqual(told[0]?.lastSuccess, 1000)
-      assert.isFalse(Known.learn(peer, place(199), "dht"))
-      // Told again by others, it is still one that was given.
-      Known.learn(peer, place(0), "dht")
-      assert.strictEqual([...peer.addresses.values()].at(-1)?.source, "given")
-      for (let n = 300; n < 400; n++) Known.learn(peer, place(n), "given")
-      assert.strictEqual(peer.addresses.size, 32)
-    }).pipe(Effect.provide(book())))
-
-  it.effect("notes how dials went, in bounded words, and forgets addresses not worth another dial", () =>
-    Effect.gen(function*() {
-      const peer = (yield* Known.KnownPeers).record(bob)
-      for (const n of [1, 2]) Known.learn(peer, place(n), "given")
-      Known.failed(peer, place(1), 5, unreachable)
-      const [first] = peer.addresses.values()
-      assert.strictEqual(first?.lastFailure, 5)
-      assert.isBelow(first?.problem?.length ?? 0, 210)
-      Known.worked(peer, place(1), 6)
-      assert.isUndefined(first?.problem)
-      const wrong = new DialError({ target: "x", reason: new UnexpectedPeer({ expected: bob }) })
-      peer.keeps = 1
-      Known.failed(peer, place(2), 7, wrong)
-      assert.strictEqual(peer.addresses.size, 2)
-      peer.keeps = 0
-      Known.failed(peer, place(2), 8, wrong)
-      assert.strictEqual(peer.addresses.size, 1)
-      for (let n = 0; n < 20; n++) Known.dialled(peer, n, unreachable)
+      const peer = (yield* Book.PeerBook).record(bob)
+      for (let n = 0; n < 20; n++) Book.dialled(peer, n, unreachable)
       assert.deepStrictEqual(peer.dials.map(({ at }) => at), [19, 18, 17, 16, 15, 14, 13, 12])
-    }).pipe(Effect.provide(book())))
+      assert.strictEqual(peer.dials[0]?.outcome, "Unreachable")
+      assert.isBelow(peer.dials[0]?.message?.length ?? 0, 210)
+      Book.dialled(peer, 20)
+      assert.deepStrictEqual(peer.dials[0], { at: 20, outcome: "Connected", message: undefined })
+    }).pipe(Effect.provide(layer())))
 
   it.effect("remembers refusals of strangers without making them known", () =>
     Effect.gen(function*() {
-      const known = yield* Known.KnownPeers
-      for (let at = 0; at < 20; at++) known.refused(bob, { at, direction: "inbound", reason: "full" })
+      const book = yield* Book.PeerBook
+      for (let at = 0; at < 20; at++) book.noteRefusal(bob, { at, direction: "inbound", reason: "full" })
       for (let n = 0; n < 4; n++) {
-        known.refused(SimNetwork.peerId(`x${n}`), { at: 0, direction: "inbound", reason: "full" })
+        book.noteRefusal(SimNetwork.peerId(`x${n}`), { at: 0, direction: "inbound", reason: "full" })
       }
-      assert.strictEqual(known.size(), 0)
-      assert.strictEqual(known.refusalsOf(bob).length, 8)
-      assert.strictEqual(known.refusalsOf(bob)[0]?.at, 19)
-      known.refused(SimNetwork.peerId("x4"), { at: 0, direction: "inbound", reason: "full" })
-      assert.deepStrictEqual(known.refusalsOf(bob), [])
-    }).pipe(Effect.provide(book(5))))
+      assert.strictEqual(book.size(), 0)
+      assert.strictEqual(book.refusalsOf(bob).length, 8)
+      assert.strictEqual(book.refusalsOf(bob)[0]?.at, 19)
+      book.noteRefusal(SimNetwork.peerId("x4"), { at: 0, direction: "inbound", reason: "full" })
+      assert.deepStrictEqual(book.refusalsOf(bob), [])
+    }).pipe(Effect.provide(layer(5))))
+})
+
+describe("a peer's record, whatever its past", () => {
+  property("a wish lasts until it ends, and ending it twice changes nothing", ({ peer, wishes }) => {
+    for (
+      const [count, begin] of [["keeps", Book.keptBy], ["calls", Book.calledBy], ["blocks", Book.blockedBy]] as const
+    ) {
+      assert.strictEqual(peer[count], wishes[count].length)
+      const end = begin(peer)
+      assert.strictEqual(peer[count], wishes[count].length + 1)
+      end()
+      end()
+      assert.strictEqual(peer[count], wishes[count].length)
+    }
+  })
+
+  property("its interest is the strongest wish, unless it is blocked or suspended", ({ peer, wishes }) => {
+    const strongest = wishes.keeps.length > 0
+      ? "kept"
+      : wishes.calls.length > 0 || peer.wanted
+      ? "wanted"
+      : peer.discovered
+      ? "discovered"
+      : "transient"
+    assert.strictEqual(Book.interestOf(peer), isUnhindered(peer) ? strongest : "transient")
+    assert.strictEqual(Book.isDesired(peer), isUnhindered(peer) && (wishes.keeps.length > 0 || peer.wanted))
+  })
+
+  property("a call that fails leaves no wish behind, and one that succeeds does", ({ peer }) => {
+    const former = Book.interestOf(peer)
+    Book.calledBy(peer)()
+    assert.strictEqual(Book.interestOf(peer), former)
+    Book.wanted(peer)
+    assert.strictEqual(Book.isDesired(peer), isUnhindered(peer))
+    Book.givenUp(peer)
+    assert.isFalse(peer.wanted)
+    assert.deepStrictEqual([peer.backoff, peer.attempts], [undefined, 0])
+  })
+
+  property("a disconnect outlasts everything but a question of the program", ({ now, peer, wishes }) => {
+    Book.wanted(peer)
+    Book.sought(peer)
+    Book.suspended(peer)
+    assert.deepStrictEqual([peer.wanted, peer.discovered], [false, false])
+    for (const word of words) {
+      if (word !== "asked") transitions[word](peer, now, wishes)
+      assert.strictEqual(Book.interestOf(peer), "transient")
+      assert.isFalse(Book.isDesired(peer) || Book.isCandidate(peer))
+    }
+    for (const end of wishes.blocks) end()
+    Book.keptBy(peer)
+    Book.attemptBegins(peer)
+    Book.lost(peer, loss(now, { isOurs: true, reason: "disconnect" }), now)
+    assert.deepStrictEqual([peer.hurried, peer.parted], [false, true])
+    Book.asked(peer, [])
+    assert.strictEqual(Book.interestOf(peer), "kept")
+    assert.deepStrictEqual([peer.hurried, peer.parted], [true, false])
+  })
+
+  property("a connection ends every wait, and what a former loss meant", ({ now, peer }) => {
+    const { connectedAt } = peer
+    Book.waitsUntil(peer, now + 1000)
+    Book.connected(peer, now)
+    assert.deepStrictEqual([peer.loss, peer.parted, peer.retryAt], [undefined, false, undefined])
+    assert.strictEqual(peer.connectedAt, connectedAt ?? now)
+  })
+
+  const reasons: ReadonlyArray<GoodbyeReason> = ["idle", "evicted", "disconnect", "blocked", "shutdown"]
+
+  for (const reason of reasons) {
+    const isForGood = reason === "idle" || reason === "disconnect" || reason === "blocked"
+    const outcome = isForGood ? "is wanted no more" : "stays wanted"
+
+    property(`a peer that said ${reason} ${outcome}, and rests`, ({ now, peer }) => {
+      Book.connected(peer, now)
+      Book.wanted(peer)
+      Book.sought(peer)
+      Book.saidGoodbye(peer, reason, now + cooldown)
+      const { restUntil } = peer
+      Book.lost(peer, loss(now + 20_000, { reason: "remote", remoteReason: reason }), now + 2 * cooldown)
+      assert.strictEqual(peer.wanted, !isForGood)
+      assert.strictEqual(peer.parted, isForGood)
+      assert.isAtLeast(peer.restUntil, now + cooldown)
+      // Heeded when it was said, and not again with the end of the connection.
+      assert.strictEqual(peer.restUntil, restUntil)
+      assert.deepStrictEqual([peer.farewell, peer.discovered, peer.connectedAt], [undefined, false, undefined])
+      assert.deepStrictEqual([peer.flapping, Book.isRefusal(peer.loss!)], [true, true])
+    })
+
+    property(`a connection that ends with ${reason} counts as a goodbye`, ({ now, peer }) => {
+      Book.lost(peer, loss(now), now)
+      Book.wanted(peer)
+      Book.lost(peer, loss(now, { reason: "remote", remoteReason: reason }), now + cooldown)
+      assert.strictEqual(peer.wanted, !isForGood)
+      assert.strictEqual(peer.parted, isForGood)
+      assert.isAtLeast(peer.restUntil, now + cooldown)
+    })
+
+    property(`a peer that this node let go with ${reason} is wanted no more, and rests`, ({ now, peer }) => {
+      Book.wanted(peer)
+      const { flapping, hurried, loss: former } = peer
+      Book.lost(peer, loss(now, { isOurs: true, reason }), now + cooldown)
+      assert.strictEqual(peer.wanted, false)
+      assert.strictEqual(peer.parted, isForGood)
+      assert.isAtLeast(peer.restUntil, now + cooldown)
+      assert.deepStrictEqual([peer.flapping, peer.hurried, peer.loss], [flapping, hurried, former])
+      assert.deepStrictEqual([peer.farewell, peer.discovered, peer.connectedAt], [undefined, false, undefined])
+    })
+  }
+
+  property("a peer lost after 15 s is dialled at once; lost earlier, that counts as a refusal", ({ now, peer }) => {
+    Book.lost(peer, loss(now), now)
+    for (const [lasted, isStable] of [[14_999, false], [15_000, true], [14_999, false]] as const) {
+      Book.connected(peer, now)
+      Book.attemptBegins(peer)
+      Book.backsOff(peer, backoff)
+      Book.retriesAt(peer, now)
+      const { attempts, restUntil } = peer
+      Book.lost(peer, loss(now + lasted), now + cooldown)
+      assert.deepStrictEqual(peer.lastDisconnect, { at: now + lasted, reason: "lost", remoteReason: undefined, lasted })
+      assert.strictEqual(peer.restUntil, restUntil)
+      assert.deepStrictEqual([peer.hurried, peer.flapping], [isStable, !isStable])
+      assert.deepStrictEqual([peer.attempts, peer.backoff], isStable ? [0, undefined] : [attempts, backoff])
+      assert.strictEqual(peer.loss !== undefined && Book.isRefusal(peer.loss), !isStable)
+      Book.attemptEnds(peer)
+      assert.isUndefined(peer.loss)
+    }
+  })
+
+  property("a loss that a newer connection replaces is noted, and changes nothing else", ({ now, peer }) => {
+    const before = { ...peer }
+    const reason: DisconnectReason = "evicted"
+    Book.lost(peer, loss(now, { isOurs: true, isReplaced: true, reason }), now + cooldown)
+    assert.strictEqual(peer.lastDisconnect?.reason, reason)
+    assert.deepStrictEqual({ ...peer, lastDisconnect: before.lastDisconnect }, before)
+  })
+
+  property("a rest is never shortened", ({ now, peer }) => {
+    Book.rests(peer, now + 5000)
+    const { restUntil } = peer
+    assert.isAtLeast(restUntil, now + 5000)
+    Book.rests(peer, now + 1000)
+    assert.strictEqual(peer.restUntil, restUntil)
+  })
+
+  property("attempts are counted until one succeeds or a sighting begins anew", ({ now, peer }) => {
+    const { attempts } = peer
+    Book.backsOff(peer, backoff)
+    Book.retriesAt(peer, now + 1000)
+    assert.deepStrictEqual([peer.attempts, peer.retryAt], [attempts + 1, now + 1000])
+    Book.waitEnds(peer)
+    assert.deepStrictEqual([peer.attempts, peer.retryAt], [attempts + 1, undefined])
+    Book.waitsUntil(peer, now + 2000)
+    assert.deepStrictEqual([peer.attempts, peer.retryAt], [attempts + 1, now + 2000])
+    Book.attemptBegins(peer)
+    assert.deepStrictEqual([peer.hurried, peer.retryAt], [false, undefined])
+    assert.strictEqual(peer.backoff, backoff)
+    Book.found(peer)
+    assert.deepStrictEqual([peer.attempts, peer.backoff], [0, undefined])
+    Book.retriesAt(peer, now)
+    Book.refused(peer)
+    assert.isTrue(peer.flapping)
+    Book.hurried(peer, now)
+    assert.deepStrictEqual(
+      [peer.attempts, peer.flapping, peer.hurried, peer.loss, peer.hurriedAt],
+      [0, false, true, undefined, now]
+    )
+  })
+
+  property("a dial that nobody asked for ranks the peer as discovered until it fails", ({ peer, wishes }) => {
+    Book.sought(peer)
+    assert.isTrue(peer.discovered)
+    if (isUnhindered(peer) && !peer.wanted && wishes.keeps.length + wishes.calls.length === 0) {
+      assert.strictEqual(Book.interestOf(peer), "discovered")
+    }
+    Book.missed(peer)
+    assert.isFalse(peer.discovered)
+  })
+
+  property("an isolated node hopes for it, unless it parted or only ever dialled in", ({ now, peer }) => {
+    if (Book.isDesired(peer)) assert.isTrue(Book.isCandidate(peer))
+    if (!isUnhindered(peer) || Book.isDesired(peer)) return
+    const isOnlyInbound = [...peer.addresses.values()].length === 0
+    Book.connected(peer, now)
+    assert.strictEqual(Book.isCandidate(peer), !isOnlyInbound)
+    peer.addresses.learn(address, "dht")
+    assert.isTrue(Book.isCandidate(peer))
+    Book.lost(peer, loss(now, { isOurs: true, reason: "idle" }), now)
+    assert.isFalse(Book.isCandidate(peer))
+    Book.reappeared(peer)
+    assert.isTrue(Book.isCandidate(peer))
+  })
 })

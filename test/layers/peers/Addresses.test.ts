@@ -1,0 +1,43 @@
+import { assert, describe, it } from "@effect/vitest"
+import { KnownAddresses } from "../../../src/layers/peers/Addresses.ts"
+import { DialError, UnexpectedPeer, Unreachable } from "../../../src/schema/NetworkError.ts"
+import type { Multiaddr } from "../../../src/schema/Peer.ts"
+import { SimNetwork } from "../../../src/testing/network/SimNetwork.ts"
+
+const bob = SimNetwork.peerId("bob")
+const addressOf = (n: number) => `/ip4/192.0.2.${n % 250}/tcp/${4001 + n}` as Multiaddr
+const unreachable = new DialError({ target: "x", reason: new Unreachable({ detail: "x".repeat(10_000) }) })
+
+describe("KnownAddresses", () => {
+  it("keeps 16 addresses that were told and as many that were given, and those that worked before others", () => {
+    const addresses = new KnownAddresses(bob)
+    addresses.learn(addressOf(0), "given")
+    addresses.worked(addressOf(1), 1000)
+    for (let n = 2; n < 200; n++) assert.isTrue(addresses.learn(addressOf(n), "dht"))
+    assert.strictEqual(addresses.size, 17)
+    const [, ...told] = addresses.values()
+    assert.strictEqual(told[0]?.lastSuccess, 1000)
+    assert.isFalse(addresses.learn(addressOf(199), "dht"))
+    // Told again by others, the address stays a given one.
+    addresses.learn(addressOf(0), "dht")
+    assert.strictEqual([...addresses.values()].at(-1)?.source, "given")
+    for (let n = 300; n < 400; n++) addresses.learn(addressOf(n), "given")
+    assert.strictEqual(addresses.size, 32)
+  })
+
+  it("notes how dials went, in bounded words, and forgets addresses not worth another dial", () => {
+    const addresses = new KnownAddresses(bob)
+    for (const n of [1, 2]) addresses.learn(addressOf(n), "given")
+    addresses.failed(addressOf(1), 5, unreachable, false)
+    const [first] = addresses.values()
+    assert.strictEqual(first?.lastFailure, 5)
+    assert.isBelow(first?.problem?.length ?? 0, 210)
+    addresses.worked(addressOf(1), 6)
+    assert.isUndefined(first?.problem)
+    const wrong = new DialError({ target: "x", reason: new UnexpectedPeer({ expected: bob }) })
+    addresses.failed(addressOf(2), 7, wrong, true)
+    assert.strictEqual(addresses.size, 2)
+    addresses.failed(addressOf(2), 8, wrong, false)
+    assert.strictEqual(addresses.size, 1)
+  })
+})

@@ -5,10 +5,10 @@
  * probes the local network on the stranger's behalf (kubo#10327). The guard is asked about addresses that come from the DHT and from
  * identify, not about those that this program gave, that mDNS heard on the local network, or that worked before.
  */
-import { Context } from "effect"
-import { BlockList, isIP } from "node:net"
+import { Context, Result } from "effect"
+import { IpNetwork, NetAddress } from "effect/net"
 import type { Multiaddr } from "../schema/Peer.ts"
-import { networkOf } from "../schema/Subnet.ts"
+import { directIpOf, ipOf, networkOfIp } from "../schema/Subnet.ts"
 import type { NetworkInterface } from "./NetworkMonitor.ts"
 
 /**
@@ -30,12 +30,11 @@ export type AddressGuardRule = (address: Multiaddr, machine: GuardedMachine) => 
  * address the relay's own is judged.
  */
 export const ownSubnetsOnly: AddressGuardRule = (address, { interfaces, isToldLocally }) => {
-  const host = hostOf(address)
-  if (host === undefined) return true
-  const is = (list: BlockList) => list.check(host, isIP(host) === 6 ? "ipv6" : "ipv4")
-  if (is(nowhere)) return false
-  if (is(loopback)) return isToldLocally
-  return !is(local) || is(subnetsOf(interfaces))
+  const ip = ipOf(address)
+  if (ip === undefined) return true
+  if (isNowhere(ip)) return false
+  if (NetAddress.isLoopback(ip)) return isToldLocally
+  return !isPrivate(ip) || isIn(subnetsOf(interfaces), ip)
 }
 
 /** Lets everything pass. */
@@ -48,71 +47,53 @@ export const AddressGuard = Context.Reference<AddressGuardRule>("codio-network/s
   defaultValue: () => ownSubnetsOnly
 })
 
-/** The IP address at which a multiaddr begins; none for a name or another kind. */
-export const hostOf = (address: Multiaddr): string | undefined => {
-  const [, protocol, host] = address.split("/")
-  return (protocol === "ip4" || protocol === "ip6") && host !== undefined && isIP(host) !== 0 ? host : undefined
-}
-
 /** Whether the address is one of this machine itself, as seen from this machine. */
 export const isLoopback = (address: Multiaddr): boolean => {
-  const host = hostOf(address)
-  return host !== undefined && loopback.check(host, isIP(host) === 6 ? "ipv6" : "ipv4")
-}
-
-/** Whether the address is one that no stranger on the internet can have: loopback, link-local or private. */
-export const isLocal = (address: Multiaddr): boolean => {
-  const host = hostOf(address)
-  if (host === undefined) return false
-  const family = isIP(host) === 6 ? "ipv6" : "ipv4"
-  return loopback.check(host, family) || local.check(host, family)
+  const ip = ipOf(address)
+  return ip !== undefined && NetAddress.isLoopback(ip)
 }
 
 /**
- * The network that `maxPeersPerSubnet` counts an address in. None for relayed connections, whose address is the relay's, and for loopback,
- * link-local and private addresses: all of a local network has one subnet, and so has everybody behind a proxy on this machine. Whoever
- * has such an address stands in a network of this node's own, from which the limit is no defence.
+ * The network that `maxPeersPerSubnet` counts an address in.
+ *
+ * None for relayed connections, whose address is the relay's. None for loopback, link-local and private addresses either: everybody in a
+ * local network and behind a proxy on this machine shares one subnet. A peer with such an address is inside a network of this node's own,
+ * where the limit is no defence.
  */
 export const countedNetworkOf = (address: Multiaddr): string | undefined => {
-  if (isLocal(address)) return undefined
-  return networkOf(address)
+  const ip = directIpOf(address)
+  return ip === undefined || NetAddress.isLoopback(ip) || isPrivate(ip) ? undefined : networkOfIp(ip)
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-// Node's list knows IPv4 addresses in IPv6 clothes as what they are.
-const listOf = (...subnets: ReadonlyArray<readonly [network: string, prefixLength: number]>): BlockList => {
-  const list = new BlockList()
-  for (const [network, prefixLength] of subnets) {
-    list.addSubnet(network, prefixLength, isIP(network) === 6 ? "ipv6" : "ipv4")
-  }
-  return list
-}
+// effect's predicates cover the ranges of private networks; a provider's NAT and a test of network equipment use these.
+const sharedRanges = ["100.64.0.0/10", "198.18.0.0/15"].map(IpNetwork.fromStringUnsafe)
+const reservedRanges = ["0.0.0.0/8", "240.0.0.0/4"].map(IpNetwork.fromStringUnsafe)
 
-// From IANA's registries of special-purpose addresses.
-const loopback = listOf(["127.0.0.0", 8], ["::1", 128])
-const local = listOf(
-  ["10.0.0.0", 8],
-  ["172.16.0.0", 12],
-  ["192.168.0.0", 16],
-  ["169.254.0.0", 16],
-  ["100.64.0.0", 10],
-  ["198.18.0.0", 15],
-  ["fc00::", 7],
-  ["fe80::", 10]
-)
-const nowhere = listOf(["0.0.0.0", 8], ["224.0.0.0", 4], ["240.0.0.0", 4], ["::", 128], ["ff00::", 8])
+const isIn = (networks: ReadonlyArray<IpNetwork.IpNetwork>, ip: NetAddress.IpAddress): boolean =>
+  networks.some((network) => IpNetwork.contains(network, ip))
+
+/** Whether no host has the address. */
+const isNowhere = (ip: NetAddress.IpAddress): boolean =>
+  NetAddress.isUnspecified(ip) || NetAddress.isMulticast(ip) || isIn(reservedRanges, ip)
+
+/** Whether the address means another host in another network: no stranger on the internet is reached at it. */
+const isPrivate = (ip: NetAddress.IpAddress): boolean =>
+  NetAddress.isLinkLocal(ip) ||
+  (NetAddress.isIpv4Address(ip) ? NetAddress.isPrivate(ip) || isIn(sharedRanges, ip) : NetAddress.isUniqueLocal(ip))
 
 // The monitor gives the same array until something changes.
-const subnets = new WeakMap<ReadonlyArray<NetworkInterface>, BlockList>()
-const subnetsOf = (interfaces: ReadonlyArray<NetworkInterface>): BlockList => {
+const subnets = new WeakMap<ReadonlyArray<NetworkInterface>, ReadonlyArray<IpNetwork.IpNetwork>>()
+const subnetsOf = (interfaces: ReadonlyArray<NetworkInterface>): ReadonlyArray<IpNetwork.IpNetwork> => {
   const known = subnets.get(interfaces)
   if (known !== undefined) return known
-  const list = listOf(
-    ...interfaces.filter(({ internal }) => !internal).map((one) => [one.address, one.prefixLength] as const)
-  )
+  const list = interfaces.filter(({ internal }) => !internal).flatMap(({ address, prefixLength }) => {
+    const network = Result.flatMap(NetAddress.ipFromString(address), (ip) => IpNetwork.fromAddress(ip, prefixLength))
+    return Result.isSuccess(network) ? [network.success] : []
+  })
   subnets.set(interfaces, list)
   return list
 }

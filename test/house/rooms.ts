@@ -43,17 +43,7 @@ const room = (
 
 export const rooms: ReadonlyArray<Room> = [
   { folder: "schema", rooms: [], libp2p: [], packages: ["multiformats", "@multiformats/multiaddr", "cborg"] },
-  {
-    folder: "services",
-    rooms: ["schema"],
-    libp2p: [],
-    packages: [],
-    exceptions: [{
-      file: "AddressGuard.ts",
-      imports: "node:net",
-      because: "node knows the ranges of addresses that its default refuses"
-    }]
-  },
+  { folder: "services", rooms: ["schema"], libp2p: [], packages: [] },
   { folder: "layers", rooms: [], libp2p: [], packages: [] },
 
   room("machine", [], ["@libp2p/crypto", "@libp2p/interface", "@libp2p/peer-id"], [

@@ -10,11 +10,13 @@ describe("Subnet", () => {
     const networks: ReadonlyArray<readonly [string, string]> = [
       ["/ip4/203.0.113.7/tcp/4001", "203.0.113.0/24"],
       ["/ip4/203.0.112.255/tcp/4001/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp", "203.0.112.0/24"],
-      ["/ip6/2001:db8::1/tcp/4001", "2001:db8:0:0:0:0:0:0/56"],
-      ["/ip6/2001:db8:0:1ff:aa::1/tcp/4001", "2001:db8:0:100:0:0:0:0/56"],
-      ["/ip6/2001:db8:0:200::/tcp/4001", "2001:db8:0:200:0:0:0:0/56"],
+      ["/ip6/2001:db8::1/tcp/4001", "2001:db8::/56"],
+      ["/ip6/2001:db8:0:1ff:aa::1/tcp/4001", "2001:db8:0:100::/56"],
+      ["/ip6/2001:db8:0:200::/tcp/4001", "2001:db8:0:200::/56"],
       ["/ip6/::ffff:203.0.113.9/tcp/4001", "203.0.113.0/24"],
-      ["/ip6/64:ff9b::203.0.113.9/tcp/4001", "64:ff9b:0:0:0:0:0:0/56"]
+      ["/ip6/::ffff:cb00:7109/tcp/4001", "203.0.113.0/24"],
+      ["/ip6/fe80::1/tcp/4001", "fe80::/56"],
+      ["/ip6/64:ff9b::203.0.113.9/tcp/4001", "64:ff9b::/56"]
     ]
     for (const [address, network] of networks) assert.strictEqual(Subnet.networkOf(at(address)), network, address)
   })

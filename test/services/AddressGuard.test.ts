@@ -1,6 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
+import { Effect, Schema } from "effect"
+import { BlockList, isIP } from "node:net"
 import type { Multiaddr } from "../../src/schema/Peer.ts"
-import { anyAddress, isLoopback, ownSubnetsOnly } from "../../src/services/AddressGuard.ts"
+import { anyAddress, countedNetworkOf, isLoopback, ownSubnetsOnly } from "../../src/services/AddressGuard.ts"
 import type { NetworkInterface } from "../../src/services/NetworkMonitor.ts"
 
 const interfaces: ReadonlyArray<NetworkInterface> = [
@@ -37,7 +39,7 @@ describe("AddressGuard", () => {
     assert.isFalse(passes("/ip6/fe80::1/tcp/4001"))
   })
 
-  it("judges an IPv4 address in IPv6 clothes as what it is", () => {
+  it("judges an IPv4-mapped IPv6 address as the IPv4 address", () => {
     assert.isTrue(passes("/ip6/::ffff:192.168.1.7/tcp/4001"))
     assert.isFalse(passes("/ip6/::ffff:192.168.2.7/tcp/4001"))
     assert.isFalse(passes("/ip6/::ffff:127.0.0.1/tcp/4001"))
@@ -62,4 +64,74 @@ describe("AddressGuard", () => {
   it("can be told to let everything pass", () => {
     assert.isTrue(anyAddress("/ip4/10.0.0.1/tcp/4001" as Multiaddr, { interfaces: [], isToldLocally: false }))
   })
+
+  // Node's lists of addresses are an implementation of their own: of the ranges, of IPv4-mapped addresses, and of parsing.
+  const listOf = (...networks: ReadonlyArray<string>) => {
+    const list = new BlockList()
+    for (const [address = "", prefix] of networks.map((network) => network.split("/"))) {
+      list.addSubnet(address, Number(prefix), isIP(address) === 6 ? "ipv6" : "ipv4")
+    }
+    return (host: string) => list.check(host, isIP(host) === 6 ? "ipv6" : "ipv4")
+  }
+  const ranges = {
+    loopback: ["127.0.0.0/8", "::1/128"],
+    private: ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10", "198.18.0.0/15"],
+    private6: ["fc00::/7", "fe80::/10"],
+    nowhere: ["0.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4", "::/128", "ff00::/8"]
+  }
+  const isAt = {
+    loopback: listOf(...ranges.loopback),
+    private: listOf(...ranges.private, ...ranges.private6),
+    nowhere: listOf(...ranges.nowhere),
+    own: listOf("192.168.1.20/24", "fd12:3456::20/64")
+  }
+  const agrees = (host: string) => {
+    const address = `/ip${isIP(host)}/${host}/tcp/4001`
+    for (const isToldLocally of [false, true]) {
+      const expected = !isAt.nowhere(host) &&
+        (isAt.loopback(host) ? isToldLocally : !isAt.private(host) || isAt.own(host))
+      assert.strictEqual(passes(address, isToldLocally), expected, `${address}, told locally: ${isToldLocally}`)
+    }
+    assert.strictEqual(isLoopback(address as Multiaddr), isAt.loopback(host), address)
+    const counted = countedNetworkOf(address as Multiaddr)
+    assert.strictEqual(counted === undefined, isAt.loopback(host) || isAt.private(host), address)
+    if (counted !== undefined) assert.isTrue(listOf(counted)(host), `${address} in ${counted}`)
+  }
+  const text4 = (value: number) => [24, 16, 8, 0].map((shift) => (value >>> shift) & 255).join(".")
+  const value4 = (text: string) => text.split(".").reduce((value, octet) => (value * 256 + Number(octet)) >>> 0, 0)
+  const mapped = (value: number) => `::ffff:${(value >>> 16).toString(16)}:${(value & 65_535).toString(16)}`
+
+  it("judges both ends of each range, and their neighbours, as node's lists do", () => {
+    for (
+      const range of [...ranges.loopback, ...ranges.private, ...ranges.nowhere].filter((one) => !one.includes(":"))
+    ) {
+      const [address = "", prefix] = range.split("/")
+      const first = value4(address)
+      const last = first + 2 ** (32 - Number(prefix)) - 1
+      for (const value of [first - 1, first, last, last + 1].map((one) => one >>> 0)) {
+        for (const host of [text4(value), `::ffff:${text4(value)}`, mapped(value)]) agrees(host)
+      }
+    }
+    for (
+      const host of [
+        ...["::", "::1", "::2", "::127.0.0.1", "fbff:ffff::1", "fc00::", "fdff:ffff:ffff::", "fe00::", "fe7f:ffff::"],
+        ...["fe80::", "febf:ffff::", "fec0::", "feff:ffff::1", "ff00::", "ff02::fb", "2001:db8::1", "64:ff9b::7f00:1"]
+      ]
+    ) agrees(host)
+  })
+
+  const Group = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 65_535 }))
+  it.effect.prop(
+    "judges any address as node's lists do",
+    { groups: Schema.Tuple([Group, Group, Group, Group, Group, Group, Group, Group]), nulls: Schema.Boolean },
+    ({ groups, nulls }) =>
+      Effect.sync(() => {
+        const value = ((groups[0] << 16) | groups[1]) >>> 0
+        agrees(text4(value))
+        agrees(mapped(value))
+        const texts = groups.map((group) => Math.abs(group).toString(16))
+        agrees(nulls ? `${texts[0]}::${texts[7]}` : texts.join(":"))
+      }),
+    { arbitrary: { runs: 500 } }
+  )
 })

@@ -14,7 +14,7 @@ import {
   decodeMessage,
   encodeFrame,
   FrameReader,
-  type KadMessage,
+  type Message,
   MessageType
 } from "../../src/layers/dht/wire/Message.ts"
 import { KadDhtPolicy, type KadDhtPolicyOptions } from "../../src/services/KadDhtPolicy.ts"
@@ -206,7 +206,7 @@ const addressesNamed = (node: Node, target: Libp2pPeerId): Effect.Effect<Readonl
     const [near, far] = await streamPair({ protocol: kadProtocol })
     const remote = { remotePeer: stranger, remoteAddr: multiaddr("/ip4/127.0.0.1/tcp/1"), direction: "inbound" }
     const key = target.toMultihash().bytes
-    const answer = new Promise<KadMessage>((resolve, reject) => {
+    const answer = new Promise<Message>((resolve, reject) => {
       const reader = new FrameReader()
       near.addEventListener(
         "message",

@@ -1,10 +1,10 @@
 /**
  * Frames of Kademlia that are mutated, cut, too long or out of order.
  */
-import * as KadMessage from "../../src/layers/dht/wire/Message.ts"
+import * as Message from "../../src/layers/dht/wire/Message.ts"
 import { MessageError } from "../../src/layers/dht/wire/Protobuf.ts"
 
-const { decodeMessage, encodeFrame, encodePeer, FrameReader, MessageType } = KadMessage
+const { decodeMessage, encodeFrame, encodePeer, FrameReader, MessageType } = Message
 
 /**
  * Mutants of messages of all types, without end; the same for the same seed.
@@ -78,11 +78,11 @@ export const readMutants = (count: number) => {
 // internal -------------------------------------------------------------------------------------------------------------------------------
 
 // Not by assertions, which cost more than the codec.
-function isWithin({ closer, key, providers }: KadMessage.KadMessage): boolean {
-  return closer.length <= KadMessage.closerMax && providers.length <= KadMessage.providersMax &&
-    (key?.length ?? 0) <= KadMessage.keyBytesMax &&
+function isWithin({ closer, key, providers }: Message.Message): boolean {
+  return closer.length <= Message.closerMax && providers.length <= Message.providersMax &&
+    (key?.length ?? 0) <= Message.keyBytesMax &&
     [...closer, ...providers].every(({ addresses, encoded, id }) =>
-      id.length >= 1 && id.length <= KadMessage.idBytesMax && addresses.length <= KadMessage.addressesMax &&
+      id.length >= 1 && id.length <= Message.idBytesMax && addresses.length <= Message.addressesMax &&
       encoded.length === encodePeer(id, addresses).length
     )
 }

@@ -3,7 +3,7 @@
  */
 import type { Stream } from "@libp2p/interface"
 import { Effect, type Scope } from "effect"
-import { decodeMessage, encodeFrame, FrameReader, type KadMessage } from "../../src/layers/dht/wire/Message.ts"
+import { decodeMessage, encodeFrame, FrameReader, type Message } from "../../src/layers/dht/wire/Message.ts"
 import { kadProtocol } from "./DhtNode.ts"
 import type { Libp2pNode } from "./Libp2pNode.ts"
 
@@ -16,30 +16,30 @@ export interface Serving {
 export interface Served {
   readonly stream: Stream
   /** What has come over it. */
-  readonly messages: ReadonlyArray<KadMessage>
+  readonly messages: ReadonlyArray<Message>
 }
 
-export interface KadServer {
+export interface Server {
   /** All streams that were opened, the oldest first. */
   readonly streams: ReadonlyArray<Served>
   /** What has come over all of them. */
-  readonly messages: () => ReadonlyArray<KadMessage>
+  readonly messages: () => ReadonlyArray<Message>
   readonly open: () => number
 }
 
 /** Answers with the key of the question, and its type, as it came. */
-export const echo = ({ key, type }: KadMessage): Uint8Array => encodeFrame({ type, key })
+export const echo = ({ key, type }: Message): Uint8Array => encodeFrame({ type, key })
 
 /** Serves a node's peers for as long as the scope lives. `answer` is called for each message, in the order in which they come. */
 export const serve = (
   node: Serving,
-  answer: (message: KadMessage, served: Served) => void = (message, { stream }) => void stream.send(echo(message))
-): Effect.Effect<KadServer, never, Scope.Scope> =>
+  answer: (message: Message, served: Served) => void = (message, { stream }) => void stream.send(echo(message))
+): Effect.Effect<Server, never, Scope.Scope> =>
   Effect.gen(function*() {
     const streams: Array<Served> = []
     const onStream = (stream: Stream) => {
       const reader = new FrameReader()
-      const messages: Array<KadMessage> = []
+      const messages: Array<Message> = []
       const served: Served = { stream, messages }
       streams.push(served)
       stream.addEventListener("message", ({ data }) => {

@@ -7,7 +7,7 @@ import { Clock, Effect, Fiber } from "effect"
 import { TestClock } from "effect/testing"
 import { createHash } from "node:crypto"
 import { decodeMessage, FrameReader, MessageType } from "../../src/layers/dht/wire/Message.ts"
-import { KadNode, keyOf } from "../../src/layers/dht/wire/Nodes.ts"
+import { Node, keyOf } from "../../src/layers/dht/wire/Nodes.ts"
 import { commonPrefixLength, compareDistance, type Position, positionOf } from "../../src/layers/dht/wire/Position.ts"
 import * as KadProvide from "../../src/layers/dht/provide/Announce.ts"
 import type { AnnouncedKey, ProvideCost } from "../../src/layers/dht/provide/ProvidedKeys.ts"
@@ -29,9 +29,9 @@ export interface ProvideNetworkOptions {
   /** Milliseconds until an answer. */
   readonly latency?: number
   /** Who else is to have a record. */
-  readonly peersBeyond?: (target: Position) => ReadonlyArray<KadNode>
+  readonly peersBeyond?: (target: Position) => ReadonlyArray<Node>
   /** What becomes of a question before it is answered. */
-  readonly onRequest?: (peer: KadNode, before: ReadonlyArray<string>) => "answer" | "refuse" | "fail"
+  readonly onRequest?: (peer: Node, before: ReadonlyArray<string>) => "answer" | "refuse" | "fail"
 }
 
 export const make = (size: number, options: ProvideNetworkOptions = {}) => {
@@ -39,11 +39,11 @@ export const make = (size: number, options: ProvideNetworkOptions = {}) => {
   const random = (text: string) => createHash("sha256").update(`${seed} ${text}`).digest()
   const nodes = Array.from({ length: size }, (_, index) => {
     const bytes = Buffer.concat([Uint8Array.of(0x12, 0x20), random(`node ${index}`)])
-    return new KadNode(bytes, keyOf(bytes))
+    return new Node(bytes, keyOf(bytes))
   })
   const self = nodes[0]!
-  const dead = new Set<KadNode>()
-  const records = new Map<KadNode, Map<string, Stored>>(nodes.map((node) => [node, new Map()]))
+  const dead = new Set<Node>()
+  const records = new Map<Node, Map<string, Stored>>(nodes.map((node) => [node, new Map()]))
   let messages = 0
   let sends = 0
   /** Records that are under way. */
@@ -51,7 +51,7 @@ export const make = (size: number, options: ProvideNetworkOptions = {}) => {
   let mostWrites = 0
 
   const tables = new Map(nodes.map((node) => {
-    const buckets = new Map<number, Array<KadNode>>()
+    const buckets = new Map<number, Array<Node>>()
     const others = nodes.filter((other) => other !== node)
     const nearest = new Set(closestOf(others, node.position))
     // In an order of its own, so that full buckets differ.
@@ -67,7 +67,7 @@ export const make = (size: number, options: ProvideNetworkOptions = {}) => {
     return [node, [...buckets.values()].flat()] as const
   }))
 
-  const take = (peer: KadNode, frames: Uint8Array) => {
+  const take = (peer: Node, frames: Uint8Array) => {
     const reader = new FrameReader()
     reader.push(frames, (body) => {
       const { key, ttlSeconds, type } = decodeMessage(body)
@@ -80,7 +80,7 @@ export const make = (size: number, options: ProvideNetworkOptions = {}) => {
     return keys
   }
 
-  const announceKeys = KadProvide.make<KadNode>({
+  const announceKeys = KadProvide.make<Node>({
     self,
     count,
     seeds: (target, count) => closestOf(tables.get(self)!, target, count),
@@ -117,7 +117,7 @@ export const make = (size: number, options: ProvideNetworkOptions = {}) => {
     /** Those that should have a key's record: the closest of all that live. */
     closest: (key: ContentKey.ContentKey) =>
       closestOf(nodes.filter((node) => node !== self && !dead.has(node)), positionOf(ContentKey.toBytes(key))),
-    has: (node: KadNode, key: ContentKey.ContentKey) => records.get(node)!.has(keyOf(ContentKey.toBytes(key))),
+    has: (node: Node, key: ContentKey.ContentKey) => records.get(node)!.has(keyOf(ContentKey.toBytes(key))),
     /** Announces the keys; gives what was told of them. */
     announce: Effect.fnUntraced(function*(
       keys: ReadonlyArray<ContentKey.ContentKey>,
@@ -182,5 +182,5 @@ export const assertPlacedAmongDead = Effect.fnUntraced(function*(size: number, l
 export const keysOf = (length: number, name = "key") =>
   Array.from({ length }, (_, index) => ContentKey.fromText(`${name} ${index}`))
 
-const closestOf = (nodes: ReadonlyArray<KadNode>, target: Position, most = count): ReadonlyArray<KadNode> =>
+const closestOf = (nodes: ReadonlyArray<Node>, target: Position, most = count): ReadonlyArray<Node> =>
   nodes.toSorted((a, b) => compareDistance(a.position, b.position, target)).slice(0, most)

@@ -14,12 +14,12 @@ import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import * as KadBeyond from "./lookup/Beyond.ts"
 import { KadDhtPolicy } from "../../services/KadDhtPolicy.ts"
 import { decodePeer, encodeFrame, MessageType } from "./wire/Message.ts"
-import { type KadNode, keyOf } from "./wire/Nodes.ts"
+import { type Node, keyOf } from "./wire/Nodes.ts"
 import { positionOf } from "./wire/Position.ts"
 import { decodeRecord, encodeRecord } from "./wire/Record.ts"
 import * as KadProvide from "./provide/Announce.ts"
 import * as KadQueries from "./lookup/Queries.ts"
-import * as KadServer from "./serve/Server.ts"
+import * as Server from "./serve/Server.ts"
 import * as ProvidedKeys from "./provide/ProvidedKeys.ts"
 import * as ProviderRecords from "./serve/ProviderRecords.ts"
 import * as SharedLookups from "./lookup/SharedLookups.ts"
@@ -31,9 +31,9 @@ export interface KadEngineOptions {
   /** The peers of the DHT as this node knows them. */
   readonly peers:
     & Pick<KadQueries.KadQueriesOptions, "self" | "seeds" | "isAtHand" | "ready" | "hear">
-    & Pick<KadServer.KadServerOptions, "encodedOf" | "addressesOf">
+    & Pick<Server.ServerOptions, "encodedOf" | "addressesOf">
     & {
-      readonly nodeOf: (id: PeerId) => KadNode
+      readonly nodeOf: (id: PeerId) => Node
       readonly ids: () => ReadonlyArray<PeerId>
       readonly isConnected: () => boolean
       readonly isThere: Effect.Effect<boolean>
@@ -46,9 +46,9 @@ export interface KadEngineOptions {
   /** Asks one peer; see {@link KadQueries.KadQueriesOptions}. */
   readonly request: KadQueries.KadQueriesOptions["request"]
   /** Writes to a peer what has no answer. */
-  readonly send: KadProvide.KadProvideOptions<KadNode>["send"]
+  readonly send: KadProvide.KadProvideOptions<Node>["send"]
   /** The peers of the table closest to a position. */
-  readonly closest: KadServer.KadServerOptions["closest"]
+  readonly closest: Server.ServerOptions["closest"]
   /** This node's addresses as they would be announced. */
   readonly addresses: () => ReadonlyArray<string>
   /** Those of the addresses that can be read, as text. */
@@ -67,7 +67,7 @@ export interface KadEngine {
   /** Looks up this node's own place: those around it know it then, and are known. Done by itself when the first peer comes. */
   readonly introduce: Effect.Effect<void>
   /** Answers the questions of others. */
-  readonly server: KadServer.KadServer
+  readonly server: Server.Server
 }
 
 /**
@@ -86,7 +86,7 @@ export const make = Effect.fnUntraced(function*(
 
   // ----- asking
 
-  const beyond: KadBeyond.KadBeyond<KadNode> = KadBeyond.make({
+  const beyond: KadBeyond.KadBeyond<Node> = KadBeyond.make({
     count: copies,
     lookup: (bytes) =>
       queries.lookup(positionOf(bytes), { question: encodeFrame({ type: MessageType.FIND_NODE, key: bytes }) })
@@ -161,7 +161,7 @@ export const make = Effect.fnUntraced(function*(
   // ----- values
 
   const valueRecords = ValueRecords.make(namespaces)
-  const { repair } = yield* ValueRepair.make<KadNode>({
+  const { repair } = yield* ValueRepair.make<Node>({
     put: (node, key, bytes) => {
       const record = encodeRecord({ key, value: bytes }, now())
       return request(node, encodeFrame({ type: MessageType.PUT_VALUE, key, record }))
@@ -224,7 +224,7 @@ export const make = Effect.fnUntraced(function*(
     }
   })
   const { isProvided, ...providing } = yield* ProvidedKeys.make({
-    announce: KadProvide.make<KadNode>({
+    announce: KadProvide.make<Node>({
       self,
       count: copies,
       seeds: peers.seeds,
@@ -250,7 +250,7 @@ export const make = Effect.fnUntraced(function*(
 
   // ----- what others ask
 
-  const server = yield* KadServer.make({
+  const server = yield* Server.make({
     self: self.bytes,
     closerMax: copies,
     closest: options.closest,

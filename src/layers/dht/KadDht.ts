@@ -1,9 +1,9 @@
 /**
  * The DHT: this library's engine over the routing table of kad-dht. [libp2p]
  *
- * Questions, lookups, the server and its records are ours (`KadEngine`, `KadStreams`, `KadHandler`).
+ * Questions, lookups, the server and its records are ours (`Engine`, `libp2p/Streams`, `libp2p/Handler`).
  * kad-dht stays underneath for what is subtle and not hot: the routing table with its pings and evictions, its refresh, the mode. It is given
- * a registrar that hands the protocol's streams to our server, and its table is read through `KadTable`. When kad-dht is not made
+ * a registrar that hands the protocol's streams to our server, and its table is read through `libp2p/Table`. When kad-dht is not made
  * as expected, the layer fails with a `HostError` that names what is missing.
  *
  * Gotchas
@@ -16,12 +16,12 @@ import { Dht } from "../../services/Dht.ts"
 import type { Discovery } from "../../services/Discovery.ts"
 import { Identity } from "../../services/Identity.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
-import * as KadAttachment from "./libp2p/Attachment.ts"
+import * as Attachment from "./libp2p/Attachment.ts"
 import * as KadEngine from "./Engine.ts"
-import * as KadHandler from "./libp2p/Handler.ts"
-import * as KadPeers from "./libp2p/Peers.ts"
+import * as Handler from "./libp2p/Handler.ts"
+import * as Peers from "./libp2p/Peers.ts"
 import * as PublishedValue from "./libp2p/PublishedValue.ts"
-import * as KadStreams from "./libp2p/Streams.ts"
+import * as Streams from "./libp2p/Streams.ts"
 import { Libp2pHost } from "../libp2p/Host.ts"
 
 /** Starts the DHT of this node. */
@@ -29,7 +29,7 @@ export const make: Effect.Effect<
   Dht["Service"],
   HostError,
   Libp2pHost | Identity | NetworkConfig | Discovery | KeyValueStore.KeyValueStore | Scope.Scope
-> = Effect.flatMap(KadAttachment.make, (attached) => engine(attached)).pipe(Effect.annotateLogs({ component: "dht" }))
+> = Effect.flatMap(Attachment.make, (attached) => engine(attached)).pipe(Effect.annotateLogs({ component: "dht" }))
 
 /**
  * The DHT on the host's node. Provided keys outlive the process when the `KeyValueStore` does.
@@ -44,12 +44,12 @@ export const layer: Layer.Layer<
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-const engine = Effect.fnUntraced(function*(attached: KadAttachment.KadAttachment) {
+const engine = Effect.fnUntraced(function*(attached: Attachment.Attachment) {
   const { components } = yield* Libp2pHost
   const { kadProtocol } = yield* NetworkConfig
   const { addressManager, events } = components
-  const peers = yield* KadPeers.make(attached.table)
-  const streams = yield* KadStreams.make({ protocol: kadProtocol })
+  const peers = yield* Peers.make(attached.table)
+  const streams = yield* Streams.make({ protocol: kadProtocol })
 
   const changed = yield* Latch.make()
   const onSelfUpdate = () => {
@@ -82,12 +82,12 @@ const engine = Effect.fnUntraced(function*(attached: KadAttachment.KadAttachment
     send: streams.send,
     closest: attached.table.closest,
     addresses: () => addressManager.getAddresses().map(String),
-    read: KadPeers.read,
+    read: Peers.read,
     namespaces: yield* PublishedValue.namespaces,
     signer: yield* Identity,
     changed
   })
   attached.findPeer = (id, signal) => Effect.runPromise(askForPeer(id), signal === undefined ? {} : { signal })
-  attached.serve = yield* KadHandler.make(server, components)
+  attached.serve = yield* Handler.make(server, components)
   return dht
 })

@@ -18,10 +18,10 @@ import { Clock, Data, Duration, Effect, FiberSet, Latch, Layer, Schedule, type S
 import type { KeyValueStore } from "effect/persistence"
 import { base58btc } from "multiformats/bases/base58"
 import * as KadEngine from "../../layers/dht/Engine.ts"
-import { isPeerId, KadNode, KadNodes, keyOf } from "../../layers/dht/wire/Nodes.ts"
+import { isPeerId, Node, Nodes, keyOf } from "../../layers/dht/wire/Nodes.ts"
 import * as PublishedValue from "../../layers/dht/libp2p/PublishedValue.ts"
-import type { KadPeersChange } from "../../layers/dht/libp2p/Peers.ts"
-import type { KadRefusal } from "../../layers/dht/serve/Server.ts"
+import type { PeersChange } from "../../layers/dht/libp2p/Peers.ts"
+import type { Refusal } from "../../layers/dht/serve/Server.ts"
 import { DhtError, NoPeers } from "../../schema/NetworkError.ts"
 import type { Multiaddr, PeerId } from "../../schema/Peer.ts"
 import { Dht } from "../../services/Dht.ts"
@@ -66,15 +66,15 @@ export const make = Effect.fnUntraced(function*(
   // ----- who is known
 
   const idBytes = bytesOf(localPeer)
-  const self = new KadNode(idBytes, keyOf(idBytes))
+  const self = new Node(idBytes, keyOf(idBytes))
   const table = new SimKadTable<Contact>(self.position, deepened)
-  const contacts = new WeakMap<KadNode, Contact>()
-  const book = new KadNodes(nodesMax, (node) => table.has(contactOf(node)))
-  const listeners = new Set<(change: KadPeersChange) => void>()
+  const contacts = new WeakMap<Node, Contact>()
+  const book = new Nodes(nodesMax, (node) => table.has(contactOf(node)))
+  const listeners = new Set<(change: PeersChange) => void>()
   /** Those who are connected, as far as listeners were told. */
   let met: ReadonlySet<PeerId> = new Set()
 
-  const contactOf = (node: KadNode): Contact => {
+  const contactOf = (node: Node): Contact => {
     const known = contacts.get(node)
     if (known !== undefined) return known
     const { bytes, key, position } = node
@@ -93,7 +93,7 @@ export const make = Effect.fnUntraced(function*(
     contacts.set(node, contact)
     return contact
   }
-  const subnetOf = ({ id }: KadNode): string | undefined => {
+  const subnetOf = ({ id }: Node): string | undefined => {
     const found = servers.get(id)?.subnet
     return found === subnet ? undefined : found
   }
@@ -101,11 +101,11 @@ export const make = Effect.fnUntraced(function*(
   const connected = (): ReadonlyArray<PeerId> => network.neighbours(localPeer).filter((peer) => servers.has(peer))
   const speakers = () => connected().map((peer) => book.of(bytesOf(peer)))
   const known = () => new Set([...table.nodes.map(({ node }) => node), ...speakers()])
-  const tell = (change: KadPeersChange) => {
+  const tell = (change: PeersChange) => {
     for (const listener of listeners) listener(change)
   }
   /** A node is there, and has told where, as identify does. */
-  const meet = (node: KadNode, place: Multiaddr) => {
+  const meet = (node: Node, place: Multiaddr) => {
     book.identify(node, [multiaddr(place).bytes])
     const contact = contactOf(node)
     const wasThere = table.has(contact)
@@ -115,13 +115,13 @@ export const make = Effect.fnUntraced(function*(
 
   // ----- asking
 
-  const isOpenTo = ({ id }: KadNode): boolean =>
+  const isOpenTo = ({ id }: Node): boolean =>
     servers.has(id) && network.machine(id).isRunning &&
     network.reaches(localPeer, id) && network.reaches(id, localPeer) &&
     (network.isExposed(localPeer, id) || network.neighbours(localPeer).includes(id))
 
   /** Brings frames to a node, and what it answers to the last of them back. */
-  const exchange = Effect.fnUntraced(function*(node: KadNode, frames: Uint8Array) {
+  const exchange = Effect.fnUntraced(function*(node: Node, frames: Uint8Array) {
     const server = isOpenTo(node) ? servers.get(node.id) : undefined
     if (server === undefined) {
       yield* Effect.sleep(timeout)
@@ -138,7 +138,7 @@ export const make = Effect.fnUntraced(function*(
     return frame
   })
 
-  const ask = Effect.fnUntraced(function*(node: KadNode, question: Uint8Array) {
+  const ask = Effect.fnUntraced(function*(node: Node, question: Uint8Array) {
     const [message] = messagesIn((yield* exchange(node, question)) ?? new Uint8Array())
     return message ?? (yield* new Unanswered({ reason: "refusal" }))
   })
@@ -167,7 +167,7 @@ export const make = Effect.fnUntraced(function*(
         ...new Set([...table.closest(target, count).map(({ node }) => node), ...speakers()])
       ],
       hear: (peers) => {
-        const heard: Array<KadNode> = []
+        const heard: Array<Node> = []
         for (const { addresses, id } of peers) {
           if (!isPeerId(id) || keyOf(id) === self.key) continue
           const node = book.of(id)
@@ -232,7 +232,7 @@ export const make = Effect.fnUntraced(function*(
           try: () =>
             answer(message, { bytes: node.bytes, key: node.key, dialledAt: undefined, subnet: subnetOf(node) }),
           // It throws nothing else.
-          catch: (error) => error as KadRefusal
+          catch: (error) => error as Refusal
         })
         last = Effect.isEffect(frame) ? yield* frame : frame
       }
@@ -274,7 +274,7 @@ const refreshInterval = Duration.minutes(5)
 
 /** A node as the table has it. */
 interface Contact extends TableNode {
-  readonly node: KadNode
+  readonly node: Node
   readonly bytes: Uint8Array
 }
 
@@ -284,9 +284,9 @@ interface Server {
   readonly subnet: string | undefined
   readonly answer: (
     frames: Uint8Array,
-    from: KadNode,
+    from: Node,
     place: Multiaddr
-  ) => Effect.Effect<Uint8Array | undefined, KadRefusal>
+  ) => Effect.Effect<Uint8Array | undefined, Refusal>
 }
 
 class Unanswered extends Data.TaggedError("Unanswered")<{ readonly reason: "silence" | "refusal" }> {}

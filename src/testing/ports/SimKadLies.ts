@@ -9,11 +9,11 @@ import {
   encodeFrame,
   encodePeer,
   FrameReader,
-  type KadMessage,
+  type Message,
   MessageType
 } from "../../layers/dht/wire/Message.ts"
 import { compareDistance, type Position, positionOf } from "../../layers/dht/wire/Position.ts"
-import type { KadAnswerFrame, KadServer } from "../../layers/dht/serve/Server.ts"
+import type { AnswerFrame, Server } from "../../layers/dht/serve/Server.ts"
 import { peerIdOf } from "../network/SimNames.ts"
 import { SimNetwork } from "../network/SimNetwork.ts"
 
@@ -28,11 +28,11 @@ export interface SimKadLies {
 }
 
 /** A server that answers as another one would, were it not for these lies. */
-export const lying = (server: KadServer, { names, providers, withholds = false }: SimKadLies): KadServer => {
+export const lying = (server: Server, { names, providers, withholds = false }: SimKadLies): Server => {
   const named = names?.map(placed)
   const invented = providers?.map((name) => placed(name).body)
 
-  const bent = (message: KadMessage, frame: KadAnswerFrame): KadAnswerFrame => {
+  const bent = (message: Message, frame: AnswerFrame): AnswerFrame => {
     if (frame === undefined) return undefined
     const [truth] = messagesIn(frame)
     if (truth === undefined || message.key === undefined) return frame
@@ -60,8 +60,8 @@ export const lying = (server: KadServer, { names, providers, withholds = false }
 }
 
 /** The messages of some whole frames. */
-export const messagesIn = (frames: Uint8Array): ReadonlyArray<KadMessage> => {
-  const messages: Array<KadMessage> = []
+export const messagesIn = (frames: Uint8Array): ReadonlyArray<Message> => {
+  const messages: Array<Message> = []
   new FrameReader().push(frames, (body) => messages.push(decodeMessage(body)))
   return messages
 }
@@ -86,5 +86,5 @@ const placed = (name: string): Placed => {
 const nearestOf = (nodes: ReadonlyArray<Placed>, target: Position): ReadonlyArray<Uint8Array> =>
   nodes.toSorted((a, b) => compareDistance(a.position, b.position, target)).slice(0, namedMax).map(({ body }) => body)
 
-const bodiesOf = (peers: KadMessage["closer"]): ReadonlyArray<Uint8Array> =>
+const bodiesOf = (peers: Message["closer"]): ReadonlyArray<Uint8Array> =>
   peers.map(({ addresses, id }) => encodePeer(id, addresses))

@@ -7,9 +7,9 @@ import { multiaddr } from "@multiformats/multiaddr"
 import { Clock, Duration, Effect, Fiber } from "effect"
 import { connect as connectSocket, createServer, type Socket } from "node:net"
 import { ContentKey, type Multiaddr, withoutPeer } from "../../../src/index.ts"
-import { KadNode, keyOf } from "../../../src/layers/dht/wire/Nodes.ts"
+import { Node, keyOf } from "../../../src/layers/dht/wire/Nodes.ts"
 import * as KadProvide from "../../../src/layers/dht/provide/Announce.ts"
-import * as KadStreams from "../../../src/layers/dht/libp2p/Streams.ts"
+import * as Streams from "../../../src/layers/dht/libp2p/Streams.ts"
 import { Libp2pHost } from "../../../src/layers/index.ts"
 import { kadProtocol } from "../../support/DhtNode.ts"
 import { makeNode } from "../../support/Libp2pNode.ts"
@@ -129,19 +129,19 @@ const serverOf = (peer: Peer): Server => ({
 /** What announces keys to one server over streams that it keeps for minutes, with patience for a machine on which all the rows run. */
 const makeAsker = Effect.fnUntraced(function*(server: Server) {
   const { host } = yield* makeNode()
-  const streams = yield* KadStreams.make({ protocol: kadProtocol, idleTime: "5 minutes", timeout: "1 minute" }).pipe(
+  const streams = yield* Streams.make({ protocol: kadProtocol, idleTime: "5 minutes", timeout: "1 minute" }).pipe(
     Effect.provideService(Libp2pHost.Libp2pHost, host)
   )
   const nodeOf = (id: string, addresses: ReadonlyArray<string>) => {
     const bytes = ContentKey.toBytes(id as ContentKey.ContentKey)
-    const node = new KadNode(bytes, keyOf(bytes))
+    const node = new Node(bytes, keyOf(bytes))
     node.addresses = addresses.map((address) => multiaddr(withoutPeer(address as Multiaddr)).bytes)
     return node
   }
   const id = host.node.peerId.toString()
   const self = nodeOf(id, host.node.getMultiaddrs().map(String))
   const peer = nodeOf(server.id, [server.address])
-  const announce = KadProvide.make<KadNode>({
+  const announce = KadProvide.make<Node>({
     self,
     count: 20,
     seeds: () => [peer],
@@ -165,7 +165,7 @@ const makeAsker = Effect.fnUntraced(function*(server: Server) {
       })
       yield* hold(copies.join() === "1", `${text}: ${copies.join() || "no"} copies`)
     }),
-    counted: (expected: KadStreams.KadStreamsCounts) =>
+    counted: (expected: Streams.StreamsCounts) =>
       hold(
         JSON.stringify(streams.counts()) === JSON.stringify(expected),
         `${JSON.stringify(streams.counts())}, and not ${JSON.stringify(expected)}`

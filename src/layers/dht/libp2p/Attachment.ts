@@ -7,14 +7,14 @@ import { multiaddr } from "@multiformats/multiaddr"
 import { Duration, Effect } from "effect"
 import type { PeerAddresses, PeerId } from "../../../schema/Peer.ts"
 import { NetworkConfig } from "../../../services/NetworkConfig.ts"
-import * as KadHandler from "./Handler.ts"
-import * as KadTable from "./Table.ts"
+import * as Handler from "./Handler.ts"
+import * as Table from "./Table.ts"
 import type { Components } from "../../libp2p/wire/Components.ts"
 import { Libp2pHost } from "../../libp2p/Host.ts"
 
 /** What the engine takes of a running kad-dht, and what it gives. */
-export interface KadAttachment {
-  readonly table: KadTable.KadTable
+export interface Attachment {
+  readonly table: Table.Table
   /** Who answers the streams of the protocol; they are aborted before it is set. */
   serve: StreamHandler
   /** Who answers libp2p's own questions where a peer is. */
@@ -27,7 +27,7 @@ export interface KadAttachment {
 export const make = Effect.gen(function*() {
   const host = yield* Libp2pHost
   const { kadProtocol, kadReplicationFactor } = yield* NetworkConfig
-  let attached!: KadAttachment
+  let attached!: Attachment
   yield* host.attach("kad-dht", (components) => {
     const kad = kadDHT({
       protocol: kadProtocol,
@@ -42,7 +42,7 @@ export const make = Effect.gen(function*() {
     })(serving(components, kadProtocol, (...args) => attached.serve(...args)) as Components & KadDHTComponents)
     attached = {
       // The interface of kad-dht lacks these members of its class; `of` asserts each.
-      table: KadTable.of(kad as unknown as KadTable.KadTableInternals, components),
+      table: Table.of(kad as unknown as Table.KadDhtInternals, components),
       serve: (stream) => stream.abort(new Error("the DHT is not ready")),
       findPeer: () => Promise.reject(new Error("the DHT is not ready"))
     }
@@ -64,7 +64,7 @@ const serving = (components: Components, protocol: string, serve: StreamHandler)
     {
       handle: (name, handler, options) =>
         name === protocol
-          ? registrar.handle(name, serve, { ...options, maxInboundStreams: KadHandler.inboundStreamsMax })
+          ? registrar.handle(name, serve, { ...options, maxInboundStreams: Handler.inboundStreamsMax })
           : registrar.handle(name, handler, options)
     } satisfies Pick<Components["registrar"], "handle">
   )
@@ -74,7 +74,7 @@ const serving = (components: Components, protocol: string, serve: StreamHandler)
 }
 
 /** libp2p asks where a peer is that it shall dial without knowing. The engine knows, or asks. */
-const routing = (attached: () => KadAttachment): PeerRouting => ({
+const routing = (attached: () => Attachment): PeerRouting => ({
   findPeer: async (id, options) => {
     const found = await attached().findPeer(id.toString() as PeerId, options?.signal)
     return { id, multiaddrs: found.addresses.map((address) => multiaddr(address)) }

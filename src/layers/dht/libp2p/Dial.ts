@@ -27,7 +27,7 @@ export interface DialFailure {
   readonly cause: Error
 }
 
-export interface KadDial {
+export interface Dial {
   /** The connection on which a peer is asked; none when it has none, or only one through a relay with limits. */
   readonly connectionTo: (peer: Libp2pPeerId) => Connection | undefined
   /**
@@ -47,7 +47,7 @@ export interface KadDial {
  * As everywhere in libp2p it is not for relayed connections with limits: a few dozen answers would use up what the relay lets through, and
  * with it the connection.
  */
-export const make = ({ connectionManager, peerId, peerStore }: Components, protocol: string): KadDial => {
+export const make = ({ connectionManager, peerId, peerStore }: Components, protocol: string): Dial => {
   const self = peerId.toString() as PeerId
 
   const connectionTo = (peer: Libp2pPeerId) =>
@@ -93,7 +93,7 @@ export const make = ({ connectionManager, peerId, peerStore }: Components, proto
     return read(known?.addresses.map((address) => address.multiaddr.bytes) ?? [])
   }
 
-  const open: KadDial["open"] = async (peer, remote, signal) => {
+  const open: Dial["open"] = async (peer, remote, signal) => {
     const connected = connectionTo(peer)
     if (connected !== undefined) {
       try {

@@ -13,18 +13,18 @@ import { Cause, Clock, Duration, Effect, Exit, FiberSet, type Scope } from "effe
 import type { Multiaddr } from "../../../schema/Peer.ts"
 import { decodeMessage, FrameReader, requestBytesMax } from "../wire/Message.ts"
 import { keyOf } from "../wire/Nodes.ts"
-import type { KadAnswerFrame, KadSender, KadServer } from "../serve/Server.ts"
+import type { AnswerFrame, Sender, Server } from "../serve/Server.ts"
 import { toError } from "../../libp2p/Faults.ts"
 import type { Components } from "../../libp2p/wire/Components.ts"
 import { countedNetworkOf } from "../../../services/AddressGuard.ts"
 
-export interface KadHandlerOptions {
+export interface HandlerOptions {
   /** How long a stream may be without a request that is answered. Defaults to 60 s, as Go has it. */
   readonly requestTimeout?: Duration.Input | undefined
 }
 
 /** What the handler needs of the node. */
-export interface KadHandlerHost {
+export interface HandlerHost {
   readonly addressManager: Components["addressManager"]
 }
 
@@ -35,9 +35,9 @@ export const inboundStreamsMax = 32
  * A handler of inbound streams. Those that are open when the scope closes are reset.
  */
 export const make = Effect.fnUntraced(function*(
-  server: KadServer,
-  { addressManager }: KadHandlerHost,
-  options: KadHandlerOptions = {}
+  server: Server,
+  { addressManager }: HandlerHost,
+  options: HandlerOptions = {}
 ): Effect.fn.Return<(stream: Stream, connection: Connection) => void, never, Scope.Scope> {
   const run = yield* FiberSet.makeRuntime()
   const clock = yield* Clock.Clock
@@ -60,7 +60,7 @@ export const make = Effect.fnUntraced(function*(
 
   return (stream, connection) => {
     const { bytes } = connection.remotePeer.toMultihash()
-    const from: KadSender = {
+    const from: Sender = {
       bytes,
       key: keyOf(bytes),
       dialledAt: connection.direction === "outbound" ? connection.remoteAddr.bytes : undefined,
@@ -81,7 +81,7 @@ export const make = Effect.fnUntraced(function*(
     }
     const isBehind = () => stream.writableNeedsDrain || stream.writeBufferLength > unsentBytesMax
     const mayGoOn = () => !isBusy && !isBehind()
-    const send = (frame: KadAnswerFrame) => {
+    const send = (frame: AnswerFrame) => {
       answeredAt = now()
       if (frame !== undefined && stream.writeStatus === "writable") stream.send(frame)
     }
@@ -92,7 +92,7 @@ export const make = Effect.fnUntraced(function*(
         return mayGoOn()
       }
       isBusy = true
-      const made = (exit: Exit.Exit<KadAnswerFrame, unknown>) => {
+      const made = (exit: Exit.Exit<AnswerFrame, unknown>) => {
         isBusy = false
         attempt(() => {
           if (Exit.isFailure(exit)) throw Cause.squash(exit.cause)

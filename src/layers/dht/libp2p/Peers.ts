@@ -10,18 +10,18 @@ import { DhtError, NoPeers } from "../../../schema/NetworkError.ts"
 import { type Multiaddr, type PeerId, withoutPeer } from "../../../schema/Peer.ts"
 import { Discovery } from "../../../services/Discovery.ts"
 import { NetworkConfig } from "../../../services/NetworkConfig.ts"
-import type { KadPeer } from "../wire/Message.ts"
-import { isPeerId, KadNode, KadNodes, keyOf } from "../wire/Nodes.ts"
+import type { MessagePeer } from "../wire/Message.ts"
+import { isPeerId, Node, Nodes, keyOf } from "../wire/Nodes.ts"
 import { compareDistance, type Position } from "../wire/Position.ts"
-import type { KadTable } from "./Table.ts"
+import type { Table } from "./Table.ts"
 import type { Components } from "../../libp2p/wire/Components.ts"
 import { Libp2pHost } from "../../libp2p/Host.ts"
 import * as Pulse from "../../Pulse.ts"
 
 /** What has changed among those who can be asked: the first or more have come, or none is connected any more. */
-export type KadPeersChange = "first" | "more" | "none"
+export type PeersChange = "first" | "more" | "none"
 
-export const make = Effect.fnUntraced(function*(table: KadTable) {
+export const make = Effect.fnUntraced(function*(table: Table) {
   const { components } = yield* Libp2pHost
   const { kadProtocol, kadReplicationFactor } = yield* NetworkConfig
   const { announce } = yield* Discovery
@@ -31,19 +31,19 @@ export const make = Effect.fnUntraced(function*(table: KadTable) {
   const { addressManager, connectionManager, events, peerId, peerStore, registrar } = components
 
   const idBytes = peerId.toMultihash().bytes
-  const self = new KadNode(idBytes, keyOf(idBytes))
+  const self = new Node(idBytes, keyOf(idBytes))
   /** Connected peers that serve the DHT, those included that the table has no room for or has not pinged yet. */
-  const speakers = new Map<string, KadNode>()
-  const nodes = new KadNodes(nodesMax, ({ key }) => table.has(key) || speakers.has(key))
-  const listeners = new Set<(change: KadPeersChange) => void>()
+  const speakers = new Map<string, Node>()
+  const nodes = new Nodes(nodesMax, ({ key }) => table.has(key) || speakers.has(key))
+  const listeners = new Set<(change: PeersChange) => void>()
   const arrival = Pulse.make()
   let ownUntil = 0
 
   const isEmpty = () => table.size() === 0 && speakers.size === 0
-  const tell = (change: KadPeersChange) => {
+  const tell = (change: PeersChange) => {
     for (const listener of listeners) listener(change)
   }
-  const arrived = (change: KadPeersChange) => {
+  const arrived = (change: PeersChange) => {
     arrival.beatUnsafe()
     tell(change)
   }
@@ -106,13 +106,13 @@ export const make = Effect.fnUntraced(function*(table: KadTable) {
     ownBodyNow,
 
     /** Tells of each change, synchronously, while the scope lives. */
-    onChange: (listener: (change: KadPeersChange) => void) =>
+    onChange: (listener: (change: PeersChange) => void) =>
       Effect.asVoid(Effect.acquireRelease(
         Effect.sync(() => listeners.add(listener)),
         () => Effect.sync(() => listeners.delete(listener))
       )),
 
-    nodeOf: (id: PeerId): KadNode => nodes.of(peerIdFromString(id).toMultihash().bytes),
+    nodeOf: (id: PeerId): Node => nodes.of(peerIdFromString(id).toMultihash().bytes),
 
     /** Everybody who can be asked. */
     ids: (): ReadonlyArray<PeerId> => Array.from(all(), ({ id }) => id),
@@ -124,10 +124,10 @@ export const make = Effect.fnUntraced(function*(table: KadTable) {
     isThere: Effect.suspend(() => isEmpty() ? someoneSpeaks(components, kadProtocol) : Effect.succeed(true)),
 
     /** Whether a peer is connected and serves the DHT, so that it is asked without a dial. */
-    isAtHand: ({ key }: KadNode): boolean => speakers.has(key),
+    isAtHand: ({ key }: Node): boolean => speakers.has(key),
 
     /** Whom a lookup asks first. */
-    seeds: (target: Position, count = kadReplicationFactor): ReadonlyArray<KadNode> => {
+    seeds: (target: Position, count = kadReplicationFactor): ReadonlyArray<Node> => {
       const found = new Set(table.closest(target, count).map(({ bytes }) => nodes.of(bytes)))
       // With no place left for another connection, these are all who can be asked; more than are needed, since some may just be going.
       for (const node of nearest([...speakers.values()], target, 2 * count)) found.add(node)
@@ -135,8 +135,8 @@ export const make = Effect.fnUntraced(function*(table: KadTable) {
     },
 
     /** The nodes of the peers that somebody names, those left out whose id is no peer's. Discovery is told of them. */
-    hear: (peers: ReadonlyArray<KadPeer>): ReadonlyArray<KadNode> => {
-      const heard: Array<KadNode> = []
+    hear: (peers: ReadonlyArray<MessagePeer>): ReadonlyArray<Node> => {
+      const heard: Array<Node> = []
       for (const { addresses, id } of peers) {
         if (!isPeerId(id)) continue
         const node = nodes.of(id)
@@ -152,12 +152,12 @@ export const make = Effect.fnUntraced(function*(table: KadTable) {
     },
 
     /** A peer has answered, so the table may want it. */
-    answered: (node: KadNode): void => {
+    answered: (node: Node): void => {
       if (!table.has(node.key)) table.add(libp2pId(node))
     },
 
     /** A peer is not there any more, or does not serve the DHT. One that is connected may only be slow. */
-    gone: (node: KadNode, isServing: boolean): void => {
+    gone: (node: Node, isServing: boolean): void => {
       if (table.has(node.key) && !(isServing && speakers.has(node.key))) table.remove(libp2pId(node))
     },
 
@@ -209,7 +209,7 @@ export const make = Effect.fnUntraced(function*(table: KadTable) {
   }
 })
 
-export type KadPeers = Effect.Success<ReturnType<typeof make>>
+export type Peers = Effect.Success<ReturnType<typeof make>>
 
 /** Whether a connected peer speaks the protocol, or has not yet said what it speaks. */
 export const someoneSpeaks = (
@@ -250,12 +250,12 @@ const tellMillis = 60_000
 /** For answers this node's own addresses are read at most this often, unless it is known that they have changed. */
 const ownMillis = 1000
 
-const nearest = (nodes: ReadonlyArray<KadNode>, target: Position, count: number): ReadonlyArray<KadNode> =>
+const nearest = (nodes: ReadonlyArray<Node>, target: Position, count: number): ReadonlyArray<Node> =>
   nodes.length <= count
     ? nodes
     : nodes.toSorted((a, b) => compareDistance(a.position, b.position, target)).slice(0, count)
 
-const libp2pId = (node: KadNode): Libp2pPeerId => peerIdFromMultihash(Digest.decode(node.bytes))
+const libp2pId = (node: Node): Libp2pPeerId => peerIdFromMultihash(Digest.decode(node.bytes))
 
 const show = (addresses: ReadonlyArray<Libp2pMultiaddr>): ReadonlyArray<Multiaddr> => [
   ...new Set(addresses.map((address) => withoutPeer(address.toString() as Multiaddr)))

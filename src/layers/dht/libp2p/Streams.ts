@@ -16,22 +16,22 @@ import { peerIdFromMultihash } from "@libp2p/peer-id"
 import { Clock, Data, Duration, Effect, Latch, type Scope } from "effect"
 import * as Digest from "multiformats/hashes/digest"
 import type { PeerId } from "../../../schema/Peer.ts"
-import * as KadDial from "./Dial.ts"
-import { type KadMessage, MessageType } from "../wire/Message.ts"
-import * as KadRetry from "./Retry.ts"
-import * as KadStream from "./Stream.ts"
+import * as Dial from "./Dial.ts"
+import { type Message, MessageType } from "../wire/Message.ts"
+import * as StreamRetry from "./StreamRetry.ts"
+import * as QuestionStream from "./QuestionStream.ts"
 import { toError } from "../../libp2p/Faults.ts"
 import { Libp2pHost } from "../../libp2p/Host.ts"
 
 /** Who is asked: what a peer of the DHT is known by. */
-export interface KadRemote extends KadDial.Addressed {
+export interface Remote extends Dial.Addressed {
   /** The multihash that is its id, and the same as a latin1 text. */
   readonly bytes: Uint8Array
   readonly key: string
 }
 
-export interface KadAnswer {
-  readonly message: KadMessage
+export interface Answer {
+  readonly message: Message
   /** Whether the remote has read what was sent before the question. True when nothing was. */
   readonly tookBefore: boolean
 }
@@ -46,7 +46,7 @@ export interface KadAnswer {
  * - `TimedOut`: connected, and no answer in time.
  * - `Malformed`: an answer that is none, or one to another question.
  */
-export class KadRequestError extends Data.TaggedError("KadRequestError")<{
+export class RequestError extends Data.TaggedError("RequestError")<{
   readonly peer: PeerId
   readonly reason: "Denied" | "Unreachable" | "Unsupported" | "Reset" | "TimedOut" | "Malformed"
   readonly cause?: Error | undefined
@@ -56,7 +56,7 @@ export class KadRequestError extends Data.TaggedError("KadRequestError")<{
   }
 }
 
-export interface KadStreamsOptions {
+export interface StreamsOptions {
   readonly protocol: string
   /** How long an answer may take, with the connection to the peer and all repetitions. Defaults to 5 s. */
   readonly timeout?: Duration.Input | undefined
@@ -72,7 +72,7 @@ export interface KadStreamsOptions {
 }
 
 /** How often each has happened since the start. */
-export interface KadStreamsCounts {
+export interface StreamsCounts {
   /** Questions whose answer was waited for, each counted once. */
   readonly requests: number
   /** Writes to a stream, the repetitions included. */
@@ -83,7 +83,7 @@ export interface KadStreamsCounts {
   readonly retries: number
 }
 
-export interface KadStreams {
+export interface Streams {
   /**
    * Asks a peer. Both `question` and `before`, if any, are frames as `encodeFrame` makes them; `before` holds messages without an answer. Of
    * at most 64 KiB together.
@@ -92,27 +92,27 @@ export interface KadStreams {
    * same, and dropped, so that the stream keeps its order.
    */
   readonly request: (
-    peer: KadRemote,
+    peer: Remote,
     question: Uint8Array,
     before?: Uint8Array
-  ) => Effect.Effect<KadAnswer, KadRequestError>
+  ) => Effect.Effect<Answer, RequestError>
   /**
    * Sends messages without an answer. Succeeds when they are written, which does not show that the remote takes them. A stream without use
    * for more than 8 s is not trusted with them: the remote may be resetting it.
    */
-  readonly send: (peer: KadRemote, frame: Uint8Array) => Effect.Effect<void, KadRequestError>
+  readonly send: (peer: Remote, frame: Uint8Array) => Effect.Effect<void, RequestError>
   /** Opens a stream to a peer that is connected, if it has none. Does not wait for it. */
-  readonly warm: (peer: KadRemote) => Effect.Effect<void>
-  readonly counts: () => KadStreamsCounts
+  readonly warm: (peer: Remote) => Effect.Effect<void>
+  readonly counts: () => StreamsCounts
 }
 
 /**
  * Streams for as long as the scope lives. They are closed with it, questions without an answer fail as `Denied`, and so does every later one.
  */
 export const make = Effect.fnUntraced(function*(
-  options: KadStreamsOptions
-): Effect.fn.Return<KadStreams, never, Libp2pHost | Scope.Scope> {
-  const dial = KadDial.make((yield* Libp2pHost).components, options.protocol)
+  options: StreamsOptions
+): Effect.fn.Return<Streams, never, Libp2pHost | Scope.Scope> {
+  const dial = Dial.make((yield* Libp2pHost).components, options.protocol)
   const clock = yield* Clock.Clock
   const timeoutMillis = Duration.toMillis(Duration.fromInputUnsafe(options.timeout ?? "5 seconds"))
   const idleMillis = Duration.toMillis(Duration.fromInputUnsafe(options.idleTime ?? "30 seconds"))
@@ -217,7 +217,7 @@ export const make = Effect.fnUntraced(function*(
     while (line.pooled === pooled && line.waiting.length > 0 && stream.hasRoom()) write(pooled, line.waiting.shift()!)
   }
 
-  const settle = (task: Task, result: KadMessage | KadRequestError | undefined) => {
+  const settle = (task: Task, result: Message | RequestError | undefined) => {
     const { done } = task
     tasks.delete(task)
     task.done = undefined
@@ -255,7 +255,7 @@ export const make = Effect.fnUntraced(function*(
 
   // ----- streams
 
-  const lineOf = (remote: KadRemote): Line => {
+  const lineOf = (remote: Remote): Line => {
     const known = lines.get(remote.key)
     if (known !== undefined) {
       known.remote = remote
@@ -285,7 +285,7 @@ export const make = Effect.fnUntraced(function*(
       (thrown: unknown) => {
         if (line.opening !== opening) return
         line.opening = undefined
-        const { cause, reason } = KadDial.failureOf(thrown)
+        const { cause, reason } = Dial.failureOf(thrown)
         for (const task of line.waiting.splice(0)) settle(task, failure(line, reason, cause))
         forget(line)
       }
@@ -298,7 +298,7 @@ export const make = Effect.fnUntraced(function*(
       connection,
       number: ++counts.opened,
       usedAt: now(),
-      stream: KadStream.make<Task>(stream, {
+      stream: QuestionStream.make<Task>(stream, {
         questionsMax,
         onAnswer: (task, message) => {
           settle(task, message)
@@ -348,15 +348,15 @@ export const make = Effect.fnUntraced(function*(
   }
 
   /** Sends what has no answer on to another stream, or fails it. */
-  const ended = (pooled: Pooled, unanswered: ReadonlyArray<Task>, end: KadStream.KadStreamEnd) => {
+  const ended = (pooled: Pooled, unanswered: ReadonlyArray<Task>, end: QuestionStream.StreamEnd) => {
     const { line } = pooled
     remove(pooled)
     const isLost = pooled.connection.status !== "open"
     const blamed = unanswered.find((task) => task.isExpired) ?? unanswered[0]
-    const done: Array<readonly [Task, KadRequestError["reason"]]> = []
+    const done: Array<readonly [Task, RequestError["reason"]]> = []
     const next: Array<Task> = []
     for (const task of unanswered) {
-      const reason = KadRetry.failed(task, {
+      const reason = StreamRetry.failed(task, {
         reason: end.reason,
         isBlamed: task === blamed,
         isFresh: pooled.number > task.openedBefore,
@@ -387,7 +387,7 @@ export const make = Effect.fnUntraced(function*(
     })
   )
 
-  const taskOf = (peer: KadRemote, question: Uint8Array | undefined, bytes: Uint8Array | undefined): Task => ({
+  const taskOf = (peer: Remote, question: Uint8Array | undefined, bytes: Uint8Array | undefined): Task => ({
     line: lineOf(peer),
     question,
     type: question === undefined ? 0 : typeOf(question),
@@ -396,26 +396,26 @@ export const make = Effect.fnUntraced(function*(
     done: undefined,
     on: undefined,
     openedBefore: 0,
-    ...KadRetry.none
+    ...StreamRetry.none
   })
 
   /** Fails at once when the id is no peer's: whoever names peers may name anything. */
   const asking = <A>(
-    peer: KadRemote,
+    peer: Remote,
     question: Uint8Array | undefined,
     bytes: Uint8Array,
-    read: (task: Task, result: KadMessage | undefined) => A
-  ): Effect.Effect<A, KadRequestError> =>
+    read: (task: Task, result: Message | undefined) => A
+  ): Effect.Effect<A, RequestError> =>
     Effect.callback((resume) => {
       let task: Task
       try {
         task = taskOf(peer, question, bytes)
       } catch (thrown) {
         const cause = toError(thrown)
-        return resume(Effect.fail(new KadRequestError({ peer: peer.id, reason: "Unreachable", cause })))
+        return resume(Effect.fail(new RequestError({ peer: peer.id, reason: "Unreachable", cause })))
       }
       task.done = (result) =>
-        resume(result instanceof KadRequestError ? Effect.fail(result) : Effect.succeed(read(task, result)))
+        resume(result instanceof RequestError ? Effect.fail(result) : Effect.succeed(read(task, result)))
       submit(task)
       return Effect.sync(() => cancel(task))
     })
@@ -452,11 +452,11 @@ const closeMillis = 1000
 const stopMillis = 250
 
 /** Messages on their way to a peer. */
-interface Task extends KadStream.Asked, KadRetry.Attempts {
+interface Task extends QuestionStream.Asked, StreamRetry.Attempts {
   line: Line
   readonly deadline: number
   /** Called once. Absent when nobody waits any more. */
-  done: ((result: KadMessage | KadRequestError | undefined) => void) | undefined
+  done: ((result: Message | RequestError | undefined) => void) | undefined
   /** Where it was written. */
   on: Pooled | undefined
   /** How many streams had been opened when it began to wait for one; any other is fresh for it. */
@@ -466,7 +466,7 @@ interface Task extends KadStream.Asked, KadRetry.Attempts {
 /** A peer: its stream, or those who wait for one or for room on it. */
 interface Line {
   readonly peer: Libp2pPeerId
-  remote: KadRemote
+  remote: Remote
   /** The oldest first. */
   readonly waiting: Array<Task>
   pooled: Pooled | undefined
@@ -476,15 +476,15 @@ interface Line {
 interface Pooled {
   readonly line: Line
   readonly connection: Connection
-  readonly stream: KadStream.KadStream<Task>
+  readonly stream: QuestionStream.QuestionStream<Task>
   /** How many streams had been opened, this one included. */
   readonly number: number
   /** When something was last written to it. */
   usedAt: number
 }
 
-function failure(line: Line, reason: KadRequestError["reason"], cause?: Error): KadRequestError {
-  return new KadRequestError({ peer: line.remote.id, reason, cause })
+function failure(line: Line, reason: RequestError["reason"], cause?: Error): RequestError {
+  return new RequestError({ peer: line.remote.id, reason, cause })
 }
 
 function stopping(): Error {

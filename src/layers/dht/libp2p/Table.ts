@@ -36,12 +36,12 @@ export interface TablePeer {
 }
 
 /** What has become of a peer of the table. */
-export interface KadTableChange {
+export interface TableChange {
   readonly type: "added" | "removed"
   readonly peer: TablePeer
 }
 
-export interface KadTable {
+export interface Table {
   /** How many peers are in the table. */
   readonly size: () => number
   /** All of them, in no order. The array is the table's own: it changes with it. */
@@ -57,12 +57,12 @@ export interface KadTable {
   /** Takes a peer out, such as one that did not answer. */
   readonly remove: (id: Libp2pPeerId) => void
   /** Tells of each change, synchronously, while the scope lives. */
-  readonly onChange: (listener: (change: KadTableChange) => void) => Effect.Effect<void, never, Scope.Scope>
+  readonly onChange: (listener: (change: TableChange) => void) => Effect.Effect<void, never, Scope.Scope>
   /** How many times a peer was kept out because its subnet had its share. */
   readonly refused: () => number
 }
 
-export interface KadTableOptions {
+export interface TableOptions {
   /**
    * The part of a bucket that one subnet may take, /24 of IPv4 or /56 of IPv6. At least 2 peers; 1 is no limit. Defaults to a quarter, which
    * is 5 of 20. Loopback, link-local and private addresses are not counted, since a local network is one subnet; nor are relayed ones, and
@@ -76,16 +76,16 @@ export interface KadTableOptions {
  * expected.
  */
 export const of = (
-  kad: KadTableInternals,
+  kad: KadDhtInternals,
   { addressManager, connectionManager, peerId }: Pick<Components, "addressManager" | "connectionManager" | "peerId">,
-  { subnetShare = subnetShareMax }: KadTableOptions = {}
-): KadTable => {
+  { subnetShare = subnetShareMax }: TableOptions = {}
+): Table => {
   assertMembers(kad)
   const table = kad.routingTable
   const { kb } = table
   const peers: Array<TablePeer> = []
   const byKey = new Map<string, TablePeer>()
-  const listeners = new Set<(change: KadTableChange) => void>()
+  const listeners = new Set<(change: TableChange) => void>()
   const self = idKeyOf(peerId)
 
   // ----- the mirror
@@ -134,15 +134,15 @@ export const of = (
 
   // ----- the share of a subnet
 
-  const networks = new WeakMap<KadContact, ReadonlyArray<string>>()
+  const networks = new WeakMap<Contact, ReadonlyArray<string>>()
   const most = subnetPeersMax(kb.kBucketSize, subnetShare)
   let refused = 0
-  const isOver = (bucket: ReadonlyArray<KadContact>, network: string) => {
+  const isOver = (bucket: ReadonlyArray<Contact>, network: string) => {
     let taken = 0
     for (const contact of bucket) if (networks.get(contact)?.includes(network) === true) taken++
     return taken >= most
   }
-  const admits = (contact: KadContact): boolean => {
+  const admits = (contact: Contact): boolean => {
     // By where it is connected; what it says of itself could be anything. A newcomer comes again after its ping, which connects.
     const connections = connectionManager.getConnections(contact.peerId)
     if (connections.length === 0) return contact.lastPing === 0
@@ -175,7 +175,7 @@ export const of = (
   // ----- the depth of the own bucket
 
   const selfPosition = positionOf(peerId.toMultihash().bytes)
-  const deepen = ({ kadId, peerId }: KadContact) => {
+  const deepen = ({ kadId, peerId }: Contact) => {
     const shared = commonPrefixLength(selfPosition, ofDigest(kadId))
     while (true) {
       const bucket = kb._determineBucket(kadId)
@@ -190,8 +190,8 @@ export const of = (
   kb._split = (bucket) => {
     const { depth, peers } = bucket
     if (peers !== undefined && depth !== undefined) {
-      const bit = (contact: KadContact) => (contact.kadId[depth >> 3]! >> (7 - (depth & 7))) & 1
-      const half = (side: number): KadBucket => ({
+      const bit = (contact: Contact) => (contact.kadId[depth >> 3]! >> (7 - (depth & 7))) & 1
+      const half = (side: number): Bucket => ({
         prefix: String(side),
         depth: depth + 1,
         peers: peers.filter((contact) => bit(contact) === side)
@@ -238,7 +238,7 @@ export const of = (
       Effect.asVoid(Effect.acquireRelease(
         Effect.sync(() => {
           // Two subscriptions of one function are two.
-          const own = (change: KadTableChange) => listener(change)
+          const own = (change: TableChange) => listener(change)
           listeners.add(own)
           return own
         }),
@@ -248,14 +248,14 @@ export const of = (
   }
 }
 
-/** How many peers of a bucket may be of one subnet; see {@link KadTableOptions.subnetShare}. */
+/** How many peers of a bucket may be of one subnet; see {@link TableOptions.subnetShare}. */
 export const subnetPeersMax = (bucketSize: number, share = subnetShareMax): number =>
   Math.max(2, Math.floor(bucketSize * share))
 
 /** The parts of kad-dht's class that are used here, and that its interface leaves out. */
-export interface KadTableInternals {
+export interface KadDhtInternals {
   readonly routingTable: {
-    readonly kb: KadBuckets
+    readonly kb: Buckets
     readonly queueRoutingTableUpdate: (id: Libp2pPeerId) => void
     readonly remove: (id: Libp2pPeerId) => Promise<void>
   }
@@ -268,20 +268,20 @@ export interface KadTableInternals {
 const freshMillis = 10_000
 const subnetShareMax = 0.25
 
-interface KadBuckets {
+interface Buckets {
   readonly kBucketSize: number
   readonly prefixLength: number
-  readonly _determineBucket: (kadId: Uint8Array) => KadBucket & { readonly peers: Array<KadContact> }
-  onAdd: (contact: KadContact, ...rest: ReadonlyArray<unknown>) => Promise<void>
-  onRemove: (contact: KadContact, ...rest: ReadonlyArray<unknown>) => Promise<void>
+  readonly _determineBucket: (kadId: Uint8Array) => Bucket & { readonly peers: Array<Contact> }
+  onAdd: (contact: Contact, ...rest: ReadonlyArray<unknown>) => Promise<void>
+  onRemove: (contact: Contact, ...rest: ReadonlyArray<unknown>) => Promise<void>
   stop: () => void
   /** Whether a newcomer is there. */
-  verify: (contact: KadContact, ...rest: ReadonlyArray<unknown>) => Promise<boolean>
-  _add: (contact: KadContact, ...rest: ReadonlyArray<unknown>) => Promise<void>
-  _split: (bucket: KadBucket) => Promise<void>
+  verify: (contact: Contact, ...rest: ReadonlyArray<unknown>) => Promise<boolean>
+  _add: (contact: Contact, ...rest: ReadonlyArray<unknown>) => Promise<void>
+  _split: (bucket: Bucket) => Promise<void>
 }
 
-interface KadContact {
+interface Contact {
   readonly peerId: Libp2pPeerId
   /** Its position in the keyspace. */
   readonly kadId: Uint8Array
@@ -290,13 +290,13 @@ interface KadContact {
 }
 
 /** One with peers is a leaf; one without has two halves. The root loses its depth when it is no leaf any more. */
-interface KadBucket {
+interface Bucket {
   prefix?: string
   depth?: number
-  peers?: Array<KadContact>
+  peers?: Array<Contact>
 }
 
-function assertMembers(kad: KadTableInternals): void {
+function assertMembers(kad: KadDhtInternals): void {
   const table = kad.routingTable
   const members = {
     "routingTable.queueRoutingTableUpdate": [table?.queueRoutingTableUpdate, "function"],

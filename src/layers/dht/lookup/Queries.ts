@@ -7,30 +7,30 @@ import { DhtError, NoPeers } from "../../../schema/NetworkError.ts"
 import type { Multiaddr, PeerAddresses } from "../../../schema/Peer.ts"
 import type { KadBeyond } from "./Beyond.ts"
 import * as KadLookup from "./Lookup.ts"
-import { encodeFrame, type KadMessage, type KadPeer, MessageType } from "../wire/Message.ts"
-import { type KadNode, keyOf } from "../wire/Nodes.ts"
+import { encodeFrame, type Message, type MessagePeer, MessageType } from "../wire/Message.ts"
+import { type Node, keyOf } from "../wire/Nodes.ts"
 import { type Position, positionOf } from "../wire/Position.ts"
 
 export interface KadQueriesOptions {
-  readonly self: KadNode
+  readonly self: Node
   /** How many of the closest peers a lookup is for: k. */
   readonly count: number
   /** Whom to ask first: those of the routing table, and connected peers that serve the DHT. */
-  readonly seeds: (target: Position) => ReadonlyArray<KadNode>
+  readonly seeds: (target: Position) => ReadonlyArray<Node>
   /** Whether a peer is connected, so that it can be asked without a dial. */
-  readonly isAtHand: (peer: KadNode) => boolean
+  readonly isAtHand: (peer: Node) => boolean
   /** Waits until there is somebody to ask, or fails with `NoPeers`. */
   readonly ready: (operation: DhtError["operation"], subject: string) => Effect.Effect<void, DhtError>
   /** Asks one peer. `before` goes out in the same write, and its answer is that the question is answered. */
   readonly request: (
-    peer: KadNode,
+    peer: Node,
     question: Uint8Array,
     before?: Uint8Array
-  ) => Effect.Effect<{ readonly message: KadMessage; readonly tookBefore: boolean }, unknown>
+  ) => Effect.Effect<{ readonly message: Message; readonly tookBefore: boolean }, unknown>
   /** The nodes of the peers that an answer names. */
-  readonly hear: (peers: ReadonlyArray<KadPeer>) => ReadonlyArray<KadNode>
+  readonly hear: (peers: ReadonlyArray<MessagePeer>) => ReadonlyArray<Node>
   /** Crowded keys are looked beyond. */
-  readonly beyond: Pick<KadBeyond<KadNode>, "observe" | "peersBeyond">
+  readonly beyond: Pick<KadBeyond<Node>, "observe" | "peersBeyond">
   /** Those of the addresses that can be read, as text. */
   readonly read: (addresses: ReadonlyArray<Uint8Array>) => ReadonlyArray<Multiaddr>
 }
@@ -39,9 +39,9 @@ export interface LookupTask {
   /** What every peer is asked. */
   readonly question: Uint8Array
   /** What is sent in front of the question to a peer which has so many nearer ones before it; see `KadQueriesOptions.request`. */
-  readonly before?: (peer: KadNode, rank: number) => Uint8Array | undefined
+  readonly before?: (peer: Node, rank: number) => Uint8Array | undefined
   /** Reads an answer; true ends the lookup. */
-  readonly visit?: (peer: KadNode, message: KadMessage, tookBefore: boolean) => boolean | void
+  readonly visit?: (peer: Node, message: Message, tookBefore: boolean) => boolean | void
   /** Disjoint paths; 1 by default. */
   readonly paths?: number | undefined
   /** Asks under way at once; 10 by default. */
@@ -58,8 +58,8 @@ const providersTogether = 3
 
 /** What a lookup for a value comes to. */
 export type FoundValue =
-  | { readonly from: KadNode; readonly record: KadMessage["record"] }
-  | { readonly closest: ReadonlyArray<KadNode> }
+  | { readonly from: Node; readonly record: Message["record"] }
+  | { readonly closest: ReadonlyArray<Node> }
 
 /** So many disjoint paths lead to a value: one liar among them is outvoted by the others, and a lookup costs little more. */
 const valuePaths = 3
@@ -67,10 +67,10 @@ const valuePaths = 3
 export const make = (options: KadQueriesOptions) => {
   const { beyond, count, hear, isAtHand, read, ready, request, seeds, self } = options
 
-  const show = (node: KadNode): PeerAddresses => ({ id: node.id, addresses: read(node.addresses) })
+  const show = (node: Node): PeerAddresses => ({ id: node.id, addresses: read(node.addresses) })
 
-  const lookup = (target: Position, task: LookupTask): Effect.Effect<KadLookup.LookupResult<KadNode>> =>
-    KadLookup.lookup<KadNode>({
+  const lookup = (target: Position, task: LookupTask): Effect.Effect<KadLookup.LookupResult<Node>> =>
+    KadLookup.lookup<Node>({
       target,
       seeds: seeds(target),
       count,
@@ -118,7 +118,7 @@ export const make = (options: KadQueriesOptions) => {
     ): Effect.fn.Return<void, DhtError> {
       const bytes = toBytes(key)
       const seen = new Set([self.key])
-      const visit = (_: KadNode, message: KadMessage) =>
+      const visit = (_: Node, message: Message) =>
         found(hear(message.providers).filter(({ key }) => !seen.has(key) && Boolean(seen.add(key))).map(show))
       const { closest, target } = yield* ask("findProviders", key, bytes, MessageType.GET_PROVIDERS, {
         visit,
@@ -136,7 +136,7 @@ export const make = (options: KadQueriesOptions) => {
     }),
 
     /** Hands over where the peer is as soon as somebody says so. */
-    peer: (peer: KadNode, found: (some: ReadonlyArray<PeerAddresses>) => void): Effect.Effect<void, DhtError> =>
+    peer: (peer: Node, found: (some: ReadonlyArray<PeerAddresses>) => void): Effect.Effect<void, DhtError> =>
       Effect.asVoid(ask("findPeer", peer.id, peer.bytes, MessageType.FIND_NODE, {
         visit: (_, message) => {
           for (const { addresses, id } of message.closer) {
@@ -154,8 +154,8 @@ export const make = (options: KadQueriesOptions) => {
       key: Uint8Array,
       record: Uint8Array,
       count: {
-        readonly asked: (peer: KadNode) => void
-        readonly answered: (peer: KadNode, message: KadMessage) => void
+        readonly asked: (peer: Node) => void
+        readonly answered: (peer: Node, message: Message) => void
       }
     ) {
       const { closest } = yield* ask("putValue", textOf(key), key, MessageType.FIND_NODE, { paths: valuePaths })

@@ -9,7 +9,7 @@
  * - Among the closer peers nobody hears of itself, nor of one without an address.
  * - An answer has at most 16 KiB, since Rust reads no more.
  *
- * What a peer may not send is a {@link KadRefusal}, which ends its stream. A provider record that has no place is dropped, as ADD_PROVIDER
+ * What a peer may not send is a {@link Refusal}, which ends its stream. A provider record that has no place is dropped, as ADD_PROVIDER
  * has no answer.
  */
 import { multiaddr } from "@multiformats/multiaddr"
@@ -18,8 +18,8 @@ import { keyBytesMax } from "../../../schema/Content.ts"
 import {
   encodeFrame,
   encodePeer,
-  type KadMessage,
-  type KadPeer,
+  type Message,
+  type MessagePeer,
   MessageType,
   portableBytesMax
 } from "../wire/Message.ts"
@@ -28,7 +28,7 @@ import type { ProviderRecords } from "./ProviderRecords.ts"
 import type { ValueRecords } from "./ValueRecords.ts"
 
 /** Who sent a message. */
-export interface KadSender {
+export interface Sender {
   /** The multihash that is its id, and the same as a latin1 text. */
   readonly bytes: Uint8Array
   readonly key: string
@@ -38,7 +38,7 @@ export interface KadSender {
   readonly subnet: string | undefined
 }
 
-export interface KadServerOptions {
+export interface ServerOptions {
   /** The multihash that is this node's id. */
   readonly self: Uint8Array
   /** How many closer peers an answer has: k. */
@@ -60,24 +60,24 @@ export interface KadServerOptions {
 }
 
 /** A message that a server does not take. */
-export class KadRefusal extends Data.TaggedError("KadRefusal")<{ readonly detail: string }> {
+export class Refusal extends Data.TaggedError("Refusal")<{ readonly detail: string }> {
   override get message(): string {
     return this.detail
   }
 }
 
 /** A frame to be sent; nothing for a message that has no answer. */
-export type KadAnswerFrame = Uint8Array | undefined
+export type AnswerFrame = Uint8Array | undefined
 
-export interface KadServer {
-  /** Throws a {@link KadRefusal}, and nothing else, where it does not answer with an effect. */
-  readonly answer: (message: KadMessage, from: KadSender) => KadAnswerFrame | Effect.Effect<KadAnswerFrame, KadRefusal>
+export interface Server {
+  /** Throws a {@link Refusal}, and nothing else, where it does not answer with an effect. */
+  readonly answer: (message: Message, from: Sender) => AnswerFrame | Effect.Effect<AnswerFrame, Refusal>
 }
 
 /** A server, which forgets expired provider records while the scope lives. */
 export const make = Effect.fnUntraced(function*(
-  options: KadServerOptions
-): Effect.fn.Return<KadServer, never, Scope.Scope> {
+  options: ServerOptions
+): Effect.fn.Return<Server, never, Scope.Scope> {
   const { closerMax, encodedOf, providers, self, values } = options
   const clock = yield* Clock.Clock
 
@@ -87,7 +87,7 @@ export const make = Effect.fnUntraced(function*(
   )
 
   /** The peers closest to a position, as far as they are known by an address and fit into so many bytes. */
-  const closerTo = (target: Position, from: KadSender, bytesMax: number): Array<Uint8Array> => {
+  const closerTo = (target: Position, from: Sender, bytesMax: number): Array<Uint8Array> => {
     const closer: Array<Uint8Array> = []
     let left = bytesMax
     for (const peer of options.closest(target, closerMax, from.key)) {
@@ -100,7 +100,7 @@ export const make = Effect.fnUntraced(function*(
     return closer
   }
 
-  const findNode = (message: KadMessage, from: KadSender): Uint8Array => {
+  const findNode = (message: Message, from: Sender): Uint8Array => {
     const key = given(message.key)
     const closer = closerTo(positionOf(key), from, portableBytesMax - frameOverhead)
     // The target itself is often known and not in the table, such as a client.
@@ -114,7 +114,7 @@ export const make = Effect.fnUntraced(function*(
     return encodeFrame({ type: MessageType.FIND_NODE, closer })
   }
 
-  const getProviders = (message: KadMessage, from: KadSender): Uint8Array => {
+  const getProviders = (message: Message, from: Sender): Uint8Array => {
     const key = contentKey(message.key)
     const bytesMax = portableBytesMax - frameOverhead - key.length
     const closer = closerTo(positionOf(key), from, bytesMax / 2)
@@ -129,7 +129,7 @@ export const make = Effect.fnUntraced(function*(
     return encodeFrame({ type: MessageType.GET_PROVIDERS, key, closer, providers: found })
   }
 
-  const addProvider = (message: KadMessage, from: KadSender): undefined => {
+  const addProvider = (message: Message, from: Sender): undefined => {
     const key = contentKey(message.key)
     const sender = message.providers.find(({ id }) => isSame(id, from.bytes))
     if (sender === undefined) return undefined
@@ -145,19 +145,19 @@ export const make = Effect.fnUntraced(function*(
     return undefined
   }
 
-  const getValue = (message: KadMessage, from: KadSender): Uint8Array => {
+  const getValue = (message: Message, from: Sender): Uint8Array => {
     const key = given(message.key)
     const record = values.get(key, clock.currentTimeMillisUnsafe())
     const left = portableBytesMax - frameOverhead - key.length - (record?.length ?? 0)
     return encodeFrame({ type: MessageType.GET_VALUE, key, record, closer: closerTo(positionOf(key), from, left) })
   }
 
-  const putValue = ({ key: sent, record }: KadMessage): Effect.Effect<KadAnswerFrame, KadRefusal> => {
+  const putValue = ({ key: sent, record }: Message): Effect.Effect<AnswerFrame, Refusal> => {
     const key = given(sent)
-    if (record === undefined) throw new KadRefusal({ detail: "no value to store" })
+    if (record === undefined) throw new Refusal({ detail: "no value to store" })
     // Who has stored a value sends it back.
     return Effect.suspend(() => values.put(key, record, clock.currentTimeMillisUnsafe())).pipe(
-      Effect.mapError(({ detail }) => new KadRefusal({ detail })),
+      Effect.mapError(({ detail }) => new Refusal({ detail })),
       Effect.map(() => encodeFrame({ type: MessageType.PUT_VALUE, key, record }))
     )
   }
@@ -178,7 +178,7 @@ export const make = Effect.fnUntraced(function*(
         case MessageType.PING:
           return ping
         default:
-          throw new KadRefusal({ detail: `a message of type ${message.type}` })
+          throw new Refusal({ detail: `a message of type ${message.type}` })
       }
     }
   }
@@ -208,17 +208,17 @@ function isSame(a: Uint8Array, b: Uint8Array): boolean {
 }
 
 function given(key: Uint8Array | undefined): Uint8Array {
-  if (key === undefined || key.length === 0) throw new KadRefusal({ detail: "a message without a key" })
+  if (key === undefined || key.length === 0) throw new Refusal({ detail: "a message without a key" })
   return key
 }
 
 function contentKey(key: Uint8Array | undefined): Uint8Array {
   if (key !== undefined && key.length >= 1 && key.length <= keyBytesMax) return key
-  throw new KadRefusal({ detail: `a key has 1 to ${keyBytesMax} bytes, this one has ${key?.length ?? 0}` })
+  throw new Refusal({ detail: `a key has 1 to ${keyBytesMax} bytes, this one has ${key?.length ?? 0}` })
 }
 
 /** One address that cannot be read is no reason to lose the others. */
-function readable({ addresses }: KadPeer): ReadonlyArray<Uint8Array> {
+function readable({ addresses }: MessagePeer): ReadonlyArray<Uint8Array> {
   const found: Array<Uint8Array> = []
   let left = addressesBytesMax
   for (const address of addresses) {

@@ -40,7 +40,7 @@ export const MessageType = {
 } as const
 
 /** A peer that a message names. */
-export interface KadPeer {
+export interface MessagePeer {
   /** The multihash that is its id; 1 to {@link idBytesMax} bytes. */
   readonly id: Uint8Array
   /** The bytes of its multiaddrs, at most {@link addressesMax}, as they came: nobody has read them yet. */
@@ -50,18 +50,18 @@ export interface KadPeer {
 }
 
 /** A message that came. */
-export interface KadMessage {
+export interface Message {
   /** One of {@link MessageType}, or a number that this library does not know. */
   readonly type: number
   readonly key?: Uint8Array
   readonly record?: Uint8Array
-  readonly closer: ReadonlyArray<KadPeer>
-  readonly providers: ReadonlyArray<KadPeer>
+  readonly closer: ReadonlyArray<MessagePeer>
+  readonly providers: ReadonlyArray<MessagePeer>
   readonly ttlSeconds?: number
 }
 
 /** A message that is to be sent; its peers are what {@link encodePeer} makes. */
-export interface KadMessageFields {
+export interface MessageFields {
   readonly type: number
   readonly key?: Uint8Array | undefined
   readonly record?: Uint8Array | undefined
@@ -105,7 +105,7 @@ export const encodePeer = (id: Uint8Array, addresses: ReadonlyArray<Uint8Array>)
  * A message with its length in front. The fields go in the order of their numbers, and one of its default is left out, as the generated
  * encoders of all implementations do.
  */
-export const encodeFrame = (fields: KadMessageFields): Uint8Array => {
+export const encodeFrame = (fields: MessageFields): Uint8Array => {
   const { closer, key, providers, record, ttlSeconds, type } = fields
   let length = 0
   if (type !== 0) length += 1 + uintBytes(type)
@@ -132,11 +132,11 @@ export const encodeFrame = (fields: KadMessageFields): Uint8Array => {
  * Fields that are unknown are skipped, of repeated scalars the last one counts, a missing type is 0. A peer without an id is left out, and
  * so is what is beyond the limits of this module, except a key, which makes the message malformed.
  */
-export const decodeMessage = (bytes: Uint8Array): KadMessage => {
+export const decodeMessage = (bytes: Uint8Array): Message => {
   const cursor = new Cursor(bytes)
-  const closer: Array<KadPeer> = []
-  const providers: Array<KadPeer> = []
-  const message: { type: number; key?: Uint8Array; record?: Uint8Array; ttlSeconds?: number } & KadMessage = {
+  const closer: Array<MessagePeer> = []
+  const providers: Array<MessagePeer> = []
+  const message: { type: number; key?: Uint8Array; record?: Uint8Array; ttlSeconds?: number } & Message = {
     type: 0,
     closer,
     providers
@@ -173,7 +173,7 @@ export const decodeMessage = (bytes: Uint8Array): KadMessage => {
 /**
  * Reads the body of a Peer, as {@link encodePeer} makes it; undefined when it has no id. Throws a {@link MessageError} for what is none.
  */
-export const decodePeer = (body: Uint8Array): KadPeer | undefined => {
+export const decodePeer = (body: Uint8Array): MessagePeer | undefined => {
   const cursor = new Cursor(body)
   let id = nothing
   const addresses: Array<Uint8Array> = []
@@ -289,7 +289,7 @@ const tags = {
 
 const nothing: Uint8Array = new Uint8Array(0)
 
-class DecodedPeer implements KadPeer {
+class DecodedPeer implements MessagePeer {
   readonly id: Uint8Array
   readonly addresses: ReadonlyArray<Uint8Array>
   private readonly body: Uint8Array
@@ -307,7 +307,7 @@ class DecodedPeer implements KadPeer {
   }
 }
 
-function readPeer(cursor: Cursor, peers: Array<KadPeer>, limit: number): void {
+function readPeer(cursor: Cursor, peers: Array<MessagePeer>, limit: number): void {
   const peer = decodePeer(cursor.bytes())
   if (peer !== undefined && peers.length < limit) peers.push(peer)
 }

@@ -10,7 +10,7 @@ import { type Position, positionOf } from "./Position.ts"
 /**
  * A peer of the DHT.
  */
-export class KadNode {
+export class Node {
   /** The multihash that is its id. */
   readonly bytes: Uint8Array
   /** The same as text of one character for each byte, to tell peers apart in a `Map`. */
@@ -53,13 +53,13 @@ export class KadNode {
 /**
  * The book of them. Of more than `limit` the oldest go, and are read anew when somebody names them again.
  */
-export class KadNodes {
-  private readonly nodes = new Map<string, KadNode>()
+export class Nodes {
+  private readonly nodes = new Map<string, Node>()
   private readonly limit: number
-  private readonly isPinned: (node: KadNode) => boolean
+  private readonly isPinned: (node: Node) => boolean
 
   /** Pinned nodes are those that must stay, such as the members of the routing table, of which there are few. */
-  constructor(limit: number, isPinned: (node: KadNode) => boolean = () => false) {
+  constructor(limit: number, isPinned: (node: Node) => boolean = () => false) {
     this.limit = limit
     this.isPinned = isPinned
   }
@@ -69,17 +69,17 @@ export class KadNodes {
   }
 
   /** The node of an id, new or known. The bytes are copied. */
-  of(id: Uint8Array): KadNode {
+  of(id: Uint8Array): Node {
     const key = keyOf(id)
     const known = this.nodes.get(key)
     if (known !== undefined) return known
-    const node = new KadNode(Uint8Array.from(id), key)
+    const node = new Node(Uint8Array.from(id), key)
     this.nodes.set(key, node)
     if (this.nodes.size > this.limit) this.shrink(node)
     return node
   }
 
-  known(id: Uint8Array): KadNode | undefined {
+  known(id: Uint8Array): Node | undefined {
     return this.nodes.get(keyOf(id))
   }
 
@@ -87,7 +87,7 @@ export class KadNodes {
    * Somebody names a peer with addresses. Those that the peer has told itself stay as they are; to others these are added in front. True when
    * one of them is new.
    */
-  hear(node: KadNode, addresses: ReadonlyArray<Uint8Array>): boolean {
+  hear(node: Node, addresses: ReadonlyArray<Uint8Array>): boolean {
     if (node.isIdentified || addresses.length === 0) return false
     const known = new Set(node.addresses.map(keyOf))
     const fresh = addresses.filter((address) => address.length <= addressBytesMax && !known.has(keyOf(address)))
@@ -100,12 +100,12 @@ export class KadNodes {
    * The peer itself has told where it is; nothing else counts from here on. Of one that tells nothing, or of which the peer store has
    * forgotten what it told, the addresses that are known stay, and others may tell more.
    */
-  identify(node: KadNode, addresses: ReadonlyArray<Uint8Array>): void {
+  identify(node: Node, addresses: ReadonlyArray<Uint8Array>): void {
     node.isIdentified = addresses.length > 0
     if (node.isIdentified) node.addresses = addresses.slice(0, addressesMax)
   }
 
-  private shrink(newest: KadNode): void {
+  private shrink(newest: Node): void {
     // Oldest first. A few at a time, so that this is rare.
     let excess = Math.ceil(this.limit / 16)
     for (const node of this.nodes.values()) {

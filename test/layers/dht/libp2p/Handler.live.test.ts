@@ -6,23 +6,18 @@ import type { Connection, Stream } from "@libp2p/interface"
 import { multiaddr } from "@multiformats/multiaddr"
 import { Clock, Deferred, Effect, Exit, References, Scope } from "effect"
 import { TestClock } from "effect/testing"
-import * as KadHandler from "../../../../src/layers/dht/libp2p/Handler.ts"
+import * as Handler from "../../../../src/layers/dht/libp2p/Handler.ts"
 import {
   decodeMessage,
   encodeFrame,
   encodePeer,
   FrameReader,
-  type KadMessage,
+  type Message,
   MessageType,
   requestBytesMax
 } from "../../../../src/layers/dht/wire/Message.ts"
 import { keyOf } from "../../../../src/layers/dht/wire/Nodes.ts"
-import {
-  type KadAnswerFrame,
-  KadRefusal,
-  type KadSender,
-  type KadServer
-} from "../../../../src/layers/dht/serve/Server.ts"
+import { type AnswerFrame, Refusal, type Sender } from "../../../../src/layers/dht/serve/Server.ts"
 import * as Server from "../../../../src/layers/dht/serve/Server.ts"
 import * as ProviderRecords from "../../../../src/layers/dht/serve/ProviderRecords.ts"
 import * as ValueRecords from "../../../../src/layers/dht/serve/ValueRecords.ts"
@@ -34,7 +29,7 @@ import * as LogLines from "../../../support/LogLines.ts"
 import { makePlain, meet, send } from "../../../support/PlainKad.ts"
 import * as StallingClock from "../../../support/StallingClock.ts"
 
-describe("KadHandler", () => {
+describe("Handler", () => {
   it.live("answers the requests of a stream in their order, whether they come at once or byte by byte", () =>
     Effect.gen(function*() {
       const { open } = yield* serve(echo)
@@ -140,7 +135,7 @@ describe("KadHandler", () => {
   it.live("resets a stream on which the server refuses a message, also when it does so later", () =>
     Effect.gen(function*() {
       const { open } = yield* serve((message) => {
-        const refusal = new KadRefusal({ detail: "no such key" })
+        const refusal = new Refusal({ detail: "no such key" })
         if (text(message) === "bad") throw refusal
         if (text(message) === "late") return Effect.andThen(Effect.sleep("1 millis"), Effect.fail(refusal))
         if (text(message) === "defect") return Effect.die(new Error("a rule of a namespace is broken"))
@@ -210,7 +205,7 @@ describe("KadHandler", () => {
   it.live("takes 32 streams of a connection", () =>
     Effect.gen(function*() {
       const { open } = yield* serve(echo)
-      const clients = yield* Effect.forEach(Array.from({ length: KadHandler.inboundStreamsMax }), () => open)
+      const clients = yield* Effect.forEach(Array.from({ length: Handler.inboundStreamsMax }), () => open)
       for (const { stream } of clients) stream.send(question("a"))
       yield* Effect.forEach(clients, (client) => client.has(1))
       const surplus = yield* open
@@ -251,8 +246,8 @@ describe("KadHandler", () => {
 
   it.live("tells the server who asks: where it was dialled if it was, and its subnet unless it is this node's own", () =>
     Effect.gen(function*() {
-      const senders: Array<KadSender> = []
-      const note = (message: KadMessage, from: KadSender) => {
+      const senders: Array<Sender> = []
+      const note = (message: Message, from: Sender) => {
         senders.push(from)
         return echo(message)
       }
@@ -293,7 +288,7 @@ describe("KadHandler", () => {
         providers: ProviderRecords.make(),
         values: ValueRecords.make([{ name: "any", check: () => Effect.void, replaces: () => Effect.succeed(false) }])
       })
-      const handle = yield* KadHandler.make(server, components)
+      const handle = yield* Handler.make(server, components)
       yield* Effect.promise(async () => components.registrar.handle(kadProtocol, handle))
       yield* meet(plain, node)
       const key = new TextEncoder().encode("any key")
@@ -324,11 +319,11 @@ describe("KadHandler", () => {
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-type Answer = KadServer["answer"]
+type Answer = Server.Server["answer"]
 
-const text = ({ key }: KadMessage) => Buffer.from(key ?? []).toString()
+const text = ({ key }: Message) => Buffer.from(key ?? []).toString()
 const question = (key: string) => encodeFrame({ type: MessageType.FIND_NODE, key: Buffer.from(key) })
-const echo = (message: KadMessage): KadAnswerFrame => encodeFrame({ type: message.type, key: message.key })
+const echo = (message: Message): AnswerFrame => encodeFrame({ type: message.type, key: message.key })
 
 /** A length in front of a message that does not come. */
 const lengthOf = (bytes: number) => Uint8Array.of(bytes % 128 + 128, (bytes >> 7) % 128 + 128, bytes >> 14)
@@ -351,10 +346,10 @@ const serve = Effect.fnUntraced(function*(answer: Answer, scope?: Scope.Scope) {
     | { readonly direction: Connection["direction"]; readonly remote: string; readonly own: ReadonlyArray<string> }
     | undefined
   const addressManager = { getAddresses: () => (told?.own ?? []).map((own) => multiaddr(own)) }
-  const handle = yield* KadHandler.make(
+  const handle = yield* Handler.make(
     { answer },
     // Of the manager nothing else is used.
-    { addressManager: addressManager as Parameters<typeof KadHandler.make>[1]["addressManager"] }
+    { addressManager: addressManager as Parameters<typeof Handler.make>[1]["addressManager"] }
   ).pipe(Scope.provide(scope ?? (yield* Effect.scope)))
   const { registrar } = server.host.components
   yield* Effect.promise(async () =>
@@ -364,7 +359,7 @@ const serve = Effect.fnUntraced(function*(answer: Answer, scope?: Scope.Scope) {
         ? { direction, remoteAddr, remotePeer }
         : { direction: told.direction, remoteAddr: multiaddr(told.remote), remotePeer }
       handle(stream, facts as Connection)
-    }, { maxInboundStreams: KadHandler.inboundStreamsMax })
+    }, { maxInboundStreams: Handler.inboundStreamsMax })
   )
   const open = Effect.promise(async (signal): Promise<Client> => {
     const [own] = client.host.node.getConnections()

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Result } from "effect"
 import { encodeFrame, MessageType } from "../../../../src/layers/dht/wire/Message.ts"
 import { keyOf } from "../../../../src/layers/dht/wire/Nodes.ts"
-import * as KadStreams from "../../../../src/layers/dht/libp2p/Streams.ts"
+import * as Streams from "../../../../src/layers/dht/libp2p/Streams.ts"
 import * as Libp2pHost from "../../../../src/layers/libp2p/Host.ts"
 import type { PeerId } from "../../../../src/schema/Peer.ts"
 import { eventually } from "../../../contract/eventually.ts"
@@ -11,7 +11,7 @@ import { mulberry } from "../../../support/KadMutants.ts"
 import { echo, serve } from "../../../support/KadServer.ts"
 import { type Libp2pNode, makeNode } from "../../../support/Libp2pNode.ts"
 
-describe("KadStreams", () => {
+describe("Streams", () => {
   it.live("comes through peers that refuse, reset, fall silent, talk nonsense and lose their connections", () =>
     Effect.gen(function*() {
       const seed = Number(process.env["CODIO_FUZZ_SEED"] ?? 6)
@@ -19,7 +19,7 @@ describe("KadStreams", () => {
       const client = yield* makeNode()
       const nodes = yield* Effect.forEach([1, 2, 3, 4], () => makeNode())
       for (const node of nodes) yield* serveBadly(node, random)
-      const streams = yield* KadStreams.make({
+      const streams = yield* Streams.make({
         protocol: kadProtocol,
         timeout: "1 second",
         idleTime: "300 millis",
@@ -92,12 +92,12 @@ const serveBadly = (node: Libp2pNode, random: () => number) => {
   })
 }
 
-const outcomeOf = (result: Result.Result<KadStreams.KadAnswer | void, KadStreams.KadRequestError>) => {
+const outcomeOf = (result: Result.Result<Streams.Answer | void, Streams.RequestError>) => {
   if (Result.isFailure(result)) return result.failure.reason
   return result.success?.tookBefore === false ? "refused" : "took"
 }
 
-function remoteOf({ host: { node } }: Libp2pNode): KadStreams.KadRemote {
+function remoteOf({ host: { node } }: Libp2pNode): Streams.Remote {
   const { bytes } = node.peerId.toMultihash()
   const addresses = node.getMultiaddrs().map((address) => address.bytes)
   return { id: node.peerId.toString() as PeerId, bytes, key: keyOf(bytes), addresses }

@@ -3,17 +3,17 @@ import { multiaddr } from "@multiformats/multiaddr"
 import { Clock, Effect, Exit, Fiber, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { createServer } from "node:net"
-import { encodeFrame, encodePeer, type KadMessage, MessageType } from "../../../../src/layers/dht/wire/Message.ts"
-import * as KadStreams from "../../../../src/layers/dht/libp2p/Streams.ts"
+import { encodeFrame, encodePeer, type Message, MessageType } from "../../../../src/layers/dht/wire/Message.ts"
+import * as Streams from "../../../../src/layers/dht/libp2p/Streams.ts"
 import * as Libp2pHost from "../../../../src/layers/libp2p/Host.ts"
 import type { PeerId } from "../../../../src/schema/Peer.ts"
 import { eventually } from "../../../contract/eventually.ts"
 import { kadProtocol } from "../../../support/DhtNode.ts"
-import { echo, type KadServer, serve } from "../../../support/KadServer.ts"
+import { echo, type Server, serve } from "../../../support/KadServer.ts"
 import { type Libp2pNode, makeNode } from "../../../support/Libp2pNode.ts"
 import { makePlain } from "../../../support/PlainKad.ts"
 
-describe("KadStreams", () => {
+describe("Streams", () => {
   it.live("carries many questions at once over one stream, and gives each its answer", () =>
     Effect.gen(function*() {
       // Answers come in pieces of any size, several in one or one in several.
@@ -531,10 +531,10 @@ const stranger = "12D3KooWGC6TvWhfapngX6wvJHMYvKpDMXPb3ZnCZ6dMoaMtimQ5"
 /** Streams of a node whose time is the spec's. */
 const pool = Effect.fnUntraced(function*(
   node: Libp2pNode,
-  options: Partial<KadStreams.KadStreamsOptions> = {}
+  options: Partial<Streams.StreamsOptions> = {}
 ) {
   const clock = yield* TestClock.make()
-  const streams = yield* KadStreams.make({ protocol: kadProtocol, ...options }).pipe(
+  const streams = yield* Streams.make({ protocol: kadProtocol, ...options }).pipe(
     Effect.provideService(Libp2pHost.Libp2pHost, node.host),
     Effect.provideService(Clock.Clock, clock)
   )
@@ -546,7 +546,7 @@ const pool = Effect.fnUntraced(function*(
 /** A client, and a server that is asked by it. */
 const makePair = Effect.fnUntraced(function*(
   answer?: Parameters<typeof serve>[1],
-  options?: Partial<KadStreams.KadStreamsOptions>
+  options?: Partial<Streams.StreamsOptions>
 ) {
   const [client, other] = [yield* makeNode(), yield* makeNode()]
   const server = yield* serve(other, answer)
@@ -566,7 +566,7 @@ const toRemote = (node: Libp2pNode) =>
     )
   })
 
-function remoteOf(id: string, bytes: Uint8Array, addresses: ReadonlyArray<Uint8Array>): KadStreams.KadRemote {
+function remoteOf(id: string, bytes: Uint8Array, addresses: ReadonlyArray<Uint8Array>): Streams.Remote {
   return { id: id as PeerId, bytes, key: Buffer.from(bytes).toString("latin1"), addresses }
 }
 
@@ -590,7 +590,7 @@ const silence = Effect.acquireRelease(
   ({ close }) => Effect.sync(close)
 )
 
-const arrived = (server: KadServer, count: number) =>
+const arrived = (server: Server, count: number) =>
   eventually(`${count} messages have come`, Effect.sync(() => server.messages().length >= count))
 
 /** What the two sides do when nothing keeps them from it. */
@@ -616,6 +616,6 @@ function question(key: string): Uint8Array {
   return encodeFrame({ type: MessageType.FIND_NODE, key: bytes(key) })
 }
 
-function keyOf({ key }: KadMessage): string {
+function keyOf({ key }: Message): string {
   return new TextDecoder().decode(key)
 }

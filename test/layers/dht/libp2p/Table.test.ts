@@ -10,9 +10,9 @@ import { Effect, Exit, Scope } from "effect"
 import * as Digest from "multiformats/hashes/digest"
 import { hash } from "node:crypto"
 import { commonPrefixLength, compareDistance, positionOf } from "../../../../src/layers/dht/wire/Position.ts"
-import * as KadTable from "../../../../src/layers/dht/libp2p/Table.ts"
+import * as Table from "../../../../src/layers/dht/libp2p/Table.ts"
 
-describe("KadTable", () => {
+describe("Table", () => {
   it.live("answers as kad-dht does who is closest, 200 peers in its table", () =>
     Effect.gen(function*() {
       const { kad, settle, table } = yield* make()
@@ -173,7 +173,7 @@ describe("KadTable", () => {
   it.live("does not count local addresses, relayed ones, those of this node's own subnet, nor any at a share of 1", () =>
     Effect.gen(function*() {
       const relay = "/ip4/203.0.113.9/tcp/4001/p2p/QmcgpsyWgH8Y8ajJz1Cu72KnS5uo2Aa2LpzU7kinSupNKC/p2p-circuit"
-      const cases: ReadonlyArray<readonly [Options, KadTable.KadTableOptions]> = [
+      const cases: ReadonlyArray<readonly [Options, Table.TableOptions]> = [
         [{ at: (i) => `/ip4/192.168.1.${i}/tcp/4001` }, {}],
         [{ at: (i) => `/ip4/127.0.0.1/tcp/${4000 + i}` }, {}],
         [{ at: () => relay }, {}],
@@ -211,7 +211,7 @@ describe("KadTable", () => {
     }
     const whole = { queueRoutingTableUpdate: fn, remove: fn, kb }
     const of = (routingTable: unknown) =>
-      KadTable.of({ routingTable } as KadTable.KadTableInternals, componentsOf({}).components)
+      Table.of({ routingTable } as Table.KadDhtInternals, componentsOf({}).components)
     of({ ...whole, kb: { ...kb } })
     for (const member of Object.keys(kb)) {
       const lacking = { ...whole, kb: { ...kb, [member]: undefined } }
@@ -297,14 +297,14 @@ function componentsOf(options: Options) {
     }
   }
   // Of the parts of a node only what the table of kad-dht uses.
-  return { components: components as unknown as Parameters<typeof KadTable.of>[1] & KadDHTComponents, peerId }
+  return { components: components as unknown as Parameters<typeof Table.of>[1] & KadDHTComponents, peerId }
 }
 
-const make = Effect.fnUntraced(function*(options: Options = {}, tableOptions?: KadTable.KadTableOptions) {
+const make = Effect.fnUntraced(function*(options: Options = {}, tableOptions?: Table.TableOptions) {
   const { components, peerId } = componentsOf(options)
   const kad = kadDHT({ clientMode: false, peerInfoMapper: passthroughMapper })(components)
   // Public members of the class that its interface leaves out.
-  const inside = kad as unknown as KadTable.KadTableInternals & {
+  const inside = kad as unknown as Table.KadDhtInternals & {
     readonly routingTable: {
       running: boolean
       readonly size: number
@@ -314,7 +314,7 @@ const make = Effect.fnUntraced(function*(options: Options = {}, tableOptions?: K
   }
   const proposed: Array<Libp2pPeerId> = []
   const propose = inside.routingTable.queueRoutingTableUpdate.bind(inside.routingTable)
-  const table = KadTable.of(inside, components, tableOptions)
+  const table = Table.of(inside, components, tableOptions)
   Object.assign(inside.routingTable, {
     queueRoutingTableUpdate: (id: Libp2pPeerId) => {
       proposed.push(id)

@@ -5,10 +5,10 @@ import {
   encodeFrame,
   encodePeer,
   FrameReader,
-  type KadMessage,
+  type Message,
   MessageType
 } from "../../../../src/layers/dht/wire/Message.ts"
-import { type KadNode, KadNodes } from "../../../../src/layers/dht/wire/Nodes.ts"
+import { type Node, Nodes } from "../../../../src/layers/dht/wire/Nodes.ts"
 import { compareDistance, positionOf } from "../../../../src/layers/dht/wire/Position.ts"
 import * as KadQueries from "../../../../src/layers/dht/lookup/Queries.ts"
 import * as ContentKey from "../../../../src/schema/Content.ts"
@@ -20,8 +20,8 @@ const key = ContentKey.fromText("some content")
 
 const place = Uint8Array.of(1)
 
-const opened = (frame: Uint8Array): KadMessage => {
-  const messages: Array<KadMessage> = []
+const opened = (frame: Uint8Array): Message => {
+  const messages: Array<Message> = []
   new FrameReader().push(frame, (body) => messages.push(decodeMessage(body)))
   return messages[0]!
 }
@@ -29,13 +29,13 @@ const opened = (frame: Uint8Array): KadMessage => {
 /** Nodes that all know each other and answer what the spec says; this node knows the first of them. */
 const world = (
   names: ReadonlyArray<string>,
-  answer: (peer: string, question: KadMessage) => Effect.Effect<Uint8Array, string>,
+  answer: (peer: string, question: Message) => Effect.Effect<Uint8Array, string>,
   beyond: ReadonlyArray<string> = [],
   connected: ReadonlyArray<string> = []
 ) => {
-  const nodes = new KadNodes(1000)
+  const nodes = new Nodes(1000)
   const nameOf = new Map<string, string>()
-  const nodeOf = (name: string): KadNode => {
+  const nodeOf = (name: string): Node => {
     const node = nodes.of(ContentKey.toBytes(SimNetwork.peerId(name) as string as ContentKey.ContentKey))
     nameOf.set(node.key, name)
     return node
@@ -91,7 +91,7 @@ describe("KadQueries", () => {
 
   it.effect("asks who is connected before who has to be dialled", () =>
     Effect.gen(function*() {
-      const answer = (_: string, { type }: KadMessage) => Effect.sync(() => encodeFrame({ type }))
+      const answer = (_: string, { type }: Message) => Effect.sync(() => encodeFrame({ type }))
       const { nodeOf } = world(names, answer)
       const target = positionOf(ContentKey.toBytes(key))
       const nearest = names.toSorted((a, b) => compareDistance(nodeOf(a).position, nodeOf(b).position, target))

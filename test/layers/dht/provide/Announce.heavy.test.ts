@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import type { KadNode } from "../../../../src/layers/dht/wire/Nodes.ts"
+import type { Node } from "../../../../src/layers/dht/wire/Nodes.ts"
 import { positionOf } from "../../../../src/layers/dht/wire/Position.ts"
 import { type ContentKey, toBytes } from "../../../../src/schema/Content.ts"
 import * as ProvideNetwork from "../../../support/ProvideNetwork.ts"
@@ -80,7 +80,7 @@ describe("KadProvide", () => {
         const keys = keysOf(300)
         const { told } = yield* inTime(network.announce(keys))
         assert.isAbove(network.dead.size, 30)
-        const copies = (nodes: ReadonlyArray<KadNode>, key: ContentKey) =>
+        const copies = (nodes: ReadonlyArray<Node>, key: ContentKey) =>
           nodes.filter((node) => network.has(node, key)).length
         for (const key of keys) {
           assert.isAtLeast(told.get(key)!, 20)

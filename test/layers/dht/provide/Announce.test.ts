@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Effect, Fiber } from "effect"
 import { TestClock } from "effect/testing"
-import type { KadNode } from "../../../../src/layers/dht/wire/Nodes.ts"
+import type { Node } from "../../../../src/layers/dht/wire/Nodes.ts"
 import { keyOf } from "../../../../src/layers/dht/wire/Nodes.ts"
 import { compareDistance, positionOf } from "../../../../src/layers/dht/wire/Position.ts"
 import { type ContentKey, toBytes } from "../../../../src/schema/Content.ts"
@@ -223,7 +223,7 @@ describe("KadProvide", () => {
 
   it.effect("writes to eight peers at a time, 16 KiB each, and rests as long as a write has taken", () =>
     Effect.gen(function*() {
-      const lasts = new Map<KadNode, number>()
+      const lasts = new Map<Node, number>()
       const pauses = new Set<number>()
       const clock = yield* Clock.Clock
       const latency = 10

@@ -10,12 +10,12 @@ import {
   encodeFrame,
   encodePeer,
   FrameReader,
-  type KadMessage,
+  type Message,
   MessageType
 } from "../../../../src/layers/dht/wire/Message.ts"
 import { keyOf } from "../../../../src/layers/dht/wire/Nodes.ts"
 import { compareDistance, positionOf } from "../../../../src/layers/dht/wire/Position.ts"
-import * as KadServer from "../../../../src/layers/dht/serve/Server.ts"
+import * as Server from "../../../../src/layers/dht/serve/Server.ts"
 import * as ProviderRecords from "../../../../src/layers/dht/serve/ProviderRecords.ts"
 import * as ValueRecords from "../../../../src/layers/dht/serve/ValueRecords.ts"
 import { decodeRecord, encodeRecord } from "../../../../src/layers/dht/wire/Record.ts"
@@ -56,7 +56,7 @@ const make = Effect.fnUntraced(function*({ known = {}, provided = [], table = {}
   }
   const providers = ProviderRecords.make()
   const values = ValueRecords.make([numbers])
-  const server = yield* KadServer.make({
+  const server = yield* Server.make({
     self: id("self"),
     closerMax: 20,
     closest: (target, count, without) =>
@@ -71,23 +71,23 @@ const make = Effect.fnUntraced(function*({ known = {}, provided = [], table = {}
     providers,
     values
   })
-  const sender = (name: string, more: Partial<KadServer.KadSender> = {}): KadServer.KadSender => ({
+  const sender = (name: string, more: Partial<Server.Sender> = {}): Server.Sender => ({
     bytes: id(name),
     key: keyOf(id(name)),
     dialledAt: undefined,
     subnet: undefined,
     ...more
   })
-  const answer = Effect.fnUntraced(function*(message: Fields, from: KadServer.KadSender = sender("asker")) {
+  const answer = Effect.fnUntraced(function*(message: Fields, from: Server.Sender = sender("asker")) {
     const answered = yield* Effect.try({
       try: () => server.answer(decode(encodeFrame({ ...message, ...peersOf(message) })), from),
-      catch: (error) => error as KadServer.KadRefusal
+      catch: (error) => error as Server.Refusal
     })
     const frame = Effect.isEffect(answered) ? yield* answered : answered
     return frame === undefined ? undefined : decode(frame)
   })
   /** The names in an answer. */
-  const names = (message: Fields, from?: KadServer.KadSender) =>
+  const names = (message: Fields, from?: Server.Sender) =>
     Effect.map(answer(message, from), (answer) => answer!.closer.map(({ id }) => Buffer.from(id).toString().slice(6)))
   return { answer, names, places, providers, sender, server, values }
 })
@@ -104,20 +104,20 @@ const peersOf = ({ providers }: Fields) => ({
   providers: Object.entries(providers ?? {}).map(([name, addresses]) => encodePeer(id(name), addresses))
 })
 
-const decode = (frame: Uint8Array): KadMessage => {
-  const found: Array<KadMessage> = []
+const decode = (frame: Uint8Array): Message => {
+  const found: Array<Message> = []
   new FrameReader().push(frame, (bytes) => found.push(decodeMessage(bytes)))
   assert.lengthOf(found, 1)
   return found[0]!
 }
 
-const portsOf = (message: KadMessage | undefined) =>
+const portsOf = (message: Message | undefined) =>
   (message?.providers ?? []).map(({ addresses }) => addresses.map((bytes) => multiaddr(bytes).toString()))
 
 const many = (count: number, ports: ReadonlyArray<number>) =>
   Object.fromEntries(Array.from({ length: count }, (_, i) => [`peer ${i}`, ports]))
 
-describe("KadServer", () => {
+describe("Server", () => {
   describe("FIND_NODE", () => {
     it.effect("names the closest peers that have an address, and never the asker", () =>
       Effect.gen(function*() {
@@ -180,7 +180,7 @@ describe("KadServer", () => {
         }
         for (const type of [ADD_PROVIDER, GET_PROVIDERS]) {
           for (const bad of [{}, { key: new Uint8Array(0) }, { key: new Uint8Array(81) }]) {
-            assert.instanceOf(yield* Effect.flip(answer({ type, ...bad })), KadServer.KadRefusal)
+            assert.instanceOf(yield* Effect.flip(answer({ type, ...bad })), Server.Refusal)
           }
         }
         assert.strictEqual(providers.size(), 2)
@@ -202,7 +202,7 @@ describe("KadServer", () => {
       Effect.gen(function*() {
         const { answer, places, providers, sender } = yield* make({ known: { told: [5] } })
         const dialledAt = address("/ip4/198.51.100.1/tcp/9")
-        const provide = (name: string, more?: Partial<KadServer.KadSender>) =>
+        const provide = (name: string, more?: Partial<Server.Sender>) =>
           Effect.andThen(
             answer({ type: ADD_PROVIDER, key: id(name), providers: { [name]: [] } }, sender(name, more)),
             Effect.map(answer({ type: GET_PROVIDERS, key: id(name) }), portsOf)
@@ -370,7 +370,7 @@ describe("KadServer", () => {
         ]
         for (const [fields, detail] of refused) {
           const error = yield* Effect.flip(answer({ type: PUT_VALUE, ...fields }))
-          assert.instanceOf(error, KadServer.KadRefusal)
+          assert.instanceOf(error, Server.Refusal)
           assert.strictEqual(error.message, detail)
         }
         const found = yield* answer({ type: GET_VALUE, key: name })
@@ -383,7 +383,7 @@ describe("KadServer", () => {
       const { answer } = yield* make()
       assert.strictEqual((yield* answer({ type: PING }))!.type, PING)
       for (const message of [{ type: 6 }, { type: FIND_NODE }, { type: GET_VALUE, key: new Uint8Array(0) }]) {
-        assert.instanceOf(yield* Effect.flip(answer(message)), KadServer.KadRefusal)
+        assert.instanceOf(yield* Effect.flip(answer(message)), Server.Refusal)
       }
     }))
 
@@ -428,7 +428,7 @@ describe("KadServer", () => {
           )
           if (Exit.isSuccess(exit)) {
             if (exit.value !== undefined) assert.strictEqual(decode(exit.value).type, type)
-          } else assert.instanceOf(yield* Effect.flip(exit), KadServer.KadRefusal)
+          } else assert.instanceOf(yield* Effect.flip(exit), Server.Refusal)
         }
         assert.isAtMost(providers.size(), messages.length)
         assert.isAtMost(values.size(), messages.length)

@@ -12,7 +12,7 @@ import {
   encodePeer,
   FrameReader,
   idBytesMax,
-  type KadPeer,
+  type MessagePeer,
   keyBytesMax,
   MessageType,
   providersMax
@@ -384,7 +384,7 @@ function hex(bytes: Iterable<number>): string {
   return Buffer.from([...bytes]).toString("hex")
 }
 
-function shown({ addresses, id }: Pick<KadPeer, "id" | "addresses">) {
+function shown({ addresses, id }: Pick<MessagePeer, "id" | "addresses">) {
   return { id: hex(id), addresses: addresses.map(hex) }
 }
 

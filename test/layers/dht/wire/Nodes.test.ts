@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { decodeMessage, encodeFrame, FrameReader, MessageType } from "../../../../src/layers/dht/wire/Message.ts"
-import { isPeerId, type KadNode, KadNodes, keyOf } from "../../../../src/layers/dht/wire/Nodes.ts"
+import { isPeerId, type Node, Nodes, keyOf } from "../../../../src/layers/dht/wire/Nodes.ts"
 import { toBytes } from "../../../../src/schema/Content.ts"
 import type { ContentKey } from "../../../../src/schema/Content.ts"
 import { SimNetwork } from "../../../../src/testing/network/SimNetwork.ts"
@@ -9,9 +9,9 @@ const idOf = (name: string): Uint8Array => toBytes(SimNetwork.peerId(name) as st
 
 const address = (port: number): Uint8Array => Uint8Array.of(4, 127, 0, 0, 1, 6, port >> 8, port & 255)
 
-describe("KadNodes", () => {
+describe("Nodes", () => {
   it("reads a peer once, and gives its id as text", () => {
-    const nodes = new KadNodes(10)
+    const nodes = new Nodes(10)
     const alice = nodes.of(idOf("alice"))
     assert.strictEqual(nodes.of(idOf("alice")), alice)
     assert.strictEqual(alice.id, SimNetwork.peerId("alice"))
@@ -20,7 +20,7 @@ describe("KadNodes", () => {
   })
 
   it("keeps no bytes of the message that named a peer", () => {
-    const nodes = new KadNodes(10)
+    const nodes = new Nodes(10)
     const message = idOf("alice")
     const place = address(1)
     const alice = nodes.of(message)
@@ -32,7 +32,7 @@ describe("KadNodes", () => {
   })
 
   it("adds what others tell in front, within bounds, until the peer has told itself", () => {
-    const nodes = new KadNodes(10)
+    const nodes = new Nodes(10)
     const alice = nodes.of(idOf("alice"))
     assert.isTrue(nodes.hear(alice, [address(1)]))
     assert.isFalse(nodes.hear(alice, [address(1)]))
@@ -51,7 +51,7 @@ describe("KadNodes", () => {
   })
 
   it("encodes a peer as it is now", () => {
-    const nodes = new KadNodes(10)
+    const nodes = new Nodes(10)
     const alice = nodes.of(idOf("alice"))
     const sent = () => {
       let named: ReadonlyArray<Uint8Array> = []
@@ -70,8 +70,8 @@ describe("KadNodes", () => {
   })
 
   it("forgets the oldest of too many, never a pinned one", () => {
-    const pinned = new Set<KadNode>()
-    const nodes = new KadNodes(32, (node) => pinned.has(node))
+    const pinned = new Set<Node>()
+    const nodes = new Nodes(32, (node) => pinned.has(node))
     const all = Array.from({ length: 32 }, (_, i) => nodes.of(idOf(`${i}`)))
     pinned.add(all[0]!)
     nodes.of(idOf("one more"))

@@ -2,12 +2,12 @@ import { yamux } from "@chainsafe/libp2p-yamux"
 import { assert, describe, it } from "@effect/vitest"
 import { multiaddrConnectionPair } from "@libp2p/utils"
 import { encodeFrame, MessageType } from "../../../../src/layers/dht/wire/Message.ts"
-import * as KadStream from "../../../../src/layers/dht/libp2p/Stream.ts"
+import * as QuestionStream from "../../../../src/layers/dht/libp2p/QuestionStream.ts"
 
 const question = { type: MessageType.PING }
 const frame = encodeFrame(question)
 
-describe("KadStream", () => {
+describe("QuestionStream", () => {
   it("takes an answer that comes with the end of the remote's half", async () => {
     const { answers, ends, kad, stream } = await open()
     assert.isTrue(kad.write(frame, question, true))
@@ -76,8 +76,8 @@ async function open() {
   const muxed = await yamux()().createStreamMuxer(outbound).createStream({ protocol: "/test/1.0.0" })
   const stream = muxed as typeof muxed & Muxed
   const answers: Array<unknown> = []
-  const ends: Array<{ readonly unanswered: ReadonlyArray<unknown>; readonly end: KadStream.KadStreamEnd }> = []
-  const kad = KadStream.make<KadStream.Asked>(stream, {
+  const ends: Array<{ readonly unanswered: ReadonlyArray<unknown>; readonly end: QuestionStream.StreamEnd }> = []
+  const kad = QuestionStream.make<QuestionStream.Asked>(stream, {
     questionsMax: 64,
     onAnswer: (_, message) => answers.push(message),
     onRoom: () => {},

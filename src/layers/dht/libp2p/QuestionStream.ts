@@ -5,11 +5,11 @@
  * no number: one that does not come would shift all after it, so a stream with a question that is given up is to be failed.
  */
 import type { Stream, StreamMessageEvent } from "@libp2p/interface"
-import { decodeMessage, FrameReader, type KadMessage } from "../wire/Message.ts"
+import { decodeMessage, FrameReader, type Message } from "../wire/Message.ts"
 import { toError, untilClosed } from "../../libp2p/Faults.ts"
 
 /** Why a stream is over. */
-export interface KadStreamEnd {
+export interface StreamEnd {
   /** `Malformed` for what is no answer, or one that nobody asked for; `Reset` for whatever else ended the stream, at either side. */
   readonly reason: "Unsupported" | "Malformed" | "Reset"
   readonly cause: Error
@@ -20,18 +20,18 @@ export interface Asked {
   readonly type: number
 }
 
-export interface KadStreamOptions<Question extends Asked> {
+export interface QuestionStreamOptions<Question extends Asked> {
   /** How many questions may be without an answer. */
   readonly questionsMax: number
   /** The answer to the oldest question. */
-  readonly onAnswer: (question: Question, message: KadMessage) => void
+  readonly onAnswer: (question: Question, message: Message) => void
   /** There may be room again. */
   readonly onRoom: () => void
   /** The stream is over; these have no answer, the oldest first. Called once, unless `close` comes first. */
-  readonly onEnd: (unanswered: ReadonlyArray<Question>, end: KadStreamEnd) => void
+  readonly onEnd: (unanswered: ReadonlyArray<Question>, end: StreamEnd) => void
 }
 
-export interface KadStream<Question extends Asked> {
+export interface QuestionStream<Question extends Asked> {
   readonly isOpen: () => boolean
   /** Whether another question may go out now: few are without an answer, and the remote takes what is sent. */
   readonly hasRoom: () => boolean
@@ -42,7 +42,7 @@ export interface KadStream<Question extends Asked> {
    */
   readonly write: (bytes: Uint8Array, question: Question, hasAnswer: boolean) => boolean
   /** Resets the stream, and tells `onEnd`. */
-  readonly fail: (end: KadStreamEnd) => void
+  readonly fail: (end: StreamEnd) => void
   /** Ends this half, drops what still comes, and resets the stream if the remote has not ended its half in time. Never rejects. */
   readonly close: (millis: number) => Promise<void>
 }
@@ -50,13 +50,13 @@ export interface KadStream<Question extends Asked> {
 /** Takes over a stream, in the turn in which libp2p gave it. */
 export const make = <Question extends Asked>(
   stream: Stream,
-  options: KadStreamOptions<Question>
-): KadStream<Question> => {
+  options: QuestionStreamOptions<Question>
+): QuestionStream<Question> => {
   const reader = new FrameReader()
   const questions: Array<Question> = []
   let isOver = false
 
-  const end = (why: KadStreamEnd) => {
+  const end = (why: StreamEnd) => {
     if (isOver) return
     isOver = true
     const unanswered = questions.splice(0)

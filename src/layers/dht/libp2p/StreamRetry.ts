@@ -5,7 +5,7 @@
  * - A stream that stood before the question may have been reset while nobody used it, and a connection may just have been lost: once more.
  * - What went before the question on a fresh stream may be what the remote refuses: once more without it.
  */
-import type { KadStreamEnd } from "./Stream.ts"
+import type { StreamEnd } from "./QuestionStream.ts"
 
 /** What a question has been through. */
 export interface Attempts {
@@ -31,7 +31,7 @@ export const none: Pick<Attempts, "isExpired" | "isRetried" | "spared"> = {
 }
 
 export interface Failure {
-  readonly reason: KadStreamEnd["reason"]
+  readonly reason: StreamEnd["reason"]
   /** Whether it is the question for which the stream failed. */
   readonly isBlamed: boolean
   /** Whether the stream was opened after the question had begun to wait for one. */
@@ -44,7 +44,7 @@ export interface Failure {
 export const failed = (
   attempts: Attempts,
   { isBlamed, isFresh, isLost, reason }: Failure
-): KadStreamEnd["reason"] | "TimedOut" | undefined => {
+): StreamEnd["reason"] | "TimedOut" | undefined => {
   if (attempts.isExpired) return "TimedOut"
   if (attempts.done === undefined || reason === "Unsupported") return reason
   if (!isBlamed && attempts.spared++ < sparedMax) return undefined

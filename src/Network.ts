@@ -267,7 +267,7 @@ const networkLayer = Layer.effect(
       findProviders: (key, options) =>
         Stream.mapArrayEffect(
           dht.findProviders(key, options),
-          (some) => ProviderRanking.rank({ peer: table.get, explain: connections.explain }, some)
+          (some) => ProviderRanking.rank({ peer: table.get, lastContact: connections.lastContact }, some)
         ),
       findPeer: dht.findPeer,
       putValue: dht.putValue,

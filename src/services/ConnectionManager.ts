@@ -8,6 +8,16 @@ import type { GoodbyeReason } from "../schema/NetworkEvent.ts"
 import type { NodeStatus, PeerExplanation } from "../schema/NodeStatus.ts"
 import type { DialTarget, PeerId, PeerInfo } from "../schema/Peer.ts"
 
+/** What this node's dials of a peer came to, without the rest of an explanation. Times are milliseconds since the epoch. */
+export interface LastContact {
+  /** When a dial last reached the peer, at whichever address. */
+  readonly reachedAt: number | undefined
+  /** When a dial last failed to reach it. */
+  readonly failedAt: number | undefined
+  /** This node has disconnected the peer, or blocks it. */
+  readonly isDismissed: boolean
+}
+
 /** Decides which peers to connect to, and dials them. */
 export class ConnectionManager extends Context.Service<ConnectionManager, {
   /**
@@ -35,6 +45,8 @@ export class ConnectionManager extends Context.Service<ConnectionManager, {
    * dialled next. Also of a peer that nobody has heard of.
    */
   readonly explain: (peer: PeerId) => Effect.Effect<PeerExplanation>
+  /** When a peer was last reached. Also of a peer that nobody has heard of. */
+  readonly lastContact: (peer: PeerId) => Effect.Effect<LastContact>
   /** How the node stands: isolated or not and why, places in use, dials under way and waiting. */
   readonly status: Effect.Effect<NodeStatus>
 }>()("codio-network/services/ConnectionManager") {}

@@ -4,6 +4,7 @@
 import { DateTime, Duration, Effect } from "effect"
 import { AddressRecord, PeerExplanation } from "../../schema/NodeStatus.ts"
 import type { PeerId } from "../../schema/Peer.ts"
+import type { LastContact } from "../../services/ConnectionManager.ts"
 import type { KnownAddress } from "./Addresses.ts"
 import type { PeerRecord, Refusal } from "./PeerBook.ts"
 import { dateOf, interestOf } from "./PeerBook.ts"
@@ -59,6 +60,17 @@ export const make = Effect.fnUntraced(function*(options: Facts) {
     ...(restUntil === undefined ? {} : { restsUntil: dateOf(restUntil) })
   })
 })
+
+/** The latest dates over all of the peer's addresses. */
+export const lastContactOf = (peer: PeerRecord | undefined): LastContact => {
+  let reachedAt: number | undefined
+  let failedAt: number | undefined
+  for (const { lastFailure, lastSuccess } of peer?.addresses.values() ?? []) {
+    if (lastSuccess !== undefined) reachedAt = Math.max(reachedAt ?? lastSuccess, lastSuccess)
+    if (lastFailure !== undefined) failedAt = Math.max(failedAt ?? lastFailure, lastFailure)
+  }
+  return { reachedAt, failedAt, isDismissed: peer !== undefined && (peer.suspended || peer.blocks > 0) }
+}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal

@@ -425,6 +425,8 @@ export const make = Effect.gen(function*() {
     })
   })
 
+  const lastContact = (id: PeerId) => Effect.sync(() => PeerExplanations.lastContactOf(known.get(id)))
+
   const status = Effect.gen(function*() {
     const now = yield* Clock.currentTimeMillis
     const backoffs: Array<{ readonly peer: PeerId; readonly at: number; readonly attempt: number }> = []
@@ -443,7 +445,7 @@ export const make = Effect.gen(function*() {
     })
   })
 
-  return ConnectionManager.of({ connect, keep, disconnect, block, goodbye, explain, status })
+  return ConnectionManager.of({ connect, keep, disconnect, block, goodbye, explain, lastContact, status })
 })
 
 /** {@link make} as a Layer. */

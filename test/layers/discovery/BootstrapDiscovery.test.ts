@@ -35,6 +35,7 @@ const fake = (failing: Record<string, DialError> = {}) => {
     block: () => Effect.die("not used"),
     goodbye: () => Effect.die("not used"),
     explain: () => Effect.die("not used"),
+    lastContact: () => Effect.die("not used"),
     status: Effect.die("not used")
   }
   return { kept, manager }

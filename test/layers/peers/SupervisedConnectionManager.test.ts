@@ -221,6 +221,33 @@ describe("SupervisedConnectionManager", () => {
       assert.strictEqual((yield* alice.table.peers)[0]?.interest, "transient")
     }).pipe(Effect.provide(net)))
 
+  it.effect("tells when a peer was last reached, when it was not, and whom it has dismissed", () =>
+    Effect.gen(function*() {
+      const alice = yield* CoreNode.make("alice")
+      const { node: bob, stop } = yield* restartable("bob")
+      const contact = alice.manager.lastContact(bob.id)
+      assert.deepStrictEqual(yield* contact, { reachedAt: undefined, failedAt: undefined, isDismissed: false })
+      const [address] = yield* bob.addresses
+      yield* TestClock.adjust("1 second")
+      yield* within("1 second", alice.manager.connect(address!))
+      const { failedAt, reachedAt } = yield* contact
+      assert.isUndefined(failedAt)
+      assert.isAtLeast(reachedAt!, 1000)
+      assert.isAtMost(reachedAt!, 2000)
+      yield* within("1 second", alice.manager.disconnect(bob.id))
+      assert.deepStrictEqual(yield* contact, { reachedAt, failedAt: undefined, isDismissed: true })
+      yield* stop
+      yield* within("20 seconds", Effect.flip(alice.manager.connect(bob.id)))
+      const after = yield* contact
+      assert.deepInclude(after, { reachedAt, isDismissed: false })
+      assert.isAbove(after.failedAt!, reachedAt!)
+      yield* Effect.scoped(Effect.gen(function*() {
+        yield* alice.manager.block(bob.id)
+        assert.isTrue((yield* contact).isDismissed)
+      }))
+      assert.isFalse((yield* contact).isDismissed)
+    }).pipe(Effect.provide(net)))
+
   it.effect("refuses a blocked peer both ways while the scope lives, and goes on keeping it afterwards", () =>
     Effect.gen(function*() {
       const alice = yield* CoreNode.make("alice")

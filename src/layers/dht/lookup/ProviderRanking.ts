@@ -1,21 +1,23 @@
 /**
- * Who of several providers to ask first, by what this node knows of them.
+ * Which of several providers to ask first, by what this node knows of them.
  */
-import { Array, DateTime, Duration, Effect, Option, Order } from "effect"
+import { Array, Duration, Effect, Option, Order } from "effect"
 import type { Provider } from "../../../schema/Content.ts"
-import type { PeerExplanation } from "../../../schema/NodeStatus.ts"
 import type { PeerId, PeerInfo } from "../../../schema/Peer.ts"
+import type { LastContact } from "../../../services/ConnectionManager.ts"
 
 export interface ProviderRankingOptions {
   /** A connected peer. */
   readonly peer: (id: PeerId) => Effect.Effect<Option.Option<PeerInfo>>
-  readonly explain: (id: PeerId) => Effect.Effect<PeerExplanation>
+  readonly lastContact: (id: PeerId) => Effect.Effect<LastContact>
 }
 
 /**
- * The providers, best first: connected ones straight before relayed, each by round-trip time; then those that a dial has reached before, the
- * latest first; then those of whom nothing is known, as they came; then those without an address; last those whom the last dial did not
- * reach, and those that this node has disconnected or blocked.
+ * The providers, best first:
+ * 1. connected directly, then connected over a relay, each by round-trip time;
+ * 2. reached by their last dial, the latest first;
+ * 3. unknown, in the order given, those without an address after the others;
+ * 4. not reached by their last dial, or disconnected or blocked by this node.
  */
 export const rank = <A extends Provider>(
   options: ProviderRankingOptions,
@@ -24,53 +26,41 @@ export const rank = <A extends Provider>(
   providers.length === 1
     ? Effect.succeed(providers)
     : Effect.map(
-      Effect.forEach(providers, (provider) => Effect.map(placeOf(options, provider), (place) => ({ provider, place }))),
+      Effect.forEach(providers, (provider) => Effect.map(rankOf(options, provider), (rank) => ({ provider, rank }))),
       // Sorting is stable.
-      (ranked) => Array.map(Array.sort(ranked, byPlace), ({ provider }) => provider)
+      (ranked) => Array.map(Array.sort(ranked, byRank), ({ provider }) => provider)
     )
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-interface Place {
+interface Rank {
   readonly group: number
-  /** The smaller, the better. */
+  /** Orders the providers of a group: the smaller, the better. */
   readonly within: number
 }
 
-const placeOf = Effect.fnUntraced(function*(options: ProviderRankingOptions, provider: Provider) {
-  const connected = yield* options.peer(provider.id)
+const groups = { direct: 0, relayed: 1, reached: 2, unknown: 3, withoutAddress: 4, failing: 5 }
+
+const rankOf = Effect.fnUntraced(function*(
+  { lastContact, peer }: ProviderRankingOptions,
+  { addresses, id }: Provider
+): Effect.fn.Return<Rank> {
+  const connected = yield* peer(id)
   if (Option.isSome(connected)) {
     const { path, roundTripTime } = connected.value
-    // Not measured yet is worse than any measure.
+    // A round-trip time that is not measured yet comes after any that is.
     const within = roundTripTime === undefined ? Number.MAX_VALUE : Duration.toMillis(roundTripTime)
     return { group: path._tag === "Direct" ? groups.direct : groups.relayed, within }
   }
-  const { addresses, isBlocked, isSuspended } = yield* options.explain(provider.id)
-  let lastSuccess: number | undefined
-  let lastFailure: number | undefined
-  for (const address of addresses) {
-    lastSuccess = latest(lastSuccess, address.lastSuccess)
-    lastFailure = latest(lastFailure, address.lastFailure)
-  }
-  const isFailing = lastFailure !== undefined && lastFailure > (lastSuccess ?? -Infinity)
-  const place: Place = isBlocked || isSuspended || isFailing
-    ? { group: groups.failing, within: 0 }
-    : lastSuccess !== undefined
-    ? { group: groups.reached, within: -lastSuccess }
-    : { group: provider.addresses.length > 0 ? groups.unknown : groups.nowhere, within: 0 }
-  return place
+  const { failedAt = -Infinity, isDismissed, reachedAt = -Infinity } = yield* lastContact(id)
+  if (isDismissed || failedAt > reachedAt) return { group: groups.failing, within: 0 }
+  if (reachedAt > -Infinity) return { group: groups.reached, within: -reachedAt }
+  return { group: addresses.length > 0 ? groups.unknown : groups.withoutAddress, within: 0 }
 })
 
-const byPlace: Order.Order<{ readonly place: Place }> = Order.combine(
-  Order.mapInput(Order.Number, ({ place }) => place.group),
-  Order.mapInput(Order.Number, ({ place }) => place.within)
+const byRank: Order.Order<{ readonly rank: Rank }> = Order.combine(
+  Order.mapInput(Order.Number, ({ rank }) => rank.group),
+  Order.mapInput(Order.Number, ({ rank }) => rank.within)
 )
-
-const groups = { direct: 0, relayed: 1, reached: 2, unknown: 3, nowhere: 4, failing: 5 }
-
-function latest(one: number | undefined, other: DateTime.Utc | undefined): number | undefined {
-  if (other === undefined) return one
-  return Math.max(one ?? -Infinity, DateTime.toEpochMillis(other))
-}

@@ -1,14 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Array, DateTime, Duration, Effect, Option } from "effect"
 import { rank } from "../../../../src/layers/dht/lookup/ProviderRanking.ts"
-import type { AddressRecord } from "../../../../src/schema/NodeStatus.ts"
-import { PeerExplanation } from "../../../../src/schema/NodeStatus.ts"
 import type { Multiaddr, PeerId } from "../../../../src/schema/Peer.ts"
 import { PeerInfo } from "../../../../src/schema/Peer.ts"
+import type { LastContact } from "../../../../src/services/ConnectionManager.ts"
 import { SimNetwork } from "../../../../src/testing/network/SimNetwork.ts"
 
 const address = "/ip4/192.0.2.1/tcp/4001" as Multiaddr
-const at = DateTime.makeUnsafe
 
 /** What the spec knows of some peers, by their names. */
 const world = (
@@ -16,8 +14,7 @@ const world = (
     readonly rtt?: number | undefined
     readonly relayed?: boolean
     readonly connected?: boolean
-    readonly tried?: Partial<AddressRecord>
-    readonly suspended?: boolean
+    readonly contact?: Partial<LastContact>
   }>
 ) => {
   const byId = new Map(Object.entries(known).map(([name, what]) => [SimNetwork.peerId(name), what]))
@@ -33,7 +30,7 @@ const world = (
             direction: "outbound",
             path: relayed ? { _tag: "Relayed", relay: SimNetwork.peerId("relay") } : { _tag: "Direct" },
             interest: "wanted",
-            connectedAt: at(0),
+            connectedAt: DateTime.makeUnsafe(0),
             connectionDuration: Duration.zero,
             idleDuration: Duration.zero,
             ...(rtt === undefined ? {} : { roundTripTime: Duration.millis(rtt) }),
@@ -43,22 +40,13 @@ const world = (
           })
         )
       }),
-    explain: (id: PeerId) =>
-      Effect.sync(() => {
-        const { suspended = false, tried } = byId.get(id) ?? {}
-        return new PeerExplanation({
-          id,
-          summary: "",
-          isConnected: false,
-          interest: "transient",
-          isSuspended: suspended,
-          isBlocked: false,
-          isDialing: false,
-          addresses: tried === undefined ? [] : [{ address, source: "dht", isGuarded: false, ...tried }],
-          dials: [],
-          refusals: []
-        })
-      })
+    lastContact: (id: PeerId) =>
+      Effect.sync((): LastContact => ({
+        reachedAt: undefined,
+        failedAt: undefined,
+        isDismissed: false,
+        ...byId.get(id)?.contact
+      }))
   }
 }
 
@@ -70,10 +58,10 @@ describe("ProviderRanking", () => {
         far: { connected: true, rtt: 80 },
         unmeasured: { connected: true },
         relayed: { connected: true, relayed: true, rtt: 1 },
-        recent: { tried: { lastFailure: at(1), lastSuccess: at(2000) } },
-        long: { tried: { lastSuccess: at(1000) } },
-        dead: { tried: { lastSuccess: at(1000), lastFailure: at(3000) } },
-        parted: { suspended: true }
+        recent: { contact: { failedAt: 1, reachedAt: 2000 } },
+        long: { contact: { reachedAt: 1000 } },
+        dead: { contact: { reachedAt: 1000, failedAt: 3000 } },
+        parted: { contact: { reachedAt: 4000, isDismissed: true } }
       })
       const order = [
         "near",

@@ -1,10 +1,13 @@
 /**
  * Every typed error of the library.
  *
- * One error for each operation, with a tagged `reason` where there is more than one way to fail, so that callers write
- * `Effect.catchTag("DialError", ...)` or `Effect.catchReason("DialError", "Unreachable", ...)`. `isRetryable` says whether the same call
- * may succeed later. A message says what was attempted, on what, why it failed and, where something can be done, what. The `cause` is the
- * error of the layer below, kept for logs.
+ * Each operation has one error. Where it can fail in several ways the error has a tagged `reason`, so that callers
+ * write `Effect.catchTag("DialError", ...)` or `Effect.catchReason("DialError", "Unreachable", ...)`.
+ *
+ * - `isRetryable`: whether the same call may succeed later without a change by the caller.
+ * - `message`: one line that says what was attempted, on what, why it failed and, where the caller can do something,
+ *   what.
+ * - `cause`: the error of the layer below, kept for logs.
  */
 import { Duration, Schema } from "effect"
 import { PeerId } from "./Peer.ts"
@@ -15,7 +18,7 @@ const cause = { cause: Schema.optionalKey(Schema.Defect()) }
 // dial
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Nobody answered in time. */
+/** No address answered within `dialTimeout`. Retry, or raise `dialTimeout` for slow networks. */
 export class DialTimeout extends Schema.TaggedError<DialTimeout>()("DialTimeout", { after: Schema.Duration }) {
   readonly isRetryable = true
   override get message() {
@@ -23,7 +26,10 @@ export class DialTimeout extends Schema.TaggedError<DialTimeout>()("DialTimeout"
   }
 }
 
-/** Nobody is there, or no address is known: refused by the host, no route, a connection that broke before it stood. */
+/**
+ * No connection came about: nothing listens at the address, there is no route, the connection broke during its
+ * handshake, or no address of the peer is known. Check the address, or retry later.
+ */
 export class Unreachable extends Schema.TaggedError<Unreachable>()("Unreachable", { detail: Schema.String, ...cause }) {
   readonly isRetryable = true
   override get message() {
@@ -31,7 +37,10 @@ export class Unreachable extends Schema.TaggedError<Unreachable>()("Unreachable"
   }
 }
 
-/** This node refused its own dial: the peer is blocked, or the node is stopping. */
+/**
+ * This node refused its own dial: it blocks the peer, its table is full, the dial was given up, or the node is
+ * stopping. `detail` says which.
+ */
 export class Denied extends Schema.TaggedError<Denied>()("Denied", { detail: Schema.String, ...cause }) {
   readonly isRetryable = true
   override get message() {
@@ -40,8 +49,9 @@ export class Denied extends Schema.TaggedError<Denied>()("Denied", { detail: Sch
 }
 
 /**
- * The remote closed the connection as soon as it stood. `why` is what it said: a node of this library says whether it is full, blocks this
- * node or is stopping; of others nothing may be known.
+ * The remote closed the connection right after its handshake. `why` is the remote's own reason: nodes of this library
+ * say whether they are full, block this node or are stopping. Other nodes may say nothing. Retry later; a block lasts
+ * until the remote lifts it.
  */
 export class Refused extends Schema.TaggedError<Refused>()("Refused", {
   why: Schema.optionalKey(Schema.Literals(["full", "blocked", "shutdown"])),
@@ -51,7 +61,7 @@ export class Refused extends Schema.TaggedError<Refused>()("Refused", {
   override get message() {
     switch (this.why) {
       case "full":
-        return "the remote refused the connection: it has no place for this peer"
+        return "the remote refused the connection: it has no slot for this peer"
       case "blocked":
         return "the remote refused the connection: it blocks this peer"
       case "shutdown":
@@ -62,7 +72,7 @@ export class Refused extends Schema.TaggedError<Refused>()("Refused", {
   }
 }
 
-/** Somebody else answers at this address. */
+/** The peer that answers at the address is not the one that was asked for. Correct the `/p2p` part of the address. */
 export class UnexpectedPeer
   extends Schema.TaggedError<UnexpectedPeer>()("UnexpectedPeer", { expected: PeerId, ...cause })
 {
@@ -72,7 +82,7 @@ export class UnexpectedPeer
   }
 }
 
-/** The target is this node. */
+/** The target is this node itself. Dial another peer. */
 export class DialedSelf extends Schema.TaggedError<DialedSelf>()("DialedSelf", {}) {
   readonly isRetryable = false
   override get message() {
@@ -80,7 +90,7 @@ export class DialedSelf extends Schema.TaggedError<DialedSelf>()("DialedSelf", {
   }
 }
 
-/** The text is no multiaddr, or one for which this node has no transport. */
+/** The target is not a multiaddr, or this node has no transport for it. Correct the address. */
 export class InvalidAddress extends Schema.TaggedError<InvalidAddress>()("InvalidAddress", { detail: Schema.String }) {
   readonly isRetryable = false
   override get message() {
@@ -88,7 +98,7 @@ export class InvalidAddress extends Schema.TaggedError<InvalidAddress>()("Invali
   }
 }
 
-/** Why a dial failed. */
+/** The reasons of a {@link DialError}. */
 export const DialReason = Schema.Union([
   DialTimeout,
   Unreachable,
@@ -101,8 +111,9 @@ export const DialReason = Schema.Union([
 export type DialReason = typeof DialReason.Type
 
 /**
- * One reason for several dials that have all failed: a refusal before anything else, since somebody who answers tells more than silence
- * elsewhere; then the reason that all share; else `Unreachable` with the words of each. An `Unreachable` carries the cause.
+ * One reason for several dials that all failed. A refusal comes first, because an answer says more than silence at
+ * other addresses; then the reason that all dials share; else `Unreachable` with the messages of all. `cause` is kept
+ * in an `Unreachable`.
  */
 export const mergeDialReasons = (reasons: ReadonlyArray<DialReason>, cause: Error | undefined): DialReason => {
   const isShared = new Set(reasons.map(({ _tag }) => _tag)).size === 1
@@ -113,7 +124,10 @@ export const mergeDialReasons = (reasons: ReadonlyArray<DialReason>, cause: Erro
   return new Unreachable({ detail, ...(cause === undefined ? {} : { cause }) })
 }
 
-/** A dial that gave no connection. `target` is the address or the peer id that was asked for. */
+/**
+ * A dial gave no connection. `target` is the address or the peer id that was asked for; `reason` says why and what to
+ * do.
+ */
 export class DialError
   extends Schema.TaggedError<DialError>()("DialError", { target: Schema.String, reason: DialReason })
 {
@@ -125,7 +139,12 @@ export class DialError
   }
 }
 
-/** All `limit` places that `rule` has (`full` is `maxPeers`, the default) are taken by peers that this one may not evict. */
+/**
+ * The table has no slot for the peer, and no connected peer may be evicted for it.
+ *
+ * `rule` is the limit that was met: `full` (`maxPeers`, the default), `inbound` (`maxInboundPeers`) or `subnet`
+ * (`maxPeersPerSubnet`); `limit` is its value. Raise that option, or disconnect a peer.
+ */
 export class PeerLimitExceeded extends Schema.TaggedError<PeerLimitExceeded>()("PeerLimitExceeded", {
   peer: PeerId,
   limit: Schema.Int,
@@ -135,12 +154,12 @@ export class PeerLimitExceeded extends Schema.TaggedError<PeerLimitExceeded>()("
   override get message() {
     const rule = this.rule ?? "full"
     const option = rule === "full" ? "maxPeers" : rule === "inbound" ? "maxInboundPeers" : "maxPeersPerSubnet"
-    const whose = rule === "full" ? " peers" : rule === "inbound" ? " for peers that dial in" : " of its subnet"
-    return `no place for ${this.peer}: all ${this.limit}${whose} are taken; raise ${option} or disconnect one`
+    const whose = rule === "full" ? "" : rule === "inbound" ? " for peers that dial in" : " for peers of its subnet"
+    return `no slot for ${this.peer}: all ${this.limit}${whose} are taken; raise ${option} or disconnect a peer`
   }
 }
 
-/** The peer is not in the table: it never was, or it left. */
+/** The operation needs a connected peer, and the peer never connected or has left. Call `connect` first. */
 export class PeerNotConnected extends Schema.TaggedError<PeerNotConnected>()("PeerNotConnected", { peer: PeerId }) {
   readonly isRetryable = true
   override get message() {
@@ -148,14 +167,14 @@ export class PeerNotConnected extends Schema.TaggedError<PeerNotConnected>()("Pe
   }
 }
 
-/** What `connect` fails with. */
+/** The errors of `connect`. */
 export type ConnectError = DialError | PeerLimitExceeded | PeerNotConnected
 
 // ---------------------------------------------------------------------------------------------------------------------
 // streams and protocols
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** The stream ended before its time: reset by the remote or by this side, or lost with its connection. */
+/** The stream broke: the remote or this side reset it, or its connection was lost. Open a new stream. */
 export class StreamReset extends Schema.TaggedError<StreamReset>()("StreamReset", { detail: Schema.String, ...cause }) {
   readonly isRetryable = true
   override get message() {
@@ -163,7 +182,7 @@ export class StreamReset extends Schema.TaggedError<StreamReset>()("StreamReset"
   }
 }
 
-/** The remote neither read nor answered in time. */
+/** The remote did not read or answer in time. Open a new stream, or find a peer that is less busy. */
 export class StreamTimeout extends Schema.TaggedError<StreamTimeout>()("StreamTimeout", { after: Schema.Duration }) {
   readonly isRetryable = true
   override get message() {
@@ -171,7 +190,10 @@ export class StreamTimeout extends Schema.TaggedError<StreamTimeout>()("StreamTi
   }
 }
 
-/** The relay's limit on bytes or time cut the stream. */
+/**
+ * The relayed connection used up the bytes or the time that its relay allows. Open a new stream, best over a direct
+ * connection.
+ */
 export class LimitReached extends Schema.TaggedError<LimitReached>()("LimitReached", { ...cause }) {
   readonly isRetryable = true
   override get message() {
@@ -179,7 +201,7 @@ export class LimitReached extends Schema.TaggedError<LimitReached>()("LimitReach
   }
 }
 
-/** The remote does not speak the protocol. */
+/** The remote has no handler for the protocol. Ask another peer, or offer it an older protocol. */
 export class ProtocolNotSupported
   extends Schema.TaggedError<ProtocolNotSupported>()("ProtocolNotSupported", { ...cause })
 {
@@ -189,7 +211,9 @@ export class ProtocolNotSupported
   }
 }
 
-/** The stream carries no more writes: `closeWrite` was called, or the stream is over. */
+/**
+ * The stream takes no more writes: `closeWrite` was called, or the stream has ended. Open a new stream to write more.
+ */
 export class WriteAfterEnd extends Schema.TaggedError<WriteAfterEnd>()("WriteAfterEnd", {}) {
   readonly isRetryable = false
   override get message() {
@@ -197,7 +221,7 @@ export class WriteAfterEnd extends Schema.TaggedError<WriteAfterEnd>()("WriteAft
   }
 }
 
-/** Why a stream failed. */
+/** The reasons of a {@link StreamError}. */
 export const StreamReason = Schema.Union([
   StreamReset,
   StreamTimeout,
@@ -207,7 +231,7 @@ export const StreamReason = Schema.Union([
 ])
 export type StreamReason = typeof StreamReason.Type
 
-/** A stream that could not be opened, read or written. */
+/** A stream could not be opened, read or written. `reason` says why and what to do. */
 export class StreamError extends Schema.TaggedError<StreamError>()("StreamError", {
   peer: PeerId,
   protocol: Schema.String,
@@ -221,7 +245,10 @@ export class StreamError extends Schema.TaggedError<StreamError>()("StreamError"
   }
 }
 
-/** A protocol that cannot be handled or opened: the id is not one, or another handler has it. */
+/**
+ * A protocol cannot be handled or opened: its id is malformed, or this node has a handler for it already. Choose
+ * another id.
+ */
 export class ProtocolError extends Schema.TaggedError<ProtocolError>()("ProtocolError", {
   protocol: Schema.String,
   detail: Schema.String,
@@ -233,7 +260,10 @@ export class ProtocolError extends Schema.TaggedError<ProtocolError>()("Protocol
   }
 }
 
-/** A message that breaks the rules of its protocol. */
+/**
+ * A message of `/codio/1.0.0` was `Malformed` or `TooLarge`, or the remote `Refused` the request with a code. A bug or
+ * another version on one of the two sides; retrying does not help.
+ */
 export class MessageError extends Schema.TaggedError<MessageError>()("MessageError", {
   reason: Schema.Union([
     Schema.TaggedStruct("Malformed", { detail: Schema.String }),
@@ -258,7 +288,7 @@ export class MessageError extends Schema.TaggedError<MessageError>()("MessageErr
 // ping
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** No answer in time. */
+/** The peer did not answer the ping in time. The node itself closes a peer that misses several pings in a row. */
 export class PingTimeout extends Schema.TaggedError<PingTimeout>()("PingTimeout", { after: Schema.Duration }) {
   readonly isRetryable = true
   override get message() {
@@ -266,7 +296,7 @@ export class PingTimeout extends Schema.TaggedError<PingTimeout>()("PingTimeout"
   }
 }
 
-/** The remote does not answer pings; it counts as alive. */
+/** The remote has no ping protocol. It counts as alive as long as its connection stands. */
 export class PingUnsupported extends Schema.TaggedError<PingUnsupported>()("PingUnsupported", {}) {
   readonly isRetryable = false
   override get message() {
@@ -274,7 +304,7 @@ export class PingUnsupported extends Schema.TaggedError<PingUnsupported>()("Ping
   }
 }
 
-/** The ping's stream broke, or the peer is not connected. */
+/** The peer is not connected, or the ping's stream broke. Connect to the peer first. */
 export class StreamFailed
   extends Schema.TaggedError<StreamFailed>()("StreamFailed", { detail: Schema.String, ...cause })
 {
@@ -284,7 +314,7 @@ export class StreamFailed
   }
 }
 
-/** A ping without answer. */
+/** A ping had no answer. `reason` says why. */
 export class PingError extends Schema.TaggedError<PingError>()("PingError", {
   peer: PeerId,
   reason: Schema.Union([PingTimeout, PingUnsupported, StreamFailed])
@@ -301,7 +331,7 @@ export class PingError extends Schema.TaggedError<PingError>()("PingError", {
 // dht
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Nobody can be asked: the routing table is empty. */
+/** The routing table of the DHT is empty, so there is no peer to ask. Connect to a peer that speaks the DHT first. */
 export class NoPeers extends Schema.TaggedError<NoPeers>()("NoPeers", {}) {
   readonly isRetryable = true
   override get message() {
@@ -309,7 +339,7 @@ export class NoPeers extends Schema.TaggedError<NoPeers>()("NoPeers", {}) {
   }
 }
 
-/** The lookup did not end in time. */
+/** The lookup did not end in time. Retry: the peers that answered are known by then. */
 export class QueryTimeout extends Schema.TaggedError<QueryTimeout>()("QueryTimeout", { after: Schema.Duration }) {
   readonly isRetryable = true
   override get message() {
@@ -317,15 +347,15 @@ export class QueryTimeout extends Schema.TaggedError<QueryTimeout>()("QueryTimeo
   }
 }
 
-/** The lookup ended and nobody knew. */
+/** The lookup ended, and no peer that was asked has the record. Retry once somebody has published it. */
 export class NotFound extends Schema.TaggedError<NotFound>()("NotFound", { ...cause }) {
   readonly isRetryable = true
   override get message() {
-    return "nobody in reach knows it"
+    return "no peer in reach has it"
   }
 }
 
-/** A key or record that the DHT does not take. */
+/** The DHT does not take the key, the value or the record. `detail` says why; correct what was given. */
 export class RecordInvalid
   extends Schema.TaggedError<RecordInvalid>()("RecordInvalid", { detail: Schema.String, ...cause })
 {
@@ -335,7 +365,7 @@ export class RecordInvalid
   }
 }
 
-/** A time to live that no announcement can have. `ttl` is what was given. */
+/** The time to live of an announcement is below 1 minute or above 24 hours. `ttl` is what was given. */
 export class TtlInvalid extends Schema.TaggedError<TtlInvalid>()("TtlInvalid", { ttl: Schema.String }) {
   readonly isRetryable = false
   override get message() {
@@ -344,14 +374,15 @@ export class TtlInvalid extends Schema.TaggedError<TtlInvalid>()("TtlInvalid", {
 }
 
 /**
- * Fewer nodes have stored a value, or given one, than the caller asked for. What was stored stays, and the same call may reach more.
+ * Fewer nodes have stored a value, or returned one, than the caller asked for. Copies that were stored stay. Retry,
+ * which may reach more nodes, or ask for a lower `quorum`.
  */
 export class QuorumFailed extends Schema.TaggedError<QuorumFailed>()("QuorumFailed", {
   /** How many nodes were needed. */
   quorum: Schema.Int,
   /** How many were asked. */
   asked: Schema.Int,
-  /** How many of them have stored the value, or given one. */
+  /** How many of those have stored the value, or returned one. */
   acknowledged: Schema.Int
 }) {
   readonly isRetryable = true
@@ -360,7 +391,7 @@ export class QuorumFailed extends Schema.TaggedError<QuorumFailed>()("QuorumFail
   }
 }
 
-/** The query broke for a reason of the DHT's implementation. */
+/** The query broke inside the DHT. `detail` and `cause` say where. Retry; if it happens again, report it. */
 export class QueryFailed extends Schema.TaggedError<QueryFailed>()("QueryFailed", { detail: Schema.String, ...cause }) {
   readonly isRetryable = true
   override get message() {
@@ -368,7 +399,7 @@ export class QueryFailed extends Schema.TaggedError<QueryFailed>()("QueryFailed"
   }
 }
 
-/** An operation on the DHT that failed. `subject` is the key or the peer id. */
+/** An operation on the DHT failed. `subject` is the key or the peer id; `reason` says why and what to do. */
 export class DhtError extends Schema.TaggedError<DhtError>()("DhtError", {
   operation: Schema.Literals([
     "startProviding",
@@ -394,7 +425,9 @@ export class DhtError extends Schema.TaggedError<DhtError>()("DhtError", {
 // start and persistence
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Options that do not decode. One problem for each field that is wrong, each naming the field. */
+/**
+ * Options are wrong. `problems` has a line for each wrong or unknown option, which names it and says what is expected.
+ */
 export class ConfigError
   extends Schema.TaggedError<ConfigError>()("ConfigError", { problems: Schema.Array(Schema.String) })
 {
@@ -404,7 +437,10 @@ export class ConfigError
   }
 }
 
-/** A module of the host that could not be built or started. */
+/**
+ * A part of the libp2p node could not be built or started: a port in use, an address that this machine does not have, a
+ * package of another version than expected. `module` names the part.
+ */
 export class HostError
   extends Schema.TaggedError<HostError>()("HostError", { module: Schema.String, detail: Schema.String, ...cause })
 {
@@ -414,7 +450,9 @@ export class HostError
   }
 }
 
-/** The key file cannot be used or written. */
+/**
+ * The file of the private key cannot be read, written or understood. Check its permissions. A new key is a new peer id.
+ */
 export class IdentityError extends Schema.TaggedError<IdentityError>()("IdentityError", {
   path: Schema.String,
   detail: Schema.String,
@@ -426,7 +464,10 @@ export class IdentityError extends Schema.TaggedError<IdentityError>()("Identity
   }
 }
 
-/** The data directory cannot be used, or another process uses it. */
+/**
+ * The data directory cannot be created, read or written, or another process uses it. Give each node a directory of its
+ * own.
+ */
 export class DataDirectoryError extends Schema.TaggedError<DataDirectoryError>()("DataDirectoryError", {
   path: Schema.String,
   detail: Schema.String,
@@ -438,7 +479,9 @@ export class DataDirectoryError extends Schema.TaggedError<DataDirectoryError>()
   }
 }
 
-/** What is remembered of peers could not be read or written. */
+/**
+ * The records of known peers could not be read or written. Check the disk and the permissions of the data directory.
+ */
 export class PeerStoreError
   extends Schema.TaggedError<PeerStoreError>()("PeerStoreError", { operation: Schema.String, ...cause })
 {
@@ -449,7 +492,7 @@ export class PeerStoreError
   }
 }
 
-/** A node that could not start: bad options, an identity or a data directory that cannot be used, a port in use. */
+/** The node could not start. `reason` is the error of the part that failed. */
 export class NetworkStartError extends Schema.TaggedError<NetworkStartError>()("NetworkStartError", {
   reason: Schema.Union([
     ConfigError,

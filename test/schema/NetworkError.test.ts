@@ -75,7 +75,7 @@ const errors: ReadonlyArray<readonly [error: NetworkError.NetworkError, message:
   [dial(new InvalidAddress({ detail: "not a multiaddr" })), `dial ${target}: not a multiaddr`, false],
   [
     new PeerLimitExceeded({ peer, limit: 50 }),
-    `no place for ${peer}: all 50 peers are taken; raise maxPeers or disconnect one`,
+    `no slot for ${peer}: all 50 are taken; raise maxPeers or disconnect a peer`,
     true
   ],
   [new PeerNotConnected({ peer }), `${peer} is not connected`, true],
@@ -120,7 +120,7 @@ const errors: ReadonlyArray<readonly [error: NetworkError.NetworkError, message:
   [ping(new StreamFailed({ detail: "not connected" })), `ping ${peer}: not connected`, true],
   [dht(new NoPeers()), `findPeer ${peer}: no peer of the DHT is known; connect to one first`, true],
   [dht(new QueryTimeout({ after: Duration.seconds(10) })), `findPeer ${peer}: the lookup did not end within 10s`, true],
-  [dht(new NotFound({})), `findPeer ${peer}: nobody in reach knows it`, true],
+  [dht(new NotFound({})), `findPeer ${peer}: no peer in reach has it`, true],
   [dht(new RecordInvalid({ detail: "the key is too long" })), `findPeer ${peer}: the key is too long`, false],
   [dht(new TtlInvalid({ ttl: "30s" })), `findPeer ${peer}: a ttl is between 1 minute and 24 hours, not 30s`, false],
   [

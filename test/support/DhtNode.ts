@@ -50,8 +50,8 @@ export interface Options {
   readonly store?: Layer.Layer<KeyValueStore.KeyValueStore>
   readonly identity?: Layer.Layer<Identity>
   readonly withoutDht?: boolean
-  /** A kad-dht that lacks something is met first. */
-  readonly misses?: string
+  /** Takes something from the kad-dht before it starts. */
+  readonly spoil?: (kad: unknown) => void
 }
 
 const policy: Partial<KadDhtPolicyOptions> = {
@@ -76,7 +76,6 @@ export const makeNode = Effect.fnUntraced(function*(options: Options = {}) {
   yield* Effect.addFinalizer((exit) => Scope.close(scope, exit))
   const refused = new Set<PeerId>()
   let kad: unknown
-  let { misses } = options
   const host = Layer.effect(
     Libp2pHost.Libp2pHost,
     Effect.map(Libp2pHost.make, (host) => ({
@@ -84,12 +83,10 @@ export const makeNode = Effect.fnUntraced(function*(options: Options = {}) {
       attach: (module, factory) =>
         host.attach(module, (components) => {
           const instance = factory(components)
-          if (module === "kad-dht" && misses !== undefined) {
-            const detail = misses
-            misses = undefined
-            throw new Error(detail)
+          if (module === "kad-dht") {
+            kad = instance
+            options.spoil?.(kad)
           }
-          if (module === "kad-dht") kad = instance
           return instance
         })
     }))

@@ -9,8 +9,10 @@ import type { PeerAddresses, PeerId } from "../../../schema/Peer.ts"
 import { NetworkConfig } from "../../../services/NetworkConfig.ts"
 import * as Handler from "./Handler.ts"
 import * as Table from "./Table.ts"
-import type { Components } from "../../libp2p/wire/Components.ts"
 import { Libp2pHost } from "../../libp2p/Host.ts"
+import { hostError } from "../../libp2p/Modules.ts"
+import type { Components } from "../../libp2p/wire/Components.ts"
+import { assertMembers, mismatch } from "../../libp2p/wire/LeanedOn.ts"
 
 /** What the engine takes of a running kad-dht, and what it gives. */
 export interface Attachment {
@@ -28,7 +30,8 @@ export const make = Effect.gen(function*() {
   const host = yield* Libp2pHost
   const { kadProtocol, kadReplicationFactor } = yield* NetworkConfig
   let attached!: Attachment
-  yield* host.attach("kad-dht", (components) => {
+  let isServing = false
+  const kad = yield* host.attach("kad-dht", (components) => {
     const kad = kadDHT({
       protocol: kadProtocol,
       // Unset, it stays a client on private networks, and the default mapper leaves every routing table there empty.
@@ -39,7 +42,12 @@ export const make = Effect.gen(function*() {
       // The engine introduces this node as soon as there is a peer.
       initialQuerySelfInterval: Duration.toMillis("1 minute")
       // libp2p keeps its services among the components, which their type does not say; the class that is returned is not exported.
-    })(serving(components, kadProtocol, (...args) => attached.serve(...args)) as Components & KadDHTComponents)
+    })(
+      serving(components, kadProtocol, () => {
+        isServing = true
+        return (...args) => attached.serve(...args)
+      }) as Components & KadDHTComponents
+    )
     attached = {
       // The interface of kad-dht lacks these members of its class; `of` asserts each.
       table: Table.of(kad as unknown as Table.KadDhtInternals, components),
@@ -49,6 +57,13 @@ export const make = Effect.gen(function*() {
     Object.defineProperty(kad, peerRoutingSymbol, { value: routing(() => attached) })
     return kad
   })
+  yield* Effect.try({
+    try: () => {
+      assertMembers("@libp2p/kad-dht", kad, Table.startedMembers)
+      if (!isServing) throw mismatch("@libp2p/kad-dht", `it has no handler of ${kadProtocol} in components.registrar`)
+    },
+    catch: hostError("kad-dht")
+  })
   return attached
 })
 
@@ -56,15 +71,15 @@ export const make = Effect.gen(function*() {
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** The components of a module whose streams of one protocol are served by another. */
-const serving = (components: Components, protocol: string, serve: StreamHandler): Components => {
+/** The components with a registrar that is told of a handler for the protocol, and registers another one instead. */
+const serving = (components: Components, protocol: string, handlerInstead: () => StreamHandler): Components => {
   const { registrar } = components
   const own: Components["registrar"] = Object.assign(
     Object.create(registrar) as Components["registrar"],
     {
       handle: (name, handler, options) =>
         name === protocol
-          ? registrar.handle(name, serve, { ...options, maxInboundStreams: Handler.inboundStreamsMax })
+          ? registrar.handle(name, handlerInstead(), { ...options, maxInboundStreams: Handler.inboundStreamsMax })
           : registrar.handle(name, handler, options)
     } satisfies Pick<Components["registrar"], "handle">
   )

@@ -14,8 +14,7 @@
  *   each: among 10,000 nodes it does not know most of its own neighbours, and among 100,000 a lookup finds less than half of the closest
  *   (`docs/SCALING.md`).
  *
- * The members that this leans on are private in their types. They are asserted by {@link of}, and `package.json` holds kad-dht to one minor
- * version.
+ * What this leans on is private in kad-dht's types; {@link of} asserts it.
  */
 import type { PeerId as Libp2pPeerId } from "@libp2p/interface"
 import { Effect, type Scope } from "effect"
@@ -23,6 +22,7 @@ import type { Multiaddr } from "../../../schema/Peer.ts"
 import { keyOf } from "../wire/Nodes.ts"
 import { closer, commonPrefixLength, ofDigest, type Position, positionBits, positionOf } from "../wire/Position.ts"
 import type { Components } from "../../libp2p/wire/Components.ts"
+import { assertMembers, type Members } from "../../libp2p/wire/LeanedOn.ts"
 import { countedNetworkOf } from "../../../services/AddressGuard.ts"
 
 /** A peer of the table. */
@@ -72,15 +72,15 @@ export interface TableOptions {
 }
 
 /**
- * The table of a kad-dht, from when it has not been started. Throws an error that names what is missing when this kad-dht is not made as
- * expected.
+ * The table of a kad-dht that has not been started yet. Throws a `HostError` that names the member when this kad-dht lacks one of
+ * {@link members}.
  */
 export const of = (
   kad: KadDhtInternals,
   { addressManager, connectionManager, peerId }: Pick<Components, "addressManager" | "connectionManager" | "peerId">,
   { subnetShare = subnetShareMax }: TableOptions = {}
 ): Table => {
-  assertMembers(kad)
+  assertMembers("@libp2p/kad-dht", kad, members)
   const table = kad.routingTable
   const { kb } = table
   const peers: Array<TablePeer> = []
@@ -252,6 +252,30 @@ export const of = (
 export const subnetPeersMax = (bucketSize: number, share = subnetShareMax): number =>
   Math.max(2, Math.floor(bucketSize * share))
 
+/** Private members of a kad-dht that has not been started. The root of its table is an empty bucket then. */
+export const members = {
+  "routingTable.queueRoutingTableUpdate": "function",
+  "routingTable.remove": "function",
+  "routingTable.kb.onAdd": "function",
+  "routingTable.kb.onRemove": "function",
+  "routingTable.kb.stop": "function",
+  "routingTable.kb.verify": "function",
+  "routingTable.kb._add": "function",
+  "routingTable.kb._split": "function",
+  "routingTable.kb._determineBucket": "function",
+  "routingTable.kb.kBucketSize": "number",
+  "routingTable.kb.prefixLength": "number",
+  "routingTable.kb.root.depth": "number",
+  "routingTable.kb.root.peers": "object"
+} as const satisfies Members
+
+/** Private members of one that has been: this node as an entry of the table, of which there is none before. */
+export const startedMembers = {
+  "routingTable.kb.localPeer.kadId": "object",
+  "routingTable.kb.localPeer.lastPing": "number",
+  "routingTable.kb.localPeer.peerId": "object"
+} as const satisfies Members
+
 /** The parts of kad-dht's class that are used here, and that its interface leaves out. */
 export interface KadDhtInternals {
   readonly routingTable: {
@@ -294,26 +318,6 @@ interface Bucket {
   prefix?: string
   depth?: number
   peers?: Array<Contact>
-}
-
-function assertMembers(kad: KadDhtInternals): void {
-  const table = kad.routingTable
-  const members = {
-    "routingTable.queueRoutingTableUpdate": [table?.queueRoutingTableUpdate, "function"],
-    "routingTable.remove": [table?.remove, "function"],
-    "routingTable.kb.onAdd": [table?.kb?.onAdd, "function"],
-    "routingTable.kb.onRemove": [table?.kb?.onRemove, "function"],
-    "routingTable.kb.stop": [table?.kb?.stop, "function"],
-    "routingTable.kb.verify": [table?.kb?.verify, "function"],
-    "routingTable.kb._add": [table?.kb?._add, "function"],
-    "routingTable.kb._split": [table?.kb?._split, "function"],
-    "routingTable.kb._determineBucket": [table?.kb?._determineBucket, "function"],
-    "routingTable.kb.kBucketSize": [table?.kb?.kBucketSize, "number"],
-    "routingTable.kb.prefixLength": [table?.kb?.prefixLength, "number"]
-  }
-  for (const [member, [value, type]] of Object.entries(members)) {
-    if (typeof value !== type) throw new Error(`this version of kad-dht has no ${member}; use ~16.4.5`)
-  }
 }
 
 function idKeyOf(id: Libp2pPeerId): string {

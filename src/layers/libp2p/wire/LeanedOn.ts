@@ -41,14 +41,15 @@ export const assertMember = (name: Pinned, object: unknown, path: string, kind: 
     value = value === null || value === undefined ? undefined : (value as Readonly<Record<string, unknown>>)[key]
   }
   const found = value === null ? "null" : typeof value
-  if (found === kind) return
-  throw new HostError({
-    module: name,
-    detail:
-      `this is not version ${versions[name]}: its private member ${path} is ${found} where ${kind} is expected; ` +
-      `install exactly ${name}@${versions[name]}`
-  })
+  if (found !== kind) throw mismatch(name, `its private member ${path} is ${found} where ${kind} is expected`)
 }
+
+/** The error for a package that is not as expected, which says in what. */
+export const mismatch = (name: Pinned, detail: string): HostError =>
+  new HostError({
+    module: name,
+    detail: `this is not version ${versions[name]}: ${detail}; install exactly ${name}@${versions[name]}`
+  })
 
 /** A connection that leads nowhere, on which libp2p builds the objects whose members are asserted. */
 export const connectionToNowhere = (): MultiaddrConnection =>

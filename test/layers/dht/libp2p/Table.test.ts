@@ -11,6 +11,7 @@ import * as Digest from "multiformats/hashes/digest"
 import { hash } from "node:crypto"
 import { commonPrefixLength, compareDistance, positionOf } from "../../../../src/layers/dht/wire/Position.ts"
 import * as Table from "../../../../src/layers/dht/libp2p/Table.ts"
+import { versions } from "../../../../src/layers/libp2p/wire/LeanedOn.ts"
 
 describe("Table", () => {
   it.live("answers as kad-dht does who is closest, 200 peers in its table", () =>
@@ -196,37 +197,30 @@ describe("Table", () => {
       assert.strictEqual(table.size(), 0)
     }))
 
-  it("refuses a kad-dht that lacks a member, by the member's name and the version", () => {
-    const fn = () => Promise.resolve()
-    const kb = {
-      kBucketSize: 20,
-      onAdd: fn,
-      onRemove: fn,
-      stop: fn,
-      verify: fn,
-      _add: fn,
-      _split: fn,
-      _determineBucket: fn,
-      prefixLength: 6
-    }
-    const whole = { queueRoutingTableUpdate: fn, remove: fn, kb }
-    const of = (routingTable: unknown) =>
-      Table.of({ routingTable } as Table.KadDhtInternals, componentsOf({}).components)
-    of({ ...whole, kb: { ...kb } })
-    for (const member of Object.keys(kb)) {
-      const lacking = { ...whole, kb: { ...kb, [member]: undefined } }
-      assert.throws(() => of(lacking), `this version of kad-dht has no routingTable.kb.${member}; use ~16.4.5`)
-    }
-    for (const member of ["queueRoutingTableUpdate", "remove"]) {
-      assert.throws(() => of({ ...whole, [member]: undefined }), `has no routingTable.${member}; use ~16.4.5`)
-    }
-    assert.throws(() => of(undefined), "has no routingTable.queueRoutingTableUpdate")
-  })
+  for (const path of Object.keys(Table.members)) {
+    it(`refuses a kad-dht without ${path}, by its name and the version`, () => {
+      const { components } = componentsOf({})
+      const kad = kadDHT({ clientMode: false })(components)
+      remove(kad, path)
+      assert.throws(
+        () => Table.of(kad as unknown as Table.KadDhtInternals, components),
+        `@libp2p/kad-dht: this is not version ${versions["@libp2p/kad-dht"]}: its private member ${path} is undefined`
+      )
+    })
+  }
 })
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
+
+/** Hides a member, whether it is the object's own or its class's. */
+function remove(object: unknown, path: string): void {
+  const keys = path.split(".")
+  const last = keys.pop()!
+  const holder = keys.reduce((value, key) => (value as Record<string, unknown>)[key], object)
+  Object.defineProperty(holder, last, { value: undefined })
+}
 
 interface Options {
   /** Where the peer of an index is connected from; undefined for nowhere. Defaults to loopback. */

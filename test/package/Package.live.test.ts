@@ -29,12 +29,16 @@ beforeAll(async () => {
 afterAll(() => rmSync(work, { recursive: true, force: true }))
 
 describe("the tarball", () => {
-  it("holds the compiled library, its source, its licence and nothing else", () => {
+  it("holds the compiled library, its source, documents, examples and licence, and nothing else", () => {
     const named = [
       "package.json",
       "README.md",
       "LICENSE",
       "CHANGELOG.md",
+      "CONTRIBUTING.md",
+      "SECURITY.md",
+      "docs/README.md",
+      "examples/01-start.ts",
       "dist/index.js",
       "dist/index.d.ts",
       "dist/cli/bin.js",
@@ -43,7 +47,9 @@ describe("the tarball", () => {
     ]
     assert.deepStrictEqual(named.filter((file) => !files.includes(file)), [])
     assert.deepStrictEqual(
-      files.filter((file) => !named.includes(file) && !/^dist\/.+\.(js|d\.ts)(\.map)?$|^src\/.+\.ts$/.test(file)),
+      files.filter((file) =>
+        !named.includes(file) && !/^dist\/.+\.(js|d\.ts)(\.map)?$|^(src|examples)\/.+\.ts$|^docs\/.+\.md$/.test(file)
+      ),
       []
     )
   })

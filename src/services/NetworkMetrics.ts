@@ -21,9 +21,6 @@ export const eventsDropped = Metric.counter("codio_events_dropped", {
   incremental: true
 })
 
-/** Connection events not yet taken from the transport. */
-export const transportQueue = Metric.gauge("codio_transport_queue", { description: "Connection events waiting" })
-
 /**
  * Lookups for a key whose closest nodes are improbably near to it: somebody may have made ids to take its records. One in four thousand is
  * counted by chance.

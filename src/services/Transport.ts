@@ -4,8 +4,8 @@
  * libp2p implements it for production (`layers/Libp2pTransport.ts`), the simulated network for tests (`testing/SimTransport.ts`). The
  * contract suite in `test/contract` runs against both.
  */
-import type { Duration, Effect, Option, Queue, Scope, Stream } from "effect"
-import { Context } from "effect"
+import type { Effect, Option, Queue, Scope, Stream } from "effect"
+import { Context, Duration } from "effect"
 import type { DialError, PingError, ProtocolError, StreamError } from "../schema/NetworkError.ts"
 import type { RefusalReason } from "../schema/NetworkEvent.ts"
 import type { DialTarget, Direction, Multiaddr, Path, PeerId, ProtocolId, RemoteIdentity } from "../schema/Peer.ts"
@@ -128,13 +128,19 @@ export type ConnectionEvent =
   | { readonly _tag: "Closed"; readonly connection: Connection }
 
 /** Connections and streams over the network, with libp2p or simulated. */
+/**
+ * How long a new connection waits for identify. After it a connection whose remote has told nothing counts as one to a peer that
+ * does not speak identify.
+ */
+export const identifyTime = Duration.seconds(2)
+
 export class Transport extends Context.Service<Transport, {
   /** The id of this node. */
   readonly localPeer: PeerId
   /** Where this node can be dialled now, each ending in `/p2p/<local peer>`. Empty before it listens. */
   readonly addresses: Effect.Effect<ReadonlyArray<Multiaddr>>
   /**
-   * Connects. Resolves after identify (2 s at most): a remote's gate refuses when the handshake is over, which is then `Refused`, not a
+   * Connects. Resolves after identify ({@link identifyTime} at most): a remote's gate refuses when the handshake is over, which is then `Refused`, not a
    * peer. A peer that is already connected gives its open connection. Interruption aborts the dial. Retry, timeout and limits belong to
    * the caller.
    */

@@ -3,7 +3,7 @@
  */
 import type { Connection as Libp2pConnection, Stream as Libp2pStream } from "@libp2p/interface"
 import { peerIdFromString } from "@libp2p/peer-id"
-import { Effect, FiberSet, Layer, Queue, Scope, Semaphore } from "effect"
+import { Duration, Effect, FiberSet, Layer, Queue, Scope, Semaphore } from "effect"
 import {
   DialedSelf,
   DialError,
@@ -24,7 +24,7 @@ import {
   showTarget,
   withPeer
 } from "../../schema/Peer.ts"
-import { type ConnectionEvent, Transport } from "../../services/Transport.ts"
+import { type ConnectionEvent, identifyTime, Transport } from "../../services/Transport.ts"
 import * as ByteStream from "./ByteStream.ts"
 import {
   best,
@@ -131,7 +131,7 @@ export const make = Effect.gen(function*() {
         delivered.add(underlying)
         resume(Effect.void)
       }
-      const timer = setTimeout(done, identifyWaitMillis)
+      const timer = setTimeout(done, Duration.toMillis(identifyTime))
       underlying.addEventListener("close", done)
       if (isOpen(underlying)) void host.identified(underlying).then(done)
       else done()
@@ -273,9 +273,3 @@ export const make = Effect.gen(function*() {
 
 /** {@link make} as a Layer. */
 export const layer: Layer.Layer<Transport, never, Libp2pHost> = Layer.effect(Transport, make)
-
-// ---------------------------------------------------------------------------------------------------------------------
-// internal
-// ---------------------------------------------------------------------------------------------------------------------
-
-const identifyWaitMillis = 2000

@@ -7,15 +7,15 @@ import { interestRank } from "../../schema/Peer.ts"
 import type { EvictionCandidate, EvictionRule } from "../../services/EvictionPolicy.ts"
 import type { NetworkConfigValues } from "../../services/NetworkConfig.ts"
 import type { PeerTable } from "../../services/PeerTable.ts"
-import type { Connection } from "../../services/Transport.ts"
+import { type Connection, identifyTime } from "../../services/Transport.ts"
 import { countedNetworkOf } from "../../services/AddressGuard.ts"
 import { type Limit, limitsFor, missing, type Place } from "./Limits.ts"
 
 /**
- * How long a place stays reserved between the gate's yes and the admission: of an inbound connection that takes a turn, of an outbound one as
- * long as identify, for which the dial waits 2 s. A connection that closes gives its place back before.
+ * How long a slot stays reserved between the gate's yes and the admission. An inbound connection is admitted in a later turn, an outbound one
+ * after identify. A connection that closes gives its reservation back at once.
  */
-const reservationMillis = { inbound: 1_000, outbound: 3_000 }
+const reservationMillis = { inbound: 1_000, outbound: Duration.toMillis(identifyTime) + 1_000 }
 
 /**
  * Who has a place.

@@ -23,7 +23,7 @@ import { NetworkMonitor } from "../../services/NetworkMonitor.ts"
 import { PeerStore } from "../../services/PeerStore.ts"
 import { PeerTable } from "../../services/PeerTable.ts"
 import type { Connection, GateRequest } from "../../services/Transport.ts"
-import { Transport } from "../../services/Transport.ts"
+import { identifyTime, Transport } from "../../services/Transport.ts"
 import * as InboundLimits from "./InboundLimits.ts"
 import * as IsolationSupervisor from "./Isolation.ts"
 import * as Book from "./PeerBook.ts"
@@ -39,9 +39,6 @@ const sightingMillis = 10_000
 
 /** The source that tells of peers which nobody has seen since. */
 const remembered = "remembered"
-
-/** How long identify may take before a connection is taken for a peer without it. `Transport.dial` waits as long. */
-const identifyTime = "2 seconds"
 
 /** Unasked, at most so many peers are dialled at a time by a node that has nobody. */
 const isolatedDialsMax = 16

@@ -38,6 +38,7 @@ import {
   type ConnectionEvent,
   type GateRequest,
   type GateRule,
+  identifyTime,
   Transport
 } from "../../services/Transport.ts"
 import { later, type LiveStream } from "./SimByteStream.ts"
@@ -149,7 +150,7 @@ export const make = Effect.fnUntraced(function*(name: string) {
     Effect.suspend(() =>
       Deferred.isDoneUnsafe(live.settled)
         ? Effect.void
-        : Effect.timeoutOption(Deferred.await(live.settled), identifyTimeout)
+        : Effect.timeoutOption(Deferred.await(live.settled), identifyTime)
     ).pipe(
       Effect.andThen(Effect.yieldNow),
       Effect.flatMap(() =>
@@ -296,4 +297,3 @@ export const layer = (name: string): Layer.Layer<Transport, never, SimNetwork> =
 
 const stopped = new Denied({ detail: "this node has stopped" })
 const handshakeMillis = 10_000
-const identifyTimeout = Duration.seconds(2)

@@ -1,5 +1,6 @@
 /**
- * A network of three nodes in virtual time: a peer is kept through a partition of an hour, and an idle one is let go after five minutes.
+ * A network of three nodes in virtual time: a peer is kept through a partition of an hour, and an idle one is let go
+ * after five minutes.
  *
  *     node examples/06-testing.ts
  *

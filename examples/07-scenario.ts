@@ -1,10 +1,12 @@
 /**
- * An application on six nodes that are cut off, killed, put to sleep and moved: a scenario written as data, then one drawn by chance.
+ * An application on six nodes that are cut off, killed, put to sleep and moved: a scenario written as data, then one
+ * drawn by chance.
  *
  *     node examples/07-scenario.ts
  *     CODIO_SIM_SEED=7 node examples/07-scenario.ts    the same again
  *
- * The application is a counter that each node keeps of the peers that greeted it. Its own promise is checked beside the library's.
+ * The application is a counter that each node keeps of the peers that greeted it. Its own promise is checked beside the
+ * library's.
  */
 import { NodeRuntime } from "@effect/platform-node"
 import { Console, Duration, Effect, Schedule } from "effect"

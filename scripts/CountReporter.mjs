@@ -1,6 +1,6 @@
 /**
- * A vitest reporter that writes what happened to the file named by SPEC_REPORT: the line that ends `npm test` is made of it. It holds counts, and
- * the failed specs, each by its file and its titles.
+ * A vitest reporter that writes what happened to the file named by SPEC_REPORT: the line that ends `npm test` is made
+ * of it. It holds counts, and the failed specs, each by its file and its titles.
  */
 import { writeFileSync } from "node:fs"
 
@@ -27,7 +27,7 @@ export default class CountReporter {
   }
 }
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 /** Whether a hook of the suite, or of one around it, failed: its specs are then reported as skipped. */
 function isBroken(suite) {

@@ -1,8 +1,9 @@
 /**
- * What a heavy suite owes `.ci/run`: the names of its scenarios that failed, and to run single scenarios when it is asked to.
+ * What a heavy suite owes `.ci/run`: the names of its scenarios that failed, and to run single scenarios when it is
+ * asked to.
  *
- * `SUITE_REPORT` names the file in which the suite writes its report as JSON; `SUITE_ONLY` is a JSON list of the scenarios to run, each by the
- * name that a report gave it. Without them a suite runs everything and writes nothing.
+ * `SUITE_REPORT` names the file in which the suite writes its report as JSON; `SUITE_ONLY` is a JSON list of the
+ * scenarios to run, each by the name that a report gave it. Without them a suite runs everything and writes nothing.
  */
 import { writeFileSync } from "node:fs"
 import process from "node:process"

@@ -1,8 +1,9 @@
 /**
- * `npm run docs:api`: writes the API reference of the entry points to `api/`, drawn from their doc comments. With `--check` it writes nothing.
+ * `npm run docs:api`: writes the API reference of the entry points to `api/`, drawn from their doc comments. With
+ * `--check` it writes nothing.
  *
- * Errors are: an export without a doc comment, a member of a service without one, and a link that leads nowhere. The fields of schemas
- * need no comment of their own: their class has one.
+ * Errors are: an export without a doc comment, a member of a service without one, and a link that leads nowhere. The
+ * fields of schemas need no comment of their own: their class has one.
  */
 import { registerHooks } from "node:module"
 import { join } from "node:path"
@@ -57,9 +58,12 @@ for (const reflection of project.getReflectionsByKind(ReflectionKind.All)) {
 if (app.logger.errorCount + app.logger.warningCount > 0) process.exit(1)
 if (!process.argv.includes("--check")) await app.generateDocs(project, join(root, "api"))
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
-/** Shows the members of `class Name extends Context.Service<Name, { members }>` as members of the class, where a reader looks for them. */
+/**
+ * Shows the members of `class Name extends Context.Service<Name, { members }>` as members of the class, where a reader
+ * looks for them.
+ */
 function showMembers(reflection) {
   const members = reflection.extendedTypes?.[0]?.typeArguments?.[1]
   if (members?.type !== "reflection") return
@@ -80,7 +84,10 @@ function isPublic({ kind, parent }) {
     services.has(parent)
 }
 
-/** Whether the reflection, or one of the signatures of a function, or another declaration of the same name says what it is. */
+/**
+ * Whether the reflection, or one of the signatures of a function, or another declaration of the same name says what it
+ * is.
+ */
 function isDocumented(reflection) {
   return [reflection, ...(reflection.parent.children ?? []).filter(({ name }) => name === reflection.name)].some((
     one

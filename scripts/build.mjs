@@ -1,5 +1,6 @@
 /**
- * `npm run build`: compiles the library to dist, and bundles the program. The directory is made anew, so that nothing of an older build is packed.
+ * `npm run build`: compiles the library to dist, and bundles the program. The directory is made anew, so that nothing
+ * of an older build is packed.
  */
 import { spawnSync } from "node:child_process"
 import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
@@ -12,7 +13,8 @@ rmSync(join(root, "dist"), { recursive: true, force: true })
 run("node_modules/typescript/bin/tsc", "-p", "tsconfig.build.json")
 run("scripts/bundle.mjs")
 
-// An import of effect's index loads all of effect: a third more memory, and 60 ms at each start. Each name there is a module of its own.
+// An import of effect's index loads all of effect: a third more memory, and 60 ms at each start. Each name there is a
+// module of its own.
 for (const file of readdirSync(join(root, "dist"), { recursive: true })) {
   if (!file.endsWith(".js") || dirname(file) === "cli") continue
   const path = join(root, "dist", file)
@@ -28,7 +30,7 @@ for (const file of readdirSync(join(root, "dist"), { recursive: true })) {
   if (direct !== source) writeFileSync(path, direct)
 }
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 function run(script, ...args) {
   const { status } = spawnSync(node, [join(root, script), ...args], { cwd: root, stdio: "inherit" })

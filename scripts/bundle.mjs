@@ -1,6 +1,6 @@
 /**
- * Makes the program of src/cli a bundle in dist/cli, since loading the thousand files that it is made of takes most of a start. It is not
- * minified, so that the stack of a bug can be read. Beside it are the licences of what is in it.
+ * Makes the program of src/cli a bundle in dist/cli, since loading the thousand files that it is made of takes most of
+ * a start. It is not minified, so that the stack of a bug can be read. Beside it are the licences of what is in it.
  */
 import { readdirSync, readFileSync, writeFileSync } from "node:fs"
 import { isBuiltin } from "node:module"
@@ -32,7 +32,7 @@ const packages = new Set(
 packages.delete(root)
 writeFileSync(join(directory, "THIRD-PARTY.txt"), notices([...packages].map(licenceOf)))
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 function fail(message) {
   console.error(message)

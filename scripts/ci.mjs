@@ -1,13 +1,14 @@
 /**
- * Runs npm scripts one after the other and counts what passed: `node scripts/ci.mjs test test:heavy`. Plain JavaScript that Node 20 understands,
- * since it runs before anything is installed.
+ * Runs npm scripts one after the other and counts what passed: `node scripts/ci.mjs test test:heavy`. Plain JavaScript
+ * that Node 20 understands, since it runs before anything is installed.
  *
- * A script is a suite. Its output ends with `N passed, N failed`, and so does the output here, with the sums. A missing script is a failure, and
- * so is a suite that ends without that line, or with an exit code that its line does not explain.
+ * A script is a suite. Its output ends with `N passed, N failed`, and so does the output here, with the sums. A missing
+ * script is a failure, and so is a suite that ends without that line, or with an exit code that its line does not
+ * explain.
  *
- * A scenario that fails is run again once, alone, where the suite writes a report (`scripts/SuiteReport.ts`). A scenario that passes then counts
- * as passed, and the line `flaky: ...` above the last line names it: a busy machine does not fail the run, and a flake does not hide. More than
- * two such scenarios are a failure of their own.
+ * A scenario that fails is run again once, alone, where the suite writes a report (`scripts/SuiteReport.ts`). A
+ * scenario that passes then counts as passed, and the line `flaky: ...` above the last line names it: a busy machine
+ * does not fail the run, and a flake does not hide. More than two such scenarios are a failure of their own.
  */
 import { spawn } from "node:child_process"
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
@@ -57,7 +58,7 @@ if (flaky.length > 0) console.log(`flaky: ${flaky.join("; ")}`)
 console.log(`${total.passed} passed, ${total.failed} failed`)
 process.exit(total.failed === 0 ? 0 : 1)
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 /** One suite, and its failed scenarios again. */
 async function whole(suite) {
@@ -78,7 +79,10 @@ async function whole(suite) {
   return { passed: passed + mended, failed: failed - mended }
 }
 
-/** Runs a script, or one scenario of it, and shows what it prints: how many passed and failed, and the names of the failed scenarios. */
+/**
+ * Runs a script, or one scenario of it, and shows what it prints: how many passed and failed, and the names of the
+ * failed scenarios.
+ */
 async function run(suite, only) {
   rmSync(report, { force: true })
   const env = { ...process.env, SUITE_REPORT: report }

@@ -1,6 +1,7 @@
 /**
- * `npm run test:heavy`: the specs of the DHT that are too heavy for `npm test`, such as networks of 200 nodes on real sockets. Arguments are
- * vitest's, as in `npm run test:heavy -- test/heavy/dht/FindPeer.heavy.test.ts`. The last line counts what passed and what failed.
+ * `npm run test:heavy`: the specs of the DHT that are too heavy for `npm test`, such as networks of 200 nodes on real
+ * sockets. Arguments are vitest's, as in `npm run test:heavy -- test/heavy/dht/FindPeer.heavy.test.ts`. The last line
+ * counts what passed and what failed.
  */
 import { spawn } from "node:child_process"
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
@@ -48,7 +49,7 @@ child.on("close", (code) => {
   process.exit(problems === 0 ? 0 : 1)
 })
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 /** What tells vitest to run the specs that were asked for: `file > title > title`. */
 function chosen() {

@@ -1,9 +1,10 @@
 /**
  * `npm run lock`: writes package-lock.json anew and completes it for every platform.
  *
- * npm leaves packages of other platforms out of a lockfile when it could not see them while writing it, and `npm ci` then refuses the file
- * (npm/cli#4828). They are optional, have exact versions and carry their platform in their name, so they can be written without a look-up. Such
- * an entry has no integrity until npm writes it on a machine that sees the package.
+ * npm leaves packages of other platforms out of a lockfile when it could not see them while writing it, and `npm ci`
+ * then refuses the file (npm/cli#4828). They are optional, have exact versions and carry their platform in their name,
+ * so they can be written without a look-up. Such an entry has no integrity until npm writes it on a machine that sees
+ * the package.
  */
 import { spawnSync } from "node:child_process"
 import { readFileSync, rmSync, writeFileSync } from "node:fs"
@@ -36,7 +37,7 @@ console.log(
     : `package-lock.json: added ${added.length} packages of other platforms`
 )
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 /** @param {string} name */
 function platform(name) {

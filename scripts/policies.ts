@@ -1,8 +1,9 @@
 /**
  * Draws docs/POLICIES.md from the policies themselves: `npm run docs:policies`.
  *
- * Tables have the least, a drawn and the most time that the jitter of a Schedule may give; the drawn one comes from a fixed seed, so that
- * the file changes only with a policy. Examples are cut from examples/05-policies.ts, which is compiled and run with the others.
+ * Tables have the least, a drawn and the most time that the jitter of a Schedule may give; the drawn one comes from a
+ * fixed seed, so that the file changes only with a policy. Examples are cut from examples/05-policies.ts, which is
+ * compiled and run with the others.
  */
 import { DateTime, Duration, Effect, Pull, Random, Schedule } from "effect"
 import { readFileSync, writeFileSync } from "node:fs"

@@ -1,9 +1,11 @@
 /**
- * Runs a program of this repository, after setting it up: `node scripts/run.mjs src/cli/bin.ts start`. Its exit code, or the signal that ended it,
- * becomes ours. The npm scripts begin with `exec`, since a shell in between would keep signals to itself.
+ * Runs a program of this repository, after setting it up: `node scripts/run.mjs src/cli/bin.ts start`. Its exit code,
+ * or the signal that ended it, becomes ours. The npm scripts begin with `exec`, since a shell in between would keep
+ * signals to itself.
  *
- * The program gets each signal once, because a second one may mean "at once". Ctrl-C goes to it directly, as to every process of the terminal's
- * foreground group, and here twice, since npm passes on what it got itself. A signal sent to npm alone comes here once and is passed on.
+ * The program gets each signal once, because a second one may mean "at once". Ctrl-C goes to it directly, as to every
+ * process of the terminal's foreground group, and here twice, since npm passes on what it got itself. A signal sent to
+ * npm alone comes here once and is passed on.
  */
 import { spawn } from "node:child_process"
 import { setUp } from "./setup.mjs"

@@ -1,5 +1,6 @@
 /**
- * What a bare clone needs before anything can run: the dependencies, and Node 24. Plain JavaScript that Node 20 understands, since it runs first.
+ * What a bare clone needs before anything can run: the dependencies, and Node 24. Plain JavaScript that Node 20
+ * understands, since it runs first.
  */
 import { spawnSync } from "node:child_process"
 import { existsSync, lstatSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs"
@@ -15,8 +16,8 @@ export const npm = (args) => {
 }
 
 /**
- * Installs the dependencies if they are missing or older than the lockfile, and answers which Node to go on with. Ends the process with one line and
- * exit code 1 if there is none.
+ * Installs the dependencies if they are missing or older than the lockfile, and answers which Node to go on with. Ends
+ * the process with one line and exit code 1 if there is none.
  */
 export const setUp = () => {
   install()
@@ -41,8 +42,8 @@ export const isNewEnough = (version) => {
 }
 
 /**
- * Whether node_modules is complete and not older than the lockfile. npm writes node_modules/.package-lock.json last. A link to a directory kept
- * elsewhere is taken as it is, since `npm ci` would empty that one.
+ * Whether node_modules is complete and not older than the lockfile. npm writes node_modules/.package-lock.json last. A
+ * link to a directory kept elsewhere is taken as it is, since `npm ci` would empty that one.
  */
 export const isInstalled = (directory) => {
   const lock = join(directory, "package-lock.json")
@@ -52,7 +53,7 @@ export const isInstalled = (directory) => {
   return existsSync(installed) && statSync(installed).mtimeMs >= statSync(lock).mtimeMs
 }
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 const fail = (line) => {
   console.error(line)

@@ -1,6 +1,6 @@
 /**
- * `npm test`: types, Effect diagnostics, lint, format, the API reference, specs (the law of the rooms and the package among them), examples.
- * Every check runs, whatever failed before it; the last line counts them all.
+ * `npm test`: types, Effect diagnostics, lint, format, the API reference, specs (the law of the rooms and the package
+ * among them), examples. Every check runs, whatever failed before it; the last line counts them all.
  */
 import { spawn } from "node:child_process"
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs"
@@ -67,7 +67,7 @@ console.log(`\nall checks took ${seconds(began)}`)
 console.log(`${total.passed} passed, ${total.failed} failed`)
 process.exit(total.failed === 0 ? 0 : 1)
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 /** One check: passed if the command ends by itself with exit code 0. Its output is shown only when it does not. */
 async function check(name, command, args, limitMillis) {

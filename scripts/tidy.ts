@@ -1,6 +1,6 @@
 /**
- * `npm run tidy`: prints what breaks the rules of `test/house/tidy.ts`, and the titles of commits that break the one for them: `area: what
- * changed`, at most 72 characters. Exit code 1 when there is anything.
+ * `npm run tidy`: prints what breaks the rules of `test/house/tidy.ts`, and the titles of commits that break the one
+ * for them: `area: what changed`, at most 72 characters. Exit code 1 when there is anything.
  */
 import { spawnSync } from "node:child_process"
 import process from "node:process"
@@ -24,7 +24,7 @@ else {
 }
 process.exit(count === 0 ? 0 : 1)
 
-// internal -------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 function report(name: string, problems: ReadonlyArray<string>): void {
   count += problems.length

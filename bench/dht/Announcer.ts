@@ -1,6 +1,7 @@
 /**
- * Somebody who provides keys, and whom everybody finds: the same for every network that is measured. It speaks no Kademlia of its own, so that it
- * is in no table and asked nothing, and it sends its records to the nodes of the crowd only: the node that is measured holds none of them.
+ * Somebody who provides keys, and whom everybody finds: the same for every network that is measured. It speaks no
+ * Kademlia of its own, so that it is in no table and asked nothing, and it sends its records to the nodes of the crowd
+ * only: the node that is measured holds none of them.
  */
 import { noise } from "@chainsafe/libp2p-noise"
 import { yamux } from "@chainsafe/libp2p-yamux"
@@ -65,7 +66,7 @@ export const stop = async (): Promise<void> => {
   await node.stop()
 }
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 // ADD_PROVIDER has no answer; the one to GET_PROVIDERS behind it shows that it was read.
 async function tell(address: string, keys: ReadonlyArray<Uint8Array>, namesAsker: boolean): Promise<void> {

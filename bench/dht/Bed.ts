@@ -122,7 +122,7 @@ export const randomKey = (): Uint8Array =>
 
 export const seconds = (since: number): string => ((performance.now() - since) / 1000).toFixed(0)
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 const children = new Set<ChildProcess>()
 process.on("exit", () => {
@@ -214,8 +214,8 @@ async function connect(crowd: ReadonlyArray<Nodes>, place: Place, address: strin
 }
 
 /**
- * Waits until each node has those in its table that are closest to it, which makes every lookup end where it should; who lacks one looks up its
- * own place. Gives the sizes of the tables, least first.
+ * Waits until each node has those in its table that are closest to it, which makes every lookup end where it should;
+ * who lacks one looks up its own place. Gives the sizes of the tables, least first.
  */
 async function meet(crowd: ReadonlyArray<Nodes>, all: ReadonlyArray<Place>): Promise<ReadonlyArray<number>> {
   for (const deadline = performance.now() + 240_000;; await pause()) {
@@ -242,7 +242,10 @@ async function meet(crowd: ReadonlyArray<Nodes>, all: ReadonlyArray<Place>): Pro
   }
 }
 
-/** Has a node look around until that adds nothing worth the name, and gives how many it knows. A bucket of its table holds 20 at most. */
+/**
+ * Has a node look around until that adds nothing worth the name, and gives how many it knows. A bucket of its table
+ * holds 20 at most.
+ */
 async function lookAround(nodes: Nodes, most: number): Promise<number> {
   for (let last = 0, quiet = 0;; await pause()) {
     await nodes.explore(Array.from({ length: 4 }, () => ({ node: 0, key: randomKey() })))

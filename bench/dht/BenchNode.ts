@@ -25,7 +25,10 @@ export interface BenchNode {
   readonly connect: (address: string) => Promise<void>
   /** Resolves when the announcement is over: each peer that should have a copy was sent one. */
   readonly provide: (key: Uint8Array, options: ProvideOptions) => Promise<void>
-  /** Provides so many keys, and resolves when all are announced, with the copies that a key has on average. Plain js-libp2p has no such thing. */
+  /**
+   * Provides so many keys, and resolves when all are announced, with the copies that a key has on average. Plain
+   * js-libp2p has no such thing.
+   */
   readonly provideMany?: (count: number) => Promise<number>
   /** Calls back with each provider, and resolves when the lookup is over. */
   readonly find: (key: Uint8Array, found: (peer: string) => void) => Promise<void>

@@ -65,7 +65,7 @@ export const make = (): Report => {
 /** How many aims there were, and were met. */
 export const verdict = (): string => `${met} of ${judged} aims met`
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 let judged = 0
 let met = 0

@@ -1,6 +1,7 @@
 /**
- * A longer way to the others: whatever a socket of this process receives is handed on later, in order, handshakes included. That adds one delay
- * to each round trip, and needs neither root nor a proxy whose addresses nobody announces.
+ * A longer way to the others: whatever a socket of this process receives is handed on later, in order, handshakes
+ * included. That adds one delay to each round trip, and needs neither root nor a proxy whose addresses nobody
+ * announces.
  */
 import { Socket } from "node:net"
 

@@ -1,5 +1,6 @@
 /**
- * A process of nodes: `node bench/dht/nodes.ts '{"kind":"ours","count":19}'`, over IPC. Ends with the process that started it.
+ * A process of nodes: `node bench/dht/nodes.ts '{"kind":"ours","count":19}'`, over IPC. Ends with the process that
+ * started it.
  */
 import type { Answers, Ask, BenchNode, FromNodes, Measured, NodesOptions } from "./BenchNode.ts"
 import * as delay from "./delay.ts"
@@ -70,7 +71,7 @@ process.on("message", ({ id, ...ask }: Ask & { readonly id: number }) => {
 process.on("disconnect", () => process.exit(0))
 say({ ready: nodes.map(({ address, peer }) => ({ peer, address })) })
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 function cpu(): number {
   const { system, user } = process.cpuUsage()

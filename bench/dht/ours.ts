@@ -72,7 +72,7 @@ export const make = async (options: NodesOptions): Promise<BenchNode> => {
   }
 }
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 // Of all nodes of this process: it ends by being killed.
 const scope = Scope.makeUnsafe()

@@ -33,7 +33,8 @@ export const make = async (options: NodesOptions): Promise<BenchNode> => {
       identify: identify(),
       identifyPush: identifyPush(),
       ping: ping(),
-      // Without the mapper it forgets peers with private addresses. The first lookup of its own neighbours is as early as ours.
+      // Without the mapper it forgets peers with private addresses. The first lookup of its own neighbours is as early
+      // as ours.
       dht: kadDHT({
         protocol: kadProtocol,
         clientMode: false,
@@ -70,7 +71,7 @@ export const make = async (options: NodesOptions): Promise<BenchNode> => {
   }
 }
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 function toCid(key: Uint8Array): CID {
   return CID.createV1(raw.code, Digest.decode(key))

@@ -1,6 +1,7 @@
 /**
- * `npm run bench:dht`: the DHT of this library against plain js-libp2p, and against Rust and Go where they can be built, interleaved in one run.
- * Prints medians and 95th percentiles, ratios to plain js-libp2p, and what of the aims is met. docs/PERFORMANCE.md says what each figure is.
+ * `npm run bench:dht`: the DHT of this library against plain js-libp2p, and against Rust and Go where they can be
+ * built, interleaved in one run. Prints medians and 95th percentiles, ratios to plain js-libp2p, and what of the aims
+ * is met. docs/PERFORMANCE.md says what each figure is.
  *
  *     npm run bench:dht                               all rows but the long one
  *     npm run bench:dht -- crowd delay                those rows
@@ -144,7 +145,7 @@ await Announcer.stop()
 console.log(`\n${Report.verdict()}; took ${Bed.seconds(began)} s`)
 process.exit(0)
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 async function measure(row: Row): Promise<void> {
   console.log(`\n${row.label}`)

@@ -1,5 +1,6 @@
 /**
- * Counts what this process sends on streams of Kademlia that it opened, where the streams of all libraries here are the same: in libp2p's own.
+ * Counts what this process sends on streams of Kademlia that it opened, where the streams of all libraries here are the
+ * same: in libp2p's own.
  */
 import type { Stream } from "@libp2p/interface"
 import { AbstractMessageStream } from "@libp2p/utils"
@@ -31,7 +32,7 @@ export const install = (): void => {
   AbstractMessageStream.prototype.send = counting as typeof AbstractMessageStream.prototype.send
 }
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 /** [uvarint length][message], as often as there are messages. A write never ends within one. */
 function count(bytes: Uint8Array): void {

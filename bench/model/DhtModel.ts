@@ -1,11 +1,12 @@
 /**
- * A DHT of thousands of nodes in memory, on the lookup that nodes run (`KadLookup`): what a lookup costs, whether it finds what is there, and
- * what upkeep costs, for a size of the network, a churn, and a crowd of false nodes around a key.
+ * A DHT of thousands of nodes in memory, on the lookup that nodes run (`KadLookup`): what a lookup costs, whether it
+ * finds what is there, and what upkeep costs, for a size of the network, a churn, and a crowd of false nodes around a
+ * key.
  *
- * Of a node there is its routing table and its provider records; there are no connections and no bytes. A network begins with whole tables,
- * as if it had stood for long, and `advance` lets it age: nodes leave without a word, others join by the procedure of kad-dht, all keep their
- * tables up. Lookups that are asked for take time, on a clock of the model's own: a round trip for an answer, a timeout for a dead node.
- * Those of the upkeep take none.
+ * Of a node there is its routing table and its provider records; there are no connections and no bytes. A network
+ * begins with whole tables, as if it had stood for long, and `advance` lets it age: nodes leave without a word, others
+ * join by the procedure of kad-dht, all keep their tables up. Lookups that are asked for take time, on a clock of the
+ * model's own: a round trip for an answer, a timeout for a dead node. Those of the upkeep take none.
  */
 import { Clock, Duration, Effect, Fiber, Random, Scheduler } from "effect"
 import { beyond } from "../../src/layers/dht/lookup/Crowding.ts"
@@ -47,8 +48,8 @@ export interface DhtModelOptions {
 /**
  * A node of the model.
  *
- * What it does when it is asked: `honest` ones name the nearest they know, and keep records. The others keep none: `withholding` ones name
- * the nearest, `colluding` ones only others of their kind.
+ * What it does when it is asked: `honest` ones name the nearest they know, and keep records. The others keep none:
+ * `withholding` ones name the nearest, `colluding` ones only others of their kind.
  */
 export interface ModelNode extends LookupPeer {
   readonly isAlive: boolean
@@ -95,7 +96,9 @@ export interface DhtModel {
   /** A place by chance. */
   readonly place: () => Position
   readonly lookup: (target: Position, options?: ModelLookupOptions) => Effect.Effect<ModelLookup>
-  /** Looks up a key and leaves a provider record with the closest; as many as in `closest`, of which the honest keep it. */
+  /**
+   * Looks up a key and leaves a provider record with the closest; as many as in `closest`, of which the honest keep it.
+   */
   readonly provide: (key: Position, options?: ModelLookupOptions) => Effect.Effect<ModelLookup>
   /** Looks for a provider record, until it is found or the lookup is over. */
   readonly find: (key: Position, options?: ModelLookupOptions) => Effect.Effect<ModelFind>
@@ -109,7 +112,10 @@ export interface DhtModel {
   readonly findBeyond: (key: Position, networkSize: number, options?: ModelLookupOptions) => Effect.Effect<ModelBeyond>
   /** Lets the network age. */
   readonly advance: (duration: Duration.Input) => Effect.Effect<ModelUpkeep>
-  /** Joins so many nodes of a kind, nearer to the key than all others, as somebody can have who makes ids until they fit. */
+  /**
+   * Joins so many nodes of a kind, nearer to the key than all others, as somebody can have who makes ids until they
+   * fit.
+   */
   readonly crowd: (key: Position, size: number, kind: ModelNode["kind"]) => Effect.Effect<ReadonlyArray<ModelNode>>
   /** Joins so many nodes of a kind, anywhere. */
   readonly scatter: (size: number, kind: ModelNode["kind"]) => Effect.Effect<ReadonlyArray<ModelNode>>

@@ -1,10 +1,11 @@
 /**
- * What a lookup costs and finds in large networks, and what upkeep costs, on a model of the DHT that runs the nodes' own lookup.
+ * What a lookup costs and finds in large networks, and what upkeep costs, on a model of the DHT that runs the nodes'
+ * own lookup.
  *
- *     npm run bench:model                            1,000 and 10,000 nodes, with and without churn, and each way to split buckets
- *     npm run bench:model -- --nodes 1000000         one size without churn; --tables kad-dht, kademlia or deepened
+ *     npm run bench:model                      1,000 and 10,000 nodes, with and without churn, each way to split buckets
+ *     npm run bench:model -- --nodes 1000000   one size without churn; --tables kad-dht, kademlia or deepened
  *     npm run bench:model -- --nodes 1000 --session "1 hour" --minutes 30
- *     npm run bench:model -- --crowd                 crowds of false nodes around a key, and false nodes anywhere, among 1,000
+ *     npm run bench:model -- --crowd           false nodes among 1,000: crowds around a key, and anywhere
  *
  * Options: `--lookups 200`, `--seed 1`.
  */
@@ -41,7 +42,7 @@ console.log(
   `\n${Math.round((performance.now() - began) / 1_000)} s, ${Math.round((cpu.user + cpu.system) / 1e6)} s of CPU`
 )
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 async function sizes(): Promise<void> {
   const rows: ReadonlyArray<Row> = values.nodes === undefined

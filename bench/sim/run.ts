@@ -1,9 +1,9 @@
 /**
  * What simulated time costs, and random scenarios without end.
  *
- *     npm run bench:sim                              a table: wakes, and real time for each
- *     npm run bench:sim -- --seeds 1000              random scenarios, ten nodes and ten minutes each; --from 501 begins there
- *     CODIO_SIM_SEED=56 npm run bench:sim            the scenario of one seed, with its steps
+ *     npm run bench:sim                       a table: wakes, and real time for each
+ *     npm run bench:sim -- --seeds 1000       random scenarios, ten nodes and ten minutes each; --from 501 begins there
+ *     CODIO_SIM_SEED=56 npm run bench:sim     the scenario of one seed, with its steps
  *
  * Options of a sweep: `--nodes 10`, `--minutes 10`. Exit code 1 when a promise was broken.
  */
@@ -36,7 +36,7 @@ else if (values.seeds !== undefined) {
   await scenarios(Array.from({ length: Number(values.seeds) }, (_, index) => from + index), false)
 } else await table()
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 async function scenarios(seeds: ReadonlyArray<string | number>, verbose: boolean): Promise<void> {
   const began = performance.now()

@@ -1,4 +1,7 @@
-/** Loaded before each program whose start is measured: tells of the first that it prints, with the milliseconds of processor time until then. */
+/**
+ * Loaded before each program whose start is measured: tells of the first that it prints, with the milliseconds of
+ * processor time until then.
+ */
 const { stdout } = process
 const { write } = stdout
 stdout.write = (...args) => {

@@ -1,5 +1,6 @@
 /**
- * Our side: the same through `Network`, from the compiled package. `node bench/stream/ours.ts server`, or `client <address>`.
+ * Our side: the same through `Network`, from the compiled package. `node bench/stream/ours.ts server`, or
+ * `client <address>`.
  */
 import { Effect, Queue, Stream } from "effect"
 import type { ByteStream } from "../../src/services/Transport.ts"
@@ -107,7 +108,7 @@ Effect.runPromise(Effect.scoped(program)).catch((error) => {
   process.exit(1)
 })
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 function sendBulk(stream: ByteStream) {
   return Effect.gen(function*() {

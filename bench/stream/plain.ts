@@ -1,5 +1,6 @@
 /**
- * The plain side: js-libp2p as its documentation has it, with the modules of the other side and backpressure done right. `node bench/stream/plain.ts server`, or `client <address>`.
+ * The plain side: js-libp2p as its documentation has it, with the modules of the other side and backpressure done
+ * right. `node bench/stream/plain.ts server`, or `client <address>`.
  */
 import { noise } from "@chainsafe/libp2p-noise"
 import { yamux } from "@chainsafe/libp2p-yamux"
@@ -45,7 +46,7 @@ const node = await createLibp2p({
     // Every node of ours has it. Without the mapper it forgets peers with private addresses.
     dht: kadDHT({ protocol: "/codio/kad/1.0.0", clientMode: false, peerInfoMapper: passthroughMapper })
   }
-}) // Kademlia has its peers dialled again as soon as they are gone, which the row that dials does itself. There is no option.
+}) // libp2p would dial a peer of Kademlia again as soon as it is gone; the row that dials does so itself. No option stops it.
 ;(node as any).components.connectionManager.reconnectQueue.stop()
 
 if (process.argv[2] === "server") {
@@ -137,7 +138,7 @@ if (process.argv[2] === "server") {
   })
 }
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 async function sendBulk(stream: Stream): Promise<void> {
   for (let sent = 0; sent < bulkBytes; sent += chunk.byteLength) {

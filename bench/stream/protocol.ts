@@ -1,5 +1,6 @@
 /**
- * What the two sides of the benchmark agree on. Each side is a server process and a client process; `run.ts` tells the client which row to run.
+ * What the two sides of the benchmark agree on. Each side is a server process and a client process; `run.ts` tells the
+ * client which row to run.
  */
 
 /** One measurement, as the client is asked for it. */
@@ -43,7 +44,7 @@ export const timed = async (run: () => Promise<unknown>): Promise<number> => {
   return (performance.now() - began) / 1000
 }
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 function answer(run: (row: Row) => Promise<number>): void {
   process.on("message", ({ row }: ToProcess) => {

@@ -1,7 +1,8 @@
 /**
- * `npm run bench`: plain js-libp2p against this library, two processes each over loopback, interleaved in one run. Prints medians of five and their
- * ratios; above 1 ours is the faster. Asserts nothing: the figures of one machine say little about another, the ratios more, and on a busy machine
- * the processor time, of both processes together, more than the clock.
+ * `npm run bench`: plain js-libp2p against this library, two processes each over loopback, interleaved in one run.
+ * Prints medians of five and their ratios; above 1 ours is the faster. Asserts nothing: the figures of one machine say
+ * little about another, the ratios more, and on a busy machine the processor time, of both processes together, more
+ * than the clock.
  */
 import { type ChildProcess, fork, type ForkOptions, spawnSync } from "node:child_process"
 import { once } from "node:events"
@@ -13,7 +14,10 @@ const rounds = 5
 const sides = ["plain", "ours"] as const
 type Side = typeof sides[number]
 
-/** What is started, until it prints where it listens. Each as its user runs it: the program is a bundle, the library and js-libp2p are modules. */
+/**
+ * What is started, until it prints where it listens. Each as its user runs it: the program is a bundle, the library and
+ * js-libp2p are modules.
+ */
 const starts = {
   program: {
     plain: ["../start/plain.mjs"],
@@ -88,7 +92,7 @@ for (const { label, row, unit } of rows) {
 }
 process.exit(0)
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 function start(file: string, args: ReadonlyArray<string>, options: ForkOptions = {}): ChildProcess {
   const stdio = options.stdio ?? ["ignore", "inherit", "inherit", "ipc"]

@@ -69,8 +69,8 @@ export interface TestNode {
 /**
  * A node of the given name, for as long as the scope lives, on the machine of that name. Each call is one node.
  *
- * It does not look for others on the local network unless `enableMdns` is true. The options that concern sockets and relays have no effect.
- * `SimNetwork.kill` ends it: what it leaves on its disk is what it had written before.
+ * It does not look for others on the local network unless `enableMdns` is true. The options that concern sockets and
+ * relays have no effect. `SimNetwork.kill` ends it: what it leaves on its disk is what it had written before.
  */
 export const start = Effect.fnUntraced(function*(
   name: string,
@@ -111,7 +111,8 @@ export const start = Effect.fnUntraced(function*(
     Scope.provide(scope),
     Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
   )
-  // The services with operations, which a test calls from fibers of its own: what they do has to happen in the time of the node.
+  // The services with operations, which a test calls from fibers of its own: what they do has to happen in the time of
+  // the node.
   const timed = <I, S extends object>(key: Context.Key<I, S>) => <R>(context: Context.Context<R | I>) =>
     Context.add(context, key, inTimeOf(Context.get(context, key), inTime))
   const services: Context.Context<TestServices> = built.pipe(
@@ -157,7 +158,8 @@ export const makeNode = (
   Effect.map(start(name, config, options), ({ network }) => network)
 
 /**
- * Connects one node to another, and returns when both have each other in their tables. Moves a `TestClock` as far as that takes.
+ * Connects one node to another, and returns when both have each other in their tables. Moves a `TestClock` as far as
+ * that takes.
  */
 export const connected = (
   node: Network["Service"],
@@ -171,8 +173,8 @@ export const connected = (
   })
 
 /**
- * Runs an effect to its end, moving a `TestClock` as far as that takes, in steps that begin at 1 ms and grow to 1 s. An effect that has
- * not ended after 5 minutes is interrupted, and a defect.
+ * Runs an effect to its end, moving a `TestClock` as far as that takes, in steps that begin at 1 ms and grow to 1 s. An
+ * effect that has not ended after 5 minutes is interrupted, and a defect.
  */
 export const run = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.gen(function*() {
@@ -182,7 +184,8 @@ export const run = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E
   })
 
 /**
- * Waits until a condition holds, moving a `TestClock` as {@link run} does. One that does not hold after 5 minutes is a defect.
+ * Waits until a condition holds, moving a `TestClock` as {@link run} does. One that does not hold after 5 minutes is a
+ * defect.
  */
 export const until = <E, R>(condition: Effect.Effect<boolean, E, R>): Effect.Effect<void, E, R> =>
   Effect.gen(function*() {

@@ -1,6 +1,6 @@
 /**
- * What every implementation of the `Dht` port promises, as one suite. It runs in real time and waits for events only, so that it holds for
- * Kademlia over sockets and for the simulator alike.
+ * What every implementation of the `Dht` port promises, as one suite. It runs in real time and waits for events only,
+ * so that it holds for Kademlia over sockets and for the simulator alike.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, type Duration, Effect, Exit, type Layer, Option, Order, Schema, Scope, Stream } from "effect"

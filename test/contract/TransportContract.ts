@@ -1,6 +1,6 @@
 /**
- * What every implementation of the `Transport` port promises, as one suite. It runs in real time and waits for events only, so that it
- * holds for sockets and for the simulator alike.
+ * What every implementation of the `Transport` port promises, as one suite. It runs in real time and waits for events
+ * only, so that it holds for sockets and for the simulator alike.
  */
 import { assert, describe, it } from "@effect/vitest"
 import {

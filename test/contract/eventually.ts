@@ -1,8 +1,8 @@
 import { Duration, Effect } from "effect"
 
 /**
- * Waits until a condition holds, asking every 5 ms, for a minute by default: on a busy machine much comes late. A condition that never holds is a
- * defect that names it.
+ * Waits until a condition holds, asking every 5 ms, for a minute by default: on a busy machine much comes late. A
+ * condition that never holds is a defect that names it.
  */
 export const eventually = Effect.fnUntraced(function*<E, R>(
   what: string,

@@ -1,6 +1,6 @@
 /**
- * A long cable between two namespaces: what goes in at one end comes out at the other after a delay. It is made of two TAP devices and this
- * process between them, so that no queueing discipline of the kernel is needed.
+ * A long cable between two namespaces: what goes in at one end comes out at the other after a delay. It is made of two
+ * TAP devices and this process between them, so that no queueing discipline of the kernel is needed.
  */
 import { Effect, type Scope } from "effect"
 import { spawn } from "node:child_process"

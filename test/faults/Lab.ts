@@ -1,5 +1,6 @@
 /**
- * Hosts of a scenario: network namespaces on one switch, a bridge in a namespace of its own, where what happens to their cables is decided.
+ * Hosts of a scenario: network namespaces on one switch, a bridge in a namespace of its own, where what happens to
+ * their cables is decided.
  */
 import { Effect, type Scope } from "effect"
 import * as Cable from "./Cable.ts"
@@ -29,7 +30,10 @@ export interface Host {
   readonly firewalled: Effect.Effect<void, never, Scope.Scope>
 }
 
-/** A network that nobody is on yet. Its addresses are public unless told otherwise: libp2p leaves private ones out in places. */
+/**
+ * A network that nobody is on yet. Its addresses are public unless told otherwise: libp2p leaves private ones out in
+ * places.
+ */
 export const make = Effect.fnUntraced(function*(
   network = "44.0.0"
 ): Effect.fn.Return<Lab, never, Machine | Scope.Scope> {

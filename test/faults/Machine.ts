@@ -1,8 +1,10 @@
 /**
- * What the suite takes of the machine: network namespaces and a temporary directory, named after this run and given back whatever happens.
+ * What the suite takes of the machine: network namespaces and a temporary directory, named after this run and given
+ * back whatever happens.
  *
- * The scope of {@link Machine} gives them back when the run ends or is interrupted. For a run that cannot, since it crashed or was killed, a
- * guard does: a small process in a session of its own, whose input ends when the run does. What a killed guard left is removed by the next run.
+ * The scope of {@link Machine} gives them back when the run ends or is interrupted. For a run that cannot, since it
+ * crashed or was killed, a guard does: a small process in a session of its own, whose input ends when the run does.
+ * What a killed guard left is removed by the next run.
  */
 import { Context, Effect, Layer, type Scope } from "effect"
 import { execFile, spawn } from "node:child_process"
@@ -79,7 +81,10 @@ function attempt(file: string, args: ReadonlyArray<string>, input?: string): Eff
   )
 }
 
-/** The time at which a process began, which with its id names it for as long as the machine is up; nothing when it is gone. */
+/**
+ * The time at which a process began, which with its id names it for as long as the machine is up; nothing when it is
+ * gone.
+ */
 function begun(pid: number): string | undefined {
   try {
     // The second field is a name in parentheses, which may hold anything.
@@ -99,8 +104,8 @@ function prefixOf(pid: number): string {
 }
 
 /**
- * The peer program as one file: some sixty processes run it, and loading the thousand files that it is made of takes four times as long. It
- * looks for the package.json of the library two directories above.
+ * The peer program as one file: some sixty processes run it, and loading the thousand files that it is made of takes
+ * four times as long. It looks for the package.json of the library two directories above.
  */
 function bundlePeer(directory: string): Effect.Effect<string> {
   return Effect.promise(async () => {

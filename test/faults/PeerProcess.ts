@@ -23,8 +23,8 @@ export interface PeerProcess {
   /** What happened so far, oldest first. */
   readonly happened: ReadonlyArray<Happened>
   /**
-   * The first event with this tag that fits, past or to come, that happened at `since` or later; a defect when it has not come within the
-   * limit, counted from now.
+   * The first event with this tag that fits, past or to come, that happened at `since` or later; a defect when it has
+   * not come within the limit, counted from now.
    */
   readonly event: (
     tag: string,
@@ -41,7 +41,10 @@ export interface PeerProcess {
 /** The port on which every node listens. */
 export const port = 4001
 
-/** Starts it; it is killed with the scope. On the same host its id is always the same, and the rest of what it kept is forgotten. */
+/**
+ * Starts it; it is killed with the scope. On the same host its id is always the same, and the rest of what it kept is
+ * forgotten.
+ */
 export const start = (
   host: Host,
   options: PeerOptions = {}

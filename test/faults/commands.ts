@@ -1,5 +1,6 @@
 /**
- * What the suite and its peer program say to each other: JSON lines, commands on standard input, answers and events on standard output.
+ * What the suite and its peer program say to each other: JSON lines, commands on standard input, answers and events on
+ * standard output.
  */
 import type { NetworkConfigInput } from "../../src/services/NetworkConfig.ts"
 
@@ -8,7 +9,10 @@ export interface PeerOptions {
   /** How many nodes run in the process; 0 for one that speaks plain TCP only. Defaults to 1. */
   readonly nodes?: number
   readonly config?: NetworkConfigInput
-  /** `fast` is the library's own preset; `patient` closes nobody within the length of a scenario. Defaults to the library's default. */
+  /**
+   * `fast` is the library's own preset; `patient` closes nobody within the length of a scenario. Defaults to the
+   * library's default.
+   */
   readonly health?: "fast" | "patient"
   /** Whether the nodes are relays. */
   readonly relay?: boolean
@@ -54,7 +58,10 @@ export type Answer =
   | { readonly id: number; readonly ok: unknown }
   | { readonly id: number; readonly error: Failure }
 
-/** What happened in a node, and when: milliseconds since the epoch, which all processes of a machine share. Durations are milliseconds. */
+/**
+ * What happened in a node, and when: milliseconds since the epoch, which all processes of a machine share. Durations
+ * are milliseconds.
+ */
 export interface Happened {
   readonly node: number
   readonly at: number

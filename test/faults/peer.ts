@@ -1,6 +1,6 @@
 /**
- * The peer program of the suite: nodes of this library in a process of their own, driven over standard input and output as `commands.ts` says.
- * It ends when its input does.
+ * The peer program of the suite: nodes of this library in a process of their own, driven over standard input and output
+ * as `commands.ts` says. It ends when its input does.
  *
  *     node test/faults/peer.ts '{"config": {"listenPort": 4001, "enableMdns": false}}'
  */

@@ -1,6 +1,7 @@
 /**
- * `npm run test:faults`: what the library promises under faults of real links and real processes. Every scenario has hosts of its own, so three
- * run at a time; each prints what it measured and the bound. The last line counts the scenarios.
+ * `npm run test:faults`: what the library promises under faults of real links and real processes. Every scenario has
+ * hosts of its own, so three run at a time; each prints what it measured and the bound. The last line counts the
+ * scenarios.
  *
  *     npm run test:faults -- kill frozen     # those whose names hold one of the words
  */

@@ -7,7 +7,10 @@ import { join, posix } from "node:path"
 import { type Room, rooms } from "./rooms.ts"
 import { circles, importsOf, sourceFiles, withoutComments } from "./source.ts"
 
-/** A layer in a service file would hide which implementation a program has chosen; these have one that needs no other service. */
+/**
+ * A layer in a service file would hide which implementation a program has chosen; these have one that needs no other
+ * service.
+ */
 const servicesWithLayer = new Set(["services/Discovery.ts", "services/NetworkConfig.ts", "services/NetworkEvents.ts"])
 
 const isLibp2p = (name: string) => /^(libp2p|@libp2p\/.+|@chainsafe\/.+)$/.test(name)
@@ -127,7 +130,7 @@ describe("the rooms", () => {
   })
 })
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 /** What nearly every folder stands on: not looked for one by one. */
 const shared = new Set(["schema", "services", "layers"])

@@ -1,6 +1,6 @@
 /**
- * The entry points name every file that a program may use, so that a new one is not forgotten: every schema and service, and every layer of
- * every room. All else in a room is a part of it.
+ * The entry points name every file that a program may use, so that a new one is not forgotten: every schema and
+ * service, and every layer of every room. All else in a room is a part of it.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { readFileSync } from "node:fs"

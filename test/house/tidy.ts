@@ -1,6 +1,6 @@
 /**
- * The rules of tidiness: each finds the problems in the files of the repository, one line a problem. `tidy.test.ts` holds the house to them, and
- * `npm run tidy` prints what they find.
+ * The rules of tidiness: each finds the problems in the files of the repository, one line a problem. `tidy.test.ts`
+ * holds the house to them, and `npm run tidy` prints what they find.
  */
 import { readdirSync, readFileSync } from "node:fs"
 import { join, posix } from "node:path"
@@ -52,7 +52,8 @@ export const readFiles = (): Files => {
 }
 
 /**
- * A function that registers specs is a table of contents and may be of any length; its specs are functions of their own.
+ * A function that registers specs is a table of contents and may be of any length; its specs are functions of their
+ * own.
  */
 export const longFunctions = (files: Files): ReadonlyArray<string> =>
   [...files].filter(([path]) => isCode(path)).flatMap(([path, text]) => {
@@ -82,8 +83,9 @@ export const wideComments = (files: Files): ReadonlyArray<string> =>
   )
 
 /**
- * An export is used when an entry point exports it, or when another file of src, test, bench or examples imports it; so one that only specs use
- * counts as used. A type is used, too, when another export of its file names it: whoever uses that export may have to name the type.
+ * An export is used when an entry point exports it, or when another file of src, test, bench or examples imports it; so
+ * one that only specs use counts as used. A type is used, too, when another export of its file names it: whoever uses
+ * that export may have to name the type.
  */
 export const unusedExports = (files: Files): ReadonlyArray<string> => {
   const code = [...files].filter(([path]) => isCode(path))
@@ -155,7 +157,7 @@ export const lostSpecs = (files: Files): ReadonlyArray<string> => {
   })
 }
 
-// internal -------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 interface Node {
   readonly type: string

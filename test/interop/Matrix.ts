@@ -26,8 +26,8 @@ export interface Fault {
 
 export interface Matrix {
   /**
-   * Runs one check. With a fault of an upstream it must fail as the fault shows, which then counts as shown; a check that holds in spite of it
-   * fails, since the fault is mended.
+   * Runs one check. With a fault of an upstream it must fail as the fault shows, which then counts as shown; a check
+   * that holds in spite of it fails, since the fault is mended.
    */
   readonly check: <A>(row: string, pair: Pair, test: Effect.Effect<A, Error>, fault?: Fault) => Effect.Effect<void>
   readonly cells: ReadonlyArray<Cell>

@@ -1,6 +1,6 @@
 /**
- * A network of its own for one part of the suite: no interface but loopback, which has a public address. Peers tell nobody of private ones
- * when they look for a direct way.
+ * A network of its own for one part of the suite: no interface but loopback, which has a public address. Peers tell
+ * nobody of private ones when they look for a direct way.
  */
 import { Effect } from "effect"
 import { spawn, spawnSync } from "node:child_process"

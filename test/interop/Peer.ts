@@ -1,6 +1,6 @@
 /**
- * The peers of the suite, all driven by the same commands: nodes of this library in this process, those of Rust and Go as child processes
- * over JSON lines.
+ * The peers of the suite, all driven by the same commands: nodes of this library in this process, those of Rust and Go
+ * as child processes over JSON lines.
  */
 import { type Duration, Effect, Schedule, type Scope } from "effect"
 import { spawn } from "node:child_process"
@@ -195,7 +195,7 @@ export const makeForeign = (
     return peer
   }).pipe(Effect.mapError((error) => error instanceof Error ? error : new Error(String(error))))
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 interface Ready {
   readonly event: "ready"

@@ -128,7 +128,7 @@ export const make = (options: PeerOptions): Effect.Effect<Peer, Error, Scope.Sco
     } satisfies Peer
   }).pipe(Effect.mapError((cause) => cause instanceof Error ? cause : new Error(String(cause))))
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 // Bytes of a fixed pattern whose period is a prime, so that a piece that is lost, doubled or out of order shows.
 const period = 65_521

@@ -1,5 +1,6 @@
 /**
- * Builds the peers of Rust and Go outside the tree, once for each version of their sources: under `codio-network/interop` in the user's cache.
+ * Builds the peers of Rust and Go outside the tree, once for each version of their sources: under
+ * `codio-network/interop` in the user's cache.
  */
 import { Effect } from "effect"
 import { spawn, spawnSync } from "node:child_process"
@@ -75,7 +76,7 @@ export const build = (kind: "rust" | "go"): Effect.Effect<string, Error> =>
     return program
   })
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 const run = ([command = "", ...args]: ReadonlyArray<string>, cwd: string, env: Record<string, string>) =>
   Effect.callback<void, Error>((resume) => {

@@ -1,6 +1,6 @@
 /**
- * `npm run test:interop`: nodes of this library, of rust-libp2p and of go-libp2p, each with each. Builds the peers, prints the matrix, and
- * counts its cells in the last line.
+ * `npm run test:interop`: nodes of this library, of rust-libp2p and of go-libp2p, each with each. Builds the peers,
+ * prints the matrix, and counts its cells in the last line.
  *
  *     npm run test:interop -- pairs values     # those parts only
  */
@@ -37,7 +37,8 @@ const inNamespace = (bench: Bench.Bench) =>
 
 const parts = { pairs, crowds, bulk, providers, values, mdns, relays, upgrades: inNamespace, plain }
 
-// A cell that failed is checked again with its whole part, since the peers of a part may fail before its cells are checked.
+// A cell that failed is checked again with its whole part, since the peers of a part may fail before its cells are
+// checked.
 const nameOf = (part: string, { pair, row }: Matrix.Cell) => `${part}: ${row}, ${pair}`
 const isAsked = (part: string) =>
   isInside || SuiteReport.asked === undefined

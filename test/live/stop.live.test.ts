@@ -27,7 +27,9 @@ const pair = Effect.fnUntraced(function*(stopTimeout: `${number} seconds`) {
   return { alice, bob, scope, stop }
 })
 
-/** Writes to a stream as long as the remote takes it, leaves the stream, and gives how many bytes were written at least. */
+/**
+ * Writes to a stream as long as the remote takes it, leaves the stream, and gives how many bytes were written at least.
+ */
 const leaves = (from: Network["Service"], to: Network["Service"]) =>
   Effect.scoped(Effect.gen(function*() {
     const stream = yield* from.open(to.localPeer, protocol)

@@ -1,5 +1,6 @@
 /**
- * The README's first program bundled with the whole library, as an application may be: run where no package lies beside it.
+ * The README's first program bundled with the whole library, as an application may be: run where no package lies beside
+ * it.
  */
 import { afterAll, assert, describe, it } from "@effect/vitest"
 import { build } from "esbuild"
@@ -16,7 +17,10 @@ afterAll(() => rmSync(work, { recursive: true, force: true }))
 
 const alias = { "codio-network": join(root, "src/index.ts") }
 
-/** A dependency, `multicast-dns`, is CommonJS and requires modules of Node, which esbuild leaves to a `require` of the module. */
+/**
+ * A dependency, `multicast-dns`, is CommonJS and requires modules of Node, which esbuild leaves to a `require` of the
+ * module.
+ */
 const banner = `import { createRequire } from "node:module"; const require = createRequire(import.meta.url)`
 
 type Format = "esm" | "cjs"
@@ -67,7 +71,7 @@ describe("the README's first program, bundled", () => {
   })
 })
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 function firstProgram(): string {
   const program = /<!-- first-program -->\s*```ts\n([\s\S]*?)```/.exec(readFileSync(join(root, "README.md"), "utf8"))

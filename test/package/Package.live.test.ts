@@ -167,7 +167,7 @@ describe("an empty project", () => {
   })
 })
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 /** The first block of code after its marker in the README, as a reader copies it. */
 function firstProgram(): string {

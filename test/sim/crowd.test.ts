@@ -1,6 +1,7 @@
 /**
- * Somebody makes ids until enough of them are nearer to a key than all honest nodes: what the nodes of the simulated network see of it, what they
- * do about it, and what they cannot see. test/heavy/dht/FalseIds.heavy.test.ts has the other lies, docs/SCALING.md a list and the figures of larger networks.
+ * Somebody makes ids until enough of them are nearer to a key than all honest nodes: what the nodes of the simulated
+ * network see of it, what they do about it, and what they cannot see. test/heavy/dht/FalseIds.heavy.test.ts has the
+ * other lies, docs/SCALING.md a list and the figures of larger networks.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
@@ -10,7 +11,9 @@ import * as LogLines from "../support/LogLines.ts"
 import { honest, join, makeNode, seen, warnings } from "../support/SimCrowd.ts"
 
 const key = ContentKey.fromText("some content")
-/** Who tries `false 0`, `false 1` and so on has twenty ids that are nearer to the key than all honest ones after 1,271. */
+/**
+ * Who tries `false 0`, `false 1` and so on has twenty ids that are nearer to the key than all honest ones after 1,271.
+ */
 const crowd = [
   [100, 112, 142, 245, 352, 353, 487, 551, 577, 646],
   [656, 872, 901, 941, 988, 1025, 1236, 1249, 1262, 1270]

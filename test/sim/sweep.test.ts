@@ -1,6 +1,6 @@
 /**
- * Random scenarios, one for each seed: the first ten, since a hundred take a minute and a half (`npm run test:sweep`). With `CODIO_SIM_SEED`
- * there is one spec, of that seed.
+ * Random scenarios, one for each seed: the first ten, since a hundred take a minute and a half (`npm run test:sweep`).
+ * With `CODIO_SIM_SEED` there is one spec, of that seed.
  */
 import { describe, it } from "@effect/vitest"
 import { Effect } from "effect"

@@ -118,8 +118,8 @@ export const makeNode = Effect.fnUntraced(function*(options: Options = {}) {
 })
 
 /**
- * Lets no connection come to be between two nodes. Otherwise they connect by themselves: a node that meets its first peer looks itself up, and
- * asks the peers that this peer names.
+ * Lets no connection come to be between two nodes. Otherwise they connect by themselves: a node that meets its first
+ * peer looks itself up, and asks the peers that this peer names.
  */
 export const keepApart = (one: Node, other: Node) =>
   Effect.sync(() => {
@@ -146,9 +146,11 @@ export const knows = (node: Node, other: { readonly node: Pick<Node["node"], "pe
   )
 
 /**
- * Waits until a node that serves the DHT names another node, with every address at which it listens, to whoever asks for it.
+ * Waits until a node that serves the DHT names another node, with every address at which it listens, to whoever asks
+ * for it.
  *
- * Being identified is not enough: the DHT hears of the peer by a topology notice of its own, and then reads its addresses from the peer store.
+ * Being identified is not enough: the DHT hears of the peer by a topology notice of its own, and then reads its
+ * addresses from the peer store.
  */
 export const names = (node: Node, other: { readonly node: Pick<Node["node"], "getMultiaddrs" | "peerId"> }) =>
   until(
@@ -196,7 +198,10 @@ export const addresses = (node: Node) =>
 /** A peer that never connects: in its name a node is asked without a trace in its routing table or peer store. */
 const stranger = peerIdFromString(peerId("stranger"))
 
-/** The addresses with which a node answers FIND_NODE, over a stream in memory to the handler that streams of the network get. */
+/**
+ * The addresses with which a node answers FIND_NODE, over a stream in memory to the handler that streams of the network
+ * get.
+ */
 const addressesNamed = (node: Node, target: Libp2pPeerId): Effect.Effect<ReadonlySet<string>> =>
   Effect.promise(async () => {
     const { handler } = node.components.registrar.getHandler(kadProtocol)

@@ -36,7 +36,10 @@ export interface FakeOptions {
   readonly farewell?: Farewell
   /** The relay through which it goes. */
   readonly relay?: PeerId
-  /** A node of this library, which answers each request of `/codio/1.0.0` so, or never. Without it the remote is other software. */
+  /**
+   * A node of this library, which answers each request of `/codio/1.0.0` so, or never. Without it the remote is other
+   * software.
+   */
   readonly answer?: () => CodioResponse | "never"
 }
 

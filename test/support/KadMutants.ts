@@ -44,8 +44,8 @@ export function* mutants(seed: number): Generator<Uint8Array, never> {
 }
 
 /**
- * Reads so many, each from two chunks, and counts what came of them. Throws unless each ends as a message within the limits, with a
- * `MessageError` or unfinished. `CODIO_FUZZ_SEED` chooses others.
+ * Reads so many, each from two chunks, and counts what came of them. Throws unless each ends as a message within the
+ * limits, with a `MessageError` or unfinished. `CODIO_FUZZ_SEED` chooses others.
  */
 export const readMutants = (count: number) => {
   const seed = Number(process.env["CODIO_FUZZ_SEED"] ?? 6)
@@ -75,7 +75,7 @@ export const readMutants = (count: number) => {
   return outcomes
 }
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 // Not by assertions, which cost more than the codec.
 function isWithin({ closer, key, providers }: Message.Message): boolean {

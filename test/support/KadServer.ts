@@ -30,7 +30,10 @@ export interface Server {
 /** Answers with the key of the question, and its type, as it came. */
 export const echo = ({ key, type }: Message): Uint8Array => encodeFrame({ type, key })
 
-/** Serves a node's peers for as long as the scope lives. `answer` is called for each message, in the order in which they come. */
+/**
+ * Serves a node's peers for as long as the scope lives. `answer` is called for each message, in the order in which they
+ * come.
+ */
 export const serve = (
   node: Serving,
   answer: (message: Message, served: Served) => void = (message, { stream }) => void stream.send(echo(message))

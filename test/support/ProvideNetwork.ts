@@ -1,6 +1,6 @@
 /**
- * A Kademlia of the size one likes in memory, each node with the buckets that a real one would have: for specs of announcing, which know the
- * true closest of every key.
+ * A Kademlia of the size one likes in memory, each node with the buckets that a real one would have: for specs of
+ * announcing, which know the true closest of every key.
  */
 import { assert } from "@effect/vitest"
 import { Clock, Effect, Fiber } from "effect"
@@ -22,9 +22,14 @@ export interface Stored {
 
 export interface ProvideNetworkOptions {
   readonly seed?: string
-  /** How much of its buckets a node knows: 1 all, 0.5 each peer with that chance, the `count` nearest to itself always. */
+  /**
+   * How much of its buckets a node knows: 1 all, 0.5 each peer with that chance, the `count` nearest to itself always.
+   */
   readonly knowledge?: number
-  /** How many peers fit into a bucket. kad-dht splits every bucket, so that in a network of 200 its table holds nearly all of them. */
+  /**
+   * How many peers fit into a bucket. kad-dht splits every bucket, so that in a network of 200 its table holds nearly
+   * all of them.
+   */
   readonly bucketSize?: number
   /** Milliseconds until an answer. */
   readonly latency?: number

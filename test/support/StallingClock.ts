@@ -1,5 +1,6 @@
 /**
- * A clock of one node, over the test's: it can stand still, as for a process that is not scheduled, and leap, as when somebody sets it.
+ * A clock of one node, over the test's: it can stand still, as for a process that is not scheduled, and leap, as when
+ * somebody sets it.
  */
 import { Clock, Duration, Effect, Latch } from "effect"
 

@@ -1,5 +1,6 @@
 /**
- * A program for `test/live/lifecycle.live.test.ts`: starts and stops so many pairs of connected nodes, and prints what is left, as JSON.
+ * A program for `test/live/lifecycle.live.test.ts`: starts and stops so many pairs of connected nodes, and prints what
+ * is left, as JSON.
  *
  *     node --expose-gc test/support/lifecycle.ts 100
  */

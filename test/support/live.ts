@@ -28,7 +28,10 @@ export const until = (
     Effect.asVoid
   )
 
-/** A node in a process of its own, killed with the scope. With `patience` it pings so seldom, and waits so long for an answer. */
+/**
+ * A node in a process of its own, killed with the scope. With `patience` it pings so seldom, and waits so long for an
+ * answer.
+ */
 export const spawnNode = (options: NetworkConfigInput = {}, patience?: string) =>
   Effect.acquireRelease(
     Effect.promise(async (): Promise<{ readonly process: ChildProcess; readonly address: string }> => {
@@ -69,7 +72,8 @@ export const silentServer = Effect.acquireRelease(
 )
 
 /**
- * A TCP proxy to an address, which can swallow everything: connections stay, and nothing passes any more, as when a cable is pulled.
+ * A TCP proxy to an address, which can swallow everything: connections stay, and nothing passes any more, as when a
+ * cable is pulled.
  */
 export const proxy = (address: string) =>
   Effect.acquireRelease(

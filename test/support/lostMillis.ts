@@ -10,8 +10,8 @@ const everyMillis = 10
 const lateMillis = 5
 
 /**
- * So much this process has had to wait for a processor since the effect ran. What it computes itself is no time lost, however long it keeps a
- * timer waiting.
+ * So much this process has had to wait for a processor since the effect ran. What it computes itself is no time lost,
+ * however long it keeps a timer waiting.
  */
 export const lostMillis = Effect.map(
   Effect.acquireRelease(

@@ -5,7 +5,10 @@ import { Effect } from "effect"
 import { until } from "./live.ts"
 import { lostMillis } from "./lostMillis.ts"
 
-/** Waits until the answer is yes, and gives the milliseconds that it took; a defect when these are more than was promised, or a minute. */
+/**
+ * Waits until the answer is yes, and gives the milliseconds that it took; a defect when these are more than was
+ * promised, or a minute.
+ */
 export const within = (what: string, limitMillis: number, question: Effect.Effect<boolean>): Effect.Effect<number> =>
   Effect.scoped(Effect.gen(function*() {
     const lost = yield* lostMillis

@@ -1,10 +1,10 @@
 /**
  * A virtual clock for long simulations: a `TestClock` whose wake costs a few microseconds instead of some thirty.
  *
- * `TestClock.adjust`, `TestClock.setTime` and everything else that moves a `TestClock` moves this one too. What makes the difference is
- * that it comes with a scheduler of its own: an `adjust` runs what it has woken to its end itself, where a `TestClock` waits for the event
- * loop. Sleeps that end at the same time end in the order in which they began, and all that follows from one wake happens before the next,
- * also across promises that are resolved already.
+ * `TestClock.adjust`, `TestClock.setTime` and everything else that moves a `TestClock` moves this one too. What makes
+ * the difference is that it comes with a scheduler of its own: an `adjust` runs what it has woken to its end itself,
+ * where a `TestClock` waits for the event loop. Sleeps that end at the same time end in the order in which they began,
+ * and all that follows from one wake happens before the next, also across promises that are resolved already.
  *
  * ```ts
  * it.effect("stays connected for a day", () => Effect.provide(scenario, SimNetwork.layerWithClock()))
@@ -19,7 +19,10 @@ export interface SimClock extends TestClock.TestClock {
   readonly wakes: number
   /** How many wait now. */
   readonly waiting: number
-  /** Calls the task when that much time has passed, and returns what takes it back. Much cheaper than a fiber that sleeps. */
+  /**
+   * Calls the task when that much time has passed, and returns what takes it back. Much cheaper than a fiber that
+   * sleeps.
+   */
   readonly afterUnsafe: (millis: number, task: () => void) => () => void
 }
 
@@ -44,8 +47,8 @@ export const make: Effect.Effect<{ readonly clock: SimClock; readonly scheduler:
     let isTurning = false
     let sliceEnd = 0
 
-    // All microtasks are run before a tick is, so that promises which are resolved already have said what they have to say. Now and then
-    // the event loop has its turn too, for the sake of whatever else lives in the process.
+    // All microtasks are run before a tick is, so that promises which are resolved already have said what they have to
+    // say. Now and then the event loop has its turn too, for the sake of whatever else lives in the process.
     const hop = () => {
       if (realMillis() < sliceEnd) queueMicrotask(tick)
       else setImmediate(slice)

@@ -1,5 +1,6 @@
 /**
- * The disk of a simulated node: what it writes survives a kill, and is found by the next node that is given the same disk.
+ * The disk of a simulated node: what it writes survives a kill, and is found by the next node that is given the same
+ * disk.
  *
  * ```ts
  * const disk = SimDisk.make()

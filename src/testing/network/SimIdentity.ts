@@ -1,5 +1,6 @@
 /**
- * Who simulated nodes are: a name makes the keys, so that the same name is the same peer, which signs as a real one does.
+ * Who simulated nodes are: a name makes the keys, so that the same name is the same peer, which signs as a real one
+ * does.
  */
 import { Redacted } from "effect"
 import { sha256 } from "multiformats/hashes/sha2"

@@ -179,8 +179,8 @@ const lossesMax = 8
 const retransmissionMillis = 200
 // TCP, IP and framing, roughly.
 const headerBytes = 80
-// A virtual clock stands at fractions of a millisecond after a jittered delay, and sums of fractions miss their mark by a rounding error.
-// A message is due this little before its time.
+// A virtual clock stands at fractions of a millisecond after a jittered delay, and sums of fractions miss their mark by
+// a rounding error. A message is due this little before its time.
 const roundingMillis = 0.001
 
 /** One direction of a line. */

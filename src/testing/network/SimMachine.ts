@@ -10,8 +10,8 @@ import type { NetworkChange, NetworkInterface } from "../../services/NetworkMoni
 /** The simulated machine that a node runs on. */
 export interface SimMachine {
   /**
-   * The time as the machine has it. Sleeps that end while it does not run end when it runs again, in their order. It can be adjusted
-   * where the network's clock can, for all machines at once.
+   * The time as the machine has it. Sleeps that end while it does not run end when it runs again, in their order. It
+   * can be adjusted where the network's clock can, for all machines at once.
    */
   readonly clock: Clock.Clock
   /** False while it stalls or sleeps. */
@@ -23,7 +23,10 @@ export interface SimMachine {
   readonly interfaces: ReadonlyArray<NetworkInterface>
   /** Does the task now, or when the machine runs again: timers first, then what came in meanwhile. */
   readonly receive: (task: () => void) => void
-  /** Called for each change that a look at the machine would show. `isDue` when a look that should have been is made up for now. */
+  /**
+   * Called for each change that a look at the machine would show. `isDue` when a look that should have been is made up
+   * for now.
+   */
   readonly onChange: Set<(change: NetworkChange, isDue: boolean) => void>
   /** Called when the node is killed. */
   readonly onKill: Set<() => void>

@@ -13,7 +13,8 @@ export type SimNode = string | { readonly localPeer: PeerId }
 /** How the addresses of simulated nodes begin; the name follows. */
 export const memory = "/memory/"
 
-// Short texts of base58 may happen to be multihashes, so a name is a peer id only from the length on that real ones have.
+// Short texts of base58 may happen to be multihashes, so a name is a peer id only from the length on that real ones
+// have.
 const isPeerId = (name: string): name is PeerId => name.length >= 46 && Schema.is(PeerId)(name)
 
 const peerIds = new Map<string, PeerId>()

@@ -1,19 +1,21 @@
 /**
  * The switchboard of the simulated network: it carries the messages between simulated nodes, late, lost or not at all.
  *
- * Several nodes over one `SimNetwork` layer see each other. Time comes from `Clock`, so that a `TestClock` or a `SimClock` drives everything;
- * chance comes from one seed, so that a run can be repeated. `SimTransport`, `SimDiscovery`, `SimDht` and `SimNetworkMonitor` are the ports
- * over it.
+ * Several nodes over one `SimNetwork` layer see each other. Time comes from `Clock`, so that a `TestClock` or a
+ * `SimClock` drives everything; chance comes from one seed, so that a run can be repeated. `SimTransport`,
+ * `SimDiscovery`, `SimDht` and `SimNetworkMonitor` are the ports over it.
  *
  * Of the links:
- * - `partition`, `blackhole`, `mute`: messages are held back in silence, as by a pulled plug: pings go unanswered, dials hang, and what was
- *   sent arrives after `heal`, as TCP repeats what got lost.
+ * - `partition`, `blackhole`, `mute`: messages are held back in silence, as by a pulled plug: pings go unanswered,
+ *   dials hang, and what was sent arrives after `heal`, as TCP repeats what got lost.
  * - `sever`: the open connections between two nodes break, on both sides at once. Dials work again at once.
  * - `nat`: nodes that can dial out and cannot be dialled from outside, where dials hang.
  *
  * Of the nodes:
- * - `kill`: the node is gone, its connections break, and its address refuses dials until a node of the same name starts anew.
- * - `stall`, `sleep`: its process, or its machine, does not run for a while. What is sent to it waits; its timers are late.
+ * - `kill`: the node is gone, its connections break, and its address refuses dials until a node of the same name starts
+ *   anew.
+ * - `stall`, `sleep`: its process, or its machine, does not run for a while. What is sent to it waits; its timers are
+ *   late.
  * - `jump`: its wall clock leaps ahead, as after a sleep that takes no time of the others.
  * - `readdress`: it is in another network now, its connections are dead in silence, and perhaps its address is another.
  */
@@ -37,8 +39,8 @@ export interface SimLinkOptions {
   /** Up to this much more, by chance. Messages of one connection never overtake each other. Defaults to zero. */
   readonly jitter?: Duration.Input | undefined
   /**
-   * The chance, 0 to 1, that a transmission is lost. It is repeated after 200 ms, 400 ms and so on, so that a loss is a delay; after eight
-   * in a row the connection breaks. Defaults to 0.
+   * The chance, 0 to 1, that a transmission is lost. It is repeated after 200 ms, 400 ms and so on, so that a loss is a
+   * delay; after eight in a row the connection breaks. Defaults to 0.
    */
   readonly loss?: number | undefined
   /** Bytes per second in each direction, for all connections between two nodes together. Defaults to no limit. */
@@ -46,7 +48,10 @@ export interface SimLinkOptions {
 }
 
 export interface SimNetworkOptions extends SimLinkOptions {
-  /** Where chance begins. Defaults to the environment's `CODIO_SIM_SEED`, then to a random one, which is printed when the scope fails. */
+  /**
+   * Where chance begins. Defaults to the environment's `CODIO_SIM_SEED`, then to a random one, which is printed when
+   * the scope fails.
+   */
   readonly seed?: string | number | undefined
 }
 
@@ -56,13 +61,18 @@ export class SimNetwork extends Context.Service<SimNetwork, {
   readonly seed: string | number
   /** The nodes that run now. */
   readonly nodes: Effect.Effect<ReadonlyArray<PeerId>>
-  /** Changes what messages between the two take from now on, in both directions, or from the first to the second only. */
+  /**
+   * Changes what messages between the two take from now on, in both directions, or from the first to the second only.
+   */
   readonly link: (
     node: SimNode,
     other: SimNode,
     options: SimLinkOptions & { readonly oneWay?: boolean | undefined }
   ) => Effect.Effect<void>
-  /** From now on only nodes of one group hear each other. Nodes that are not named form a group together. Replaces a former partition. */
+  /**
+   * From now on only nodes of one group hear each other. Nodes that are not named form a group together. Replaces a
+   * former partition.
+   */
   readonly partition: (groups: ReadonlyArray<ReadonlyArray<SimNode>>) => Effect.Effect<void>
   /** From now on nothing passes between the two, or between the node and all others, in silence. */
   readonly blackhole: (node: SimNode, other?: SimNode) => Effect.Effect<void>
@@ -72,18 +82,22 @@ export class SimNetwork extends Context.Service<SimNetwork, {
   readonly heal: Effect.Effect<void>
   /** Breaks the open connections between two nodes, and what is on the way is lost. They may dial again at once. */
   readonly sever: (node: SimNode, other: SimNode) => Effect.Effect<void>
-  /** From now on the nodes are behind one NAT: they reach each other, and everybody by dialling out. Dials from outside get no answer. */
+  /**
+   * From now on the nodes are behind one NAT: they reach each other, and everybody by dialling out. Dials from outside
+   * get no answer.
+   */
   readonly nat: (nodes: ReadonlyArray<SimNode>) => Effect.Effect<void>
   /** From now on the node can be dialled by everybody. */
   readonly expose: (node: SimNode) => Effect.Effect<void>
   /**
-   * Ends a node without a goodbye, as `kill -9` does. What `TestNetwork` made of it ends too: its fibers, and its hold of its disk, on which
-   * nothing is written any more. A new node of the same name may start.
+   * Ends a node without a goodbye, as `kill -9` does. What `TestNetwork` made of it ends too: its fibers, and its hold
+   * of its disk, on which nothing is written any more. A new node of the same name may start.
    */
   readonly kill: (node: SimNode) => Effect.Effect<void>
   /**
-   * The process of the node runs nothing for that long, as between SIGSTOP and SIGCONT, then everything at once: first the timers that
-   * are late, then what was sent to it meanwhile. Takes effect at once, and does not wait. The node's time is `TestNetwork`'s doing.
+   * The process of the node runs nothing for that long, as between SIGSTOP and SIGCONT, then everything at once: first
+   * the timers that are late, then what was sent to it meanwhile. Takes effect at once, and does not wait. The node's
+   * time is `TestNetwork`'s doing.
    */
   readonly stall: (node: SimNode, duration: Duration.Input) => Effect.Effect<void>
   /** As `stall`, of the whole machine: its timers do not go on meanwhile, and its wall clock does. */
@@ -91,8 +105,9 @@ export class SimNetwork extends Context.Service<SimNetwork, {
   /** The wall clock of the node leaps ahead, and its timers do not: a sleep during which nothing happened elsewhere. */
   readonly jump: (node: SimNode, duration: Duration.Input) => Effect.Effect<void>
   /**
-   * The machine of the node is in another network from now on. Its interfaces have other addresses, and nothing passes over its open
-   * connections any more, in silence. It can be dialled where it was, or, if it `moves`, at a new address that nobody knows.
+   * The machine of the node is in another network from now on. Its interfaces have other addresses, and nothing passes
+   * over its open connections any more, in silence. It can be dialled where it was, or, if it `moves`, at a new address
+   * that nobody knows.
    */
   readonly readdress: (node: SimNode, options?: { readonly moves?: boolean | undefined }) => Effect.Effect<void>
 
@@ -101,8 +116,8 @@ export class SimNetwork extends Context.Service<SimNetwork, {
   /** Adds a node while the scope lives. A second node of the same id is a defect. For implementations of the ports. */
   readonly join: (endpoint: Endpoint) => Effect.Effect<void, never, Scope.Scope>
   /**
-   * Begins a connection to whoever listens at the place, an address without peer id, once `prepare` has set what this end does. For
-   * implementations of the ports.
+   * Begins a connection to whoever listens at the place, an address without peer id, once `prepare` has set what this
+   * end does. For implementations of the ports.
    */
   readonly connect: (from: PeerId, place: Multiaddr, prepare: (end: LineEnd) => void) => void
   /** Waits as long as one message takes. For implementations of the ports. */
@@ -113,10 +128,15 @@ export class SimNetwork extends Context.Service<SimNetwork, {
   readonly isExposed: (from: PeerId, to: PeerId) => boolean
   /** The nodes to which a node has an open connection over which messages pass. */
   readonly neighbours: (peer: PeerId) => ReadonlyArray<PeerId>
-  /** Calls the listener, while the scope lives, when two nodes have a connection, and after each fault and each `heal`. */
+  /**
+   * Calls the listener, while the scope lives, when two nodes have a connection, and after each fault and each `heal`.
+   */
   readonly watch: (listener: () => void) => Effect.Effect<void, never, Scope.Scope>
 }>()("codio-network/testing/SimNetwork") {
-  /** A network. Provides `Random` too, from the same seed, for the jitter of the nodes' schedules and for the program that it is given to. */
+  /**
+   * A network. Provides `Random` too, from the same seed, for the jitter of the nodes' schedules and for the program
+   * that it is given to.
+   */
   static readonly layer = (options?: SimNetworkOptions): Layer.Layer<SimNetwork> =>
     Layer.effectContext(
       Effect.gen(function*() {
@@ -126,7 +146,10 @@ export class SimNetwork extends Context.Service<SimNetwork, {
       })
     )
 
-  /** A network and a `SimClock`, from zero, for all that it is given to: for long simulations, which it makes several times as fast. */
+  /**
+   * A network and a `SimClock`, from zero, for all that it is given to: for long simulations, which it makes several
+   * times as fast.
+   */
   static readonly layerWithClock = (options?: SimNetworkOptions): Layer.Layer<SimNetwork> =>
     SimNetwork.layer(options).pipe(Layer.provideMerge(SimClock.layer))
 
@@ -210,7 +233,8 @@ export const make = Effect.fnUntraced(function*(options: SimNetworkOptions = {})
     return found
   }
 
-  // What arrives at once is delivered here, one after the other, so that no message is handled in the middle of another.
+  // What arrives at once is delivered here, one after the other, so that no message is handled in the middle of
+  // another.
   const ready: Array<() => void> = []
   let delivering = false
   const deliver = (task: () => void) => {
@@ -256,7 +280,8 @@ export const make = Effect.fnUntraced(function*(options: SimNetworkOptions = {})
   const freeze = (node: SimNode, duration: Duration.Input, asleep: boolean) =>
     Effect.sync(() => machine(node).freeze(Duration.toMillis(Duration.fromInputUnsafe(duration)), asleep))
 
-  // With the network goes everybody on it, at once: nodes that stop later find no connection, and wait for no virtual time to pass.
+  // With the network goes everybody on it, at once: nodes that stop later find no connection, and wait for no virtual
+  // time to pass.
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
       for (const endpoint of endpoints.values()) endpoint.killed()

@@ -24,10 +24,16 @@ export interface LiveStream {
   readonly onEnd: () => void
 }
 
-/** A fiber that is resumed runs at once, in the middle of the delivery that resumed it. It has to wait until that is over. */
+/**
+ * A fiber that is resumed runs at once, in the middle of the delivery that resumed it. It has to wait until that is
+ * over.
+ */
 export const later = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> => Effect.andThen(Effect.yieldNow, effect)
 
-/** A stream of a connection. `run` keeps its end in a scope that outlives its owner; `over` is called when both directions have ended. */
+/**
+ * A stream of a connection. `run` keeps its end in a scope that outlives its owner; `over` is called when both
+ * directions have ended.
+ */
 export function makeStream(options: {
   readonly connection: Connection
   readonly protocol: ProtocolId

@@ -1,6 +1,7 @@
 /**
- * Discovery on the local network that the simulated nodes share, as multicast DNS does it: a node asks at its start and every few seconds,
- * whoever hears it answers, and the first question announces the node to all others. Sightings repeat themselves.
+ * Discovery on the local network that the simulated nodes share, as multicast DNS does it: a node asks at its start and
+ * every few seconds, whoever hears it answers, and the first question announces the node to all others. Sightings
+ * repeat themselves.
  */
 import { type Duration, Effect, Layer, Schedule } from "effect"
 import type { PeerAddresses, PeerId } from "../../schema/Peer.ts"
@@ -40,7 +41,8 @@ export const make = Effect.fnUntraced(function*(options: SimDiscoveryOptions = {
     () => Effect.sync(() => members.delete(self))
   )
 
-  // Nodes repeat the same answer to everybody every few seconds, so it is made when their address has changed, and not each time.
+  // Nodes repeat the same answer to everybody every few seconds, so it is made when their address has changed, and not
+  // each time.
   const others = Effect.flatMap(network.delay, () => {
     const found = [...members].filter((member) => member !== self && network.reaches(localPeer, member.peer))
     const stale = [self, ...found].filter((member) => member.at !== member.machine.address)

@@ -1,9 +1,10 @@
 /**
- * The `Transport` of a simulated node: connections and byte streams over {@link SimNetwork}, with the promises of the port.
+ * The `Transport` of a simulated node: connections and byte streams over {@link SimNetwork}, with the promises of the
+ * port.
  *
- * A node listens at `/memory/<name>` as soon as its layer is built, and lets nobody in before the gate has a rule. A dial takes four
- * messages one after the other (call, hello, finish, identify), opening a stream two, a ping two. A stream keeps at most 256 KiB on the way
- * that the remote has not read.
+ * A node listens at `/memory/<name>` as soon as its layer is built, and lets nobody in before the gate has a rule. A
+ * dial takes four messages one after the other (call, hello, finish, identify), opening a stream two, a ping two. A
+ * stream keeps at most 256 KiB on the way that the remote has not read.
  */
 import { Cause, Clock, Deferred, Duration, Effect, Exit, FiberSet, Layer, Queue, Schema } from "effect"
 import { protocolVersion } from "../../schema/Agent.ts"

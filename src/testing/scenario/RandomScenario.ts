@@ -1,6 +1,7 @@
 /**
- * Scenarios by chance: the same for the same seed, and no two alike otherwise. Faults and wishes of every kind fill the first part; then
- * everything heals, and in the last part nothing happens, so that it can be seen whether the nodes come back.
+ * Scenarios by chance: the same for the same seed, and no two alike otherwise. Faults and wishes of every kind fill the
+ * first part; then everything heals, and in the last part nothing happens, so that it can be seen whether the nodes
+ * come back.
  */
 import { Duration, Effect, Random } from "effect"
 import type { Keeps, ScenarioInput } from "./Scenario.ts"

@@ -1,5 +1,6 @@
 /**
- * A scenario as data: which nodes there are, how they are connected, and what befalls them when. `Simulation.run` runs it.
+ * A scenario as data: which nodes there are, how they are connected, and what befalls them when. `Simulation.run` runs
+ * it.
  *
  * A scenario is plain JSON, with durations as texts, so that it can lie in a file and be printed when it fails.
  *
@@ -45,8 +46,9 @@ export const Node = Schema.Struct({
 export type Node = typeof Node.Type
 
 /**
- * Who keeps whom from the start: pairs, keeper first, or a shape over the nodes in their order. In a `line` and a `ring` each keeps the next,
- * in a `star` all keep the first, in a `mesh` each keeps all that follow it, and in a `random` one each keeps `degree` others by chance.
+ * Who keeps whom from the start: pairs, keeper first, or a shape over the nodes in their order. In a `line` and a
+ * `ring` each keeps the next, in a `star` all keep the first, in a `mesh` each keeps all that follow it, and in a
+ * `random` one each keeps `degree` others by chance.
  */
 export const Keeps = Schema.Union([
   Schema.Array(Schema.Tuple([Name, Name])),
@@ -60,9 +62,9 @@ const step = <D extends Schema.Top, F extends Schema.Struct.Fields>(action: D, f
 const two = { node: Name, other: Name }
 
 /**
- * What happens, and when, from the start of the scenario: a fault of `SimNetwork`, or a wish that a node has. `start` is for a node that was
- * killed or stopped, with its disk unless `disk` is false; it keeps and blocks whom it kept and blocked before. A wish of a node that does
- * not run has no effect.
+ * What happens, and when, from the start of the scenario: a fault of `SimNetwork`, or a wish that a node has. `start`
+ * is for a node that was killed or stopped, with its disk unless `disk` is false; it keeps and blocks whom it kept and
+ * blocked before. A wish of a node that does not run has no effect.
  */
 export const Step = Schema.Union([
   step(Schema.Literal("partition"), { groups: Schema.Array(Schema.Array(Name)) }),
@@ -89,7 +91,10 @@ const namesIn = (step: Step): ReadonlyArray<string> => [
 /** A scenario, whose durations are values. */
 export const Scenario = Schema.Struct({
   nodes: Schema.NonEmptyArray(Node),
-  /** The options of all nodes. Nodes find each other by themselves when `enableMdns` is true, which is not the default here. */
+  /**
+   * The options of all nodes. Nodes find each other by themselves when `enableMdns` is true, which is not the default
+   * here.
+   */
   options: Schema.optionalKey(NetworkOptions),
   keeps: Schema.optionalKey(Keeps),
   /** Every link, but for those in `links`. */

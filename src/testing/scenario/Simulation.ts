@@ -1,6 +1,6 @@
 /**
- * Runs a scenario on the simulated network, with real nodes in virtual time, and checks every second and after every step that they keep
- * their promises. The same scenario and seed give the same run.
+ * Runs a scenario on the simulated network, with real nodes in virtual time, and checks every second and after every
+ * step that they keep their promises. The same scenario and seed give the same run.
  *
  * ```ts
  * it.effect("survives an hour of faults", () =>
@@ -25,14 +25,20 @@ import * as TestNetwork from "../TestNetwork.ts"
 export interface SimulationOptions {
   /** Where chance begins. Defaults to the environment's `CODIO_SIM_SEED`, then to a random one. */
   readonly seed?: string | number | undefined
-  /** How long a peer that is out of reach may stay in a table. Defaults to 10 seconds, which is what the default `HealthPolicy` promises. */
+  /**
+   * How long a peer that is out of reach may stay in a table. Defaults to 10 seconds, which is what the default
+   * `HealthPolicy` promises.
+   */
   readonly healthBound?: Duration.Input | undefined
   /**
-   * How long a kept peer that can be dialled may be missing. Defaults to 85 seconds: the longest step of the default `ReconnectPolicy`, and
-   * the dial that follows.
+   * How long a kept peer that can be dialled may be missing. Defaults to 85 seconds: the longest step of the default
+   * `ReconnectPolicy`, and the dial that follows.
    */
   readonly reconnectBound?: Duration.Input | undefined
-  /** What the program does with a node, each time one starts: handlers, streams, checks of its own. Its scope ends with the node. */
+  /**
+   * What the program does with a node, each time one starts: handlers, streams, checks of its own. Its scope ends with
+   * the node.
+   */
   readonly application?: ((node: TestNetwork.TestNode) => Effect.Effect<void, never, Scope.Scope>) | undefined
 }
 
@@ -51,10 +57,11 @@ export interface SimulationReport {
 /**
  * Runs a scenario from its start to its end, then stops all nodes.
  *
- * Fails with the first broken promise, `SimulationFailed`: a table over its limit (`limit`), a peer in a table that has been out of reach
- * longer than `healthBound` (`dead`), a peer that does not have the node in its own table for as long (`one-sided`), one that is blocked and
- * connected (`blocked`), a kept peer that could be dialled and has been missing longer than `reconnectBound` (`kept`), and a node that did
- * not end within 10 s of its stop, or left a fiber (`fibers`).
+ * Fails with the first broken promise, `SimulationFailed`: a table over its limit (`limit`), a peer in a table that has
+ * been out of reach longer than `healthBound` (`dead`), a peer that does not have the node in its own table for as long
+ * (`one-sided`), one that is blocked and connected (`blocked`), a kept peer that could be dialled and has been missing
+ * longer than `reconnectBound` (`kept`), and a node that did not end within 10 s of its stop, or left a fiber
+ * (`fibers`).
  */
 export const run = (
   input: Scenario.ScenarioInput,

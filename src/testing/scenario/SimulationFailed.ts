@@ -8,7 +8,8 @@ export const Invariant = Schema.Literals(["limit", "dead", "one-sided", "blocked
 export type Invariant = typeof Invariant.Type
 
 /**
- * A promise was broken. The message says which, when, by whom, after which step and what went before, and how to see it again.
+ * A promise was broken. The message says which, when, by whom, after which step and what went before, and how to see it
+ * again.
  */
 export class SimulationFailed extends Schema.TaggedError<SimulationFailed>()("SimulationFailed", {
   invariant: Invariant,

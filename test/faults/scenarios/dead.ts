@@ -44,8 +44,8 @@ const watched: Effect.Effect<Watched, never, Machine | Scope.Scope> = Effect.gen
 })
 
 /**
- * Both notice within their bounds, counted from the fault. The latest moment is 0.3 s before the bound, so the time does not count in which
- * the machine did not run the watcher.
+ * Both notice within their bounds, counted from the fault. The latest moment is 0.3 s before the bound, so the time
+ * does not count in which the machine did not run the watcher.
  */
 const noticed = ({ peer, watchers }: Watched, since: number, report: Report, bounds?: number) =>
   Effect.forEach(watchers, ({ bound, name, process }) =>

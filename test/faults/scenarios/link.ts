@@ -62,7 +62,8 @@ export const link: ReadonlyArray<Scenario> = [
         }
         yield* host.lossy(30)
         yield* exchange(patient, peer, 1024, report)
-        // TCP waits twice as long after each loss of the same packet, until a policy that shall notice death within 10 s sees no difference.
+        // TCP waits twice as long after each loss of the same packet, until a policy that shall notice death within 10
+        // s sees no difference.
         yield* report.equal("connections lost by a policy with patience for it", losses(patient, peer), 0)
         yield* report.atMost("connections lost by the default policy", losses(node, peer), 2)
         const now = yield* Clock.currentTimeMillis

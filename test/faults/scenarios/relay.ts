@@ -39,7 +39,8 @@ export const relay: ReadonlyArray<Scenario> = [
         yield* report.within(`place given again (backoff ${step.toFixed(1)} s)`, since, reserved.at, step + 2)
         const back = yield* node.event("PeerConnected", { peer: listener.id, since: gone.at, seconds: 40 })
         const own = node.backoff(listener.id, back.at)
-        // A dial that is under way when the place is given waits 5 s for the addresses behind the firewall; the next one succeeds.
+        // A dial that is under way when the place is given waits 5 s for the addresses behind the firewall; the next
+        // one succeeds.
         yield* report.within(`peer behind it back (backoff ${own.toFixed(1)} s)`, reserved.at, back.at, 5 + own + 2)
         const peers: ReadonlyArray<{ readonly id: string; readonly path: string }> = yield* node.ask({ do: "peers" })
         yield* report.equal("path", peers.find(({ id }) => id === listener.id)?.path, "Relayed")

@@ -6,7 +6,9 @@ import * as Lab from "../Lab.ts"
 import * as PeerProcess from "../PeerProcess.ts"
 import { type Scenario, until } from "../Scenario.ts"
 
-/** Inbound handshakes of one host at a time: half of `maxPendingInbound`. Further connections of it are reset at once. */
+/**
+ * Inbound handshakes of one host at a time: half of `maxPendingInbound`. Further connections of it are reset at once.
+ */
 const handshakesMax = 32
 
 /** Inbound streams of one protocol on one connection, beyond which they are reset. */

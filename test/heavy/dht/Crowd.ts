@@ -85,7 +85,10 @@ export const makeMember = (
     Effect.provideService(HealthPolicy, { probe: Schedule.spaced("1 hour"), timeout: "1 minute", maxFailures: 2 })
   )
 
-/** Waits until each has its closest in its table; who lacks one looks up its own place, as Kademlia does by itself every few minutes. */
+/**
+ * Waits until each has its closest in its table; who lacks one looks up its own place, as Kademlia does by itself every
+ * few minutes.
+ */
 export const settle = Effect.fnUntraced(function*(members: ReadonlyArray<Member>, all: ReadonlyArray<string>) {
   while (true) {
     const lacking: Array<Member> = []
@@ -127,14 +130,17 @@ export const meets = ({ dht, id }: Member, count = 3): Effect.Effect<void> =>
     schedule: Schedule.spaced("50 millis")
   }).pipe(Effect.asVoid)
 
-/** What comes of the last of three runs, and the milliseconds of the quickest: somebody else may need the machine, but not each time. */
+/**
+ * What comes of the last of three runs, and the milliseconds of the quickest: somebody else may need the machine, but
+ * not each time.
+ */
 export const quickest = <A, E>(run: Effect.Effect<A, E>): Effect.Effect<readonly [number, A], E> =>
   Effect.map(Effect.all([Effect.timed(run), Effect.timed(run), Effect.timed(run)]), (runs) => [
     Math.min(...runs.map(([took]) => Duration.toMillis(took))),
     runs[2][1]
   ])
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 const places = new Map<string, Uint8Array>()
 

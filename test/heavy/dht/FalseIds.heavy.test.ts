@@ -1,6 +1,6 @@
 /**
- * What false ids around a key do to the nodes of the simulated network besides keeping no records (test/sim/crowd.test.ts): what is seen of it,
- * and what is not. docs/SCALING.md has the list.
+ * What false ids around a key do to the nodes of the simulated network besides keeping no records
+ * (test/sim/crowd.test.ts): what is seen of it, and what is not. docs/SCALING.md has the list.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Order, Schema } from "effect"

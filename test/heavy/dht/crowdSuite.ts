@@ -30,7 +30,8 @@ export const crowdSuite = ({ hasNarrowNode, size }: CrowdSuiteOptions): void => 
             yield* Effect.promise((signal) => plain.dial(multiaddr(members[1]!.address), { signal }))
             // Those who are closest to the new ones have to have met them.
             yield* settle([...members, own], all)
-            // Its lookups go on from a peer only to those that are closer to the key, so it finds all only when it knows nearly all.
+            // Its lookups go on from a peer only to those that are closer to the key, so it finds all only when it
+            // knows nearly all.
             yield* Effect.promise(() => looksAround(plain, all.length - 1))
             for (let i = 0; i < 10; i++) {
               const key = randomKey()
@@ -120,9 +121,12 @@ export const crowdSuite = ({ hasNarrowNode, size }: CrowdSuiteOptions): void => 
   })
 }
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
-/** A node of 50 slots, connected to so many by its application, and watched: the most peers that it had, and which of those it lost. */
+/**
+ * A node of 50 slots, connected to so many by its application, and watched: the most peers that it had, and which of
+ * those it lost.
+ */
 const narrow = Effect.fnUntraced(function*(members: ReadonlyArray<Member>, count: number) {
   const node = yield* makeMember({ maxPeers: 50 })
   const peers = members.slice(0, count).map(({ id }) => id as string)

@@ -20,7 +20,8 @@ const goneFault: Fault = {
 }
 
 /**
- * A provider tells a storer and is gone before a finder, who has never met it, asks the storer. So what is found was stored.
+ * A provider tells a storer and is gone before a finder, who has never met it, asks the storer. So what is found was
+ * stored.
  */
 const stored = Effect.fnUntraced(function*(
   bench: Bench,

@@ -1,6 +1,7 @@
 /**
- * A stream of Kademlia that nobody uses for longer than the other side bears with: js-libp2p resets it 10 s after its last message, Go after
- * 60 s, Rust never. Takes as long as that, in which nothing happens, so it goes on beside the other rows.
+ * A stream of Kademlia that nobody uses for longer than the other side bears with: js-libp2p resets it 10 s after its
+ * last message, Go after 60 s, Rust never. Takes as long as that, in which nothing happens, so it goes on beside the
+ * other rows.
  */
 import type { Stream } from "@libp2p/interface"
 import { multiaddr } from "@multiformats/multiaddr"
@@ -57,7 +58,7 @@ export const idle = (bench: Bench) =>
 
 const row = "provides over a stream left unused"
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 /** The reset has come before anybody asks again. */
 const isReset = Effect.fnUntraced(function*(bench: Bench, server: Server, seconds: number) {
@@ -126,7 +127,10 @@ const serverOf = (peer: Peer): Server => ({
   streamsOf: (other) => Effect.map(peer.run("streams", { peer: other, protocol: kadProtocol }), ({ count }) => count)
 })
 
-/** What announces keys to one server over streams that it keeps for minutes, with patience for a machine on which all the rows run. */
+/**
+ * What announces keys to one server over streams that it keeps for minutes, with patience for a machine on which all
+ * the rows run.
+ */
 const makeAsker = Effect.fnUntraced(function*(server: Server) {
   const { host } = yield* makeNode()
   const streams = yield* Streams.make({ protocol: kadProtocol, idleTime: "5 minutes", timeout: "1 minute" }).pipe(

@@ -1,5 +1,6 @@
 /**
- * What plain js-libp2p does where this library does something else: each fault with a stock peer of another implementation.
+ * What plain js-libp2p does where this library does something else: each fault with a stock peer of another
+ * implementation.
  */
 import { noise } from "@chainsafe/libp2p-noise"
 import { yamux } from "@chainsafe/libp2p-yamux"
@@ -115,7 +116,7 @@ export const plain = (bench: Bench) =>
     )
   })
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 /** A provider of Rust tells a plain node, which a finder of Rust asks. */
 const stores = Effect.fnUntraced(function*(bench: Bench, key: string) {

@@ -1,5 +1,6 @@
 /**
- * A place on a relay of each implementation, taken by each, and reached through it by each; and what becomes of the relayed connection.
+ * A place on a relay of each implementation, taken by each, and reached through it by each; and what becomes of the
+ * relayed connection.
  */
 import { Effect } from "effect"
 import { type Bench, hold } from "../Bench.ts"
@@ -75,7 +76,10 @@ const isWilling = (relay: Peer, peer: Peer) =>
     ({ protocols }) => protocols.includes("/libp2p/dcutr")
   )
 
-/** Without a NAT in between, a relayed connection becomes a direct one by itself. On public addresses only: none tells others of private ones. */
+/**
+ * Without a NAT in between, a relayed connection becomes a direct one by itself. On public addresses only: none tells
+ * others of private ones.
+ */
 export const upgrades = (bench: Bench, listen: string) =>
   Effect.scoped(Effect.gen(function*() {
     const relay = yield* bench.make("rust", { relay: true, listen })

@@ -103,7 +103,7 @@ ${table(["newcomer", "evicted first", "then"], evictions(evict))}
 
 ${example("EvictionPolicy")}
 
-Spec: \`test/services/EvictionPolicy.test.ts\`, "is the table's, and another one takes its place".
+Spec: \`test/services/EvictionPolicy.test.ts\`, "is the table's, and another one replaces it".
 
 ## AddressGuard
 
@@ -213,8 +213,8 @@ function dialTimeline(policy: typeof DialPolicy.Service): ReadonlyArray<Readonly
   const begins: Array<number> = []
   return policy.order(candidates).map((candidate, index) => {
     // As long as so many are under way, the next one waits for the first of them to end.
-    const place = begins[index - policy.parallelDials]
-    const begin = Math.max(index * stagger, place === undefined ? 0 : place + timeout)
+    const slot = begins[index - policy.parallelDials]
+    const begin = Math.max(index * stagger, slot === undefined ? 0 : slot + timeout)
     begins.push(begin)
     return [`\`${candidate.address}\``, known(candidate), seconds(begin), seconds(begin + timeout)]
   })

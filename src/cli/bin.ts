@@ -2,9 +2,9 @@
 /**
  * The program `codio`.
  *
- * Exit codes: 0 when it was asked to stop (SIGINT, SIGTERM, or its output is no longer read) or showed its help, 1 for everything that is
- * told in a line on stderr. A stop ends within 2 s, or within the given `stopTimeout`: what has not closed by then is left to the operating
- * system, and so it is at once on a second signal.
+ * Exit codes: 0 when the program was asked to stop (by SIGINT or SIGTERM, or because its output is no longer read) or
+ * showed its help; 1 for every failure, told in one line on stderr. A stop ends within 2 s, or within the given
+ * `stopTimeout`. After that, or at once on a second signal, the operating system closes what is left.
  */
 // Not from the package's index, which loads its HTTP server too and takes a third of a second.
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
@@ -13,10 +13,10 @@ import { Cause, Console, Duration, Effect, Exit, Layer, Runtime } from "effect"
 import { run } from "./codio.ts"
 import { Reader, StopLimit } from "./start.ts"
 
-/** From a signal to the end, whatever happens. Leaves a tenth of the two seconds for the process itself. */
+/** How long the program may run after a signal. Leaves a tenth of the two seconds for the process itself. */
 let stopMillisMax = 1800
 
-/** What a node's stop needs besides its time limit, to tell what held it. */
+/** What the program adds to a given `stopTimeout`, so that the node can log what held it. */
 const stopMillisMore = 300
 
 const stopLimit = (stopTimeout: Duration.Duration) =>
@@ -36,7 +36,7 @@ const reader = {
   })
 }
 
-// Whoever read the output may leave first; a stream without a listener would throw.
+// The reader of the output may leave first; its stream would throw without a listener.
 process.stdout.on("error", () => {})
 process.stderr.on("error", () => {})
 
@@ -50,7 +50,7 @@ process.on("SIGINT", onSignal)
 process.on("SIGTERM", onSignal)
 
 run(process.argv.slice(2)).pipe(
-  // A bug, and the one case in which a stack helps.
+  // A defect is a bug: the one case in which a stack helps.
   Effect.tapCause((cause) => Cause.hasDies(cause) ? Console.error(Cause.pretty(cause)) : Effect.void),
   Effect.provide(
     Layer.mergeAll(NodeServices.layer, Layer.succeed(Reader, reader), Layer.succeed(StopLimit, stopLimit))
@@ -65,7 +65,7 @@ run(process.argv.slice(2)).pipe(
   })
 )
 
-/** Waits for what was printed, unless nobody reads it. */
+/** Waits until the printed lines are written, unless nobody reads them. */
 function flushed(done: () => void): void {
   if (process.stdout.writableLength === 0 || process.stdout.destroyed) return done()
   setTimeout(done, 500).unref()

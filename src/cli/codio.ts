@@ -1,6 +1,4 @@
-/**
- * The command `codio`, without a process around it: tests run it with arguments of their own.
- */
+/** The command `codio` without its process, so that tests can run it with arguments of their own. */
 import { Console, Effect, Layer } from "effect"
 import { CliConfig, CliOutput, Command, GlobalFlag } from "effect/cli"
 import { version } from "../schema/Agent.ts"
@@ -13,12 +11,13 @@ export const codio = Command.make("codio").pipe(
 )
 
 /**
- * Runs the command. Usage errors, wrong options and a node that cannot start are told in one line on stderr, and fail the effect.
+ * Runs the command. A usage error, wrong options and a node that cannot start give one line on stderr and fail the
+ * effect.
  */
 export const run = (args: ReadonlyArray<string>) =>
   Command.runWith(codio, { version })(args).pipe(
     Effect.tapError((error) =>
-      // The presenter has told what was wrong with the usage.
+      // The presenter below has printed the usage error.
       error._tag === "ShowHelp" ? Effect.void : Console.error(`codio: ${printable(startError(error))}`)
     ),
     Effect.provide(presentation)
@@ -43,6 +42,6 @@ const presentation = Layer.mergeAll(
         )
         : CliOutput.defaultPresenter.present(event)
   }),
-  // Without --wizard, which needs a terminal, and --log-level, whose place --log has.
+  // Without --wizard, which needs a terminal, and without --log-level, which --log replaces.
   CliConfig.layer({ builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions] })
 )

@@ -1,14 +1,12 @@
-/**
- * The program's log: on stderr, filtered by component, and with libp2p's own lines in it.
- */
+/** The program's log on stderr, filtered by component, with libp2p's own lines in it. */
 import { Cause, Effect, Formatter, Layer, Logger, LogLevel, References } from "effect"
 import { Libp2pLogger, makeFiltered } from "../layers/libp2p/Logger.ts"
 import * as LogFilter from "../schema/LogFilter.ts"
 import { printable } from "./print.ts"
 
 /**
- * Replaces effect's loggers by one that writes what the filter lets pass to stderr: readable lines, or with `json` one object in each. The
- * component of a line is its annotation `component`.
+ * Replaces effect's loggers with one that writes to stderr what the filter lets pass: readable lines, or with `json`
+ * one object per line. The annotation `component` names the component of a line.
  */
 export const layer = (filter: LogFilter.LogFilter, json: boolean): Layer.Layer<never> =>
   libp2pLines(filter).pipe(
@@ -51,16 +49,19 @@ const textOf = (value: unknown): string => typeof value === "string" ? value : F
 
 const messageOf = (message: unknown): string => (Array.isArray(message) ? message : [message]).map(textOf).join(" ")
 
+// By hand: effect's text formats begin with fiber numbers and quote each value, and a remote's text could break their
+// line.
 function textLine({ cause, date, fiber, logLevel, message }: Logger.Options<unknown>): string {
   const { component, ...annotations } = fiber.getRef(References.CurrentLogAnnotations)
   const more = Object.entries(annotations).map(([name, value]) => ` ${name}=${textOf(value)}`).join("")
-  // A cause has lines of its own: its stack.
+  // A cause is printed with its stack, on lines of its own.
   const detail = cause.reasons.length === 0 ? "" : `\n${Cause.pretty(cause)}`
   return `${date.toISOString()} ${logLevel.toUpperCase().padEnd(5)} ${componentOf({ component })}: ${
     printable(`${messageOf(message)}${more}`)
   }${detail}`
 }
 
+// By hand: these keys are documented, and effect's differ.
 function jsonLine({ cause, date, fiber, logLevel, message }: Logger.Options<unknown>): string {
   const { component, ...annotations } = fiber.getRef(References.CurrentLogAnnotations)
   return Formatter.formatJson({

@@ -9,9 +9,7 @@ import { programDefaults, type ProgramOptions } from "./options.ts"
 
 export { Network }
 
-/**
- * A node with the options, and with a relay server where they ask for one.
- */
+/** A node with the options, and a relay server if they ask for it. */
 export const libp2pNode = ({ network, relayServer }: ProgramOptions): Layer.Layer<Network, NetworkStartError> => {
   const node = Network.layer({ ...programDefaults, ...network })
   return relayServer

@@ -1,6 +1,6 @@
 /**
- * The options of a command from its three sources: flags, then `CODIO_*` variables, then the JSON file. The first that has an option
- * decides, lists included: `--bootstrap-peer` replaces the bootstrap peers of the file.
+ * The options of a command, from flags, `CODIO_*` variables and the JSON file, in this order. The first source that has
+ * an option decides, lists included: `--bootstrap-peer` replaces the bootstrap peers of the file.
  */
 import { Context, Effect, FileSystem, Option, Result, Schema } from "effect"
 import { Flag } from "effect/cli"
@@ -11,7 +11,7 @@ import * as OptionTable from "../schema/OptionTable.ts"
 import { option, text, toggle } from "../schema/OptionTable.ts"
 import type { NetworkConfigInput } from "../services/NetworkConfig.ts"
 
-/** The environment that is read. Replace it in tests. */
+/** The environment that is read. Tests replace it. */
 export const Environment = Context.Reference<Readonly<Record<string, string | undefined>>>(
   "codio-network/cli/Environment",
   {
@@ -19,9 +19,7 @@ export const Environment = Context.Reference<Readonly<Record<string, string | un
   }
 )
 
-/**
- * What a command that runs a node is told.
- */
+/** The options of a command that runs a node. */
 export interface ProgramOptions {
   readonly network: NetworkOptions.NetworkOptions
   readonly relayServer: boolean
@@ -41,8 +39,8 @@ export const programOptions = {
   /** Whether the output is one JSON object per line, for another program to read. Defaults to false. */
   json: option(toggle, { default: false, description: "Print one JSON object per line" }),
   /**
-   * What is logged on stderr: a level for everything, and levels for components, such as `info,dht=debug,libp2p:tcp=trace`.
-   * Defaults to info.
+   * What is logged on stderr: a level for everything, and levels for components, such as
+   * `info,dht=debug,libp2p:tcp=trace`. Defaults to info.
    */
   log: option({ ...text(LogFilter.LogFilterText, "filter", "a text such as \"info,dht=debug\""), explains: true }, {
     default: "info",
@@ -63,16 +61,12 @@ const table: OptionTable.OptionTable = { ...NetworkOptions.options, ...programOp
 /** What the command line gave for the options, by name. */
 type Flags = { readonly [name: string]: Option.Option<string | boolean> | ReadonlyArray<string> }
 
-/**
- * The flags, all of them texts: what they say is decoded like the environment's, so that all sources complain alike.
- */
+/** The flags. All are texts, decoded as the environment's are, so that problems read the same whatever their source. */
 export const flags: { readonly [name: string]: Flag.Flag<Flags[string]> } = Object.fromEntries(
   Object.entries(table).map(([name, entry]) => [name, flag(name, entry)])
 )
 
-/**
- * Reads the three sources. Every source is checked as a whole, also where another one has precedence.
- */
+/** Reads the three sources. Each source is checked as a whole, even where another one has precedence. */
 export const resolve = Effect.fnUntraced(function*(given: Flags) {
   const environment = yield* Environment
   const fromFlags = yield* NetworkOptions.decodeTexts(textsOf(NetworkOptions.options, given), label)

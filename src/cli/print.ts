@@ -1,21 +1,17 @@
-/**
- * How the program says things: readable lines for people, or with `--json` one object in each line.
- */
+/** The program's output: readable lines for people, or with `--json` one object per line. */
 import { Duration } from "effect"
 import type { NetworkEvent } from "../schema/NetworkEvent.ts"
 import type { Multiaddr, PeerId } from "../schema/Peer.ts"
 
-/**
- * What the program tells on stdout: that the node started, what happens in it, and that it stopped.
- */
+/** What is printed on stdout: that the node started, what happens in it, and that it stopped. */
 export type Report =
   | { readonly _tag: "Started"; readonly peer: PeerId; readonly addresses: ReadonlyArray<Multiaddr> }
   | NetworkEvent
   | { readonly _tag: "Stopped" }
 
 /**
- * One JSON object: `event` is the kind in lower case with dashes, as in `peer-connected`; `time` is ISO 8601; durations are numbers of
- * milliseconds under a name that ends in `Millis`.
+ * One JSON object: `event` is the kind of report in lower case with dashes, such as `peer-connected`; `time` is ISO
+ * 8601; a duration is a number of milliseconds under a name that ends in `Millis`.
  */
 export const jsonLine = (time: Date, { _tag, ...fields }: Report): string => {
   const out: Record<string, unknown> = { event: kebab(_tag), time: time.toISOString() }
@@ -26,9 +22,7 @@ export const jsonLine = (time: Date, { _tag, ...fields }: Report): string => {
   return JSON.stringify(out)
 }
 
-/**
- * Readable lines; none for what only a program wants to know.
- */
+/** Readable lines; none for reports that matter only to programs. */
 export const textLines = (time: Date, report: Report): ReadonlyArray<string> => {
   const at = time.toTimeString().slice(0, 8)
   switch (report._tag) {
@@ -73,9 +67,7 @@ export const textLines = (time: Date, report: Report): ReadonlyArray<string> => 
   }
 }
 
-/**
- * The text on one line, without the control characters with which a remote could command the terminal.
- */
+/** The text on one line, without control characters, by which a remote could command the terminal. */
 export const printable = (text: string): string => text.replace(/\s+/g, " ").replace(/\p{C}/gu, "?").trim()
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -84,7 +76,7 @@ export const printable = (text: string): string => text.replace(/\s+/g, " ").rep
 
 const kebab = (tag: string): string => tag.replace(/(?<=[a-z])[A-Z]/g, (letter) => `-${letter}`).toLowerCase()
 
-// In seconds above a second: nobody wants the nanoseconds of a lost connection.
+// Above a second in whole seconds: the nanoseconds of a lost connection help nobody.
 function showDuration(duration: Duration.Duration): string {
   const millis = Duration.toMillis(duration)
   return Duration.format(Duration.millis(millis < 1000 ? Math.round(millis) : Math.round(millis / 1000) * 1000))

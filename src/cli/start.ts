@@ -1,6 +1,4 @@
-/**
- * `codio start`: runs a node and tells what happens in it, until it is stopped.
- */
+/** `codio start`: runs a node and prints what happens in it, until it is stopped. */
 import { Clock, Console, Context, type Duration, Effect, Layer, Queue, Stream } from "effect"
 import { Command } from "effect/cli"
 import type { Network } from "../Network.ts"
@@ -11,7 +9,7 @@ import * as Log from "./log.ts"
 import { flags, type ProgramOptions, resolve } from "./options.ts"
 import { jsonLine, type Report, textLines } from "./print.ts"
 
-/** The node that the command runs, in place of one on libp2p: for tests. */
+/** Replaces the node on libp2p that the command runs. For tests. */
 export const Node = Context.Reference<
   ((options: ProgramOptions) => Layer.Layer<Network, NetworkStartError>) | undefined
 >(
@@ -19,17 +17,20 @@ export const Node = Context.Reference<
   { defaultValue: () => undefined }
 )
 
-/** What the program knows of whoever reads its output. Replaced by `bin.ts`. */
+/** What is known about the reader of the program's output. Replaced by `bin.ts`. */
 export const Reader = Context.Reference<{
-  /** Completes when nobody reads any more, which ends the program. */
+  /** Completes when the output is no longer read, which ends the program. */
   readonly gone: Effect.Effect<void>
-  /** Completes when what was printed has been taken, so that a slow reader does not fill the memory. */
+  /** Completes when the printed lines have been read, so that a slow reader does not fill the memory. */
   readonly ready: Effect.Effect<void>
 }>("codio-network/cli/Reader", {
   defaultValue: () => ({ gone: Effect.never, ready: Effect.void })
 })
 
-/** Told how long the node may take to stop, where the options say so. Replaced by `bin.ts`, which ends the process a little later, whatever it does. */
+/**
+ * Called with the `stopTimeout` of the options, if they have one. Replaced by `bin.ts`, which ends the process a little
+ * later in any case.
+ */
 export const StopLimit = Context.Reference<(stopTimeout: Duration.Duration) => Effect.Effect<void>>(
   "codio-network/cli/StopLimit",
   { defaultValue: () => () => Effect.void }
@@ -44,7 +45,7 @@ export const start = Command.make(
   Effect.fnUntraced(function*(given) {
     const options = yield* resolve(given)
     if (options.network.stopTimeout !== undefined) yield* (yield* StopLimit)(options.network.stopTimeout)
-    // Loaded only now: libp2p takes most of the time of a start, which help and wrong options need not wait for.
+    // Loaded only now, so that help and wrong options need not wait for libp2p, which takes most of a start's time.
     const { libp2pNode, Network } = yield* Effect.promise(() => import("./node.ts"))
     const node = (yield* Node) ?? libp2pNode
     const print = printer(options.json)
@@ -54,7 +55,7 @@ export const start = Command.make(
       return report(network, print)
     }).pipe(
       Effect.provide(Layer.provideMerge(node(options), Log.layer(options.log, options.json))),
-      // Last of all, when the node is gone.
+      // After the node has closed.
       Effect.ensuring(Effect.suspend(() => started ? print({ _tag: "Stopped" }) : Effect.void))
     )
   })
@@ -85,7 +86,7 @@ const printer = (json: boolean): Print => (report) =>
 
 const report = (network: Network["Service"], print: Print) =>
   Effect.scoped(Effect.gen(function*() {
-    // Forked at once, so that it has subscribed before the table is read. For a slow reader it keeps the newest 1024.
+    // Started at once, so that it has subscribed before the table is read. A slow reader gets the newest 1024 events.
     const events = yield* Queue.sliding<NetworkEvent>(1024)
     yield* Effect.forkScoped(Stream.runForEach(network.events, (event) => Queue.offer(events, event)), {
       startImmediately: true
@@ -102,12 +103,12 @@ const report = (network: Network["Service"], print: Print) =>
     )
   }))
 
-/** Failing dials that are remembered, so as not to tell them again. */
+/** How many failed dials are remembered, so that a repetition is not printed. */
 const failuresMax = 1024
 
 /**
- * Tells peers that connected before the events were read from the table, so their events may come a second time. And a dial that fails
- * again for the same reason is no news.
+ * Filters repetitions. Peers that connected before the events were read are printed from the table, so their events may
+ * come a second time. A dial that fails again for the same reason is printed once.
  */
 function makeNews(peers: ReadonlyArray<PeerInfo>) {
   const connected = new Set<PeerId>()
@@ -143,7 +144,7 @@ const addTo = (set: Set<PeerId>, peer: PeerId): boolean => {
 
 const eventsOf = (info: PeerInfo): ReadonlyArray<NetworkEvent> => {
   const [address] = info.addresses
-  // Its connection has just closed; the event that it left follows.
+  // The peer's connection has just closed; its `PeerDisconnected` follows.
   if (address === undefined) return []
   const { agentVersion, direction, id: peer, interest, protocolVersion, protocols } = info
   return [

@@ -10,9 +10,9 @@ import { PeerAddresses } from "./Peer.ts"
 /**
  * The key under which content is provided and found: 1 to 80 bytes, written in base58btc.
  *
- * The usual form is a sha2-256 multihash of 34 bytes (`Qm...`), which servers of every implementation store; it reads as a CID of version
- * 0. {@link fromText}, {@link fromBytes} and {@link fromCid} make it. Other bytes, which {@link fromRustRecordKey} takes as they are, are
- * stored by servers of Codio, Rust and Go, and refused by plain js-libp2p.
+ * {@link fromText}, {@link fromBytes} and {@link fromCid} make the usual form, a sha2-256 multihash of 34 bytes
+ * (`Qm...`). It reads as a CID of version 0, and servers of every implementation store it. {@link fromRustRecordKey}
+ * takes any bytes as they are; servers of Codio, Rust and Go store those, plain js-libp2p refuses them.
  */
 export const ContentKey = Schema.String.check(
   Schema.makeFilter((text) => keyProblem(text) ?? true, { expected: "a content key" })
@@ -42,10 +42,11 @@ export const fromBytes = (bytes: Uint8Array): ContentKey => {
 export const fromCid = (cid: string): ContentKey => fromKeyBytes(CID.parse(cid).multihash.bytes)
 
 /**
- * The key that a Rust program provides as `RecordKey::new(&bytes)`: the bytes themselves, or the UTF-8 bytes of a text, without any hash.
- * Throws a `RangeError` unless there are 1 to 80 of them.
+ * The key that a Rust program provides as `RecordKey::new(&bytes)`: the bytes themselves, or the UTF-8 bytes of a text,
+ * without a hash. Throws a `RangeError` unless there are 1 to 80 bytes.
  *
- * Two programs find each other under it only when both use this form: `fromRustRecordKey("video")` is another key than `fromText("video")`.
+ * Two programs find each other only when both use this form: `fromRustRecordKey("video")` is another key than
+ * `fromText("video")`.
  */
 export const fromRustRecordKey = (key: string | Uint8Array): ContentKey => {
   const bytes = typeof key === "string" ? new TextEncoder().encode(key) : key
@@ -59,9 +60,7 @@ export const fromRustRecordKey = (key: string | Uint8Array): ContentKey => {
  */
 export const toBytes = (key: ContentKey): Uint8Array => base58btc.baseDecode(key)
 
-/**
- * Someone who has the content of a key, and where to reach it as far as the DHT told.
- */
+/** A peer that has the content of a key, with the addresses that the DHT gave for it. */
 export const Provider = PeerAddresses
 export type Provider = PeerAddresses
 

@@ -1,21 +1,23 @@
 /**
  * Which log lines are written: a level for everything, and levels for components.
  *
- * `info,dht=debug,libp2p:tcp=trace` writes `dht` from `debug` on, the rest from `info` on. A component covers those below it:
- * `libp2p:kad-dht` also covers `libp2p:kad-dht:query`; the longest one that fits decides. Components of libp2p are silent unless they are
- * named (`libp2p` names them all), because libp2p reports each dial that fails as an error.
+ * `info,dht=debug,libp2p:tcp=trace` writes lines of `dht` from level `debug` on, of all else from `info` on. A
+ * component includes those below it: `libp2p:kad-dht` includes `libp2p:kad-dht:query`; the longest name that fits
+ * decides. Components of libp2p are silent unless they are named (`libp2p` names all of them), because libp2p reports
+ * each failed dial as an error.
  */
 import { LogLevel, Result, Schema } from "effect"
 
 /** The lowest level to log, in general and for each named component. */
 export interface LogFilter {
-  /** For what no component covers. */
+  /** The level of components that are not named. */
   readonly fallback: LogLevel.LogLevel
   readonly components: ReadonlyMap<string, LogLevel.LogLevel>
 }
 
 /**
- * Reads a filter; the failure is one line. The level for everything defaults to `info`; of two entries for one thing the later counts.
+ * Reads a filter; the failure is one line. The general level defaults to `info`. Of two entries for one component the
+ * later counts.
  */
 export const parse = (text: string): Result.Result<LogFilter, string> => {
   let fallback: LogLevel.LogLevel = "Info"
@@ -44,9 +46,7 @@ export const LogFilterText = Schema.String.check(
   Schema.makeFilter((text) => Result.match(parse(text), { onFailure: (problem) => problem, onSuccess: () => true }))
 )
 
-/**
- * The least level that is written of a component.
- */
+/** The lowest level that is written for a component. */
 export const minimum = (filter: LogFilter, component: string): LogLevel.LogLevel => {
   for (let name = component; name !== ""; name = name.slice(0, Math.max(0, name.lastIndexOf(":")))) {
     const level = filter.components.get(name)
@@ -55,16 +55,12 @@ export const minimum = (filter: LogFilter, component: string): LogLevel.LogLevel
   return covers("libp2p", component) ? "None" : filter.fallback
 }
 
-/**
- * Whether the component, or one below it, is written at all.
- */
+/** Whether anything is written for the component or for one below it. */
 export const mentions = (filter: LogFilter, component: string): boolean =>
   minimum(filter, component) !== "None" ||
   [...filter.components].some(([name, level]) => level !== "None" && covers(component, name))
 
-/**
- * The least level that is written of anything.
- */
+/** The lowest level that is written for any component. */
 export const lowest = (filter: LogFilter): LogLevel.LogLevel =>
   [...filter.components.values()].reduce((a, b) => LogLevel.isLessThan(b, a) ? b : a, filter.fallback)
 

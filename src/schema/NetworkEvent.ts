@@ -1,6 +1,4 @@
-/**
- * What happens in a node, for observers. No part of the library decides anything from these.
- */
+/** What happens in a node, for observers. Events inform: no part of the library acts on them. */
 import { Schema } from "effect"
 import { Direction, Interest, Multiaddr, PeerId } from "./Peer.ts"
 
@@ -10,7 +8,8 @@ import { Direction, Interest, Multiaddr, PeerId } from "./Peer.ts"
  * - `idle`, `evicted`, `disconnect`, `blocked`, `shutdown`: this side closed, for that reason.
  * - `unhealthy`: this side closed after unanswered pings.
  * - `remote`: the remote said goodbye; its own reason is in `remoteReason`.
- * - `lost`: the connection ended without a word: the remote crashed, the network failed, or the remote's software says no goodbye.
+ * - `lost`: the connection ended without a goodbye: the remote crashed, the network failed, or the remote's software
+ *   sends none.
  */
 export const DisconnectReason = Schema.Literals([
   "idle",
@@ -24,17 +23,19 @@ export const DisconnectReason = Schema.Literals([
 ])
 export type DisconnectReason = typeof DisconnectReason.Type
 
-/** What a remote may say when it leaves. */
+/** The reason that a remote may give with its goodbye. */
 export const GoodbyeReason = Schema.Literals(["idle", "evicted", "disconnect", "blocked", "shutdown"])
 export type GoodbyeReason = typeof GoodbyeReason.Type
 
 /**
  * Why this node refused a connection.
  *
- * - `full`, `inbound`, `subnet`: `maxPeers`, `maxInboundPeers`, `maxPeersPerSubnet`, and nobody may be evicted for the peer.
+ * - `full`, `inbound`, `subnet`: `maxPeers`, `maxInboundPeers` or `maxPeersPerSubnet` is reached, and no peer may be
+ *   evicted.
  * - `connections`: the peer has eight connections already.
  * - `blocked`: the program blocks the peer. `shutdown`: the node is stopping.
- * - `pending`, `rate`: too many handshakes at once, or connections from one host; the peer is not known yet.
+ * - `pending`: too many handshakes at a time. `rate`: too many connections from one host. The peer's id is not known
+ *   yet.
  */
 export const RefusalReason = Schema.Literals([
   "full",
@@ -48,14 +49,14 @@ export const RefusalReason = Schema.Literals([
 ])
 export type RefusalReason = typeof RefusalReason.Type
 
-/** A source told of a peer, for the first time or with an address that was not known. */
+/** A source of discovery named a peer for the first time, or named a new address of it. */
 export class PeerDiscovered extends Schema.TaggedClass<PeerDiscovered>()("PeerDiscovered", {
   peer: PeerId,
   addresses: Schema.Array(Multiaddr),
   source: Schema.String
 }) {}
 
-/** A peer took a place in the table. */
+/** A peer connected and took a slot of the table. */
 export class PeerConnected extends Schema.TaggedClass<PeerConnected>()("PeerConnected", {
   peer: PeerId,
   address: Multiaddr,
@@ -63,7 +64,7 @@ export class PeerConnected extends Schema.TaggedClass<PeerConnected>()("PeerConn
   interest: Interest
 }) {}
 
-/** Identify answered: what the peer is. Follows `PeerConnected`. */
+/** The peer answered identify. Follows `PeerConnected`. */
 export class PeerIdentified extends Schema.TaggedClass<PeerIdentified>()("PeerIdentified", {
   peer: PeerId,
   protocolVersion: Schema.String,
@@ -71,7 +72,7 @@ export class PeerIdentified extends Schema.TaggedClass<PeerIdentified>()("PeerId
   protocols: Schema.Array(Schema.String)
 }) {}
 
-/** A peer gave its place back. `connectionDuration` is in the past tense: how long it was there. */
+/** A peer disconnected and gave its slot back. `connectionDuration` is how long it was connected. */
 export class PeerDisconnected extends Schema.TaggedClass<PeerDisconnected>()("PeerDisconnected", {
   peer: PeerId,
   reason: DisconnectReason,
@@ -80,8 +81,9 @@ export class PeerDisconnected extends Schema.TaggedClass<PeerDisconnected>()("Pe
 }) {}
 
 /**
- * This node refused a connection to or from a peer, which takes no place. What is refused before the handshake, by the address alone, is
- * counted (`codio_refusals_total`) and not told.
+ * This node refused a connection to or from a peer; no slot was taken.
+ *
+ * Connections that are refused before the handshake, by their address alone, are only counted (`codio_refusals_total`).
  */
 export class PeerRefused extends Schema.TaggedClass<PeerRefused>()("PeerRefused", {
   peer: PeerId,
@@ -90,21 +92,23 @@ export class PeerRefused extends Schema.TaggedClass<PeerRefused>()("PeerRefused"
   reason: RefusalReason
 }) {}
 
-/** A dial of this node failed, asked for by `connect`, by `keep` or by discovery. */
+/** A dial failed that `connect`, `keep` or discovery asked for. */
 export class DialFailed extends Schema.TaggedClass<DialFailed>()("DialFailed", {
   target: Schema.String,
   reason: Schema.String,
   message: Schema.String
 }) {}
 
-/** A kept or wanted peer will be dialled again after `delay`. `attempt` counts from 1 since the last stable connection. */
+/**
+ * A kept or wanted peer will be dialled again after `delay`. `attempt` counts from 1 since the last stable connection.
+ */
 export class ReconnectScheduled extends Schema.TaggedClass<ReconnectScheduled>()("ReconnectScheduled", {
   peer: PeerId,
   attempt: Schema.Int,
   delay: Schema.Duration
 }) {}
 
-/** The policy gave a wanted peer up after so many attempts. */
+/** The `ReconnectPolicy` gave up a wanted peer after `attempts` dials. */
 export class ReconnectFailed extends Schema.TaggedClass<ReconnectFailed>()("ReconnectFailed", {
   peer: PeerId,
   attempts: Schema.Int
@@ -116,25 +120,27 @@ export class PeerUnhealthy extends Schema.TaggedClass<PeerUnhealthy>()("PeerUnhe
   misses: Schema.Int
 }) {}
 
-/** A relay holds a place for this node. */
+/** A relay gave this node a reservation. `addresses` are those at which the node is reachable through the relay. */
 export class RelayReserved extends Schema.TaggedClass<RelayReserved>()("RelayReserved", {
   relay: PeerId,
   addresses: Schema.Array(Multiaddr)
 }) {}
 
-/** A relay no longer holds a place for this node. It is asked again on a schedule. */
+/** The reservation on a relay ended. The relay is asked again on a schedule. */
 export class RelayLost extends Schema.TaggedClass<RelayLost>()("RelayLost", { relay: PeerId }) {}
 
 /**
- * The node lost its last peer although there are peers to try, or has a peer again. While it is isolated it tries all that it knows, without
- * end. `candidates` is how many peers there were to try.
+ * The node became isolated, or is isolated no longer.
+ *
+ * A node is isolated when no peer is connected although it knows peers to try, `candidates` in number. It tries them
+ * without end.
  */
 export class IsolationChanged extends Schema.TaggedClass<IsolationChanged>()("IsolationChanged", {
   isolated: Schema.Boolean,
   candidates: Schema.Int
 }) {}
 
-/** Everything that `network.events` tells. */
+/** All events of `network.events`. */
 export const NetworkEvent = Schema.Union([
   PeerDiscovered,
   PeerConnected,

@@ -1,6 +1,6 @@
 /**
- * The options of a node: the table in which each is named once, and their decoders for a JSON file, the environment, a command line and a
- * program.
+ * The options of a node: the table in which each is named once, and their decoders for a JSON file, the environment, a
+ * command line and a program.
  *
  * Every option may be absent and then has its default. Durations are texts such as `"5 minutes"` or `"250 millis"`.
  *
@@ -13,12 +13,13 @@ import * as OptionTable from "./OptionTable.ts"
 import { addresses, count, duration, option, peerAddresses, port, protocol, text, toggle } from "./OptionTable.ts"
 
 /**
- * All options, in the order of the documentation. `npm run docs:options` writes docs/OPTIONS.md from these entries and their comments.
+ * All options, in the order of the documentation. `npm run docs:options` writes docs/OPTIONS.md from these entries and
+ * their comments.
  */
 export const options = {
   /**
-   * The TCP port to listen on, on all IPv4 interfaces; 0 is any free port. Has no effect where `listenAddresses` is given.
-   * Defaults to 0.
+   * The TCP port to listen on, on all IPv4 interfaces; 0 is any free port. Has no effect where `listenAddresses` is
+   * given. Defaults to 0.
    */
   listenPort: option(port, { default: 0, description: "TCP port to listen on; 0 is any free port" }),
   /** Where to listen, as multiaddrs. Replaces `listenPort`. Defaults to `/ip4/0.0.0.0/tcp/<listenPort>`. */
@@ -28,7 +29,7 @@ export const options = {
       of: ({ listenPort }) => [`/ip4/0.0.0.0/tcp/${listenPort}`]
     },
     flagName: "listen-address",
-    description: "Where to listen, in place of the port on all interfaces"
+    description: "Where to listen, instead of the port on all interfaces"
   }),
   /** Addresses to tell others besides those that the node finds itself, such as a forwarded port. Defaults to none. */
   announceAddresses: option(addresses, {
@@ -48,10 +49,10 @@ export const options = {
     description: "Peers that dialled this node at most"
   }),
   /**
-   * How many of the connected peers may have their address in one subnet, /24 of IPv4 or /56 of IPv6, so that the owner of a
-   * network cannot surround this node. Never exceeded, and at most `maxPeers`. Loopback, link-local and private addresses do not
-   * count, since a local network is one subnet; relayed connections do not count, since their address is the relay's.
-   * Defaults to `maxPeers`.
+   * How many of the connected peers may have their address in one subnet, /24 of IPv4 or /56 of IPv6, so that the owner
+   * of a network cannot surround this node. Never exceeded, and at most `maxPeers`. Loopback, link-local and private
+   * addresses do not count, since a local network is one subnet; relayed connections do not count, since their address
+   * is the relay's. Defaults to `maxPeers`.
    */
   maxPeersPerSubnet: option(count(1, 10_000), {
     default: { text: "`maxPeers`", of: ({ maxPeers }) => maxPeers },
@@ -70,8 +71,8 @@ export const options = {
   /** Inbound handshakes at a time, of which one host may have half. Defaults to 64. */
   maxPendingInbound: option(count(1, 10_000), { default: 64, description: "Inbound handshakes at a time" }),
   /**
-   * Inbound connections that one host (an IPv4 address, or an IPv6 /64) may open in a second, on average. More are closed before
-   * the handshake. Defaults to 50.
+   * Inbound connections that one host (an IPv4 address, or an IPv6 /64) may open in a second, on average. More are
+   * closed before the handshake. Defaults to 50.
    */
   inboundRate: option(count(1, 100_000), {
     default: 50,
@@ -86,7 +87,7 @@ export const options = {
   maxParallelDials: option(count(1, 1_000), { default: 16, description: "Dials at a time" }),
   /** Whether peers on the local network are found by multicast. Defaults to true. */
   enableMdns: option(toggle, { default: true, flagName: "mdns", description: "Find peers on the local network" }),
-  /** Whether relays are used: this node reserves slots on them, and dials peers through them. Defaults to true. */
+  /** Whether relays are used: this node holds reservations on them and dials peers through them. Defaults to true. */
   enableRelay: option(toggle, {
     default: true,
     flagName: "relay",
@@ -106,8 +107,9 @@ export const options = {
   /** On how many nodes a record is stored, which is also the size of a bucket of the routing table. Defaults to 20. */
   kadReplicationFactor: option(count(1, 100), { default: 20, description: "Nodes that store a record" }),
   /**
-   * How long a connected peer may go without an application stream before it is disconnected, counted from the end of the last
-   * stream. Ping, identify and Kademlia do not count. Closing for idleness never starts a reconnect. Defaults to 5 minutes.
+   * How long a connected peer may go without an application stream before it is disconnected, counted from the end of
+   * the last stream. Ping, identify and Kademlia do not count. Closing for idleness never starts a reconnect. Defaults
+   * to 5 minutes.
    */
   connectionIdleTimeout: option(duration, {
     default: "5 minutes",
@@ -124,8 +126,8 @@ export const options = {
   /** How long a dial may take, all addresses together. Defaults to 10 seconds. */
   dialTimeout: option(duration, { default: "10 seconds", description: "A dial may take this long" }),
   /**
-   * How long the node may take to end when its scope closes: it says goodbye to its peers, flushes written streams and aborts the
-   * rest. What held it for more than a second is logged as a warning. Defaults to 5 seconds.
+   * How long the node may take to end when its scope closes: it says goodbye to its peers, flushes written streams and
+   * aborts the rest. What held it for more than a second is logged as a warning. Defaults to 5 seconds.
    */
   stopTimeout: option(duration, {
     default: "5 seconds",
@@ -170,7 +172,8 @@ export const names = Object.keys(options) as ReadonlyArray<Name>
 export const variable = (name: Name): string => OptionTable.variableOf(name)
 
 /**
- * The JSON Schema (draft 2020-12) of a file of options, with descriptions and defaults, for editors and for other programs.
+ * The JSON Schema (draft 2020-12) of a file of options, with descriptions and defaults, for editors and for other
+ * programs.
  */
 export const jsonSchema = (): { readonly [key: string]: unknown } => OptionTable.jsonSchemaOf(options, NetworkOptions)
 
@@ -211,8 +214,8 @@ export const decodeEnvironment = (
   decodeTexts(OptionTable.fromEnvironment(options, environment), variable)
 
 /**
- * Decodes options that are texts, as words of a command line are; a list is an array of texts, or one text with commas. `label`
- * gives the name of an option in problems.
+ * Decodes options that are texts, as words of a command line are; a list is an array of texts, or one text with commas.
+ * `label` gives the name of an option in problems.
  */
 export const decodeTexts = (
   texts: OptionTable.Texts<typeof options>,

@@ -1,6 +1,6 @@
 /**
- * How options are described once: each is an entry of a table, from which its schema, flag, environment variable, help, JSON Schema and
- * documentation are derived. `NetworkOptions.options` is the table of a node, `cli/options.ts` has that of the program.
+ * Describes each option once. An entry of a table gives the option's schema, flag, environment variable, help, JSON
+ * Schema and documentation. `NetworkOptions.options` is the table of a node, `cli/options.ts` has the program's.
  */
 import { Duration, Effect, Predicate, Schema, SchemaIssue } from "effect"
 import { ConfigError } from "./NetworkError.ts"
@@ -14,13 +14,16 @@ export interface Kind<S extends Schema.Top, Input> {
   readonly schema: S
   /** Names a right value in the message about a wrong one: `a whole number from 1 to 100`. */
   readonly expected: string
-  /** Whether the schema's own message is shown for a text that it refuses, in place of `expected`. */
+  /** Whether a refused text is answered with the schema's own message instead of `expected`. */
   readonly explains?: boolean
   /** Whether the option's flag takes one text, may be repeated, or is a switch with a `--no-` form. */
   readonly flag: "text" | "texts" | "switch"
   /** Stands for the value in help: `--listen-port port`. */
   readonly metavar: string
-  /** From a word of a command line or of the environment to JSON. A text that cannot be read stays a text, and the message shows it. */
+  /**
+   * From a word of a command line or of the environment to JSON. A text that cannot be read stays a text, and the
+   * message shows it.
+   */
   readonly fromText: (text: string) => unknown
   /** From what a program may give to the value. What cannot be read stays as it is, and the message shows it. */
   readonly fromInput: (input: Input) => unknown
@@ -160,7 +163,8 @@ export const fromTexts = <T extends OptionTable>(table: T, texts: Texts<T>): Rec
 }
 
 /**
- * Decodes the options of a table. Fails with one problem for each wrong or unknown field, which shows what was `given` for it.
+ * Decodes the options of a table. Fails with one problem for each wrong or unknown field, which shows what was `given`
+ * for it.
  */
 export const decode = <T extends OptionTable>(
   table: T,

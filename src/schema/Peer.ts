@@ -1,8 +1,8 @@
 /**
- * Who a peer is and where it is: ids, addresses, and the snapshot of a connected peer.
+ * Ids, addresses, and the snapshot of a connected peer.
  *
- * Ids and addresses are branded strings, so that they compare, hash and serialise as they print. The brands exist in types only;
- * at run time the one thing that tells an address from an id is the leading slash, see {@link isMultiaddr}.
+ * Ids and addresses are branded strings, so that they compare, hash and serialise as they print. The brands exist only
+ * in types. At run time the leading slash tells an address from an id, see {@link isMultiaddr}.
  */
 import { multiaddr } from "@multiformats/multiaddr"
 import { Schema } from "effect"
@@ -26,7 +26,8 @@ export const Multiaddr = Schema.String.check(
 export type Multiaddr = typeof Multiaddr.Type
 
 /**
- * The name under which a protocol is negotiated, such as `/codio/1.0.0`. It begins with a slash and holds no white space.
+ * The name under which a protocol is negotiated, such as `/codio/1.0.0`. It begins with a slash and holds no white
+ * space.
  */
 export const ProtocolId = Schema.String.check(
   Schema.isPattern(/^\/\S{1,255}$/, {
@@ -52,9 +53,7 @@ export type Direction = typeof Direction.Type
 export const Interest = Schema.Literals(["transient", "discovered", "wanted", "kept"])
 export type Interest = typeof Interest.Type
 
-/**
- * A peer and where it may be reached. The addresses may lack the trailing `/p2p/<id>`, and may be none.
- */
+/** A peer and its addresses. They may lack the `/p2p/<id>` at their end, and there may be none. */
 export interface PeerAddresses {
   readonly id: PeerId
   readonly addresses: ReadonlyArray<Multiaddr>
@@ -62,14 +61,15 @@ export interface PeerAddresses {
 export const PeerAddresses = Schema.Struct({ id: PeerId, addresses: Schema.Array(Multiaddr) })
 
 /**
- * What can be dialled: a peer whose addresses are known or can be looked up, one address, or a peer at given addresses.
+ * What can be dialled: a peer whose addresses are known or can be looked up, an address, or a peer at given addresses.
  */
 export type DialTarget = PeerId | Multiaddr | PeerAddresses
 
 /**
- * The path of a connection: straight to the peer, or through a relay, with what the relay still allows.
+ * The path of a connection: direct to the peer, or through a relay.
  *
- * `bytesLeft` and `timeLeft` are absent where the relay told no limit. Both are as of reading.
+ * `bytesLeft` and `timeLeft` are what the relay still allows, as of the moment of reading. They are absent where the
+ * relay named no limit.
  */
 export const Path = Schema.TaggedUnion({
   Direct: {},
@@ -81,9 +81,7 @@ export const Path = Schema.TaggedUnion({
 })
 export type Path = typeof Path.Type
 
-/**
- * What a remote said of itself through identify.
- */
+/** What a remote told about itself through identify. */
 export const RemoteIdentity = Schema.Struct({
   protocolVersion: Schema.String,
   agentVersion: Schema.String,
@@ -99,7 +97,7 @@ export class PeerInfo extends Schema.Class<PeerInfo>("codio-network/PeerInfo")({
   id: PeerId,
   /** The remote addresses of its open connections, oldest connection first. */
   addresses: Schema.Array(Multiaddr),
-  /** Of its oldest open connection. */
+  /** The direction of its oldest open connection. */
   direction: Direction,
   /** `Direct` as soon as one of its connections is direct. */
   path: Path,
@@ -110,22 +108,21 @@ export class PeerInfo extends Schema.Class<PeerInfo>("codio-network/PeerInfo")({
   connectionDuration: Schema.Duration,
   /** Zero while an application stream is open. */
   idleDuration: Schema.Duration,
-  /** Of the last answered ping. */
+  /** The round trip of the last answered ping. */
   roundTripTime: Schema.optionalKey(Schema.Duration),
-  /** What identify told; empty until it has answered. */
+  /** The peer's answer to identify; empty until it has answered. */
   protocolVersion: Schema.String,
   agentVersion: Schema.String,
   protocols: Schema.Array(Schema.String)
 }) {}
 
-/**
- * Whether the target is an address. Types do not tell two brands of string apart; the leading slash does.
- */
+/** Whether the target is an address. Both are strings at run time; only an address begins with a slash. */
 export const isMultiaddr = (target: DialTarget | string): target is Multiaddr =>
   typeof target === "string" && target.startsWith("/")
 
 /**
- * The peer that a target leads to; none for an address without `/p2p/<id>` at its end. Of a relayed address, the peer behind the relay.
+ * The peer that a target leads to; none for an address without `/p2p/<id>` at its end. A relayed address leads to the
+ * peer behind the relay.
  */
 export const peerOf = (target: DialTarget): PeerId | undefined => {
   if (typeof target !== "string") return target.id
@@ -140,21 +137,15 @@ export const peerOf = (target: DialTarget): PeerId | undefined => {
 export const withPeer = (address: Multiaddr, id: PeerId): Multiaddr =>
   peerOf(address) === id ? address : `${address}/p2p/${id}` as Multiaddr
 
-/**
- * The address without the `/p2p/<id>` at its end: the place, whoever is there.
- */
+/** The address without the `/p2p/<id>` at its end. */
 export const withoutPeer = (address: Multiaddr): Multiaddr => address.replace(/\/(?:p2p|ipfs)\/[^/]+$/, "") as Multiaddr
 
-/**
- * A target in words, for messages: the address, or the id.
- */
+/** The address or the id of a target, for messages. */
 export const showTarget = (target: DialTarget): string => typeof target === "string" ? target : target.id
 
 const interests: ReadonlyArray<Interest> = ["transient", "discovered", "wanted", "kept"]
 
-/**
- * The place of an interest in the order, from 0 (`transient`) to 3 (`kept`).
- */
+/** The rank of an interest, from 0 (`transient`) to 3 (`kept`). */
 export const interestRank = (interest: Interest): number => interests.indexOf(interest)
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -170,7 +161,8 @@ function peerIdProblem(text: string): string | undefined {
   }
 }
 
-// Short keys stand for themselves, in protobuf with their type (Ed25519 1, secp256k1 2) and length; of others it is the sha2-256.
+// A short key is its own digest: protobuf with the key's type (Ed25519 1, secp256k1 2) and length. The digest of a
+// longer key is its sha2-256.
 function isOfKey({ code, digest }: Digest.Digest<number, number>): boolean {
   if (code === 0x12) return digest.length === 32
   if (code !== 0 || digest[0] !== 0x08 || digest[2] !== 0x12) return false

@@ -1,19 +1,17 @@
-/**
- * How far a node is with announcing what it provides.
- */
+/** The progress of announcing what a node provides. */
 import { Schema } from "effect"
 
-/** What announcing all keys that were due at one time came to. */
+/** One cycle: the announcement of all keys that were due at one time. */
 export const ProvideCycle = Schema.Struct({
-  /** When it ended. */
+  /** When the cycle ended. */
   at: Schema.DateTimeUtc,
-  /** How long it took. */
+  /** How long the cycle took. */
   duration: Schema.Duration,
-  /** How many keys were announced, whether or not somebody took them. */
+  /** How many keys were announced, whether or not a peer took them. */
   keys: Schema.Int,
-  /** How many lookups it took. */
+  /** How many lookups the cycle took. */
   lookups: Schema.Int,
-  /** How many messages: a message is what is written to a peer at a time, together with the answer. */
+  /** How many messages were sent. A message is what is written to a peer at a time, together with the answer. */
   messages: Schema.Int
 })
 export type ProvideCycle = typeof ProvideCycle.Type
@@ -24,23 +22,23 @@ export type ProvideCycle = typeof ProvideCycle.Type
 export class ProvideStatus extends Schema.Class<ProvideStatus>("codio-network/ProvideStatus")({
   /** Keys that this node provides. */
   keys: Schema.Int,
-  /** Those that wait for their announcement, or are being announced. */
+  /** Keys that wait for their announcement, or are being announced. */
   queued: Schema.Int,
-  /** Those with an announcement that is alive: somebody has acknowledged a copy that has not expired. */
+  /** Keys with an announcement in force: a peer has acknowledged a copy, and the copy has not expired. */
   announced: Schema.Int,
-  /** The copies of those, as acknowledged when they were announced last: of the key with the fewest, and on average. */
+  /** The acknowledged copies of the announced keys: of the key with the fewest copies, and on average. */
   copies: Schema.Struct({ least: Schema.Int, mean: Schema.Finite }),
-  /** Absent until a first cycle has ended. */
+  /** The last cycle that ended. Absent before. */
   lastCycle: Schema.optionalKey(ProvideCycle),
   /** How late the most overdue key is. */
   lag: Schema.Duration,
   /**
-   * Why nothing is announced, absent while something can be.
+   * Why nothing is announced. Absent while announcing goes on.
    *
-   * - `NoPeers`: there is nobody who could take a copy.
+   * - `NoPeers`: no peer is known that could take a copy.
    * - `NoAddresses`: this node has no address to announce.
-   * - `Isolated`: nobody who could take a copy is connected, and of those who are known none could be reached when that was tried last. It is
-   *   tried again on the schedule of `KadDhtPolicy.retry`, and goes on at once with the first that is connected.
+   * - `Isolated`: no peer that could take a copy is connected, and none of those known could be reached at the last
+   *   try. The node tries again on the schedule of `KadDhtPolicy.retry`, and goes on at once when such a peer connects.
    */
   paused: Schema.optionalKey(Schema.Literals(["NoPeers", "NoAddresses", "Isolated"]))
 }) {}

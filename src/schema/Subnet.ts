@@ -6,8 +6,8 @@ import { IpNetwork, NetAddress } from "effect/net"
 import type { Multiaddr } from "./Peer.ts"
 
 /**
- * The IP address at which a multiaddr begins; none for a name or another kind of address. An IPv4-mapped IPv6 address is the IPv4
- * address that it stands for: both reach the same host, so they count as the same.
+ * The IP address at which a multiaddr begins; none for a name or another kind of address. An IPv4-mapped IPv6 address
+ * is the IPv4 address that it stands for: both reach the same host, so they count as the same.
  */
 export const ipOf = (address: Multiaddr): NetAddress.IpAddress | undefined => {
   const [, protocol, host = ""] = address.split("/", 3)
@@ -16,7 +16,10 @@ export const ipOf = (address: Multiaddr): NetAddress.IpAddress | undefined => {
   return Result.isSuccess(ip) ? NetAddress.toCanonical(ip.success) : undefined
 }
 
-/** The IP address at which the peer itself is reached: {@link ipOf}, but none for a relayed address, which begins with the relay's. */
+/**
+ * The IP address at which the peer itself is reached: {@link ipOf}, but none for a relayed address, which begins with
+ * the relay's.
+ */
 export const directIpOf = (address: Multiaddr): NetAddress.IpAddress | undefined =>
   address.includes("/p2p-circuit") ? undefined : ipOf(address)
 
@@ -24,8 +27,8 @@ const subnetOfIp = (ip: NetAddress.IpAddress, prefix4: number, prefix6: number):
   IpNetwork.format(IpNetwork.fromAddressUnsafe(ip, NetAddress.isIpv4Address(ip) ? prefix4 : prefix6))
 
 /**
- * The network that the multiaddr lies in, of `prefix4` bits for IPv4 and `prefix6` bits for IPv6, in the form `203.0.113.0/24` or
- * `2001:db8:0:100::/56`. None for a name, for another kind of address, and for a relayed one.
+ * The network that the multiaddr lies in, of `prefix4` bits for IPv4 and `prefix6` bits for IPv6, in the form
+ * `203.0.113.0/24` or `2001:db8:0:100::/56`. None for a name, for another kind of address, and for a relayed one.
  */
 export const subnetOf = (address: Multiaddr, prefix4: number, prefix6: number): string | undefined => {
   const ip = directIpOf(address)

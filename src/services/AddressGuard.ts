@@ -1,9 +1,10 @@
 /**
- * Which addresses that strangers tell are worth a dial, and safe.
+ * Which addresses that come from strangers may be dialled.
  *
- * A stranger may name any address: one in a private network that happens to exist here too, or one of this machine itself. Dialling it
- * probes the local network on the stranger's behalf (kubo#10327). The guard is asked about addresses that come from the DHT and from
- * identify, not about those that this program gave, that mDNS heard on the local network, or that worked before.
+ * A stranger may name any address: one in a private network that happens to exist here too, or one of this machine
+ * itself. Dialling it would probe the local network on the stranger's behalf (kubo#10327). The guard judges addresses
+ * that come from the DHT and from identify. It does not judge addresses that this program gave, that mDNS heard on the
+ * local network, or that worked before.
  */
 import { Context, Result } from "effect"
 import { IpNetwork, NetAddress } from "effect/net"
@@ -11,13 +12,14 @@ import type { Multiaddr } from "../schema/Peer.ts"
 import { directIpOf, ipOf, networkOfIp } from "../schema/Subnet.ts"
 import type { NetworkInterface } from "./NetworkMonitor.ts"
 
-/**
- * What the guard may look at besides the address.
- */
+/** What the guard knows besides the address. */
 export interface GuardedMachine {
   /** The addresses of this machine. */
   readonly interfaces: ReadonlyArray<NetworkInterface>
-  /** Whether the address was told by a peer on this machine; where nobody knows who told it, whether this node has such a peer. */
+  /**
+   * Whether a peer on this machine named the address. Where nobody knows which peer named it: whether a peer on this
+   * machine is connected.
+   */
   readonly isToldLocally: boolean
 }
 
@@ -25,9 +27,9 @@ export interface GuardedMachine {
 export type AddressGuardRule = (address: Multiaddr, machine: GuardedMachine) => boolean
 
 /**
- * Lets every public address pass, and every name; a private or link-local one only when it lies in the subnet of one of this machine's
- * interfaces; loopback only when a peer on this machine told it. Multicast, unspecified and reserved addresses never pass. Of a relayed
- * address the relay's own is judged.
+ * Lets every public address and every name pass. A private or link-local address passes only when it lies in the subnet
+ * of one of this machine's interfaces, loopback only when a peer on this machine named it. Multicast, unspecified and
+ * reserved addresses never pass. A relayed address is judged by the relay's address.
  */
 export const ownSubnetsOnly: AddressGuardRule = (address, { interfaces, isToldLocally }) => {
   const ip = ipOf(address)
@@ -56,9 +58,9 @@ export const isLoopback = (address: Multiaddr): boolean => {
 /**
  * The network that `maxPeersPerSubnet` counts an address in.
  *
- * None for relayed connections, whose address is the relay's. None for loopback, link-local and private addresses either: everybody in a
- * local network and behind a proxy on this machine shares one subnet. A peer with such an address is inside a network of this node's own,
- * where the limit is no defence.
+ * None for a relayed connection, whose address is the relay's. None for a loopback, link-local or private address: all
+ * peers in a local network, and all peers behind a proxy on this machine, share one subnet. Such a peer is inside a
+ * network of this node's own, where the limit protects from nothing.
  */
 export const countedNetworkOf = (address: Multiaddr): string | undefined => {
   const ip = directIpOf(address)

@@ -1,5 +1,5 @@
 /**
- * The numbers and flags of a node. Behaviours, which cannot be written in a file, are References: `ReconnectPolicy`, `HealthPolicy`,
+ * The options of a node that can be written in a file. Behaviours are References: `ReconnectPolicy`, `HealthPolicy`,
  * `DialPolicy`, `EvictionPolicy`, `AddressGuard`.
  */
 import { Context, Effect, Layer, Pipeable } from "effect"
@@ -7,16 +7,17 @@ import type { ConfigError } from "../schema/NetworkError.ts"
 import * as NetworkOptions from "../schema/NetworkOptions.ts"
 import { type Inputs, type Values, withDefaults } from "../schema/OptionTable.ts"
 
-/** The options of a node, each with its value: given or the default. `NetworkOptions.options` has and documents them. */
+/**
+ * The options of a node, each with its value: the given one or the default. `NetworkOptions.options` documents them.
+ */
 export interface NetworkConfigValues extends Values<typeof NetworkOptions.options> {}
 
-/**
- * The options a program may give: any of them, with durations as texts or numbers of milliseconds and addresses as plain text.
- */
+/** The options that a program may give. Durations may be texts or milliseconds, addresses are plain texts. */
 export interface NetworkConfigInput extends Inputs<typeof NetworkOptions.options> {}
 
 /**
- * Options under construction, in the manner of the Rust crate: `NetworkConfig.make(4001, 100).pipe(NetworkConfig.withoutMdns)`.
+ * Options under construction, in the manner of the Rust crate:
+ * `NetworkConfig.make(4001, 100).pipe(NetworkConfig.withoutMdns)`.
  */
 export interface NetworkConfigBuilder extends NetworkConfigInput, Pipeable.Pipeable {}
 
@@ -27,10 +28,11 @@ const build = (input: NetworkConfigInput): NetworkConfigBuilder =>
 export class NetworkConfig
   extends Context.Service<NetworkConfig, NetworkConfigValues>()("codio-network/services/NetworkConfig")
 {
-  /** Checks the options and fills in the defaults. Fails with every wrong field named. */
+  /** Checks the options and fills in the defaults. Fails with a problem for each wrong option. */
   static readonly resolve = (input: NetworkConfigInput = {}): Effect.Effect<NetworkConfigValues, ConfigError> =>
     Effect.map(NetworkOptions.decodeValues(input), (given) => withDefaults(NetworkOptions.options, given))
 
+  /** A layer of the given options and the defaults of the others. */
   static readonly layer = (input?: NetworkConfigInput): Layer.Layer<NetworkConfig, ConfigError> =>
     Layer.effect(NetworkConfig, NetworkConfig.resolve(input))
 
@@ -41,9 +43,12 @@ export class NetworkConfig
   )
 
   /** The crate's `NetworkConfig::new`. */
-  static readonly make = (listenPort = 0, maxPeers = 50): NetworkConfigBuilder => build({ listenPort, maxPeers })
+  static readonly make = (
+    listenPort: number = NetworkOptions.options.listenPort.default,
+    maxPeers: number = NetworkOptions.options.maxPeers.default
+  ): NetworkConfigBuilder => build({ listenPort, maxPeers })
 
-  /** The crate's `with_bootstrap_peer`: adds one. */
+  /** The crate's `with_bootstrap_peer`: adds a bootstrap peer. */
   static readonly withBootstrapPeer = (address: string) => (self: NetworkConfigInput): NetworkConfigBuilder =>
     build({ ...self, bootstrapPeers: [...self.bootstrapPeers ?? [], address] })
 
@@ -55,7 +60,7 @@ export class NetworkConfig
   static readonly withKadReplicationFactor = (factor: number) => (self: NetworkConfigInput): NetworkConfigBuilder =>
     build({ ...self, kadReplicationFactor: factor })
 
-  /** Where identity, peers and keys are kept. */
+  /** Keeps the identity, known peers and provided keys in the directory. */
   static readonly withDataDirectory = (path: string) => (self: NetworkConfigInput): NetworkConfigBuilder =>
     build({ ...self, dataDirectory: path })
 }

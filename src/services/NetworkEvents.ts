@@ -1,6 +1,4 @@
-/**
- * What happens in a node, broadcast to observers. Events inform, they never control.
- */
+/** Broadcasts what happens in a node to observers. Events inform: no part of the library acts on them. */
 import { Context, Effect, Layer, Metric, PubSub, Stream } from "effect"
 import type { NetworkEvent } from "../schema/NetworkEvent.ts"
 import { NetworkConfig } from "./NetworkConfig.ts"
@@ -8,9 +6,9 @@ import * as NetworkMetrics from "./NetworkMetrics.ts"
 
 /** Where the parts of a node publish events. */
 export class NetworkEvents extends Context.Service<NetworkEvents, {
-  /** Never waits. A subscriber more than `eventBuffer` events behind loses its oldest ones. */
+  /** Never waits. A subscriber that is more than `eventBuffer` events behind loses its oldest ones. */
   readonly publish: (event: NetworkEvent) => Effect.Effect<void>
-  /** The events from the moment of running, without end. */
+  /** All events from the moment of subscribing, without end. */
   readonly stream: Stream.Stream<NetworkEvent>
 }>()("codio-network/services/NetworkEvents") {
   /** Events with a buffer of `eventBuffer` for each subscriber. */
@@ -28,7 +26,7 @@ export class NetworkEvents extends Context.Service<NetworkEvents, {
         stream: Stream.suspend(() => {
           let expected = -1
           return Stream.fromPubSub(hub).pipe(
-            // A gap in the numbers is what this subscriber lost.
+            // A gap between the numbers means that this subscriber lost events.
             Stream.tap(({ sequence }) => {
               const lost = expected === -1 ? 0 : sequence - expected
               expected = sequence + 1

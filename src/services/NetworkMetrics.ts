@@ -1,15 +1,13 @@
-/**
- * Metrics of the library, as constants of the module: read them with `Metric.snapshot`, or export them with any of effect's exporters.
- */
+/** The metrics of the library. Read them with `Metric.snapshot`, or export them with any of effect's exporters. */
 import { Metric } from "effect"
 
-/** Peers in the tables of the process. */
+/** Connected peers, of all nodes in the process. */
 export const peers = Metric.gauge("codio_peers", { description: "Connected peers" })
 
-/** Dials, by `outcome`: `connected`, or the reason of the failure. */
+/** Dials by `outcome`: `connected`, or the reason of the failure. */
 export const dials = Metric.counter("codio_dials_total", { description: "Dials", incremental: true })
 
-/** Connections refused by the gate, by `reason`: a `RefusalReason`. */
+/** Connections refused by the gate, by `reason`, a `RefusalReason`. */
 export const refusals = Metric.counter("codio_refusals_total", {
   description: "Refused connections",
   incremental: true
@@ -22,8 +20,8 @@ export const eventsDropped = Metric.counter("codio_events_dropped", {
 })
 
 /**
- * Lookups for a key whose closest nodes are improbably near to it: somebody may have made ids to take its records. One in four thousand is
- * counted by chance.
+ * Lookups for a key whose closest nodes are improbably close to it: an attacker may have made their ids to take over
+ * the key's records. Chance alone gives one in four thousand.
  */
 export const crowdedLookups = Metric.counter("codio_dht_crowded_lookups_total", {
   description: "Lookups in the DHT that ended in a crowd of improbably near nodes",

@@ -5,11 +5,9 @@ import { Context, Schedule } from "effect"
 import type { ConnectError } from "../schema/NetworkError.ts"
 import type { Interest, PeerId } from "../schema/Peer.ts"
 
-/**
- * What a policy may look at.
- */
+/** The peer that a policy decides about. */
 export interface KnownPeer {
-  /** Absent for a kept address whose peer is not yet known. */
+  /** Absent for a kept address whose peer is not known yet. */
   readonly id?: PeerId
   readonly interest: Interest
 }
@@ -20,11 +18,12 @@ const capped = Schedule.min([Schedule.exponential("1 second", 2), Schedule.space
 )
 
 /**
- * The schedule between the dials of a lost peer: 1 s doubling to at most 1 min, each delay 80 to 120 % of that; without end for a kept
- * peer, 8 times for a wanted one.
+ * The schedule between the dials of a lost peer: 1 s, doubling to at most 1 min, each delay 80 to 120 % of that.
+ * Without end for a kept peer, 8 times for a wanted one.
  *
- * The first dial after a loss is immediate when the connection had lasted 15 s; one lost earlier counts as a failed dial, so that a peer
- * which flaps does not escape its backoff. The schedule's input is the error of the last dial. Replace it with `Layer.succeed`.
+ * A peer that was connected for 15 s is dialled again at once after a loss. A shorter connection counts as a failed
+ * dial, so that a peer that comes and goes stays in its backoff. The schedule's input is the error of the last dial.
+ * Replace it with `Layer.succeed`.
  */
 export const ReconnectPolicy = Context.Reference<(peer: KnownPeer) => Schedule.Schedule<unknown, ConnectError>>(
   "codio-network/services/ReconnectPolicy",

@@ -19,11 +19,11 @@ import { type Multiaddr, type PeerId, PeerInfo } from "../../src/schema/Peer.ts"
 
 const local = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp" as PeerId
 const remote = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN" as PeerId
-const place = "/ip4/192.0.2.1/tcp/4001" as Multiaddr
+const address = "/ip4/192.0.2.1/tcp/4001" as Multiaddr
 
 const info = new PeerInfo({
   id: remote,
-  addresses: [place],
+  addresses: [address],
   direction: "outbound",
   path: { _tag: "Direct" },
   interest: "kept",
@@ -163,14 +163,14 @@ describe("codio start", () => {
           "--listen-address",
           "/ip4/127.0.0.1/tcp/0",
           "--announce-address",
-          place,
+          address,
           "--max-peers=10"
         ],
         ...["--max-inbound-peers", "8", "--max-peers-per-subnet", "7", "--inbound-rate", "30", "--inbound-burst", "90"],
         ...["--min-peers", "2", "--max-pending-inbound", "3", "--max-parallel-dials", "4", "--no-mdns", "--no-relay"],
         ...[
           "--relay-peer",
-          `${place}/p2p/${remote}`,
+          `${address}/p2p/${remote}`,
           "--kad-protocol",
           "/my/kad/1.0.0",
           "--kad-replication-factor",
@@ -186,13 +186,13 @@ describe("codio start", () => {
           "--stop-timeout",
           "4 seconds"
         ],
-        ...["--bootstrap-peer", place, "--bootstrap-peer", "/ip4/192.0.2.2/tcp/1", "--data-directory", "data"],
+        ...["--bootstrap-peer", address, "--bootstrap-peer", "/ip4/192.0.2.2/tcp/1", "--data-directory", "data"],
         ...["--event-buffer", "6", "--relay-server", "--no-json"]
       ])
       assert.deepStrictEqual<unknown>(network, {
         listenPort: 0,
         listenAddresses: ["/ip4/127.0.0.1/tcp/0"],
-        announceAddresses: [place],
+        announceAddresses: [address],
         maxPeers: 10,
         maxInboundPeers: 8,
         maxPeersPerSubnet: 7,
@@ -203,14 +203,14 @@ describe("codio start", () => {
         maxParallelDials: 4,
         enableMdns: false,
         enableRelay: false,
-        relayPeers: [`${place}/p2p/${remote}`],
+        relayPeers: [`${address}/p2p/${remote}`],
         kadProtocol: "/my/kad/1.0.0",
         kadReplicationFactor: 5,
         connectionIdleTimeout: Duration.minutes(1),
         rediscoveryCooldown: Duration.minutes(2),
         dialTimeout: Duration.seconds(3),
         stopTimeout: Duration.seconds(4),
-        bootstrapPeers: [place, "/ip4/192.0.2.2/tcp/1"],
+        bootstrapPeers: [address, "/ip4/192.0.2.2/tcp/1"],
         dataDirectory: "data",
         eventBuffer: 6
       })
@@ -299,16 +299,16 @@ describe("codio start", () => {
     }).pipe(Effect.provide([NodeServices.layer, TestConsole.layer])))
 
   const happenings: ReadonlyArray<NetworkEvent> = [
-    new PeerConnected({ peer: remote, address: place, direction: "outbound", interest: "kept" }),
-    new PeerDiscovered({ peer: remote, addresses: [place], source: "mdns" }),
+    new PeerConnected({ peer: remote, address, direction: "outbound", interest: "kept" }),
+    new PeerDiscovered({ peer: remote, addresses: [address], source: "mdns" }),
     new PeerIdentified({
       peer: remote,
       agentVersion: "agent\u001b[31m\n2",
       protocolVersion: "/codio/1.0.0",
       protocols: ["/codio/1.0.0"]
     }),
-    new DialFailed({ target: place, reason: "Unreachable", message: "dial: refused" }),
-    new DialFailed({ target: place, reason: "Unreachable", message: "dial: refused" }),
+    new DialFailed({ target: address, reason: "Unreachable", message: "dial: refused" }),
+    new DialFailed({ target: address, reason: "Unreachable", message: "dial: refused" }),
     new PeerDisconnected({
       peer: remote,
       reason: "remote",
@@ -323,8 +323,8 @@ describe("codio start", () => {
       const time = "1970-01-01T00:00:00.000Z"
       assert.deepStrictEqual(lines.map((line) => JSON.parse(line)), [
         { event: "started", time, peer: local, addresses: [`/ip4/127.0.0.1/tcp/4001/p2p/${local}`] },
-        { event: "peer-connected", time, peer: remote, address: place, direction: "outbound", interest: "kept" },
-        { event: "peer-discovered", time, peer: remote, addresses: [place], source: "mdns" },
+        { event: "peer-connected", time, peer: remote, address, direction: "outbound", interest: "kept" },
+        { event: "peer-discovered", time, peer: remote, addresses: [address], source: "mdns" },
         {
           event: "peer-identified",
           time,
@@ -333,7 +333,7 @@ describe("codio start", () => {
           agentVersion: "agent\u001b[31m\n2",
           protocols: ["/codio/1.0.0"]
         },
-        { event: "dial-failed", time, target: place, reason: "Unreachable", message: "dial: refused" },
+        { event: "dial-failed", time, target: address, reason: "Unreachable", message: "dial: refused" },
         {
           event: "peer-disconnected",
           time,
@@ -352,9 +352,9 @@ describe("codio start", () => {
       assert.deepStrictEqual(lines.map((line) => line.replace(/^\d\d:\d\d:\d\d/, "time")), [
         `peer id    ${local}`,
         `listening  /ip4/127.0.0.1/tcp/4001/p2p/${local}`,
-        `time  connected     ${remote}  ${place}  outbound, kept`,
+        `time  connected     ${remote}  ${address}  outbound, kept`,
         `time  identified    ${remote}  agent?[31m 2`,
-        `time  not reached   ${place}  dial: refused`,
+        `time  not reached   ${address}  dial: refused`,
         `time  disconnected  ${remote}  remote (shutdown), after 1m 1s`,
         "time  stopped"
       ])

@@ -25,13 +25,13 @@ const alice = SimNetwork.peerId("alice")
 const rsa = "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N" as PeerId
 const secp256k1 = "16Uiu2HAmU36xEMe1h6FUj3V9Vh3YFeuxNroyDuAQEzj6G754cuZi"
 
-/** The text with one character at a place replaced. */
+/** The text with one character replaced. */
 const mutated = (text: string, at: number, char: number) => {
   const index = Math.abs(at) % text.length
   return text.slice(0, index) + String.fromCharCode(32 + Math.abs(char) % 95) + text.slice(index + 1)
 }
 
-const places = [
+const bare = [
   "/ip4/192.0.2.1/tcp/4001",
   "/ip6/2001:db8::1/tcp/4001",
   "/dns4/example.org/tcp/443/wss",
@@ -105,10 +105,10 @@ describe("PeerId", () => {
 
 describe("Multiaddr", () => {
   it("takes addresses of the kinds in use, relayed ones too, and refuses what is none", () => {
-    for (const place of places) {
-      assert.isTrue(isAddress(place), place)
-      assert.isTrue(isAddress(withPeer(place, alice)), place)
-      assert.isTrue(isAddress(`${withPeer(place, alice)}/p2p-circuit/p2p/${rsa}`), place)
+    for (const address of bare) {
+      assert.isTrue(isAddress(address), address)
+      assert.isTrue(isAddress(withPeer(address, alice)), address)
+      assert.isTrue(isAddress(`${withPeer(address, alice)}/p2p-circuit/p2p/${rsa}`), address)
     }
     for (
       const text of [
@@ -137,7 +137,7 @@ describe("Multiaddr", () => {
         text,
         `/${text}`,
         `/ip4/${text}/tcp/1`,
-        ...places.map((place) => mutated(withPeer(place, alice), at, char))
+        ...bare.map((address) => mutated(withPeer(address, alice), at, char))
       ]
     ) {
       if (isAddress(candidate)) multiaddr(candidate)
@@ -145,20 +145,20 @@ describe("Multiaddr", () => {
   })
 
   it("is told from a peer id by its slash", () => {
-    for (const place of places) assert.isTrue(isMultiaddr(place))
+    for (const address of bare) assert.isTrue(isMultiaddr(address))
     assert.isFalse(isMultiaddr(alice))
-    assert.isFalse(isMultiaddr({ id: alice, addresses: places }))
+    assert.isFalse(isMultiaddr({ id: alice, addresses: bare }))
   })
 
   it("gains and loses its peer id, and leads to the last one", () => {
-    for (const place of places) {
-      const address = withPeer(place, alice)
-      assert.strictEqual(address, `${place}/p2p/${alice}`)
+    for (const without of bare) {
+      const address = withPeer(without, alice)
+      assert.strictEqual(address, `${without}/p2p/${alice}`)
       assert.strictEqual(withPeer(address, alice), address)
-      assert.strictEqual(withoutPeer(address), place)
-      assert.strictEqual(withoutPeer(place), place)
+      assert.strictEqual(withoutPeer(address), without)
+      assert.strictEqual(withoutPeer(without), without)
       assert.strictEqual(peerOf(address), alice)
-      assert.isUndefined(peerOf(place))
+      assert.isUndefined(peerOf(without))
       const relayed = `${address}/p2p-circuit/p2p/${rsa}` as Multiaddr
       assert.strictEqual(peerOf(relayed), rsa)
       assert.strictEqual(withoutPeer(relayed), `${address}/p2p-circuit`)
@@ -169,9 +169,9 @@ describe("Multiaddr", () => {
   })
 
   it("is what a target shows, or the id", () => {
-    assert.strictEqual(showTarget(places[0]!), places[0])
+    assert.strictEqual(showTarget(bare[0]!), bare[0])
     assert.strictEqual(showTarget(alice), alice)
-    assert.strictEqual(showTarget({ id: alice, addresses: places }), alice)
+    assert.strictEqual(showTarget({ id: alice, addresses: bare }), alice)
   })
 })
 

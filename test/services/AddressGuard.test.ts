@@ -65,7 +65,8 @@ describe("AddressGuard", () => {
     assert.isTrue(anyAddress("/ip4/10.0.0.1/tcp/4001" as Multiaddr, { interfaces: [], isToldLocally: false }))
   })
 
-  // Node's lists of addresses are an implementation of their own: of the ranges, of IPv4-mapped addresses, and of parsing.
+  // Node's lists of addresses are an implementation of their own: of the ranges, of IPv4-mapped addresses, and of
+  // parsing.
   const listOf = (...networks: ReadonlyArray<string>) => {
     const list = new BlockList()
     for (const [address = "", prefix] of networks.map((network) => network.split("/"))) {

@@ -64,7 +64,7 @@ describe("EvictionPolicy", () => {
     assert.deepStrictEqual(chosen("discovered", "outbound", everybody), ["old", "new"])
   })
 
-  it.effect("is the table's, and another one takes its place", () =>
+  it.effect("is the table's, and another one replaces it", () =>
     Effect.gen(function*() {
       // The newest first, for everybody.
       const newest: typeof byInterest = (candidates) =>

@@ -5,7 +5,10 @@ import { fast, HealthPolicy, type HealthPolicyOptions } from "../../src/services
 import { SimNetwork } from "../../src/testing/network/SimNetwork.ts"
 import * as TestNetwork from "../../src/testing/TestNetwork.ts"
 
-/** How long it takes until a remote that falls silent is gone, in milliseconds: for each of so many moments at which it does. */
+/**
+ * How long it takes until a remote that falls silent is gone, in milliseconds: for each of so many moments at which it
+ * does.
+ */
 const noticed = (policy: HealthPolicyOptions | undefined, moments: number) =>
   Effect.gen(function*() {
     const network = yield* SimNetwork
@@ -41,14 +44,14 @@ describe("HealthPolicy", () => {
       assert.isAtLeast(Math.min(...took), 4_750)
     }))
 
-  it.effect("notices it within 3 seconds where the fast one takes its place", () =>
+  it.effect("notices it within 3 seconds with the fast policy", () =>
     Effect.gen(function*() {
       const took = yield* noticed(fast, 60)
       assert.isAtMost(Math.max(...took), 2_710)
       assert.isAtLeast(Math.min(...took), 1_650)
     }))
 
-  it.effect("is followed where another one takes its place", () =>
+  it.effect("is followed when another policy replaces it", () =>
     Effect.gen(function*() {
       const took = yield* noticed({ probe: Schedule.spaced("1 minute"), timeout: "5 seconds", maxFailures: 3 }, 10)
       for (const millis of took) {

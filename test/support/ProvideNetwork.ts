@@ -9,8 +9,8 @@ import { createHash } from "node:crypto"
 import { decodeMessage, FrameReader, MessageType } from "../../src/layers/dht/wire/Message.ts"
 import { Node, keyOf } from "../../src/layers/dht/wire/Nodes.ts"
 import { commonPrefixLength, compareDistance, type Position, positionOf } from "../../src/layers/dht/wire/Position.ts"
-import * as KadProvide from "../../src/layers/dht/provide/Announce.ts"
-import type { AnnouncedKey, ProvideCost } from "../../src/layers/dht/provide/ProvidedKeys.ts"
+import * as Announce from "../../src/layers/dht/provide/Announce.ts"
+import type { AnnouncedKey, Cost } from "../../src/layers/dht/provide/Batches.ts"
 import * as ContentKey from "../../src/schema/Content.ts"
 
 export const count = 20
@@ -85,7 +85,7 @@ export const make = (size: number, options: ProvideNetworkOptions = {}) => {
     return keys
   }
 
-  const announceKeys = KadProvide.make<Node>({
+  const announceKeys = Announce.make<Node>({
     self,
     count,
     seeds: (target, count) => closestOf(tables.get(self)!, target, count),
@@ -132,7 +132,7 @@ export const make = (size: number, options: ProvideNetworkOptions = {}) => {
       let writtenAt: number | undefined
       const clock = yield* Clock.Clock
       const before = messages
-      const cost: ProvideCost = yield* announceKeys({
+      const cost: Cost = yield* announceKeys({
         keys: keys
           .map((key) => ({ key, h0: positionOf(ContentKey.toBytes(key)).h0 }))
           .sort((a, b) => a.h0 - b.h0)

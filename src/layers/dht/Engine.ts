@@ -17,7 +17,8 @@ import { decodePeer, encodeFrame, MessageType } from "./wire/Message.ts"
 import { type Node, keyOf } from "./wire/Nodes.ts"
 import { positionOf } from "./wire/Position.ts"
 import { decodeRecord, encodeRecord } from "./wire/Record.ts"
-import * as KadProvide from "./provide/Announce.ts"
+import * as Announce from "./provide/Announce.ts"
+import type { AnnounceOptions } from "./provide/Announcement.ts"
 import * as KadQueries from "./lookup/Queries.ts"
 import * as Server from "./serve/Server.ts"
 import * as ProvidedKeys from "./provide/ProvidedKeys.ts"
@@ -46,7 +47,7 @@ export interface KadEngineOptions {
   /** Asks one peer; see {@link KadQueries.KadQueriesOptions}. */
   readonly request: KadQueries.KadQueriesOptions["request"]
   /** Writes to a peer what has no answer. */
-  readonly send: KadProvide.KadProvideOptions<Node>["send"]
+  readonly send: AnnounceOptions<Node>["send"]
   /** The peers of the table closest to a position. */
   readonly closest: Server.ServerOptions["closest"]
   /** This node's addresses as they would be announced. */
@@ -224,7 +225,7 @@ export const make = Effect.fnUntraced(function*(
     }
   })
   const { isProvided, ...providing } = yield* ProvidedKeys.make({
-    announce: KadProvide.make<Node>({
+    announce: Announce.make<Node>({
       self,
       count: copies,
       seeds: peers.seeds,

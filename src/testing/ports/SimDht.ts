@@ -9,7 +9,7 @@
  */
 import { Clock, DateTime, Duration, Effect, Latch, Layer, Stream } from "effect"
 import * as ProvidedKeys from "../../layers/dht/provide/ProvidedKeys.ts"
-import * as ProvideProgress from "../../layers/dht/provide/Progress.ts"
+import * as Progress from "../../layers/dht/provide/Progress.ts"
 import { KadDhtPolicy, type KadDhtPolicyOptions } from "../../services/KadDhtPolicy.ts"
 import * as PublishedValue from "../../layers/dht/libp2p/PublishedValue.ts"
 import { compareDistance, positionOf } from "../../layers/dht/wire/Position.ts"
@@ -73,7 +73,7 @@ export const make = Effect.gen(function*() {
     return found
   }
 
-  const progress = ProvideProgress.make((now) => {
+  const progress = Progress.make((now) => {
     const queued = [...intents.values()].filter(({ dueAt }) => dueAt <= now)
     const alive = [...intents.values()].filter(({ until }) => now < until).map(({ copies }) => copies)
     return new ProvideStatus({

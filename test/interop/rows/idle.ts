@@ -9,7 +9,7 @@ import { Clock, Duration, Effect, Fiber } from "effect"
 import { connect as connectSocket, createServer, type Socket } from "node:net"
 import { ContentKey, type Multiaddr, withoutPeer } from "../../../src/index.ts"
 import { Node, keyOf } from "../../../src/layers/dht/wire/Nodes.ts"
-import * as KadProvide from "../../../src/layers/dht/provide/Announce.ts"
+import * as Announce from "../../../src/layers/dht/provide/Announce.ts"
 import * as Streams from "../../../src/layers/dht/libp2p/Streams.ts"
 import { Libp2pHost } from "../../../src/layers/index.ts"
 import { kadProtocol } from "../../support/DhtNode.ts"
@@ -145,7 +145,7 @@ const makeAsker = Effect.fnUntraced(function*(server: Server) {
   const id = host.node.peerId.toString()
   const self = nodeOf(id, host.node.getMultiaddrs().map(String))
   const peer = nodeOf(server.id, [server.address])
-  const announce = KadProvide.make<Node>({
+  const announce = Announce.make<Node>({
     self,
     count: 20,
     seeds: () => [peer],

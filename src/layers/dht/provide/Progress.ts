@@ -1,19 +1,19 @@
 /**
- * The stream behind `provideStatus`: a state that is read when somebody wants to see it, and not kept up to date for nobody.
+ * The stream behind `provideStatus`. The state is computed when a reader asks for it, not kept up to date for nobody.
  */
 import { Clock, Effect, Equal, Queue, Stream } from "effect"
 import type { ProvideStatus } from "../../../schema/ProvideStatus.ts"
 
-/** The time in which several changes are one. */
-export const coalescing = "100 millis"
+/** Changes within this time are shown as one. */
+const coalescing = "100 millis"
 
-/** How often an overdue queue is looked at, since its lag grows without any news. */
-export const lagInterval = "5 seconds"
+/** How often the state is read while keys are overdue: their lag grows without any change. */
+const lagInterval = "5 seconds"
 
-/** How often the rest is, since keys become due and copies expire without any news. */
-export const idleInterval = "1 minute"
+/** How often it is read otherwise: keys become due and copies expire without any change. */
+const idleInterval = "1 minute"
 
-export interface ProvideProgress {
+export interface Progress {
   /** Says that the state has changed. */
   readonly changed: () => void
   readonly status: Stream.Stream<ProvideStatus>
@@ -22,7 +22,7 @@ export interface ProvideProgress {
 /**
  * `read` gives the state as it stands at a time, in milliseconds since the epoch.
  */
-export const make = (read: (now: number) => ProvideStatus): ProvideProgress => {
+export const make = (read: (now: number) => ProvideStatus): Progress => {
   const readers = new Set<Queue.Queue<void>>()
   return {
     changed() {

@@ -1,78 +1,44 @@
 /**
  * The keys that this node provides: kept in the `KeyValueStore`, announced in batches through whatever DHT is given.
  *
- * A key is announced when it is new, when nobody took it, when its copies are about to expire, when this node has other addresses, when peers
- * have come while there are few copies, and after an hour when less than half of those that should have taken it did. New keys go first; the
- * others go by region of the keyspace, as `ProvideTimes` says.
+ * Wishes are counted here. A key is provided while `startProviding` has not been stopped, or a scope of `provide` is open.
  *
- * Nothing is announced while nobody could take it, or while there is no address to tell (`ProvideTakers`); it is taken up as soon as somebody
- * comes. While the node is isolated one batch at a time is tried, on the schedule of the retries; all goes on at once with the first that is
- * connected, or with the first copy.
+ * A key is announced when it is new, when no peer took it, when its copies are about to expire, when this node has other
+ * addresses, when peers have come while copies are missing, and after an hour when less than half of the peers that
+ * should have taken it did. New keys go first; the others go by region of the keyspace (`Times`).
+ *
+ * Nothing is announced while no peer could take a copy, or while this node has no address (`Takers`); announcing goes on
+ * as soon as a taker comes. While the node is isolated, one batch at a time is tried, on the schedule of retries; with
+ * the first connected peer, or the first copy, all keys go on at once.
  */
-import {
-  Clock,
-  DateTime,
-  Deferred,
-  Duration,
-  Effect,
-  Fiber,
-  FiberSet,
-  type Latch,
-  Option,
-  Schedule,
-  type Scope
-} from "effect"
+import { Clock, Deferred, Duration, Effect, type Latch, Option, type Schedule, type Scope } from "effect"
 import type { KeyValueStore } from "effect/persistence"
 import { type ContentKey, toBytes } from "../../../schema/Content.ts"
 import { DhtError, QueryFailed, TtlInvalid } from "../../../schema/NetworkError.ts"
-import { type ProvideCycle, ProvideStatus } from "../../../schema/ProvideStatus.ts"
+import { ProvideStatus } from "../../../schema/ProvideStatus.ts"
 import type { Dht, ProvideOptions } from "../../../services/Dht.ts"
+import * as Backoff from "../../Backoff.ts"
 import { keyOf } from "../wire/Nodes.ts"
 import { positionOf } from "../wire/Position.ts"
-import * as ProvidedKeysStore from "./Store.ts"
-import * as ProvideProgress from "./Progress.ts"
-import * as ProvideTakers from "./Takers.ts"
-import * as ProvideTimes from "./Times.ts"
+import * as Batches from "./Batches.ts"
+import { batchKeysMax, type Intent, release } from "./Batches.ts"
+import * as Progress from "./Progress.ts"
+import * as Store from "./Store.ts"
+import * as Takers from "./Takers.ts"
+import { isShort } from "./Takers.ts"
+import * as Times from "./Times.ts"
 
-/** A key to be announced. */
-export interface AnnouncedKey {
-  readonly key: ContentKey
-  /** How long the copies shall live, where the program has said so. */
-  readonly ttlSeconds: number | undefined
-  /** Somebody waits for {@link ProvideBatch.written} rather than for the copies. */
-  readonly isOptimistic: boolean
-}
-
-/** Keys that are announced together. */
-export interface ProvideBatch {
-  /** At least one, in the order of their places in the keyspace. */
-  readonly keys: ReadonlyArray<AnnouncedKey>
-  /** Whether the key is still provided: asked before it is written to a peer. */
-  readonly isWanted: (key: ContentKey) => boolean
-  /** Tells that the key has been written to the closest peers that are known, and is about to be confirmed. */
-  readonly written: (key: ContentKey) => void
-  /** Tells how many have acknowledged a copy; once for each key. A key that is not told of was not announced. */
-  readonly announced: (key: ContentKey, copies: number) => void
-}
-
-/** What announcing a batch took. A message is what is written to a peer at a time, together with the answer. */
-export interface ProvideCost {
-  readonly lookups: number
-  readonly messages: number
-}
-
-export interface ProvidedKeysOptions extends ProvideTakers.ProvideTakersOptions {
-  /** Announces the keys. Interruption ends it. At most eight batches are under way at once, two of which are renewals. */
-  readonly announce: (batch: ProvideBatch) => Effect.Effect<ProvideCost, unknown>
+export interface ProvidedKeysOptions
+  extends Takers.TakersOptions, Pick<Batches.BatchesOptions, "announce" | "copies" | "retry">
+{
   /** Whether there are takers, or about to be. */
   readonly hasTakers: Effect.Effect<boolean>
-  /** Opened when there may be somebody new to tell, or something new to tell of this node; when the first taker is connected, or none any more. */
+  /**
+   * Opened when there may be another taker, or other addresses of this node; when the first taker is connected, and when
+   * none is any more.
+   */
   readonly changed: Latch.Latch
-  /** How many copies there should be. */
-  readonly copies: number
-  /** The waits after an announcement that reached nobody; at most a quarter of the `ttl`. */
-  readonly retry: Schedule.Schedule<unknown>
-  /** Its first wait, drawn once, is the time between announcements that reached somebody; at most half of the `ttl`. */
+  /** Its first wait, drawn once, is the time between announcements that reached a peer; at most half of the `ttl`. */
   readonly republish: Schedule.Schedule<unknown>
 }
 
@@ -92,23 +58,20 @@ export const make = Effect.fnUntraced(function*(
   const { changed } = options
   const clock = yield* Clock.Clock
   const clockNow = () => clock.currentTimeMillisUnsafe()
-  const store = yield* ProvidedKeysStore.make(placeOf)
+  const store = yield* Store.make(h0Of)
   const intents = new Map<ContentKey, Intent>()
-  /** The bytes of their keys. */
+  /** The keys of the intents by their bytes, as text. */
   const names = new Set<string>()
-  const times = ProvideTimes.make<Intent>({
-    republishMillis: yield* ProvideTimes.nextWait(yield* Schedule.toStep(options.republish), clockNow()),
+  const period = yield* Effect.flatMap(Backoff.make<void>(options.republish), (schedule) => schedule.next())
+  const times = Times.make<Intent>({
+    republishMillis: period === undefined ? Infinity : Duration.toMillis(period),
     size: () => intents.size
   })
-  /** Those that were never announced, or have another ttl since. They do not wait for a time. */
+  /** Keys never announced, or not since they were given another ttl. They are announced as soon as possible. */
   const fresh = new Set<Intent>()
-  const underWay = new Set<Running>()
-  const fibers = yield* FiberSet.make<void>()
-  const takers = ProvideTakers.make(options)
-  let lastCycle: ProvideCycle | undefined
-  let cycle = { from: 0, keys: 0, lookups: 0, messages: 0 }
+  const takers = Takers.make(options)
 
-  const progress = ProvideProgress.make((now) => {
+  const progress = Progress.make((now) => {
     let queued = 0
     let announced = 0
     let least = Infinity
@@ -125,6 +88,7 @@ export const make = Effect.fnUntraced(function*(
       least = Math.min(least, copies)
     }
     const paused = takers.paused()
+    const lastCycle = batches.lastCycle()
     return new ProvideStatus({
       keys: intents.size,
       queued,
@@ -146,11 +110,7 @@ export const make = Effect.fnUntraced(function*(
     names.delete(nameOf(key))
   }
 
-  // ----- what is new
-
-  /** Whether the peers that have come since could take copies that are missing. */
-  const isShort = ({ copies }: Intent, count: number) =>
-    copies < count && copies < (count > 2 * options.copies ? options.copies / 2 : options.copies)
+  // ----- what has changed
 
   const observe = (now: number) => {
     const { count, hasMoved, isBack, isMore } = takers.look()
@@ -158,120 +118,27 @@ export const make = Effect.fnUntraced(function*(
     const { addresses } = takers.now()
     for (const intent of intents.values()) {
       const isElsewhere = hasMoved && intent.until > 0 && intent.addresses !== addresses
-      const isWorthMore = isMore && !fresh.has(intent) && isShort(intent, count)
+      const isWorthMore = isMore && !fresh.has(intent) && isShort(intent.copies, options.copies, count)
       if (intent.batch === undefined && (isElsewhere || isWorthMore)) times.settle(intent, now)
       if (isBack && intent.copies === 0) times.dueBy(intent, now)
     }
   }
 
-  // ----- batches
+  // ----- announcing
 
-  const announced = (batch: Running, intent: Intent | undefined, copies: number) => {
-    if (intent === undefined || intent.batch !== batch) return
-    intent.copies = copies
-    if (copies === 0) return
-    const now = clockNow()
-    if (takers.heard()) changed.openUnsafe()
-    intent.until = now + intent.lifeMillis
-    intent.announcedMinute = Math.floor(now / 60_000)
-    intent.addresses = batch.began.addresses
-    intent.retry = undefined
-    intent.batch = undefined
-    times.renew(intent, now)
-    const { addresses, arrivals } = takers.now()
-    const isOutdated = batch.began.addresses !== addresses ||
-      (batch.began.arrivals !== arrivals && isShort(intent, takers.count()))
-    if (isOutdated) times.settle(intent, now)
-    if (copies < options.copies / 2 && copies < takers.count() / 2) times.fillUp(intent, now)
-    store.touch(intent)
-    release(intent)
-    progress.changed()
-  }
-
-  /** Whoever was not told of is tried again, those that failed together together. */
-  const finish = Effect.fnUntraced(function*(batch: Running) {
-    const left = [...batch.intents.values()].filter((intent) => intent.batch === batch)
-    const retry = { step: yield* Schedule.toStep(options.retry) }
-    const now = clockNow()
-    const waits = new Map<Retry, number>()
-    // Whoever came too late for this batch is asked at once.
-    const isOutdated = batch.began.wasAlone && !takers.now().wasAlone
-    for (const intent of left) {
-      intent.batch = undefined
-      intent.copies = 0
-      intent.retry ??= retry
-      const wait = isOutdated ? 0 : waits.get(intent.retry) ?? (yield* ProvideTimes.nextWait(intent.retry.step, now))
-      waits.set(intent.retry, wait)
-      intent.dueAt = Infinity
-      // Also one that has been stopped, of which the end may turn out not to be saved.
-      times.dueBy(intent, now + Math.min(wait, intent.lifeMillis / 4))
-    }
-    const isWanted = left.some((intent) => intents.get(intent.key) === intent)
-    if (left.length === batch.intents.size && isWanted && !isOutdated) takers.unheard()
-    cycle.keys += batch.intents.size
-    underWay.delete(batch)
-    if (underWay.size === 0) {
-      const { from, ...counts } = cycle
-      lastCycle = { at: DateTime.toUtc(DateTime.makeUnsafe(now)), duration: Duration.millis(now - from), ...counts }
-    }
-    if (left.length > 0) {
-      yield* Effect.logDebug(`announced ${batch.intents.size} keys, ${left.length} of them to nobody`)
-    }
-    progress.changed()
-    yield* changed.open
+  const batches = yield* Batches.make({
+    ...options,
+    takers,
+    times,
+    isCurrent: (intent) => intents.get(intent.key) === intent,
+    onAnnounced: store.touch,
+    onProgress: () => progress.changed()
   })
 
-  const start = (chosen: ReadonlyArray<Intent>, isRenewal: boolean) =>
-    Effect.suspend(() => {
-      const sorted = chosen.toSorted((a, b) => a.place - b.place)
-      const batch: Running = {
-        intents: new Map(sorted.map((intent) => [intent.key, intent])),
-        began: takers.now(),
-        isRenewal,
-        fiber: undefined
-      }
-      for (const intent of sorted) {
-        intent.batch = batch
-        fresh.delete(intent)
-      }
-      if (underWay.size === 0) cycle = { from: clockNow(), keys: 0, lookups: 0, messages: 0 }
-      underWay.add(batch)
-      const intentOf = (key: ContentKey) => {
-        const intent = batch.intents.get(key)
-        return intents.get(key) === intent ? intent : undefined
-      }
-      return options.announce({
-        keys: sorted.map(({ isOptimistic, key, ttlSeconds }) => ({ key, ttlSeconds, isOptimistic })),
-        isWanted: (key) => intentOf(key) !== undefined,
-        written: (key) => release(intentOf(key)),
-        announced: (key, copies) => announced(batch, intentOf(key), copies)
-      }).pipe(
-        Effect.timeoutOption(Duration.millis(60_000 + 250 * sorted.length)),
-        Effect.tap((cost) =>
-          Effect.sync(() => {
-            if (Option.isNone(cost)) return
-            cycle.lookups += cost.value.lookups
-            cycle.messages += cost.value.messages
-          })
-        ),
-        Effect.catch((error) => Effect.logDebug(`announcing ${sorted.length} keys failed`, error)),
-        Effect.ensuring(finish(batch)),
-        Effect.asVoid,
-        (run) => FiberSet.run(fibers, run),
-        Effect.map((fiber) => {
-          batch.fiber = fiber
-        })
-      )
-    })
-
-  const countOf = (isRenewal: boolean) => {
-    let count = 0
-    for (const batch of underWay) if (batch.isRenewal === isRenewal) count++
-    return count
+  const start = (chosen: ReadonlyArray<Intent>, isRenewal: boolean) => {
+    for (const intent of chosen) fresh.delete(intent)
+    return batches.start(chosen, isRenewal)
   }
-
-  const mayStart = (isRenewal: boolean) =>
-    takers.isIsolated() ? underWay.size === 0 : countOf(isRenewal) < (isRenewal ? renewalsMax : urgentMax)
 
   const takeDue = (now: number) =>
     times.takeDue([...intents.values()].filter((intent) => intent.batch === undefined && !fresh.has(intent)), now)
@@ -282,23 +149,23 @@ export const make = Effect.fnUntraced(function*(
     observe(now)
     progress.changed()
     if (takers.isReachable()) {
-      while (fresh.size > 0 && mayStart(false)) {
-        // Of many those that are neighbours.
-        const all = fresh.size > batchKeysMax ? [...fresh].sort((a, b) => a.place - b.place) : [...fresh]
+      while (fresh.size > 0 && batches.mayStart(false)) {
+        // Too many for one batch: neighbours go together, since they share lookups.
+        const all = fresh.size > batchKeysMax ? [...fresh].sort((a, b) => a.h0 - b.h0) : [...fresh]
         yield* start(all.slice(0, batchKeysMax), false)
       }
-      const due = times.nextDueAt() <= now && mayStart(true) ? takeDue(now) : []
-      while (due.length > 0 && mayStart(true)) yield* start(due.splice(0, batchKeysMax), true)
+      const due = times.nextDueAt() <= now && batches.mayStart(true) ? takeDue(now) : []
+      while (due.length > 0 && batches.mayStart(true)) yield* start(due.splice(0, batchKeysMax), true)
       for (const intent of due) times.dueBy(intent, intent.dueAt)
     }
     const next = times.nextDueAt()
-    const isWaiting = !takers.isReachable() || next === Infinity || !mayStart(true)
+    const isWaiting = !takers.isReachable() || next === Infinity || !batches.mayStart(true)
     yield* isWaiting ? changed.await : Effect.timeoutOption(changed.await, Math.max(1, next - now))
   })))
 
   // ----- what was saved
 
-  const intentOf = (saved: ProvidedKeysStore.StoredKey, dueAt: number): Intent => ({
+  const intentOf = (saved: Store.StoredKey, dueAt: number): Intent => ({
     ...saved,
     lifeMillis: saved.ttlSeconds === undefined ? lifeMillisMax : saved.ttlSeconds * 1000,
     dueAt,
@@ -331,11 +198,7 @@ export const make = Effect.fnUntraced(function*(
       fresh.delete(intent)
       release(intent)
       progress.changed()
-      const fiber = intent.batch?.fiber
-      // The key may have been started anew meanwhile, and the batch may have other keys.
-      if (fiber === undefined || intents.has(intent.key)) return Effect.void
-      const isOver = [...intent.batch!.intents.values()].every((other) => intents.get(other.key) !== other)
-      return isOver ? Fiber.interrupt(fiber) : Effect.void
+      return batches.leave(intent)
     })
 
   /** Saving the intent failed: what was before goes on, as far as it is still wished for. */
@@ -366,7 +229,7 @@ export const make = Effect.fnUntraced(function*(
       before.isLasting = true
       return yield* save(before, before)
     }
-    const saved = { key, place: placeOf(key), ttlSeconds, announcedMinute: 0, copies: 0, addresses: "" }
+    const saved = { key, h0: h0Of(key), ttlSeconds, announcedMinute: 0, copies: 0, addresses: "" }
     // Not due before it is saved.
     const intent = intentOf(saved, Infinity)
     intent.isOptimistic = given?.optimistic === true
@@ -471,48 +334,6 @@ const ttlMax = Duration.hours(24)
 /** How long the servers of every implementation keep a record at least. */
 const lifeMillisMax = Duration.toMillis("24 hours")
 
-/** A batch of renewals or of new keys has no more: 20 ms of work before the first message. */
-const batchKeysMax = 1024
-const urgentMax = 6
-const renewalsMax = 2
-
-/** The wish to provide a key, and how far it is fulfilled. Times are milliseconds since the epoch. */
-interface Intent extends ProvidedKeysStore.StoredKey, ProvideTimes.Timed {
-  announcedMinute: number
-  copies: number
-  addresses: string
-  /** When the copies of the last announcement expire; 0 before the first. */
-  until: number
-  retry: Retry | undefined
-  /** The batch that announces it now. */
-  batch: Running | undefined
-  isOptimistic: boolean
-  /** Wished for by `startProviding`, so that it outlives the process. Scopes are counted apart. */
-  isLasting: boolean
-  /** Done with the first copies, or with the first writes for who is optimistic. */
-  waiter: Deferred.Deferred<void> | undefined
-}
-
-interface Running {
-  readonly intents: ReadonlyMap<ContentKey, Intent>
-  readonly began: ProvideTakers.ProvideMoment
-  readonly isRenewal: boolean
-  fiber: Fiber.Fiber<void> | undefined
-}
-
-/** The retries of keys that failed together. */
-interface Retry {
-  readonly step: ProvideTimes.Step
-}
-
-function release(intent: Intent | undefined): void {
-  if (intent?.waiter === undefined) return
-  Deferred.doneUnsafe(intent.waiter, Effect.void)
-  intent.waiter = undefined
-  intent.isOptimistic = false
-}
-
-/** The first 32 bits of a key's place in the keyspace. */
-const placeOf = (key: ContentKey): number => positionOf(toBytes(key)).h0
+const h0Of = (key: ContentKey): number => positionOf(toBytes(key)).h0
 
 const nameOf = (key: ContentKey): string => keyOf(toBytes(key))

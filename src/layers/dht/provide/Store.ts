@@ -1,16 +1,17 @@
 /**
- * What survives of the provided keys: the keys themselves with their `ttl`, and, coarsely, when they were announced last.
+ * What is saved of the provided keys: each key with its `ttl` and, coarsely, its last announcement.
  *
- * They lie in 32 entries of the `KeyValueStore`, `provided.00` to `provided.1f`, by their place in the keyspace. A change goes into one more,
- * `provided.changes`, together with all that were asked for while another was being written: as long as its 512 changes, so that a key costs
- * a small write, and a thousand at once hardly more. When it is full the entries that are concerned are written, and it begins anew; until
- * then what it says counts. Every entry is replaced as one, so a process that is killed at any moment leaves what was saved.
+ * Keys lie in 32 entries of the `KeyValueStore`, `provided.00` to `provided.1f`, by position in the keyspace. Changes are
+ * appended to one more entry, the journal `provided.changes`: changes that are asked for while a write is under way share
+ * the next write, so that a key costs a small write, and a thousand at once hardly more. A full journal (512 changes) is
+ * folded into the 32 entries and begins anew. On reading, the journal overrides the entries. Every entry is replaced as a
+ * whole, so a process killed at any moment leaves what was saved.
  *
- * The times of announcements are not worth a write each. They are written with the next change of their entry, after five minutes, or when the
- * scope closes.
+ * Times of announcements are not worth a write each. They are written with the next change of their entry, after five
+ * minutes, or when the scope closes.
  *
  *     provided.xx       {"version":1,"keys":[[key, ttl in seconds or 0, minute since the epoch, copies, addresses]]}
- *     provided.changes  {"version":1,"keys":[the same, or [key] for one that is not provided any more]}
+ *     provided.changes  {"version":1,"keys":[the same, or [key] for a key that is not provided any more]}
  */
 import { Effect, Latch, Schema, type Scope, Semaphore } from "effect"
 import { KeyValueStore } from "effect/persistence"
@@ -19,61 +20,61 @@ import { ContentKey } from "../../../schema/Content.ts"
 /** A key as it is saved. The store reads it whenever it writes its entry. */
 export interface StoredKey {
   readonly key: ContentKey
-  /** The first 32 bits of its place in the keyspace; not written. */
-  readonly place: number
-  /** How long a copy lives, where the program has said so. */
+  /** The first 32 bits of the key's position in the keyspace, as `Position.h0`; not written. */
+  readonly h0: number
+  /** How long a copy lives; undefined when the program has not said. */
   readonly ttlSeconds: number | undefined
-  /** When it was announced last so that somebody took it, in whole minutes since the epoch; 0 for never. */
+  /** When a peer last took a copy, in whole minutes since the epoch; 0 for never. */
   readonly announcedMinute: number
-  /** How many copies that came to. */
+  /** How many copies peers took then. */
   readonly copies: number
-  /** Tells the addresses that were announced from others; empty for none. */
+  /** A fingerprint of the addresses that were announced; empty for none. */
   readonly addresses: string
 }
 
-export interface ProvidedKeysStore {
-  /** What was there at the start. */
+export interface Store {
+  /** What was saved when the store was made. */
   readonly saved: ReadonlyArray<StoredKey>
-  /** Done when it is on disk. On failure it is as it was before. */
+  /** Done when the key is on disk. After a failure the saved state is as before. */
   readonly set: (stored: StoredKey) => Effect.Effect<void, KeyValueStore.KeyValueStoreError>
-  /** Done when it is gone from the disk. On failure it is as it was before. */
+  /** Done when the key is gone from the disk. After a failure the saved state is as before. */
   readonly remove: (stored: StoredKey) => Effect.Effect<void, KeyValueStore.KeyValueStoreError>
-  /** Says that a key has been announced. */
+  /** Notes that a key has been announced. */
   readonly touch: (stored: StoredKey) => void
 }
 
 /** How long the time of an announcement may wait to be written. */
-export const touchInterval = "5 minutes"
+const touchInterval = "5 minutes"
 
 /**
- * Reads the keys, `placeOf` telling where they belong, and keeps them written while the scope lives. What cannot be read is left out, with a
- * warning. The list of earlier versions is taken over, and removed when all of it is in its new place. With `changesMax` changes, 35 KB, the
- * entries are written.
+ * Reads the keys and keeps them written while the scope lives. `h0Of` gives the first bits of a key's position, which name
+ * its entry. An entry that cannot be read is left out, with a warning. The list of earlier versions is taken over, and
+ * removed once all of it is written. A journal of `changesMax` changes, 35 KB, is folded.
  */
 export const make = Effect.fnUntraced(function*(
-  placeOf: (key: ContentKey) => number,
+  h0Of: (key: ContentKey) => number,
   changesMax = 512
-): Effect.fn.Return<ProvidedKeysStore, never, KeyValueStore.KeyValueStore | Scope.Scope> {
+): Effect.fn.Return<Store, never, KeyValueStore.KeyValueStore | Scope.Scope> {
   const store = yield* KeyValueStore.KeyValueStore
   const keys = new Map<ContentKey, StoredKey>()
   const parts: ReadonlyArray<Map<ContentKey, StoredKey>> = Array.from({ length: partsMax }, () => new Map())
-  /** The parts that are not on disk as they are here. */
+  /** The parts that differ from their entries on disk. */
   const dirty = new Set<number>()
   const hasDirty = yield* Latch.make()
-  /** What has changed since the parts were written, as it is written. */
+  /** The journal: what has changed since the parts were written, as JSON. */
   const changes = new Map<ContentKey, string>()
-  /** What was saved of the keys whose last change is not. */
+  /** For each key whose last change is not saved yet: what is saved. */
   const pending = new Map<ContentKey, { readonly entry: StoredKey | undefined; readonly text: string | undefined }>()
   const stateOf = (key: ContentKey) => ({ entry: keys.get(key), text: changes.get(key) })
   const saving = yield* Semaphore.make(1)
-  /** The last change that was asked to be saved, and the last that has been. */
+  /** How many changes were asked for, and how many of them are saved. */
   let version = 0
   let written = 0
-  /** The list of an earlier version is still there. */
+  /** The list of an earlier version is still on disk. */
   let hasList = false
 
-  const put = (key: ContentKey, place: number, entry: StoredKey | undefined) => {
-    const part = Math.floor(place / 2 ** 32 * partsMax)
+  const put = (key: ContentKey, h0: number, entry: StoredKey | undefined) => {
+    const part = Math.floor(h0 / 2 ** 32 * partsMax)
     dirty.add(part)
     hasDirty.openUnsafe()
     if (entry === undefined) {
@@ -97,7 +98,7 @@ export const make = Effect.fnUntraced(function*(
     })
   })
 
-  /** Writes the parts that have changed, and then forgets the changes that are in them. */
+  /** Folds the journal: writes the parts that have changed, then drops the changes that those parts contain. */
   const fold = Effect.suspend(() => {
     hasDirty.closeUnsafe()
     const folded = new Map(changes)
@@ -109,7 +110,7 @@ export const make = Effect.fnUntraced(function*(
       )
     }, { discard: true }).pipe(
       Effect.andThen(Effect.suspend(() => {
-        // Others may have come meanwhile.
+        // Changes made meanwhile stay.
         for (const [key, text] of folded) if (changes.get(key) === text) changes.delete(key)
         return folded.size === 0 ? Effect.void : saveChanges
       })),
@@ -125,7 +126,7 @@ export const make = Effect.fnUntraced(function*(
   })
   const foldAlone = saving.withPermits(1)(Effect.suspend(() => dirty.size > 0 || hasList ? fold : Effect.void))
 
-  /** Those who wait while another writes find theirs written as well. */
+  /** Callers that wait for a write under way are all served by the next one. */
   const save = Effect.suspend(() => {
     const mine = ++version
     return saving.withPermits(1)(Effect.suspend(() => {
@@ -134,26 +135,26 @@ export const make = Effect.fnUntraced(function*(
     }))
   })
 
-  const change = ({ key, place }: StoredKey, next: StoredKey | undefined) =>
+  const change = ({ h0, key }: StoredKey, next: StoredKey | undefined) =>
     Effect.suspend(() => {
       if (!pending.has(key)) pending.set(key, stateOf(key))
       const text = next === undefined ? endOf(key) : encode(next)
-      put(key, place, next)
+      put(key, h0, next)
       changes.set(key, text)
       return Effect.onError(save, () =>
         Effect.sync(() => {
           const state = pending.get(key)
-          // Another change of the key may follow, and is then the one that takes it back.
+          // When a later change of the key follows, that change restores the saved state if it fails as well.
           const latest = changes.get(key)
           if (state === undefined || (latest !== undefined && latest !== text)) return
           pending.delete(key)
-          put(key, place, state.entry)
+          put(key, h0, state.entry)
           if (state.text === undefined) changes.delete(key)
           else changes.set(key, state.text)
         }))
     })
 
-  // ----- what is there
+  // ----- what was saved
 
   const read = <A>(name: string, decode: (text: string) => Effect.Effect<A, Schema.SchemaError>) =>
     store.get(name).pipe(
@@ -166,9 +167,9 @@ export const make = Effect.fnUntraced(function*(
       )
     )
   const take = ([key, ttlSeconds = 0, announcedMinute = 0, copies = 0, addresses = ""]: Written) => {
-    const place = placeOf(key)
+    const h0 = h0Of(key)
     const ttl = ttlSeconds === 0 ? undefined : ttlSeconds
-    put(key, place, { key, place, ttlSeconds: ttl, announcedMinute, copies, addresses })
+    put(key, h0, { key, h0, ttlSeconds: ttl, announcedMinute, copies, addresses })
   }
 
   yield* Effect.forEach(
@@ -181,7 +182,7 @@ export const make = Effect.fnUntraced(function*(
   for (const entry of (yield* read(changesName, decode))?.keys ?? []) {
     const [key] = entry
     changes.set(key, JSON.stringify(entry))
-    if (entry.length === 1) put(key, placeOf(key), undefined)
+    if (entry.length === 1) put(key, h0Of(key), undefined)
     else take(entry)
   }
   const list = yield* read(listName, decodeList)
@@ -199,7 +200,7 @@ export const make = Effect.fnUntraced(function*(
     set: (stored) => change(stored, stored),
     remove: (stored) => change(stored, undefined),
     touch(stored) {
-      if (keys.has(stored.key)) put(stored.key, stored.place, stored)
+      if (keys.has(stored.key)) put(stored.key, stored.h0, stored)
     }
   }
 })
@@ -229,7 +230,7 @@ const decodeList = Schema.decodeEffect(Schema.fromJsonString(Schema.Array(Conten
 const encode = ({ addresses, announcedMinute, copies, key, ttlSeconds }: StoredKey): string =>
   JSON.stringify([key, ttlSeconds ?? 0, announcedMinute, copies, addresses])
 
-/** Says of a key that it is not provided any more. */
+/** The change that says a key is not provided any more. */
 const endOf = (key: ContentKey): string => JSON.stringify([key])
 
 const textOf = (keys: Iterable<string>): string => `{"version":1,"keys":[${[...keys].join()}]}`

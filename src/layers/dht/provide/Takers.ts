@@ -1,14 +1,17 @@
 /**
- * Who could take a copy of what this node provides, and where this node says that it is: when that changes, keys are announced again, and
- * while nobody could take one, or there is no address to tell, nothing is announced.
+ * The peers that could take a copy of what this node provides, and the addresses under which it announces itself. Keys
+ * are announced again when either changes. Nothing is announced while no peer could take a copy, or while this node has
+ * no address.
  *
- * A node is isolated when nobody is connected and the last announcement, for which known peers were dialled, has reached nobody.
+ * A node is isolated when no peer is connected and the last announcement, for which known peers were dialled, has
+ * reached nobody.
  */
 import { hash } from "node:crypto"
 import type { PeerId } from "../../../schema/Peer.ts"
 import type { ProvideStatus } from "../../../schema/ProvideStatus.ts"
+import { BoundedMap } from "../../BoundedMap.ts"
 
-export interface ProvideTakersOptions {
+export interface TakersOptions {
   /** The peers that could take a copy. */
   readonly takers: () => ReadonlyArray<PeerId>
   /** Whether one of them is connected. */
@@ -17,59 +20,57 @@ export interface ProvideTakersOptions {
   readonly addresses: () => ReadonlyArray<string>
 }
 
-/** What has changed since somebody looked last. */
-export interface ProvideTakersChange {
-  /** How many could take a copy. */
+/** What has changed since the last look. */
+export interface TakersChange {
+  /** How many peers could take a copy. */
   readonly count: number
   /** This node has other addresses. */
   readonly hasMoved: boolean
-  /** Somebody has come who had never been a taker. */
+  /** A peer has come that had never been a taker. */
   readonly isMore: boolean
-  /** There is somebody to tell, and something to tell, and there was not before. */
+  /** Announcing is possible again: there is a taker and an address, and there was not before. */
   readonly isBack: boolean
 }
 
-/** What an announcement is made for. It is outdated when this is another one at its end. */
-export interface ProvideMoment {
+/** The circumstances in which an announcement is made. It is outdated when they differ at its end. */
+export interface Moment {
   /** This node's addresses, as a short text that differs when they do. */
   readonly addresses: string
-  /** How often somebody had come who had never been a taker. */
+  /** How often a peer had come that had never been a taker. */
   readonly arrivals: number
-  /** Nobody was connected. */
+  /** No peer was connected. */
   readonly wasAlone: boolean
 }
 
-export const make = ({ addresses, isConnected, takers }: ProvideTakersOptions) => {
+export type Takers = ReturnType<typeof make>
+
+export const make = ({ addresses, isConnected, takers }: TakersOptions) => {
   let latest = ""
   let isReachable = false
   let wasConnected = false
   let wasIsolated = false
-  /** The last announcement has reached nobody, and nobody has come since there was nobody. */
+  /** The last announcement reached nobody and no peer has connected since. */
   let isUnheard = false
-  const met = new Set<PeerId>()
+  const met = new BoundedMap<PeerId, true>(metMax)
   let arrivals = 0
   const isIsolated = () => isUnheard && !isConnected()
 
   return {
     isIsolated,
-    /** Whether there was somebody to tell and something to tell when somebody looked last. */
+    /** Whether there was a taker and an address at the last look. */
     isReachable: () => isReachable,
     count: () => takers().length,
-    now: (): ProvideMoment => ({ addresses: latest, arrivals, wasAlone: !isConnected() }),
+    now: (): Moment => ({ addresses: latest, arrivals, wasAlone: !isConnected() }),
 
-    look: (): ProvideTakersChange => {
+    look: (): TakersChange => {
       const all = takers()
       const fingerprint = fingerprintOf(addresses())
       const hasMoved = fingerprint !== "" && fingerprint !== latest
       if (hasMoved) latest = fingerprint
-      const before = met.size
-      for (const peer of all) met.add(peer)
-      const isMore = met.size > before
+      const newcomers = all.filter((peer) => !met.has(peer))
+      for (const peer of newcomers) met.set(peer, true)
+      const isMore = newcomers.length > 0
       if (isMore) arrivals++
-      for (const oldest of met) {
-        if (met.size <= metMax) break
-        met.delete(oldest)
-      }
       // Servers drop a record without addresses and do not say so.
       const wasReachable = isReachable
       isReachable = all.length > 0 && fingerprint !== ""
@@ -85,7 +86,7 @@ export const make = ({ addresses, isConnected, takers }: ProvideTakersOptions) =
       isUnheard = true
     },
 
-    /** One has reached somebody; whether that is news. */
+    /** An announcement has reached a peer. True when the one before had reached nobody. */
     heard: (): boolean => {
       const wasUnheard = isUnheard
       isUnheard = false
@@ -101,11 +102,18 @@ export const make = ({ addresses, isConnected, takers }: ProvideTakersOptions) =
   }
 }
 
+/**
+ * Whether it is worth announcing a key again because peers have come: when copies are missing that `takers` peers could
+ * take. With more than twice as many takers as copies wanted, only when half of the copies are missing.
+ */
+export const isShort = (copies: number, wanted: number, takers: number): boolean =>
+  copies < takers && copies < (takers > 2 * wanted ? wanted / 2 : wanted)
+
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** As many peers are remembered to have been takers. */
+/** How many peers are remembered as takers. */
 const metMax = 4096
 
 const fingerprintOf = (addresses: ReadonlyArray<string>): string =>

@@ -1,50 +1,58 @@
 /**
  * When keys are announced again.
  *
- * Announcements are renewed by region of the keyspace: with many keys each region has its own time within the period, so that 10,000 keys are
- * not one burst, while the neighbours of a region, which are the same for all of its keys, are looked up once. The same order spreads the
- * keys that a restarted node takes up: what was announced lately is announced once more within half an hour, since others may have restarted
- * as well.
+ * Keys are renewed by region of the keyspace. With many keys each region has its own time within the period, so that
+ * 10,000 keys are not one burst; and all keys of a region share its peers, so those are looked up once. Keys that a
+ * restarted node takes up are spread in the same order: keys announced lately are announced once more within half an
+ * hour, since the peers that keep the copies may have restarted as well.
  *
  * Times are milliseconds since the epoch.
  */
-import { Duration, Effect, Pull, type Schedule } from "effect"
+import { Duration } from "effect"
 
-/** A key that is announced now and then. */
+/** A key that is announced again and again. */
 export interface Timed {
-  /** The first 32 bits of its place in the keyspace. */
-  readonly place: number
+  /** The first 32 bits of the key's position in the keyspace, as `Position.h0`. */
+  readonly h0: number
   /** How long a copy lives. */
   readonly lifeMillis: number
-  /** When it is announced next. */
+  /** When the key is announced next. */
   dueAt: number
 }
 
-export interface ProvideTimesOptions {
+export interface TimesOptions {
   /** The time between announcements; at most half of the life of a copy. */
   readonly republishMillis: number
   /** How many keys there are. */
   readonly size: () => number
 }
 
-export interface ProvideTimes<Key extends Timed> {
-  /** No key that was made due here is due before. */
+export interface Times<Key extends Timed> {
+  /** The earliest time at which a key may be due. */
   readonly nextDueAt: () => number
-  /** Makes a key due at this time, unless it is so before. */
+  /** Makes a key due at this time, unless it is due earlier. */
   readonly dueBy: (key: Key, at: number) => void
-  /** The key has been announced: it is due again a period from now; with many keys, at the time of its region that is nearest to that. */
+  /**
+   * The key has been announced: it is due again a period from now; with many keys, at its region's time nearest to that.
+   */
   readonly renew: (key: Key, now: number) => void
-  /** What concerns all keys makes this one due: after a while when they are many, so that what follows at once is the same work. */
+  /**
+   * A change that concerns all keys makes this one due. With many keys it waits a while, so that further changes that
+   * follow at once cost no second announcement.
+   */
   readonly settle: (key: Key, now: number) => void
-  /** The key has few copies: it is due in an hour, or after a quarter of its period. */
+  /** The key has few copies: it is due in an hour, or after a quarter of its period if that is shorter. */
   readonly fillUp: (key: Key, now: number) => void
-  /** The node has just started: the key is due when its region's turn is, or its period is over since it was announced last. */
+  /** The node has just started: the key is due at its region's turn, or a period after its last announcement if earlier. */
   readonly resume: (key: Key, now: number, announcedAt: number) => void
-  /** Of all keys that are not being announced those that are due, with those of their regions that will be soon; in order of their places. */
+  /**
+   * Takes the keys that are due out of all that wait, together with keys of the same regions that will be due soon. In
+   * the order of their positions.
+   */
   readonly takeDue: (waiting: ReadonlyArray<Key>, now: number) => Array<Key>
 }
 
-export const make = <Key extends Timed>({ republishMillis, size }: ProvideTimesOptions): ProvideTimes<Key> => {
+export const make = <Key extends Timed>({ republishMillis, size }: TimesOptions): Times<Key> => {
   let nextDueAt = Infinity
 
   const dueBy = (key: Key, at: number) => {
@@ -53,7 +61,7 @@ export const make = <Key extends Timed>({ republishMillis, size }: ProvideTimesO
   }
 
   const regions = () => 2 ** Math.max(0, Math.floor(Math.log2(size() / regionKeys)))
-  const regionOf = ({ place }: Key, count: number) => Math.floor(place / 2 ** 32 * count)
+  const regionOf = ({ h0 }: Key, count: number) => Math.floor(h0 / 2 ** 32 * count)
   const periodOf = ({ lifeMillis }: Key) => Math.min(republishMillis, lifeMillis / 2)
 
   const renewalOf = (key: Key, now: number): number => {
@@ -91,29 +99,19 @@ export const make = <Key extends Timed>({ republishMillis, size }: ProvideTimesO
         if (isSoon) taken.push(key)
         else nextDueAt = Math.min(nextDueAt, key.dueAt)
       }
-      return taken.sort((a, b) => a.place - b.place)
+      return taken.sort((a, b) => a.h0 - b.h0)
     }
   }
 }
-
-/** A schedule on its way, as `Schedule.toStep` gives it. */
-export type Step = Effect.Success<ReturnType<typeof Schedule.toStep<unknown, unknown, never, never>>>
-
-/** The next wait of a schedule in milliseconds; infinite when it has ended. */
-export const nextWait = (step: Step, now: number): Effect.Effect<number> =>
-  step(now, undefined).pipe(
-    Effect.map(([, delay]) => Duration.toMillis(delay)),
-    Pull.catchDone(() => Effect.succeed(Infinity))
-  )
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** A region has between this many keys and twice as many: enough to share its lookups, few enough to be no burst. */
+/** A region has between this many keys and twice as many: enough to share lookups, few enough to be no burst. */
 const regionKeys = 256
 
-/** What was announced lately is announced again within this time after a restart. */
+/** After a restart, keys announced lately are announced again within this time. */
 const resumeMillis = Duration.toMillis("30 minutes")
 
 /** A key with less than half of the copies that there could be is announced again after this time. */

@@ -6,7 +6,7 @@ import { type ContentKey, toBytes } from "../../../../src/schema/Content.ts"
 import * as ProvideNetwork from "../../../support/ProvideNetwork.ts"
 import { assertPlaced, assertPlacedAmongDead, inTime, keysOf } from "../../../support/ProvideNetwork.ts"
 
-describe("KadProvide", () => {
+describe("Announce", () => {
   it.effect("puts every key on its closest peers, in a network of 199", () =>
     Effect.gen(function*() {
       for (const [length, seeds] of [[1, 20], [10, 10], [100, 3], [1000, 2]] as const) {
@@ -37,11 +37,11 @@ describe("KadProvide", () => {
       assert.isAtMost(many.messages, 3 * keys.length)
 
       // As they are renewed: a region at a time.
-      const places = new Map(keys.map((key) => [key, positionOf(toBytes(key)).h0]))
+      const prefixes = new Map(keys.map((key) => [key, positionOf(toBytes(key)).h0]))
       const cost = { lookups: 0, messages: 0 }
       for (let region = 0; region < 32; region++) {
         const { cost: { lookups, messages }, told } = yield* network.announce(
-          keys.filter((key) => places.get(key)! >>> 27 === region)
+          keys.filter((key) => prefixes.get(key)! >>> 27 === region)
         )
         cost.lookups += lookups
         cost.messages += messages
@@ -65,7 +65,7 @@ describe("KadProvide", () => {
       assert.isAtMost(cost.messages / keys.length, 3)
     }))
 
-  it.effect("puts copies in the place of those whose keepers fail in the middle", () =>
+  it.effect("makes up for copies whose keepers fail in the middle", () =>
     Effect.gen(function*() {
       for (const after of [100, 300, 450]) {
         let asked = 0

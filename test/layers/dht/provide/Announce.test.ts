@@ -8,7 +8,7 @@ import { type ContentKey, toBytes } from "../../../../src/schema/Content.ts"
 import * as ProvideNetwork from "../../../support/ProvideNetwork.ts"
 import { assertPlaced, assertPlacedAmongDead, inTime, keysOf } from "../../../support/ProvideNetwork.ts"
 
-describe("KadProvide", () => {
+describe("Announce", () => {
   for (const size of [5, 20, 49]) {
     it.effect(`puts every key on its closest peers, in networks of ${size}`, () =>
       Effect.gen(function*() {
@@ -54,7 +54,7 @@ describe("KadProvide", () => {
       }
     }))
 
-  it.effect("puts copies in the place of those whose keepers fail in the middle", () =>
+  it.effect("makes up for copies whose keepers fail in the middle", () =>
     Effect.gen(function*() {
       let writes = 0
       const network: ProvideNetwork.ProvideNetwork = ProvideNetwork.make(49, {
@@ -73,7 +73,7 @@ describe("KadProvide", () => {
         assert.strictEqual(told.get(key), 20)
         assert.isAtLeast(network.nodes.filter((node) => network.has(node, key)).length, 20)
       }
-      // Those who died without a copy have been replaced.
+      // Peers that died without a copy have been replaced.
       const unserved = [...network.dead].filter((node) => network.records.get(node)!.size === 0)
       assert.isAbove(unserved.length, 0)
     }))
@@ -83,13 +83,13 @@ describe("KadProvide", () => {
       for (const length of [1, 100]) {
         const keys = keysOf(length)
         const [crowded] = keys as [ContentKey]
-        const place = positionOf(toBytes(crowded))
+        const position = positionOf(toBytes(crowded))
         const network: ProvideNetwork.ProvideNetwork = ProvideNetwork.make(199, {
-          peersBeyond: (target) => target.h0 === place.h0 ? farthest().slice(0, 7) : []
+          peersBeyond: (target) => target.h0 === position.h0 ? farthest().slice(0, 7) : []
         })
         const farthest = () =>
           network.nodes.filter((node) => node !== network.self)
-            .sort((a, b) => compareDistance(b.position, a.position, place))
+            .sort((a, b) => compareDistance(b.position, a.position, position))
         const { told } = yield* network.announce(keys)
         assertPlaced(network, keys.slice(1), told)
         assert.isTrue(network.closest(crowded).every((node) => network.has(node, crowded)))

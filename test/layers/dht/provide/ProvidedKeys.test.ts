@@ -3,6 +3,7 @@ import { Clock, Deferred, Duration, Effect, Exit, Fiber, Latch, Option, Schedule
 import { TestClock } from "effect/testing"
 import { KeyValueStore } from "effect/persistence"
 import { positionOf } from "../../../../src/layers/dht/wire/Position.ts"
+import type { Batch, Cost } from "../../../../src/layers/dht/provide/Batches.ts"
 import * as ProvidedKeys from "../../../../src/layers/dht/provide/ProvidedKeys.ts"
 import * as ContentKey from "../../../../src/schema/Content.ts"
 import type { PeerId } from "../../../../src/schema/Peer.ts"
@@ -306,7 +307,7 @@ const makeBatches = Effect.fnUntraced(function*(
     readonly store?: KeyValueStore.KeyValueStore
     readonly takers?: ReadonlyArray<PeerId>
     /** Announces what it is given; by default three copies of each. */
-    readonly announce?: (batch: ProvidedKeys.ProvideBatch) => Effect.Effect<ProvidedKeys.ProvideCost, unknown>
+    readonly announce?: (batch: Batch) => Effect.Effect<Cost, unknown>
   } = {}
 ) {
   // Not the beginning of the epoch, which means never.
@@ -344,7 +345,7 @@ const makeBatches = Effect.fnUntraced(function*(
   return { keys, state, batches, change, disk, startAll, status: statusOf(keys) }
 })
 
-const takeAll = (batch: ProvidedKeys.ProvideBatch) =>
+const takeAll = (batch: Batch) =>
   Effect.sync(() => {
     for (const { key } of batch.keys) batch.announced(key, 3)
     return { lookups: 1, messages: batch.keys.length }
@@ -431,9 +432,9 @@ describe("ProvidedKeys, many keys", () => {
       assert.lengthOf(renewed, 4)
       assert.strictEqual(new Set(renewed.flat()).size, all.length)
       for (const batch of renewed) {
-        const places = batch.map((key) => positionOf(ContentKey.toBytes(key)).h0)
-        assert.deepStrictEqual(places, places.toSorted((a, b) => a - b))
-        assert.strictEqual(places[0]! >>> 30, places.at(-1)! >>> 30)
+        const prefixes = batch.map((key) => positionOf(ContentKey.toBytes(key)).h0)
+        assert.deepStrictEqual(prefixes, prefixes.toSorted((a, b) => a - b))
+        assert.strictEqual(prefixes[0]! >>> 30, prefixes.at(-1)! >>> 30)
       }
       assert.strictEqual((yield* status).announced, all.length)
     }))
@@ -805,7 +806,7 @@ describe("ProvidedKeys, a batch", () => {
   it.effect("leaves out what is stopped meanwhile, and ends with its last key", () =>
     Effect.gen(function*() {
       const [a, b] = many(2) as [ContentKey.ContentKey, ContentKey.ContentKey]
-      const running = yield* Deferred.make<ProvidedKeys.ProvideBatch>()
+      const running = yield* Deferred.make<Batch>()
       let isInterrupted = false
       const { batches, change, keys } = yield* makeBatches({
         takers: [],

@@ -2,18 +2,18 @@ import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Exit, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { KeyValueStore } from "effect/persistence"
-import * as ProvidedKeysStore from "../../../../src/layers/dht/provide/Store.ts"
+import * as Store from "../../../../src/layers/dht/provide/Store.ts"
 import * as ContentKey from "../../../../src/schema/Content.ts"
 import * as SimDisk from "../../../../src/testing/network/SimDisk.ts"
 
 const all = Array.from({ length: 1100 }, (_, index) => ContentKey.fromRustRecordKey(`key ${index}`))
 /** Spread as hashes are. */
-const places = new Map(all.map((key, index) => [key, (index * 0x9e3779b1) >>> 0]))
-const placeOf = (key: ContentKey.ContentKey) => places.get(key)!
+const prefixes = new Map(all.map((key, index) => [key, (index * 0x9e3779b1) >>> 0]))
+const h0Of = (key: ContentKey.ContentKey) => prefixes.get(key)!
 
-const entryOf = (key: ContentKey.ContentKey, given: Partial<ProvidedKeysStore.StoredKey> = {}) => ({
+const entryOf = (key: ContentKey.ContentKey, given: Partial<Store.StoredKey> = {}) => ({
   key,
-  place: placeOf(key),
+  h0: h0Of(key),
   ttlSeconds: undefined,
   announcedMinute: 0,
   copies: 0,
@@ -43,7 +43,7 @@ const open = Effect.fnUntraced(function*(
         return Effect.andThen(Deferred.succeed(killed, false), Effect.never)
       })
     )
-  const keys = yield* ProvidedKeysStore.make(placeOf, changesMax).pipe(
+  const keys = yield* Store.make(h0Of, changesMax).pipe(
     Effect.provideService(KeyValueStore.KeyValueStore, {
       ...store,
       set: (name, value) => write(name, store.set(name, value)),
@@ -56,7 +56,7 @@ const open = Effect.fnUntraced(function*(
 const savedOn = (disk: SimDisk.SimDisk) =>
   Effect.scoped(Effect.map(open(disk), ({ keys }) => new Map(keys.saved.map((entry) => [entry.key, entry]))))
 
-describe("ProvidedKeysStore", () => {
+describe("Store", () => {
   it.effect("has what was saved, whenever the process is killed", () =>
     Effect.gen(function*() {
       // Every twentieth change is followed by the parts and an empty list of changes.

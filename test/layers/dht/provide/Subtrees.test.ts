@@ -3,14 +3,14 @@ import { createHash } from "node:crypto"
 import { compareDistance, positionOf } from "../../../../src/layers/dht/wire/Position.ts"
 import { inOrder, KnownPrefixes, nearest, prefixOf, siblingOf } from "../../../../src/layers/dht/provide/Subtrees.ts"
 
-const placed = (name: string) => ({ name, position: positionOf(new TextEncoder().encode(name)) })
+const positioned = (name: string) => ({ name, position: positionOf(new TextEncoder().encode(name)) })
 
-describe("KadRegions", () => {
+describe("Subtrees", () => {
   it("finds the nearest as a sort of all of them does", () => {
     for (const size of [0, 1, 19, 20, 21, 300]) {
-      const peers = Array.from({ length: size }, (_, index) => placed(`peer ${index}`))
+      const peers = Array.from({ length: size }, (_, index) => positioned(`peer ${index}`))
       for (let index = 0; index < 50; index++) {
-        const { position } = placed(`target ${index}`)
+        const { position } = positioned(`target ${index}`)
         for (const count of [1, 20]) {
           assert.deepStrictEqual(
             nearest(inOrder(peers), position, count),
@@ -50,7 +50,7 @@ describe("KadRegions", () => {
     assert.strictEqual(known.depthOf(0), 0)
   })
 
-  it("takes what is larger in the place of what it holds", () => {
+  it("replaces what it holds by a larger subtree", () => {
     const known = new KnownPrefixes()
     known.add(0b1010 * 2 ** 28, 4)
     known.add(0b1011 * 2 ** 28, 6)

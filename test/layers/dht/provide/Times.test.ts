@@ -1,19 +1,18 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Schedule } from "effect"
-import * as ProvideTimes from "../../../../src/layers/dht/provide/Times.ts"
+import * as Times from "../../../../src/layers/dht/provide/Times.ts"
 
 const hour = 3_600_000
 const now = Date.UTC(2030, 0)
 
-const keyAt = (place: number, lifeMillis = 24 * hour): ProvideTimes.Timed => ({
-  place: place * 2 ** 32,
+const keyAt = (share: number, lifeMillis = 24 * hour): Times.Timed => ({
+  h0: share * 2 ** 32,
   lifeMillis,
   dueAt: Infinity
 })
 
-const timesOf = (size: number) => ProvideTimes.make({ republishMillis: 8 * hour, size: () => size })
+const timesOf = (size: number) => Times.make({ republishMillis: 8 * hour, size: () => size })
 
-describe("ProvideTimes", () => {
+describe("Times", () => {
   it("renews few keys after the period, which is at most half of what a copy lives", () => {
     const times = timesOf(511)
     for (const [lifeMillis, period] of [[24 * hour, 8 * hour], [16 * hour, 8 * hour], [hour, hour / 2]] as const) {
@@ -47,7 +46,7 @@ describe("ProvideTimes", () => {
       const key = keyAt(0)
       timesOf(size).settle(key, now)
       assert.strictEqual(key.dueAt, now + wait)
-      // It does not put off what is due before.
+      // A key that is due earlier is not put off.
       timesOf(size).settle(key, now + 1)
       assert.strictEqual(key.dueAt, now + wait)
     }
@@ -78,12 +77,12 @@ describe("ProvideTimes", () => {
 
   it("spreads the keys of a node that starts over half an hour, but for those whose time has come", () => {
     const times = timesOf(1024)
-    const resumed = (place: number, announcedAt: number, lifeMillis?: number) => {
-      const key = keyAt(place, lifeMillis)
+    const resumed = (share: number, announcedAt: number, lifeMillis?: number) => {
+      const key = keyAt(share, lifeMillis)
       times.resume(key, now, announcedAt)
       return key.dueAt - now
     }
-    assert.deepStrictEqual([0, 0.3, 0.5, 0.99].map((place) => resumed(place, now - hour)), [
+    assert.deepStrictEqual([0, 0.3, 0.5, 0.99].map((share) => resumed(share, now - hour)), [
       0,
       450_000,
       900_000,
@@ -95,12 +94,4 @@ describe("ProvideTimes", () => {
     assert.strictEqual(resumed(0.99, now - 8 * hour + 1000), 1000)
     assert.strictEqual(resumed(0.99, now, 1_200_000), 225_000)
   })
-
-  it.effect("tells the waits of a schedule, and that it has ended", () =>
-    Effect.gen(function*() {
-      const step = yield* Schedule.toStep(Schedule.exponential("1 second", 2).pipe(Schedule.upTo({ times: 2 })))
-      const waits = []
-      for (let index = 0; index < 3; index++) waits.push(yield* ProvideTimes.nextWait(step, now))
-      assert.deepStrictEqual(waits, [1000, 2000, Infinity])
-    }))
 })

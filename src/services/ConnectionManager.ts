@@ -8,7 +8,9 @@ import type { GoodbyeReason } from "../schema/NetworkEvent.ts"
 import type { NodeStatus, PeerExplanation } from "../schema/NodeStatus.ts"
 import type { DialTarget, PeerId, PeerInfo } from "../schema/Peer.ts"
 
-/** What this node's dials of a peer came to, without the rest of an explanation. Times are milliseconds since the epoch. */
+/**
+ * What this node's dials of a peer came to, without the rest of an explanation. Times are milliseconds since the epoch.
+ */
 export interface LastContact {
   /** When a dial last reached the peer, at whichever address. */
   readonly reachedAt: number | undefined
@@ -21,19 +23,20 @@ export interface LastContact {
 /** Decides which peers to connect to, and dials them. */
 export class ConnectionManager extends Context.Service<ConnectionManager, {
   /**
-   * Connects to a peer and makes it `wanted` until `disconnect` or an idle close. Succeeds at once with the peer's info when it is
-   * connected. Ends a former `disconnect` of the peer. Interruption ends the wait; a dial nobody waits for is aborted.
+   * Connects to a peer and makes it `wanted` until `disconnect` or an idle close. Succeeds at once with the peer's info
+   * when it is connected. Ends a former `disconnect` of the peer. Interruption ends the wait; a dial nobody waits for
+   * is aborted.
    */
   readonly connect: (target: DialTarget) => Effect.Effect<PeerInfo, ConnectError>
   /**
-   * Keeps a connection to the peer while the scope lives: dialled now and redialled without end, by `ReconnectPolicy`; never closed for
-   * idleness, never evicted. Returns at once and fails only for this node itself. An address without peer id is
-   * dialled by the same policy until its peer is known.
+   * Keeps a connection to the peer while the scope lives: dialled now and redialled without end, by `ReconnectPolicy`;
+   * never closed for idleness, never evicted. Returns at once and fails only for this node itself. An address without
+   * peer id is dialled by the same policy until its peer is known.
    */
   readonly keep: (target: DialTarget) => Effect.Effect<void, DialError, Scope.Scope>
   /**
-   * Closes the connection, ends its reconnection and suspends a `keep` until somebody calls `connect` or `keep`. One-sided and not a ban: a
-   * remote that keeps this node dials back and is let in like any stranger.
+   * Closes the connection, ends its reconnection and suspends a `keep` until somebody calls `connect` or `keep`.
+   * One-sided and not a ban: a remote that keeps this node dials back and is let in like any stranger.
    */
   readonly disconnect: (peer: PeerId) => Effect.Effect<void>
   /** Closes the connection and refuses the peer, both ways, while the scope lives. Afterwards a keep goes on. */
@@ -41,8 +44,8 @@ export class ConnectionManager extends Context.Service<ConnectionManager, {
   /** The remote said goodbye: the loss that follows is its wish, so discovery leaves it alone for a while. */
   readonly goodbye: (peer: PeerId, reason: GoodbyeReason) => Effect.Effect<void>
   /**
-   * Why the peer is connected, or is not: its interest, addresses, last dials and refusals, how its last connection ended, and when it is
-   * dialled next. Also of a peer that nobody has heard of.
+   * Why the peer is connected, or is not: its interest, addresses, last dials and refusals, how its last connection
+   * ended, and when it is dialled next. Also of a peer that nobody has heard of.
    */
   readonly explain: (peer: PeerId) => Effect.Effect<PeerExplanation>
   /** When a peer was last reached. Also of a peer that nobody has heard of. */

@@ -1,6 +1,7 @@
 /**
- * A race between several addresses of one peer, as in RFC 8305 (Happy Eyeballs): the first is dialled, the next one follows after the
- * policy's stagger, or at once when a dial fails. The first connection wins, and the other dials are aborted.
+ * A race between several addresses of one peer, as in RFC 8305 (Happy Eyeballs): the first is dialled, the next one
+ * follows after the policy's stagger, or at once when a dial fails. The first connection wins, and the other dials are
+ * aborted.
  */
 import { Duration, Effect, Latch, Semaphore } from "effect"
 import { DialError, DialTimeout, mergeDialReasons, Unreachable } from "../../schema/NetworkError.ts"
@@ -8,9 +9,9 @@ import type { Multiaddr } from "../../schema/Peer.ts"
 import type { DialPolicyOptions } from "../../services/DialPolicy.ts"
 
 /**
- * Dials the addresses in their order until one answers. `attempt` dials one address; where there are several, each has the policy's
- * timeout. Fails when all dials have failed, with one reason for all of them. Interruption aborts all dials. Two connections that stand
- * in one step both stay: the peer table decides between them, as between any two.
+ * Dials the addresses in their order until one answers. `attempt` dials one address; where there are several, each has
+ * the policy's timeout. Fails when all dials have failed, with one reason for all of them. Interruption aborts all
+ * dials. Two connections that stand in one step both stay: the peer table decides between them, as between any two.
  */
 export const race = <A>(
   target: string,

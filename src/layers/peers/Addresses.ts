@@ -6,7 +6,10 @@ import type { Multiaddr, PeerId } from "../../schema/Peer.ts"
 import { peerOf, withPeer } from "../../schema/Peer.ts"
 import type { RememberedPeer } from "../../services/PeerStore.ts"
 
-/** Addresses that other peers told; a new one displaces the oldest that never worked. As many again may be given by the program. */
+/**
+ * Addresses that other peers told; a new one displaces the oldest that never worked. As many again may be given by the
+ * program.
+ */
 const addressesMax = 16
 
 /** Characters of an error's message that are remembered. */
@@ -85,8 +88,8 @@ export class KnownAddresses {
   }
 
   /**
-   * A dial of the address failed. An address that is not worth another dial is forgotten; but a given address of a kept peer stays although
-   * another peer answers there, since that one may leave again.
+   * A dial of the address failed. An address that is not worth another dial is forgotten; but a given address of a kept
+   * peer stays although another peer answers there, since that one may leave again.
    */
   failed(address: Multiaddr, now: number, error: ConnectError, isKept: boolean): void {
     const entry = this.entry(address)
@@ -111,7 +114,10 @@ export class KnownAddresses {
     return this.entries.get(address) ?? this.entries.get(withPeer(address, this.id))
   }
 
-  /** Makes room among the given addresses, or among all others. A flood displaces neither given addresses nor those that worked. */
+  /**
+   * Makes room among the given addresses, or among all others. A flood displaces neither given addresses nor those that
+   * worked.
+   */
   private displace(source: string): void {
     const isGiven = source === "given"
     const rivals = [...this.entries.values()].filter((entry) => (entry.source === "given") === isGiven)

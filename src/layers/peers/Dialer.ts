@@ -1,6 +1,6 @@
 /**
- * Dials for the connection manager: one at a time for each peer, shared by all who ask, its addresses raced by `DialPolicy`. The only caller
- * of `Transport.dial`.
+ * Dials for the connection manager: one dial at a time for each peer, shared by all callers that want the peer, its
+ * addresses raced by `DialPolicy`. The only caller of `Transport.dial`.
  */
 import {
   Cause,
@@ -35,34 +35,41 @@ import { Transport } from "../../services/Transport.ts"
 import type { KnownAddress } from "./Addresses.ts"
 import { dateOf, dialled, interestOf, PeerBook, type PeerRecord } from "./PeerBook.ts"
 import * as AddressRace from "./AddressRace.ts"
+import { admitted } from "./Admission.ts"
 
-export class PeerDialer extends Context.Service<PeerDialer, {
-  /** Dials the peer at all addresses that are known, or joins the dial under way. A dial that nobody waits for any more is aborted. */
+export class Dialer extends Context.Service<Dialer, {
+  /**
+   * Dials the peer at all its known addresses, or joins the dial under way. A dial that no caller waits for any more is
+   * aborted.
+   */
   readonly dialPeer: (peer: PeerRecord) => Effect.Effect<PeerInfo, ConnectError>
   /** The addresses of the dial of the peer that is under way. */
   readonly dialing: (id: PeerId) => ReadonlySet<Multiaddr> | undefined
-  /** Dials a place whose peer is not known. */
+  /** Dials an address without knowing whose it is. */
   readonly dialAddress: (address: Multiaddr) => Effect.Effect<PeerInfo, ConnectError>
+  /**
+   * The gate tells that the peer answers at an address, in the step before the connection exists. When the address is
+   * dialled without knowing whose it is, the peer is wanted from now until that dial ends.
+   */
+  readonly answered: (address: Multiaddr, id: PeerId) => Effect.Effect<void>
   /** Ends the dial of the peer for all who wait for it. */
   readonly abort: (id: PeerId) => Effect.Effect<void>
-  /** The gate asks: whether a place is being dialled without knowing whose it is, and the peer is the one that answers. */
-  readonly answers: (place: Multiaddr, id: PeerId) => boolean
-  /** What is being dialled now. */
+  /** The peers and the addresses that are being dialled now. */
   readonly pending: () => ReadonlyArray<string>
   /** Whether `AddressGuard` keeps this node from dialling the address. */
   readonly isGuarded: (address: KnownAddress) => Effect.Effect<boolean>
-}>()("codio-network/layers/PeerDialer") {}
+}>()("codio-network/layers/Dialer") {}
 
-/** A dial in flight, which all who want the peer wait for. */
-interface Dial {
+/** A dial of a peer in flight. */
+interface PeerDial {
   readonly result: Deferred.Deferred<PeerInfo, ConnectError>
   readonly addresses: ReadonlySet<Multiaddr>
   readonly fiber: Fiber.Fiber<unknown, unknown>
   waiters: number
 }
 
-/** A place that is being dialled without knowing whose it is: how many dials there are, and who answered at the gate. */
-interface Claim {
+/** The dials in flight of an address whose peer is not known, with the peers that have answered at the gate. */
+interface AddressDials {
   count: number
   readonly answered: Set<PeerId>
 }
@@ -76,22 +83,23 @@ export const make = Effect.gen(function*() {
   const monitor = yield* NetworkMonitor
   const policy = yield* DialPolicy
   const guard = yield* AddressGuard
-  const known = yield* PeerBook
+  const book = yield* PeerBook
+  const follow = yield* admitted
 
-  const dials = new Map<PeerId, Dial>()
-  const claims = new Map<Multiaddr, Claim>()
+  const peerDials = new Map<PeerId, PeerDial>()
+  const addressDials = new Map<Multiaddr, AddressDials>()
   const permits = yield* Semaphore.make(config.maxParallelDials)
   const fibers = yield* FiberSet.make<unknown, unknown>()
 
   const denied = (target: string, detail: string) => new DialError({ target, reason: new Denied({ detail }) })
 
-  /** What our own gate's refusal means to the caller. */
+  /** The error for the caller when this node's own gate has refused: the book has the reason. */
   const translate = (target: DialTarget, startedAt: number) => (error: DialError): ConnectError => {
     if (error.reason._tag !== "Denied") return error
     const id = peerOf(target)
-    const answered = id !== undefined ? [id] : [...claims.get(target as Multiaddr)?.answered ?? []]
+    const answered = id !== undefined ? [id] : [...addressDials.get(target as Multiaddr)?.answered ?? []]
     for (const peer of answered) {
-      const reason = known.refusalsOf(peer).find(({ at, direction }) => direction === "outbound" && at >= startedAt)
+      const reason = book.refusalsOf(peer).find(({ at, direction }) => direction === "outbound" && at >= startedAt)
         ?.reason
       if (reason === "blocked") return denied(error.target, "the peer is blocked by this node")
       if (reason === "full") return new PeerLimitExceeded({ peer, limit: config.maxPeers })
@@ -102,7 +110,7 @@ export const make = Effect.gen(function*() {
 
   const count = (outcome: string) => Metric.update(Metric.withAttributes(NetworkMetrics.dials, { outcome }), 1)
 
-  /** Dials each address alone, so that none waits for another inside the transport. */
+  /** Dials each address by a call of its own, so that no address waits for another inside the transport. */
   const dialAddresses = (peer: PeerRecord, addresses: ReadonlyArray<Multiaddr>) =>
     AddressRace.race(
       peer.id,
@@ -127,7 +135,8 @@ export const make = Effect.gen(function*() {
         (connection) => Effect.map(Effect.result(table.admit(connection)), (admitted) => ({ connection, admitted }))
       )
       const { admitted, connection } = yield* first.pipe(
-        // What was open is on its way out, since its peer has just been removed. It is waited for, and dialled anew.
+        // The peer has just been removed, and the transport gave the connection that is closing: wait for its end, then
+        // dial anew.
         Effect.flatMap((made) =>
           Result.isFailure(made.admitted) && made.admitted.failure._tag === "PeerNotConnected"
             ? Effect.andThen(made.connection.close, first)
@@ -146,17 +155,14 @@ export const make = Effect.gen(function*() {
         const cause = admitted.failure
         yield* connection.close
         if (cause._tag === "PeerLimitExceeded") return yield* cause
-        return yield* (known.get(connection.peer)?.blocks ?? 0) > 0
+        return yield* (book.get(connection.peer)?.blocks ?? 0) > 0
           ? denied(showTarget(target), "the peer is blocked by this node")
           : new DialError({ target: showTarget(target), reason: new Refused({ cause }) })
       }
-      // The pump will say the same, but the caller shall not have to wait for it.
-      if (connection.direction === "outbound") yield* store.remember(connection.peer, connection.remoteAddress)
-      const remote = yield* connection.remote
-      if (remote._tag === "Some") yield* table.identified(connection.peer, remote.value)
+      yield* follow(connection)
       const info = yield* table.get(connection.peer)
       if (info._tag === "Some") return info.value
-      // It came and went.
+      // The peer came and went.
       return yield* new DialError({ target: showTarget(target), reason: new Refused({}) })
     },
     (effect) => permits.withPermit(effect),
@@ -166,7 +172,7 @@ export const make = Effect.gen(function*() {
   const tell = Effect.fnUntraced(function*(target: DialTarget, exit: Exit.Exit<PeerInfo, ConnectError>) {
     const now = yield* Clock.currentTimeMillis
     const id = Exit.isSuccess(exit) ? exit.value.id : peerOf(target)
-    const peer = id === undefined ? undefined : known.get(id)
+    const peer = id === undefined ? undefined : book.get(id)
     if (Exit.isSuccess(exit)) {
       if (peer !== undefined) dialled(peer, now)
       return yield* count("connected")
@@ -186,7 +192,9 @@ export const make = Effect.gen(function*() {
     return !guard(address.address, { interfaces, isToldLocally: address.isToldLocally })
   })
 
-  /** What to dial, in the policy's order. Also what was remembered of the peer, should the book have forgotten it. */
+  /**
+   * The addresses to dial, in the policy's order. The peer store may remember addresses that the book has forgotten.
+   */
   const addressesOf = Effect.fnUntraced(function*(peer: PeerRecord) {
     const remembered = yield* store.get(peer.id)
     if (Option.isSome(remembered)) peer.addresses.recall(remembered.value)
@@ -201,46 +209,46 @@ export const make = Effect.gen(function*() {
     }))).map(({ address }) => address)
   })
 
-  /** Fails when the gate would refuse the dial in its last step, by then a peer to the remote. */
-  const noPlace = Effect.fnUntraced(function*(peer: PeerRecord) {
+  /** Fails when the gate would refuse the dial in its last step: by then the remote would take this node for a peer. */
+  const failWhenRefused = Effect.fnUntraced(function*(peer: PeerRecord) {
     const reason = yield* table.refuses(peer.id)
     if (reason === undefined) return
-    known.noteRefusal(peer.id, { at: yield* Clock.currentTimeMillis, direction: "outbound", reason })
-    return yield* denied(peer.id, "this node has no place for the peer")
+    book.noteRefusal(peer.id, { at: yield* Clock.currentTimeMillis, direction: "outbound", reason })
+    return yield* denied(peer.id, "this node has no slot for the peer")
   })
 
   const startDial = Effect.fnUntraced(function*(peer: PeerRecord) {
     const result = Deferred.makeUnsafe<PeerInfo, ConnectError>()
     const addresses = yield* addressesOf(peer)
-    // Somebody else may have started it while the store was asked.
-    const running = dials.get(peer.id)
+    // Another caller may have started the dial while the store was asked.
+    const running = peerDials.get(peer.id)
     if (running !== undefined) {
       running.waiters++
       return running
     }
     const dial = Effect.andThen(
-      noPlace(peer),
+      failWhenRefused(peer),
       addresses.length === 0 ? transport.dial(peer.id) : dialAddresses(peer, addresses)
     )
     const fiber = yield* FiberSet.run(fibers, dialAndAdmit(peer.id, dial), { startImmediately: false })
-    const started: Dial = { result, addresses: new Set(addresses), fiber, waiters: 1 }
-    // An observer, since a fiber that is interrupted before it has begun runs nothing of its effect, `onExit` neither.
+    const started: PeerDial = { result, addresses: new Set(addresses), fiber, waiters: 1 }
+    // An observer, since a fiber that is interrupted before it has begun runs no part of its effect, `onExit` included.
     fiber.addObserver((exit) => {
-      if (dials.get(peer.id) === started) dials.delete(peer.id)
+      if (peerDials.get(peer.id) === started) peerDials.delete(peer.id)
       Deferred.doneUnsafe(
         result,
         Exit.hasInterrupts(exit) ? Exit.fail(denied(peer.id, "the dial was given up by this node")) : exit
       )
     })
-    dials.set(peer.id, started)
+    peerDials.set(peer.id, started)
     return started
   })
 
-  return PeerDialer.of({
+  return Dialer.of({
     dialPeer: (peer) =>
       Effect.acquireUseRelease(
         Effect.suspend(() => {
-          const running = dials.get(peer.id)
+          const running = peerDials.get(peer.id)
           if (running === undefined) return startDial(peer)
           running.waiters++
           return Effect.succeed(running)
@@ -248,52 +256,55 @@ export const make = Effect.gen(function*() {
         (dial) => Deferred.await(dial.result),
         (dial) => --dial.waiters > 0 ? Effect.void : Fiber.interrupt(dial.fiber)
       ),
-    dialing: (id) => dials.get(id)?.addresses,
+    dialing: (id) => peerDials.get(id)?.addresses,
     dialAddress: (address) =>
       Effect.acquireUseRelease(
         Effect.sync(() => {
-          const claim = claims.get(address) ?? { count: 0, answered: new Set() }
-          claim.count++
-          claims.set(address, claim)
-          return claim
+          const dials = addressDials.get(address) ?? { count: 0, answered: new Set() }
+          dials.count++
+          addressDials.set(address, dials)
+          return dials
         }),
         () => dialAndAdmit(address, transport.dial(address)),
-        (claim) =>
+        (dials) =>
           Effect.suspend(() => {
-            if (--claim.count > 0) return Effect.void
-            claims.delete(address)
-            // Whoever answered and did not become a peer goes back to what it was.
-            return Effect.forEach(claim.answered, (id) => {
-              const peer = known.get(id)
+            if (--dials.count > 0) return Effect.void
+            addressDials.delete(address)
+            // Who answered and did not become a peer ranks as before.
+            return Effect.forEach(dials.answered, (id) => {
+              const peer = book.get(id)
               const interest: Interest = peer === undefined ? "transient" : interestOf(peer)
               return table.rank(id, interest)
             }, { discard: true })
           })
       ),
+    answered: (address, id) =>
+      Effect.suspend(() => {
+        const dials = addressDials.get(withoutPeer(address))
+        if (dials === undefined) return Effect.void
+        dials.answered.add(id)
+        const peer = book.get(id)
+        return peer !== undefined && interestOf(peer) === "kept" ? Effect.void : table.rank(id, "wanted")
+      }),
     abort: (id) =>
       Effect.suspend(() => {
-        const dial = dials.get(id)
+        const dial = peerDials.get(id)
         return dial === undefined ? Effect.void : Fiber.interrupt(dial.fiber)
       }),
-    answers: (place, id) => {
-      const claim = claims.get(withoutPeer(place))
-      claim?.answered.add(id)
-      return claim !== undefined
-    },
-    pending: () => [...dials.keys(), ...claims.keys()],
+    pending: () => [...peerDials.keys(), ...addressDials.keys()],
     isGuarded
   })
 })
 
 export const layer: Layer.Layer<
-  PeerDialer,
+  Dialer,
   never,
   NetworkConfig | Transport | PeerTable | PeerStore | NetworkEvents | NetworkMonitor | PeerBook
-> = Layer.effect(PeerDialer, make)
+> = Layer.effect(Dialer, make)
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Sources whose addresses the guard judges: who told them is not known to this program, nor heard on the local network. */
+/** Sources that neither the program nor the local network vouches for: the guard judges their addresses. */
 const strangers: ReadonlySet<string> = new Set(["dht", "identify"])

@@ -1,9 +1,10 @@
 /**
- * Gets a node that has lost everybody back into the network.
+ * Gets a node that has lost all its peers back into the network.
  *
- * A node is isolated when no peer is connected although there are some to try. Kept and wanted peers are redialled by their own supervisors;
- * this one dials the others that are known or remembered, those that worked last first, on the schedule of `ReconnectPolicy` for kept peers,
- * without end. Whatever gives hope, a sighting or a change of the machine's network, starts the schedule anew.
+ * A node is isolated when no peer is connected although it knows some to try. Kept and wanted peers are redialled by
+ * their own supervisors; this one dials the other known and remembered peers, those that worked last first, on the
+ * schedule that `ReconnectPolicy` has for kept peers, without end. New hope, by a sighting or a change of the machine's
+ * network, starts the schedule anew.
  */
 import { Clock, Duration, Effect } from "effect"
 import { type ConnectError, DialError, Unreachable } from "../../schema/NetworkError.ts"
@@ -17,15 +18,16 @@ import { dateOf, isCandidate, isDesired, PeerBook, type PeerRecord } from "./Pee
 import * as Backoff from "../Backoff.ts"
 import * as Pulse from "../Pulse.ts"
 
-/** How long nobody has to be connected before it counts: a start takes its time, and so does a peer that is dialled again at once. */
+/**
+ * A node without peers counts as isolated after this time: a start takes a moment, and so does the redial of a lost
+ * peer.
+ */
 export const grace = Duration.seconds(2)
 
-/** Remembered peers that are taken into the book when nobody is left, those seen last first. */
+/** Remembered peers that an isolated node takes into the book, those seen last first. */
 const rememberedMax = 256
 
 export interface IsolationSupervisor {
-  /** Something changed: a peer came or went, or one became worth a try. */
-  readonly poke: Effect.Effect<void>
   /** There is new hope, so the wait is over and the schedule begins anew. */
   readonly hope: Effect.Effect<void>
   /** How the node stands. */
@@ -33,22 +35,25 @@ export interface IsolationSupervisor {
 }
 
 /**
- * Supervises while the scope lives. `dial` dials one peer that nobody asked for, and never fails; `peersAtOnce` are dialled in one attempt,
- * and the next attempt goes on with the others. With none at once the state is watched, and nobody dialled.
+ * Supervises while the scope lives. `dial` dials one peer that nobody asked for, and never fails. An attempt dials
+ * `peersAtOnce` peers, and the next attempt goes on with the others; with none at once the state is watched, and no
+ * peer dialled.
  */
 export const make = Effect.fnUntraced(function*(options: {
   readonly peersAtOnce: number
+  /** A peer came or went, or became worth a try. */
+  readonly peersChanged: Pulse.Pulse
   readonly dial: (peer: PeerRecord) => Effect.Effect<void>
-  /** Addresses that are being tried without knowing whose they are. */
-  readonly places: () => number
+  /** How many addresses are kept without knowing yet whose they are. */
+  readonly keptAddresses: () => number
 }) {
   const table = yield* PeerTable
   const store = yield* PeerStore
   const events = yield* NetworkEvents
   const policy = yield* ReconnectPolicy
-  const known = yield* PeerBook
+  const book = yield* PeerBook
 
-  const changed = Pulse.make()
+  const { peersChanged } = options
   const hope = Pulse.make()
   let since: number | undefined
   let attempts = 0
@@ -56,27 +61,30 @@ export const make = Effect.fnUntraced(function*(options: {
 
   const isAlone = Effect.map(table.size, (size) => size === 0)
 
-  const somebodyCame = Pulse.until(changed, Effect.map(isAlone, (alone) => !alone))
+  const peerCame = Pulse.until(peersChanged, Effect.map(isAlone, (alone) => !alone))
 
   const candidates = (): number => {
-    let count = options.places()
-    for (const peer of known.all()) if (isCandidate(peer)) count++
+    let count = options.keptAddresses()
+    for (const peer of book.all()) if (isCandidate(peer)) count++
     return count
   }
 
   const recallAll = Effect.gen(function*() {
     const remembered = yield* store.peers
-    // The one seen last is mentioned last.
+    // The peer seen last is mentioned last.
     for (const peer of remembered.slice(0, rememberedMax).reverse()) {
-      if (known.get(peer.id) === undefined) known.record(peer.id).addresses.recall(peer)
+      if (book.get(peer.id) === undefined) book.record(peer.id).addresses.recall(peer)
     }
   })
 
-  /** Those to dial next: not those that have a supervisor or rest after a goodbye; those never tried in this isolation before others. */
+  /**
+   * The peers to dial next, those not yet tried in this isolation first. Peers with a supervisor are dialled by it, and
+   * peers that rest after a goodbye are left alone.
+   */
   const pick = Effect.fnUntraced(function*(tried: Set<string>) {
     const now = yield* Clock.currentTimeMillis
     const worthwhile: Array<PeerRecord> = []
-    for (const peer of known.all()) {
+    for (const peer of book.all()) {
       if (isCandidate(peer) && !isDesired(peer) && peer.restUntil <= now) worthwhile.push(peer)
     }
     const untried = worthwhile.filter(({ id }) => !tried.has(id))
@@ -97,11 +105,11 @@ export const make = Effect.fnUntraced(function*(options: {
     const peers = yield* pick(tried)
     yield* Effect.raceFirst(
       Effect.forEach(peers, options.dial, { concurrency: options.peersAtOnce, discard: true }),
-      somebodyCame
+      peerCame
     )
   })
 
-  /** Attempts without end; interrupted when somebody is connected. */
+  /** Attempts without end; interrupted when a peer is connected. */
   const tryAll = Effect.gen(function*() {
     const tried = new Set<string>()
     let backoff: Backoff.Backoff<ConnectError> | undefined
@@ -131,15 +139,15 @@ export const make = Effect.fnUntraced(function*(options: {
 
   yield* Effect.forkScoped(
     Effect.forever(Effect.gen(function*() {
-      yield* Pulse.until(changed, isLonely)
-      const isBack = yield* Effect.raceFirst(Effect.as(somebodyCame, true), Effect.as(Effect.sleep(grace), false))
+      yield* Pulse.until(peersChanged, isLonely)
+      const isBack = yield* Effect.raceFirst(Effect.as(peerCame, true), Effect.as(Effect.sleep(grace), false))
       if (isBack || !(yield* isLonely)) return
       since = yield* Clock.currentTimeMillis
       attempts = 0
       yield* events.publish(new IsolationChanged({ isolated: true, candidates: candidates() }))
       yield* Effect.raceFirst(
         options.peersAtOnce > 0 ? tryAll : Effect.never,
-        Pulse.until(changed, Effect.map(isLonely, (lonely) => !lonely))
+        Pulse.until(peersChanged, Effect.map(isLonely, (lonely) => !lonely))
       )
       since = undefined
       nextAttempt = undefined
@@ -149,8 +157,7 @@ export const make = Effect.fnUntraced(function*(options: {
   )
 
   return {
-    poke: changed.beat,
-    hope: Effect.andThen(hope.beat, changed.beat),
+    hope: Effect.andThen(hope.beat, peersChanged.beat),
     state: Effect.gen(function*(): Effect.fn.Return<Isolation> {
       if (!(yield* isAlone)) return { _tag: "Connected" }
       if (since === undefined) return { _tag: "Alone" }
@@ -169,7 +176,7 @@ export const make = Effect.fnUntraced(function*(options: {
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** What the schedule is told: nobody answered. */
+/** The schedule's input. */
 const nobody = new DialError({ target: "any known peer", reason: new Unreachable({ detail: "nobody answers" }) })
 
 const lastSuccessOf = (peer: PeerRecord): number => {

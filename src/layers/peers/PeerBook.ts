@@ -1,8 +1,8 @@
 /**
  * What a node knows and wants of other peers, connected or not: one record for each, bounded in number and in size.
  *
- * The functions below are the only writers of a record, each a transition with a name: other files read. They are synchronous, so that the
- * gate can ask the book in one step; times are in milliseconds and given by the caller.
+ * The functions below are the only writers of a record, each a transition with a name: other files read. They are
+ * synchronous, so that the gate can ask the book in one step; times are in milliseconds and given by the caller.
  */
 import { Context, DateTime, Effect, Layer } from "effect"
 import type { ConnectError } from "../../schema/NetworkError.ts"
@@ -36,7 +36,9 @@ export interface PeerRecord {
   readonly suspended: boolean
   /** Open scopes of `block`. */
   readonly blocks: number
-  /** The last connection was ended deliberately, by either side. Such a peer does not count as a way out of isolation. */
+  /**
+   * The last connection was ended deliberately, by either side. Such a peer does not count as a way out of isolation.
+   */
   readonly parted: boolean
   /** Discovery leaves the peer alone until then. */
   readonly restUntil: number
@@ -49,7 +51,10 @@ export interface PeerRecord {
   /** The remote said goodbye, so the loss that follows is its wish. */
   readonly farewell: GoodbyeReason | undefined
   readonly connectedAt: number | undefined
-  /** The last connection was lost early or ended by the remote, or the last dial was refused: a sighting tells nothing new. */
+  /**
+   * The last connection was lost early or ended by the remote, or the last dial was refused: a sighting tells nothing
+   * new.
+   */
   readonly flapping: boolean
   /** The schedule of the dials that have failed since the last success. */
   readonly backoff: Backoff<ConnectError> | undefined
@@ -87,8 +92,8 @@ export interface Loss {
 export class PeerBook extends Context.Service<PeerBook, {
   readonly get: (id: PeerId) => PeerRecord | undefined
   /**
-   * The peer's record, made where there is none. Past `maxKnownPeers`, the record that was mentioned longest ago goes, of those whose
-   * peer is neither connected nor of interest.
+   * The peer's record, made where there is none. Past `maxKnownPeers`, the record that was mentioned longest ago goes,
+   * of those whose peer is neither connected nor of interest.
    */
   readonly record: (id: PeerId) => PeerRecord
   /** All records, the one mentioned longest ago first. */
@@ -137,8 +142,9 @@ export const isDesired = (peer: PeerRecord): boolean =>
   !peer.suspended && peer.blocks === 0 && (peer.keeps > 0 || peer.wanted)
 
 /**
- * Whether an isolated node may hope for the peer. It may not hope for a peer that parted on purpose, nor for a peer that only ever dialled
- * in, such as a client of a server: of that one nothing is known but the addresses that it told of itself.
+ * Whether an isolated node may hope for the peer. It may not hope for a peer that parted on purpose, nor for a peer
+ * that only ever dialled in, such as a client of a server: of that one nothing is known but the addresses that it told
+ * of itself.
  */
 export const isCandidate = (peer: PeerRecord): boolean => {
   if (isDesired(peer)) return true
@@ -158,7 +164,9 @@ export const dateOf = (millis: number): DateTime.Utc => DateTime.makeUnsafe(Math
 // transitions: wishes
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** The program asks for the peer, by `connect` or `keep`: a former `disconnect` is over, and the next dial starts now. */
+/**
+ * The program asks for the peer, by `connect` or `keep`: a former `disconnect` is over, and the next dial starts now.
+ */
 export const asked = (peer: PeerRecord, addresses: ReadonlyArray<Multiaddr>): void => {
   const record = draft(peer)
   record.suspended = false
@@ -210,7 +218,10 @@ export const saidGoodbye = (peer: PeerRecord, reason: GoodbyeReason, restUntil: 
   if (isParting(reason)) record.wanted = false
 }
 
-/** The last connection of the peer has ended. `restUntil` is when discovery may look for it again, should either side have ended it. */
+/**
+ * The last connection of the peer has ended. `restUntil` is when discovery may look for it again, should either side
+ * have ended it.
+ */
 export const lost = (peer: PeerRecord, loss: Loss, restUntil: number): void => {
   const record = draft(peer)
   const lasted = loss.at - (record.connectedAt ?? loss.at)
@@ -302,7 +313,9 @@ export const givenUp = (peer: PeerRecord): void => {
   beginsAnew(peer)
 }
 
-/** The next dial starts at once, with a fresh backoff: the peer was seen, asked for, or the machine's network changed. */
+/**
+ * The next dial starts at once, with a fresh backoff: the peer was seen, asked for, or the machine's network changed.
+ */
 export const startAnew = (peer: PeerRecord): void => {
   const record = draft(peer)
   beginsAnew(peer)
@@ -317,7 +330,9 @@ export const hurried = (peer: PeerRecord, now: number): void => {
   startAnew(peer)
 }
 
-/** A new address was told of a peer that nobody asks for: whatever ended its last connection, it is worth another dial. */
+/**
+ * A new address was told of a peer that nobody asks for: whatever ended its last connection, it is worth another dial.
+ */
 export const reappeared = (peer: PeerRecord): void => {
   draft(peer).parted = false
 }

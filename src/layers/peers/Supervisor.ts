@@ -1,9 +1,9 @@
 /**
  * Redials kept and wanted peers: one fiber for each.
  *
- * The fiber lives as long as the interest and sleeps on a latch, which every change of the peer opens: started per loss, a loss that comes
- * while the former fiber is ending would be dropped, and a kept peer never dialled again. The backoff is a part of the peer's record: begun
- * anew with each loss, a peer that flaps would escape it.
+ * The fiber lives as long as the interest and sleeps on a latch, which every change of the peer opens: started per
+ * loss, a loss that comes while the former fiber is ending would be dropped, and a kept peer never dialled again. The
+ * backoff is a part of the peer's record: begun anew with each loss, a peer that flaps would escape it.
  */
 import { Cause, Clock, Duration, Effect, Exit, FiberMap, FiberSet, Latch } from "effect"
 import type { ConnectError } from "../../schema/NetworkError.ts"
@@ -15,12 +15,13 @@ import { NetworkEvents } from "../../services/NetworkEvents.ts"
 import { PeerTable } from "../../services/PeerTable.ts"
 import { ReconnectPolicy } from "../../services/ReconnectPolicy.ts"
 import * as Backoff from "../Backoff.ts"
+import type * as Pulse from "../Pulse.ts"
 import * as CodioRequests from "../codio/CodioRequests.ts"
 import * as Book from "./PeerBook.ts"
-import { PeerDialer } from "./Dialer.ts"
+import { Dialer } from "./Dialer.ts"
 
 /** Tells the supervisors of changes. */
-export interface PeerSupervisor {
+export interface Supervisor {
   /** The peer's record changed in any way: tells the table, and wakes the peer's supervisor or starts one. */
   readonly changed: (peer: Book.PeerRecord) => Effect.Effect<void>
   /** Wakes the peer's supervisor, if it has one: its connections changed, or its next dial shall not wait. */
@@ -34,13 +35,13 @@ export interface PeerSupervisor {
 }
 
 /**
- * Supervises while the scope lives. `poke` is run at every change of a peer.
+ * Supervises while the scope lives, and beats `peersChanged` at every change of a peer.
  */
-export const make = Effect.fnUntraced(function*(options: { readonly poke: Effect.Effect<void> }) {
+export const make = Effect.fnUntraced(function*(options: { readonly peersChanged: Pulse.Pulse }) {
   const table = yield* PeerTable
   const events = yield* NetworkEvents
   const policy = yield* ReconnectPolicy
-  const dialer = yield* PeerDialer
+  const dialer = yield* Dialer
   const dht = yield* Dht
   const discovery = yield* Discovery
   const fibers = yield* FiberSet.make<unknown, unknown>()
@@ -59,7 +60,7 @@ export const make = Effect.fnUntraced(function*(options: { readonly poke: Effect
   const changed = Effect.fnUntraced(function*(peer: Book.PeerRecord) {
     yield* table.rank(peer.id, Book.interestOf(peer))
     yield* wake(peer)
-    yield* options.poke
+    yield* options.peersChanged.beat
     if (!Book.isDesired(peer) || supervised.has(peer)) return
     supervised.add(peer)
     const latch = Latch.makeUnsafe(false)
@@ -132,7 +133,9 @@ export const make = Effect.fnUntraced(function*(options: { readonly poke: Effect
     Book.waitEnds(peer)
   })
 
-  /** Asks the DHT for a kept peer that does not answer at its addresses: it may have moved. A new address is a sighting. */
+  /**
+   * Asks the DHT for a kept peer that does not answer at its addresses: it may have moved. A new address is a sighting.
+   */
   const lookUp = (peer: Book.PeerRecord) =>
     dht.findPeer(peer.id).pipe(
       Effect.flatMap((found) =>
@@ -153,5 +156,5 @@ export const make = Effect.fnUntraced(function*(options: { readonly poke: Effect
       }
     })
 
-  return { changed, wake, nextDelay } satisfies PeerSupervisor
+  return { changed, wake, nextDelay } satisfies Supervisor
 })

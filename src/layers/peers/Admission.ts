@@ -1,0 +1,126 @@
+/**
+ * What the transport tells of its connections, and what that means to the peer table and the book: a connection is
+ * admitted, or lost.
+ */
+import { Clock, Duration, Effect, FiberSet, Stream } from "effect"
+import type { PeerId } from "../../schema/Peer.ts"
+import { isLoopback } from "../../services/AddressGuard.ts"
+import { NetworkConfig } from "../../services/NetworkConfig.ts"
+import { PeerStore } from "../../services/PeerStore.ts"
+import { PeerTable } from "../../services/PeerTable.ts"
+import { type Connection, identifyTime, Transport } from "../../services/Transport.ts"
+import type * as Pulse from "../Pulse.ts"
+import * as Book from "./PeerBook.ts"
+
+/**
+ * What follows the admission of a connection: what it tells of the peer is remembered. The event pump does this, and a
+ * dial does it before it ends, so that `connect` returns a complete `PeerInfo`; done twice it changes nothing.
+ */
+export const admitted = Effect.gen(function*() {
+  const table = yield* PeerTable
+  const store = yield* PeerStore
+  const book = yield* Book.PeerBook
+
+  return Effect.fnUntraced(function*(connection: Connection) {
+    const { direction, peer: id, remoteAddress } = connection
+    if (direction === "outbound") yield* store.remember(id, remoteAddress)
+    const remote = yield* connection.remote
+    if (remote._tag === "None") return
+    const peer = book.get(id)
+    const isToldLocally = isLoopback(remoteAddress)
+    for (const address of remote.value.listenAddresses) {
+      if (peer?.addresses.isOfAnother(address) === false) peer.addresses.learn(address, "identify", isToldLocally)
+    }
+    yield* table.identified(id, remote.value)
+  })
+})
+
+/**
+ * Pumps the transport's events while the scope lives. Beats `peersChanged` when a connection has gone.
+ */
+export const make = Effect.fnUntraced(function*(options: {
+  /** The supervisor is told of a record that has changed, or woken for connections that have. */
+  readonly changed: (peer: Book.PeerRecord) => Effect.Effect<void>
+  readonly wake: (peer: Book.PeerRecord) => Effect.Effect<void>
+  readonly peersChanged: Pulse.Pulse
+  readonly isDialing: (peer: PeerId) => boolean
+}) {
+  const { changed, isDialing, peersChanged, wake } = options
+  const config = yield* NetworkConfig
+  const transport = yield* Transport
+  const table = yield* PeerTable
+  const book = yield* Book.PeerBook
+  const follow = yield* admitted
+  const background = yield* FiberSet.make<unknown, unknown>()
+  const cooldownMillis = Duration.toMillis(config.rediscoveryCooldown)
+  const localConnections = new Set<Connection>()
+
+  const connected = Effect.fnUntraced(function*(connection: Connection) {
+    const now = yield* Clock.currentTimeMillis
+    const peer = book.record(connection.peer)
+    if (isLoopback(connection.remoteAddress)) localConnections.add(connection)
+    if (connection.direction === "outbound") peer.addresses.worked(connection.remoteAddress, now)
+    Book.connected(peer, now)
+    yield* follow(connection)
+    yield* changed(peer)
+  })
+
+  const admit = (connection: Connection) =>
+    table.admit(connection).pipe(
+      Effect.andThen(connected(connection)),
+      // The table had no slot after all, or the connection is gone. Closing takes time, which the pump does not have.
+      Effect.catch(() => FiberSet.run(background, connection.close))
+    )
+
+  /**
+   * An inbound connection is admitted at once. The remote of an outbound one may still refuse after the handshake, so
+   * that one is admitted when identify has answered. A remote without identify is admitted after the time that a dial
+   * waits for identify.
+   */
+  const opened = (connection: Connection) =>
+    connection.direction === "inbound"
+      ? admit(connection)
+      : FiberSet.run(
+        background,
+        Effect.sleep(identifyTime).pipe(
+          Effect.andThen(connection.remote),
+          Effect.flatMap((remote) => remote._tag === "Some" ? Effect.void : admit(connection))
+        )
+      )
+
+  const closed = Effect.fnUntraced(function*(connection: Connection) {
+    localConnections.delete(connection)
+    const released = yield* table.release(connection)
+    yield* peersChanged.beat
+    const peer = book.get(connection.peer)
+    // A connection that was never admitted: the dial tells, if there was one.
+    if (peer === undefined || released.kind === "unknown") return
+    // The supervisor's keep request may have gone with the connection.
+    if (released.kind === "other") return yield* wake(peer)
+    const at = yield* Clock.currentTimeMillis
+    const isOurs = released.kind === "removed"
+    const isReplaced = isOurs && (isDialing(peer.id) || (yield* table.has(peer.id)))
+    const { reason = "lost", remoteReason } = released
+    Book.lost(peer, { at, isOurs, isReplaced, reason, remoteReason }, at + cooldownMillis)
+    if (!isReplaced) yield* changed(peer)
+  })
+
+  yield* Stream.fromQueue(transport.events).pipe(
+    Stream.runForEach((event) => {
+      switch (event._tag) {
+        case "Opened":
+          return opened(event.connection)
+        case "Identified":
+          return admit(event.connection)
+        case "Closed":
+          return closed(event.connection)
+      }
+    }),
+    Effect.forkScoped({ startImmediately: true })
+  )
+
+  return {
+    /** Whether a peer on this machine is connected: what peers tell may then concern this machine too. */
+    hasLocalPeers: () => localConnections.size > 0
+  }
+})

@@ -1,0 +1,87 @@
+/**
+ * The rule by which connections are let in and out, installed at the transport's gate. It never suspends.
+ */
+import { Clock, Effect } from "effect"
+import type { RefusalReason } from "../../schema/NetworkEvent.ts"
+import { PeerRefused } from "../../schema/NetworkEvent.ts"
+import { AddressGuard } from "../../services/AddressGuard.ts"
+import { NetworkEvents } from "../../services/NetworkEvents.ts"
+import { NetworkMonitor } from "../../services/NetworkMonitor.ts"
+import { PeerTable } from "../../services/PeerTable.ts"
+import type { GateRequest } from "../../services/Transport.ts"
+import { Transport } from "../../services/Transport.ts"
+import { Dialer } from "./Dialer.ts"
+import * as InboundLimits from "./InboundLimits.ts"
+import * as Book from "./PeerBook.ts"
+
+/** What the gate is asked in its last stage, when the handshake has told who the remote is. */
+type PeerRequest = GateRequest & { readonly stage: "peer" }
+
+/**
+ * Installs the rule while the scope lives.
+ */
+export const install = Effect.fnUntraced(function*(options: { readonly hasLocalPeers: () => boolean }) {
+  const transport = yield* Transport
+  const table = yield* PeerTable
+  const events = yield* NetworkEvents
+  const monitor = yield* NetworkMonitor
+  const guard = yield* AddressGuard
+  const book = yield* Book.PeerBook
+  const dialer = yield* Dialer
+  const limits = yield* InboundLimits.make
+
+  const refuse = Effect.fnUntraced(function*(request: PeerRequest, reason: RefusalReason) {
+    const { direction, peer, remoteAddress: address } = request
+    book.noteRefusal(peer, { at: yield* Clock.currentTimeMillis, direction, reason })
+    yield* limits.count(reason)
+    yield* events.publish(new PeerRefused({ peer, address, direction, reason }, { disableChecks: true }))
+    return reason
+  })
+
+  /** A dial of the transport's own, for the DHT: refused now, before the remote would take this node for a peer. */
+  const allowsDial = Effect.fnUntraced(function*({ peer, remoteAddress }: GateRequest & { readonly stage: "dial" }) {
+    if (peer !== undefined) {
+      if ((yield* table.refuses(peer)) !== undefined) return false
+      // Disconnected by the program, until it asks for the peer again.
+      if (book.get(peer)?.suspended === true) return false
+    }
+    return guard(remoteAddress, {
+      interfaces: yield* monitor.interfaces,
+      isToldLocally: options.hasLocalPeers()
+    })
+  })
+
+  /**
+   * Closes the loop from the dialer through the transport and this gate back to the dialer.
+   *
+   * The dialer may dial an address without knowing whose it is. The transport learns the peer id in the handshake and
+   * asks the gate. The gate tells the dialer who answers, and the dialer makes that peer wanted until the dial ends: so
+   * the reservation that follows may count on an eviction, as for a dial by id. When the gate refuses all the same, the
+   * dialer finds the reason in the book, under the ids it was told.
+   */
+  const tellDialerWhoAnswers = ({ direction, peer, remoteAddress }: PeerRequest): Effect.Effect<void> =>
+    direction === "outbound" ? dialer.answered(remoteAddress, peer) : Effect.void
+
+  const admits = Effect.fnUntraced(function*(request: PeerRequest) {
+    if ((book.get(request.peer)?.blocks ?? 0) > 0) return yield* refuse(request, "blocked")
+    yield* tellDialerWhoAnswers(request)
+    const refusal = yield* table.reserve(request)
+    return refusal === undefined || (yield* refuse(request, refusal))
+  })
+
+  yield* transport.gate((request): Effect.Effect<boolean | RefusalReason> => {
+    switch (request.stage) {
+      case "address":
+        return limits.arrive(request)
+      case "dial":
+        return allowsDial(request)
+      case "peer":
+        return admits(request)
+    }
+  })
+
+  return {
+    /** Connections refused since the start, by reason. */
+    refusals: limits.refusals
+  }
+})

@@ -1,0 +1,119 @@
+/**
+ * Peers that nobody asked for: what discovery sees, and the dials while fewer than `minPeers` are connected.
+ */
+import { Cause, Clock, Duration, Effect, Exit, FiberSet, Stream } from "effect"
+import { PeerDiscovered } from "../../schema/NetworkEvent.ts"
+import { Discovery, type Sighting } from "../../services/Discovery.ts"
+import { NetworkConfig } from "../../services/NetworkConfig.ts"
+import { NetworkEvents } from "../../services/NetworkEvents.ts"
+import { PeerTable } from "../../services/PeerTable.ts"
+import { Transport } from "../../services/Transport.ts"
+import type * as Pulse from "../Pulse.ts"
+import { Dialer } from "./Dialer.ts"
+import * as Isolation from "./Isolation.ts"
+import * as Book from "./PeerBook.ts"
+import type { Supervisor } from "./Supervisor.ts"
+
+/** Sightings hurry the dial of a kept or wanted peer at most this often. */
+const sightingMillis = 10_000
+
+/** The source of sightings that are memories: nobody has seen the peer now. */
+const remembered = "remembered"
+
+/** An isolated node dials at most so many peers at a time. */
+const isolatedDialsMax = 16
+
+/**
+ * Follows discovery while the scope lives, and gets an isolated node back into the network.
+ */
+export const make = Effect.fnUntraced(function*(options: {
+  readonly supervisor: Supervisor
+  readonly peersChanged: Pulse.Pulse
+  readonly hasLocalPeers: () => boolean
+  readonly keptAddresses: () => number
+}) {
+  const { hasLocalPeers, keptAddresses, peersChanged, supervisor } = options
+  const config = yield* NetworkConfig
+  const transport = yield* Transport
+  const table = yield* PeerTable
+  const discovery = yield* Discovery
+  const events = yield* NetworkEvents
+  const book = yield* Book.PeerBook
+  const dialer = yield* Dialer
+  const background = yield* FiberSet.make<unknown, unknown>()
+  const cooldownMillis = Duration.toMillis(config.rediscoveryCooldown)
+  /** How many dials of {@link dial} are under way. */
+  let dialing = 0
+
+  /** Dials a peer that nobody asked for. Never fails. */
+  const dial = (peer: Book.PeerRecord) =>
+    Effect.gen(function*() {
+      dialing++
+      Book.sought(peer)
+      yield* table.rank(peer.id, Book.interestOf(peer))
+      const exit = yield* Effect.exit(dialer.dialPeer(peer))
+      if (Exit.isSuccess(exit)) return Book.found(peer)
+      Book.missed(peer)
+      yield* table.rank(peer.id, Book.interestOf(peer))
+      const failure = Cause.findErrorOption(exit.cause)
+      if (failure._tag === "None") return
+      const now = yield* Clock.currentTimeMillis
+      if (Book.isRefusal(failure.value)) {
+        Book.backsOff(peer, undefined)
+        return Book.rests(peer, now + cooldownMillis)
+      }
+      const delay = yield* supervisor.nextDelay(peer, "discovered", failure.value)
+      if (delay === undefined) Book.backsOff(peer, undefined)
+      Book.waitsUntil(peer, now + (delay === undefined ? cooldownMillis : Duration.toMillis(delay)))
+    }).pipe(Effect.ensuring(Effect.sync(() => dialing--)))
+
+  const isolation = yield* Isolation.make({
+    peersAtOnce: Math.min(isolatedDialsMax, config.minPeers),
+    peersChanged,
+    dial,
+    keptAddresses
+  })
+
+  /** Notes the addresses of a sighting in the book; answers with the new ones. */
+  const note = Effect.fnUntraced(function*(sighting: Sighting) {
+    const { addresses, id, source } = sighting
+    const isNew = book.get(id) === undefined
+    const peer = book.record(id)
+    // The DHT does not say who told it; while peers on this machine are connected, one of them may have.
+    const isToldLocally = hasLocalPeers()
+    const fresh = addresses.filter((address) =>
+      !peer.addresses.isOfAnother(address) && peer.addresses.learn(address, source, isToldLocally)
+    )
+    if (isNew || fresh.length > 0) yield* events.publish(new PeerDiscovered({ peer: id, addresses, source }))
+    return { peer, hasNews: fresh.length > 0 }
+  })
+
+  const sighted = Effect.fnUntraced(function*(sighting: Sighting) {
+    if (sighting.id === transport.localPeer) return
+    const { hasNews, peer } = yield* note(sighting)
+    if (peer.blocks > 0 || (yield* table.has(peer.id))) return
+    const now = yield* Clock.currentTimeMillis
+    if (Book.isDesired(peer)) {
+      // The peer lives, so its wait is over; but a peer that flaps or refuses is seen all the time.
+      const isSign = sighting.source !== remembered && !peer.flapping && now - peer.hurriedAt >= sightingMillis
+      if (!hasNews && !isSign) return
+      Book.hurried(peer, now)
+      return yield* supervisor.wake(peer)
+    }
+    if (peer.suspended) return
+    if (hasNews) {
+      Book.reappeared(peer)
+      yield* isolation.hope
+    }
+    if (dialer.dialing(peer.id) !== undefined || (yield* table.size) + dialing >= config.minPeers) return
+    if (now < Math.max(peer.restUntil, peer.retryAt ?? 0) && !hasNews) return
+    yield* FiberSet.run(background, dial(peer))
+  })
+
+  yield* Stream.fromQueue(discovery.peers).pipe(
+    Stream.runForEach(sighted),
+    Effect.forkScoped({ startImmediately: true })
+  )
+
+  return isolation
+})

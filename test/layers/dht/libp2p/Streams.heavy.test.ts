@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Result } from "effect"
 import { encodeFrame, MessageType } from "../../../../src/layers/dht/wire/Message.ts"
 import { keyOf } from "../../../../src/layers/dht/wire/Nodes.ts"
+import type * as PeerQueues from "../../../../src/layers/dht/libp2p/PeerQueues.ts"
 import * as Streams from "../../../../src/layers/dht/libp2p/Streams.ts"
 import * as Libp2pHost from "../../../../src/layers/libp2p/Host.ts"
 import type { PeerId } from "../../../../src/schema/Peer.ts"
@@ -92,12 +93,12 @@ const serveBadly = (node: Libp2pNode, random: () => number) => {
   })
 }
 
-const outcomeOf = (result: Result.Result<Streams.Answer | void, Streams.RequestError>) => {
+const outcomeOf = (result: Result.Result<Streams.Answer | void, PeerQueues.RequestError>) => {
   if (Result.isFailure(result)) return result.failure.reason
   return result.success?.tookBefore === false ? "refused" : "took"
 }
 
-function remoteOf({ host: { node } }: Libp2pNode): Streams.Remote {
+function remoteOf({ host: { node } }: Libp2pNode): PeerQueues.Remote {
   const { bytes } = node.peerId.toMultihash()
   const addresses = node.getMultiaddrs().map((address) => address.bytes)
   return { id: node.peerId.toString() as PeerId, bytes, key: keyOf(bytes), addresses }

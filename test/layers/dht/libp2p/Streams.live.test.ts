@@ -4,6 +4,7 @@ import { Clock, Effect, Exit, Fiber, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import { createServer } from "node:net"
 import { encodeFrame, encodePeer, type Message, MessageType } from "../../../../src/layers/dht/wire/Message.ts"
+import type * as PeerQueues from "../../../../src/layers/dht/libp2p/PeerQueues.ts"
 import * as Streams from "../../../../src/layers/dht/libp2p/Streams.ts"
 import * as Libp2pHost from "../../../../src/layers/libp2p/Host.ts"
 import type { PeerId } from "../../../../src/schema/Peer.ts"
@@ -566,7 +567,7 @@ const toRemote = (node: Libp2pNode) =>
     )
   })
 
-function remoteOf(id: string, bytes: Uint8Array, addresses: ReadonlyArray<Uint8Array>): Streams.Remote {
+function remoteOf(id: string, bytes: Uint8Array, addresses: ReadonlyArray<Uint8Array>): PeerQueues.Remote {
   return { id: id as PeerId, bytes, key: Buffer.from(bytes).toString("latin1"), addresses }
 }
 

@@ -2,7 +2,7 @@
  * The engine of the DHT, over whatever carries its questions and keeps its table: lookups, what this node provides, its server and the records
  * that it stores. `KadDht` gives it libp2p's streams and kad-dht's table, the simulator those of its own.
  */
-import { Clock, Duration, Effect, FiberSet, type Latch, Queue, type Scope, Stream } from "effect"
+import { Bytes, Clock, Duration, Effect, FiberSet, type Latch, Queue, type Scope, Stream } from "effect"
 import type { KeyValueStore } from "effect/persistence"
 import { base58btc } from "multiformats/bases/base58"
 import * as ContentKeys from "../../schema/Content.ts"
@@ -186,7 +186,7 @@ export const make = Effect.fnUntraced(function*(
         answered: ({ id }, message) => {
           // Who has stored a value sends it back.
           const stored = message.record === undefined ? undefined : decodeRecord(message.record)
-          if (stored !== undefined && Values.sameBytes(stored.value, bytes)) count.acknowledged.add(id)
+          if (stored !== undefined && Bytes.Equivalence(stored.value, bytes)) count.acknowledged.add(id)
         }
         // What has been counted by then is what there is.
       }).pipe(Effect.timeoutOption(policy.findTimeout))

@@ -7,7 +7,7 @@
 import { privateKeyFromProtobuf } from "@libp2p/crypto/keys"
 import { peerIdFromPublicKey } from "@libp2p/peer-id"
 import { RecordEnvelope } from "@libp2p/peer-record"
-import { Clock, Effect, Order, Redacted, Schema, SchemaIssue, SchemaTransformation } from "effect"
+import { Bytes, Clock, Effect, Order, Redacted, Schema, SchemaIssue, SchemaTransformation } from "effect"
 import { RecordInvalid } from "../../../schema/NetworkError.ts"
 import { PeerId } from "../../../schema/Peer.ts"
 import { makeSealed, type ValueNamespace, type ValueRules } from "../../../schema/ValueNamespace.ts"
@@ -115,12 +115,10 @@ const Stored: Schema.Codec<PublishedValue, Uint8Array> = Schema.Uint8Array.pipe(
   )
 )
 
-const sameBytes = Schema.toEquivalence(Schema.Uint8Array)
-
 async function open(bytes: Uint8Array): Promise<PublishedValue> {
   const envelope = await RecordEnvelope.openAndCertify(bytes, domain)
   // Protobuf has many forms of one message, and the signature covers none of them; two copies of a value should be the same bytes.
-  if (!sameBytes(envelope.marshal(), bytes)) throw new Error("an envelope that is not in its canonical form")
+  if (!Bytes.Equivalence(envelope.marshal(), bytes)) throw new Error("an envelope that is not in its canonical form")
   const type = new TextDecoder().decode(envelope.payloadType)
   if (type !== payloadType) throw new Error(`a payload of type ${type}; expected ${payloadType}`)
   const view = new DataView(envelope.payload.buffer, envelope.payload.byteOffset, envelope.payload.byteLength)

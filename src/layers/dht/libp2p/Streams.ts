@@ -287,10 +287,15 @@ export const make = Effect.fnUntraced(function*(
     request: (peer, question, before) =>
       Effect.suspend(() => {
         counts.requests++
-        return asking(peer, question, before === undefined ? question : Bytes.concat([before, question]), (task, message) => ({
-          message: message!,
-          tookBefore: before === undefined || task.bytes !== question
-        }))
+        return asking(
+          peer,
+          question,
+          before === undefined ? question : Bytes.concat([before, question]),
+          (task, message) => ({
+            message: message!,
+            tookBefore: before === undefined || task.bytes !== question
+          })
+        )
       }),
     send: (peer, frame) => asking(peer, undefined, frame, () => {}),
     warm: (peer) =>

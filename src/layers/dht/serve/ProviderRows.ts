@@ -4,6 +4,7 @@
  *
  * A row is a number. One that is given back is given out again, so whoever keeps its number has to forget it then.
  */
+import { Bytes } from "effect"
 import { keyOf } from "../wire/Nodes.ts"
 
 /** No row. */
@@ -110,7 +111,7 @@ export class ProviderRows {
   /** The body of a provider, a Peer message, of which the id is kept once. */
   setBody(row: number, id: Uint8Array, body: Uint8Array): void {
     const end = headBytes + id.length
-    const hasId = body[0] === idTag && body[1] === id.length && isSame(body.subarray(headBytes, end), id)
+    const hasId = body[0] === idTag && body[1] === id.length && Bytes.Equivalence(body.subarray(headBytes, end), id)
     const rest = keyOf(hasId ? body.subarray(end) : body)
     this.hasId[row] = hasId ? 1 : 0
     if (this.rest[row] !== rest) this.rest[row] = rest
@@ -163,5 +164,3 @@ function listGrown<T>(list: ReadonlyArray<T>, length: number): Array<T> {
 /** A Peer message begins with the tag of its id, and the length of it in one byte, as those below 128 are. */
 const idTag = 0x0a
 const headBytes = 2
-
-const isSame = (a: Uint8Array, b: Uint8Array): boolean => a.length === b.length && Buffer.compare(a, b) === 0

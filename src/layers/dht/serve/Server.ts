@@ -13,7 +13,7 @@
  * has no answer.
  */
 import { multiaddr } from "@multiformats/multiaddr"
-import { Clock, Data, Effect, Schedule, type Scope } from "effect"
+import { Bytes, Clock, Data, Effect, Schedule, type Scope } from "effect"
 import { keyBytesMax } from "../../../schema/Content.ts"
 import {
   encodeFrame,
@@ -104,9 +104,9 @@ export const make = Effect.fnUntraced(function*(
     const key = given(message.key)
     const closer = closerTo(positionOf(key), from, portableBytesMax - frameOverhead)
     // The target itself is often known and not in the table, such as a client.
-    const target = key.length > idBytesMax || isSame(key, from.bytes) ? undefined : encodedOf(key)
+    const target = key.length > idBytesMax || Bytes.Equivalence(key, from.bytes) ? undefined : encodedOf(key)
     // One that is in the table is the first.
-    if (target !== undefined && (closer[0] === undefined || !isSame(closer[0], target))) {
+    if (target !== undefined && (closer[0] === undefined || !Bytes.Equivalence(closer[0], target))) {
       let bytes = [target, ...closer].reduce((sum, peer) => sum + peer.length + peerOverhead, 0)
       while (bytes > portableBytesMax - frameOverhead && closer.length > 0) bytes -= closer.pop()!.length + peerOverhead
       closer.unshift(target)
@@ -131,7 +131,7 @@ export const make = Effect.fnUntraced(function*(
 
   const addProvider = (message: Message, from: Sender): undefined => {
     const key = contentKey(message.key)
-    const sender = message.providers.find(({ id }) => isSame(id, from.bytes))
+    const sender = message.providers.find(({ id }) => Bytes.Equivalence(id, from.bytes))
     if (sender === undefined) return undefined
     let addresses = readable(sender)
     if (addresses.length === 0) addresses = options.addressesOf(from.bytes).slice(0, addressesMax)
@@ -202,10 +202,6 @@ const addressesBytesMax = 900
 const idBytesMax = 64
 
 const ping = encodeFrame({ type: MessageType.PING })
-
-function isSame(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && Buffer.compare(a, b) === 0
-}
 
 function given(key: Uint8Array | undefined): Uint8Array {
   if (key === undefined || key.length === 0) throw new Refusal({ detail: "a message without a key" })

@@ -6,12 +6,12 @@
  * different keys are judged side by side: rules that take their time for one do not hold up the others. Time is given from outside, in
  * milliseconds since the epoch.
  */
-import { Effect, Semaphore } from "effect"
+import { Bytes, Effect, Semaphore } from "effect"
 import { RecordInvalid } from "../../../schema/NetworkError.ts"
 import { valueBytesMax, type ValueRules } from "../../../schema/ValueNamespace.ts"
 import { keyOf } from "../wire/Nodes.ts"
 import { decodeRecord, encodeRecord } from "../wire/Record.ts"
-import { rulesOf, sameBytes } from "../values/Values.ts"
+import { rulesOf } from "../values/Values.ts"
 
 export interface ValueRecordsOptions {
   /** How many values there may be. Defaults to 10,000. The one that was put longest ago makes room. */
@@ -104,7 +104,7 @@ export const make = (
       Effect.suspend(() => {
         const read = decodeRecord(record)
         if (read === undefined) return Effect.fail(invalid("it is no record"))
-        if (!sameBytes(read.key, key)) return Effect.fail(invalid("the record is of another key"))
+        if (!Bytes.Equivalence(read.key, key)) return Effect.fail(invalid("the record is of another key"))
         const name = keyOf(key)
         return inTurn(name, judge(key, name, read.value, now))
       }),

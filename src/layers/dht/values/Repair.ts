@@ -5,9 +5,8 @@
  * That goes on in the background, one value at a time. A value that finds no place in the queue is left to the next who reads it, and one that
  * many read is given once a minute: a node that has no rules for it refuses it each time.
  */
-import { Clock, Effect, Queue, type Scope } from "effect"
+import { Bytes, Clock, Effect, Queue, type Scope } from "effect"
 import { keyOf } from "../wire/Nodes.ts"
-import { sameBytes } from "./Values.ts"
 
 export interface ValueRepairOptions<N> {
   /** Asks a node to store the value. Needs a time limit of its own. */
@@ -40,7 +39,7 @@ export const make = Effect.fnUntraced(function*<N>(
       const now = yield* Clock.currentTimeMillis
       const name = keyOf(key)
       const last = given.get(name)
-      if (last !== undefined && now < last.until && sameBytes(last.bytes, bytes)) return
+      if (last !== undefined && now < last.until && Bytes.Equivalence(last.bytes, bytes)) return
       if (!Queue.offerUnsafe(waiting, { key, bytes, nodes })) return
       given.delete(name)
       given.set(name, { bytes, until: now + againMillis })

@@ -2,7 +2,7 @@
  * `putValue` and `getValue` over whatever DHT is given: which namespace a value belongs to, which of several wins, and whether enough nodes
  * have answered.
  */
-import { Effect, Schema, Stream } from "effect"
+import { Bytes, Effect, Stream } from "effect"
 import { DhtError, NoPeers, NotFound, QuorumFailed, RecordInvalid } from "../../../schema/NetworkError.ts"
 import { keyBytes, pathOf, type Signer, type ValueNamespace, type ValueRules } from "../../../schema/ValueNamespace.ts"
 import type { Dht } from "../../../services/Dht.ts"
@@ -125,7 +125,7 @@ export const make = <N>(options: ValuesOptions<N>): Pick<Dht["Service"], "putVal
         const value = yield* Effect.mapError(namespace.decode(path, winner), fail)
         const lacking = closest.filter((node) => {
           const copy = copies.get(node)
-          return copy === undefined || !sameBytes(copy, winner)
+          return copy === undefined || !Bytes.Equivalence(copy, winner)
         })
         if (options.repair !== undefined && lacking.length > 0) yield* options.repair(key, winner, lacking)
         return value
@@ -133,6 +133,3 @@ export const make = <N>(options: ValuesOptions<N>): Pick<Dht["Service"], "putVal
     )
   }
 }
-
-/** Whether two values have the same bytes. */
-export const sameBytes = Schema.toEquivalence(Schema.Uint8Array)

@@ -3,10 +3,9 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Libp2pRecord } from "@libp2p/record"
-import { Effect, Option } from "effect"
+import { Bytes, Effect, Option } from "effect"
 import * as PublishedValue from "../../../../src/layers/dht/libp2p/PublishedValue.ts"
 import * as SeededIdentity from "../../../../src/layers/machine/SeededIdentity.ts"
-import { sameBytes } from "../../../../src/layers/dht/values/Values.ts"
 import { fromText } from "../../../../src/schema/Content.ts"
 import { keyBytes } from "../../../../src/schema/ValueNamespace.ts"
 import { introduce, makeNode, type Node } from "../../../support/DhtNode.ts"
@@ -83,7 +82,7 @@ describe("values over sockets", () => {
       for (const node of [late, empty]) {
         yield* eventually(
           "the newer value is served",
-          Effect.map(servedBy(plain, node), (value) => value !== undefined && sameBytes(value, newer))
+          Effect.map(servedBy(plain, node), (value) => value !== undefined && Bytes.Equivalence(value, newer))
         )
       }
     }), 60_000)

@@ -324,27 +324,23 @@ function problemsOf(
     // Only the first problem of a value: "abc" is neither a number nor in a range.
     if (out.has(key)) continue
     const entry = Object.hasOwn(table, field) ? table[field] : undefined
-    const value = path.length === 1
-      ? given[field]
-      : (given[field] as ReadonlyArray<unknown> | undefined)?.[Number(path[1])]
-    out.set(
-      key,
-      `${label(field)}: ${
-        entry === undefined
-          ? `unknown option${suggestion(table, field)}`
-          : path.length === 1
-          ? entry.explains === true && typeof value === "string"
-            ? message
-            : `expected ${entry.expected}, got ${show(value)}`
-          : value === undefined || typeof value === "string"
-          ? message
-          : `expected a multiaddr, got ${show(value)}`
-      }`
-    )
+    const problem = entry === undefined
+      ? `unknown option${suggestion(table, field)}`
+      : path.length === 1
+      ? valueProblem(entry, given[field], message)
+      : itemProblem((given[field] as ReadonlyArray<unknown> | undefined)?.[Number(path[1])], message)
+    out.set(key, `${label(field)}: ${problem}`)
   }
   // What was given may hold line breaks, which a name or an address in a JSON text can.
   return [...out.values()].map(oneLine)
 }
+
+const valueProblem = ({ expected, explains }: AnyOption, value: unknown, message: string): string =>
+  explains === true && typeof value === "string" ? message : `expected ${expected}, got ${show(value)}`
+
+// The schema of an address says by itself what is wrong with a text.
+const itemProblem = (item: unknown, message: string): string =>
+  item === undefined || typeof item === "string" ? message : `expected a multiaddr, got ${show(item)}`
 
 // The option that reads the same but for case and dashes, or begins alike.
 function suggestion(table: OptionTable, field: string): string {

@@ -5,7 +5,7 @@ import { version } from "../schema/Agent.ts"
 import { printable } from "./print.ts"
 import { start } from "./start.ts"
 
-export const codio = Command.make("codio").pipe(
+const codio = Command.make("codio").pipe(
   Command.withDescription("A peer of the Codio network"),
   Command.withSubcommands([start])
 )

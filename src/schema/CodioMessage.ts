@@ -9,7 +9,7 @@
  * | op | fields | response | then |
  * |---|---|---|---|
  * | `hello` | `agent` | `agent` | both sides close |
- * | `keep` | none | `ok` | the stream stays open for as long as the opener keeps the peer, so that the other side does not idle it out |
+ * | `keep` | none | `ok` | the stream stays open while the opener keeps the peer, which is then not idle |
  * | `retire` | none | `ok`, or the code `in-use` | the opener closes the connection when its streams have ended |
  * | `goodbye` | `reason` | `ok` | the sender closes the connection |
  */
@@ -48,9 +48,7 @@ export const encodeRequest = (request: CodioRequest): Uint8Array => frame(reques
 /** The bytes of a response. */
 export const encodeResponse = (response: CodioResponse): Uint8Array => frame(response)
 
-/**
- * A header at the start of some bytes, with what follows it; nothing while it is incomplete.
- */
+/** A header at the start of some bytes, and the bytes after it. */
 export interface Decoded<A> {
   readonly header: A
   readonly rest: Uint8Array
@@ -68,8 +66,8 @@ export const decodeResponse = (bytes: Uint8Array): Result.Result<Decoded<CodioRe
   unframe(bytes, responseOf)
 
 /**
- * The length of the header at the start of some bytes, prefix included; undefined while the prefix is incomplete. Of
- * bytes that do not decode it means nothing.
+ * The length of the header at the start of some bytes, with its prefix. Undefined while the prefix is incomplete. Means
+ * nothing for bytes that do not decode.
  */
 export const headerLength = (bytes: Uint8Array): number | undefined => {
   const end = bytes.findIndex((byte) => byte < 0x80)

@@ -1,28 +1,25 @@
-/**
- * Who makes room in a full table.
- */
+/** Which peers make room in a full table. */
 import { Context, Duration } from "effect"
 import type { Direction, Interest, PeerId } from "../schema/Peer.ts"
 import { interestRank } from "../schema/Peer.ts"
 
 /**
- * A connected peer that may be evicted. A kept peer, and one that this node holds by a stream of its own, is never a candidate.
+ * A connected peer that may be evicted. Kept peers, and peers to which this node has a stream open, are never
+ * candidates.
  */
 export interface EvictionCandidate {
   readonly id: PeerId
   readonly interest: Interest
   /** Which side dialled the connection that made it a peer. */
   readonly direction: Direction
-  /** Whether it has streams open, all of them opened by the remote. */
+  /** Whether the peer has streams open. The remote opened all of them. */
   readonly isBusy: boolean
-  /** Since its last stream ended, or since it came. */
+  /** The time since the peer's last stream ended or, if it had none, since it connected. */
   readonly idleDuration: Duration.Duration
   readonly connectionDuration: Duration.Duration
 }
 
-/**
- * The peer that needs the place.
- */
+/** The peer that needs a slot. */
 export interface Newcomer {
   readonly id: PeerId
   readonly interest: Interest
@@ -30,10 +27,10 @@ export interface Newcomer {
 }
 
 /**
- * Answers who of the candidates may be evicted for the newcomer, the first one first. None: the newcomer is refused.
+ * Answers which candidates may be evicted for the newcomer, in order. If none, the newcomer is refused.
  *
- * Asked for each connection to a full table, in the gate and once more on admission; of the answer as many are evicted as the limit that
- * is full needs, which is one.
+ * Asked for each connection to a full table: in the gate, and once more on admission. As many peers are evicted as the
+ * full limit needs, which is one.
  */
 export type EvictionRule = (
   candidates: ReadonlyArray<EvictionCandidate>,
@@ -41,9 +38,10 @@ export type EvictionRule = (
 ) => ReadonlyArray<EvictionCandidate>
 
 /**
- * The default: a wanted or kept newcomer evicts peers of lower interest, a dial of this node's own for which nobody asked (the DHT's) evicts
- * transient peers without streams, an inbound stranger nobody. The lowest interest goes first, then those without streams, then who is idle
- * the longest.
+ * The default. A wanted or kept newcomer evicts peers of lower interest. A dial by this node that nobody asked for (one
+ * of the DHT's) evicts transient peers without streams. An inbound stranger evicts nobody.
+ *
+ * Peers of the lowest interest go first, then those without streams, then those that are idle for longest.
  */
 export const byInterest: EvictionRule = (candidates, newcomer) => {
   const rank = interestRank(newcomer.interest)

@@ -1,8 +1,9 @@
 /**
  * Whether the connected peers are alive.
  *
- * Each peer is pinged by `HealthPolicy`. A round-trip time goes into its `PeerInfo`; after too many misses in a row its connections are
- * closed, and a kept or wanted peer is dialled again. A peer without ping counts as alive.
+ * Each peer is pinged by `HealthPolicy`, and the round-trip time goes into its `PeerInfo`. After too many misses in a
+ * row the peer's connections are closed, and a kept or wanted peer is dialled again. A peer without the ping protocol
+ * counts as alive.
  */
 import type { Duration, Effect } from "effect"
 import { Context } from "effect"
@@ -11,6 +12,6 @@ import type { PeerId } from "../schema/Peer.ts"
 
 /** Pings the connected peers. */
 export class Health extends Context.Service<Health, {
-  /** Pings a connected peer now, within the policy's timeout, and stores the result as a probe does. */
+  /** Pings a connected peer now, within the policy's timeout. The result counts as a regular ping does. */
   readonly ping: (peer: PeerId) => Effect.Effect<Duration.Duration, PingError>
 }>()("codio-network/services/Health") {}

@@ -1,14 +1,15 @@
 /**
- * What the machine tells of its own network: its interfaces, and the moments at which lost peers are worth another try.
+ * The machine's network interfaces, and the moments at which lost peers are worth another try.
  *
  * Gotchas
- * - A laptop that slept has old sockets which look open; the peers behind them are found out by health checks, not here.
+ * - After a sleep old sockets look open although the peers behind them are gone. Health checks find that out, not this.
  */
 import type { Duration, Effect, Stream } from "effect"
 import { Context } from "effect"
 
 /**
- * An address of one of the machine's interfaces. `prefixLength` is that of its subnet in bits, `internal` is true for loopback.
+ * An address of one of the machine's interfaces. `prefixLength` is the length of its subnet's prefix in bits;
+ * `internal` is true for loopback.
  */
 export interface NetworkInterface {
   readonly address: string
@@ -21,7 +22,7 @@ export interface NetworkInterface {
  * What happened to the machine.
  *
  * - `AddressesChanged`: its interfaces have other addresses than before: another network, a cable, a tunnel.
- * - `Awoke`: it, or this process, did not run for `after`: a sleeping laptop, a suspended container, a debugger.
+ * - `Awoke`: the machine or this process did not run for `after`: a sleeping laptop, a suspended container, a debugger.
  */
 export type NetworkChange =
   | { readonly _tag: "AddressesChanged" }
@@ -31,6 +32,6 @@ export type NetworkChange =
 export class NetworkMonitor extends Context.Service<NetworkMonitor, {
   /** The addresses of the interfaces, as of the last look. */
   readonly interfaces: Effect.Effect<ReadonlyArray<NetworkInterface>>
-  /** What happens from now on, without end. A reader more than 16 changes behind loses the oldest. */
+  /** All changes from now on, without end. A reader that is more than 16 changes behind loses the oldest. */
   readonly changes: Stream.Stream<NetworkChange>
 }>()("codio-network/services/NetworkMonitor") {}

@@ -1,13 +1,9 @@
-/**
- * Peers remembered across restarts: where they were reached last.
- */
+/** Peers remembered across restarts, with the addresses at which they were reached. */
 import type { DateTime, Effect, Option } from "effect"
 import { Context } from "effect"
 import type { Multiaddr, PeerId } from "../schema/Peer.ts"
 
-/**
- * An address at which a connection stood, and when last. Without `/p2p/<id>`.
- */
+/** An address at which the peer was reached, and when last. Without `/p2p/<id>`. */
 export interface RememberedAddress {
   readonly address: Multiaddr
   readonly lastSuccess: DateTime.Utc
@@ -24,10 +20,13 @@ export interface RememberedPeer {
 
 /** The peers that this node remembers, across restarts if it has a `dataDirectory`. */
 export class PeerStore extends Context.Service<PeerStore, {
-  /** A connection to the address stood: it goes first, and at most 8 addresses of a peer are kept. Writing to disk happens later. */
+  /**
+   * Remembers that the peer was reached at the address, which becomes its first. At most 8 addresses of a peer are
+   * kept. Writing to disk happens later.
+   */
   readonly remember: (peer: PeerId, address: Multiaddr) => Effect.Effect<void>
-  /** What is remembered of one peer. */
+  /** The record of one peer. */
   readonly get: (peer: PeerId) => Effect.Effect<Option.Option<RememberedPeer>>
-  /** All of them, those seen last first; at most `maxKnownPeers`, the longest unseen go first. */
+  /** All records, those seen last first. At most `maxKnownPeers`; of more, those unseen for longest are forgotten. */
   readonly peers: Effect.Effect<ReadonlyArray<RememberedPeer>>
 }>()("codio-network/services/PeerStore") {}

@@ -1,25 +1,23 @@
-/**
- * How many relays are used, and how they are asked.
- */
+/** How many relays a node uses, and when it asks them. */
 import { Context, type Duration, Schedule } from "effect"
 
 /** How a node looks for relays, and how many reservations it wants. */
 export interface RelayPolicyOptions {
-  /** Relays among the connected peers are used while fewer relays than this are. Those of `relayPeers` are all used. */
+  /** Relays among the connected peers are used until this many relays are. All of `relayPeers` are used. */
   readonly relays: number
   /** The waits after a refusal. */
   readonly retry: Schedule.Schedule<unknown>
-  /** Refusals in a row after which a relay that is not of `relayPeers` is left alone for `rest`. */
+  /** After how many refusals in a row a relay that is not in `relayPeers` is left alone for `rest`. */
   readonly refusals: number
   readonly rest: Duration.Input
-  /** The time between two renewals of a place. */
+  /** The time between two renewals of a reservation. */
   readonly renew: Duration.Input
 }
 
 /**
- * Two relays, since a relay of plain js-libp2p forgets a place after some hours, and a renewal every 5 minutes, which it answers with a new
- * place. A refusal is followed by 1 s, doubling to 1 minute; a relay that was met is left for 10 minutes after the third. Replace it with
- * `Layer.succeed`.
+ * Two relays, and a renewal every 5 minutes: a relay of plain js-libp2p forgets a reservation after some hours, and
+ * answers a renewal with a new one. A refusal is followed by a wait of 1 s, doubling to 1 minute. A relay among the
+ * connected peers is left for 10 minutes after its third refusal. Replace it with `Layer.succeed`.
  */
 export const RelayPolicy = Context.Reference<RelayPolicyOptions>("codio-network/services/RelayPolicy", {
   defaultValue: () => ({

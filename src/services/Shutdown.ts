@@ -1,25 +1,22 @@
-/**
- * How a node ends in time: its parts are released one after the other, and none may hold the others for ever.
- */
+/** How a node ends in time. Its parts are released one after the other, and none may hold up the others for ever. */
 import { Context, Effect } from "effect"
 
 /**
- * How much of `stopTimeout` a release may use that began with the stop: all of it, or most, so that something is left for what comes after.
+ * How much of `stopTimeout` a release may use that begins with the stop: all, or most, which leaves time for later
+ * releases.
  */
 export type ShutdownShare = "all" | "most"
 
 /** Runs the release of each part of a node. */
 export interface ShutdownParts {
   /**
-   * Runs the release of a part, as long as the stop has time for it. True when the release has ended; else it is interrupted and left to
-   * itself. A name under which a part held the stop for long is reported.
+   * Runs the release of a part while the stop has time for it. True when the release has ended; otherwise it is
+   * interrupted and left behind. The names of parts that hold up the stop are logged.
    */
   readonly part: (name: string, release: Effect.Effect<void>, share?: ShutdownShare) => Effect.Effect<boolean>
 }
 
-/**
- * Without a layer that replaces it every part takes the time that it needs. `Network` replaces it with `BoundedShutdown`.
- */
+/** Without a layer every part takes the time that it needs. `Network` replaces it with `BoundedShutdown`. */
 export const Shutdown = Context.Reference<ShutdownParts>("codio-network/services/Shutdown", {
   defaultValue: () => ({ part: (_, release) => Effect.as(release, true) })
 })

@@ -5,7 +5,8 @@ import { Context } from "effect"
 import type { ValueRules } from "../schema/ValueNamespace.ts"
 
 /**
- * None by default. Give those of an application with `Layer.succeed(ValueNamespaces)([Scores])`, on every node that should store them.
+ * None by default. An application gives its own with `Layer.succeed(ValueNamespaces)([Scores])`, on every node that
+ * should store their values.
  */
 export const ValueNamespaces = Context.Reference<ReadonlyArray<ValueRules>>("codio-network/services/ValueNamespaces", {
   defaultValue: () => []

@@ -21,7 +21,7 @@ describe("the table of options", () => {
       path.endsWith(".ts")
     )
     const pages = readdirSync(join(root, "docs")).filter((path) => path.endsWith(".md"))
-    const files = [...sources.map((path) => `src/${path}`), ...pages.map((path) => `docs/${path}`)]
+    const files = [...sources.map((path) => `src/${path}`), ...pages.map((path) => `docs/${path}`), "README.md"]
     const lists = files.filter((path) => {
       const text = readFileSync(join(root, path), "utf8")
       // Who uses some options names them; who names a third of them has a list.

@@ -63,7 +63,7 @@ const program = Effect.gen(function*() {
     const context = yield* Layer.build(Network.layer({ enableMdns: false }))
     const remote = Context.get(context, Network)
     yield* node.connect((yield* remote.addresses)[0]!)
-    yield* Console.log(`connected, ${yield* node.peerCount} of 10 places taken`)
+    yield* Console.log(`connected, ${yield* node.peerCount} of 10 slots taken`)
   }))
   yield* Fiber.join(gaveUp)
   yield* Console.log("gave up")

@@ -27,7 +27,7 @@ const env = { ...process.env, DPRINT_CACHE_DIR: join(root, "node_modules", ".cac
 for (const name of Object.keys(env)) if (/^npm_|^CODIO_|^SUITE_/.test(name)) delete env[name]
 
 await Promise.all([
-  // By path: node_modules/.bin/tsc may be that of the TypeScript which draws the API reference.
+  // By path: node_modules/.bin/tsc may belong to the TypeScript that draws the API reference.
   check("types", process.execPath, ["node_modules/typescript/bin/tsc", "-p", "tsconfig.json"], 300_000),
   check("effects", bin("effect-tsgo"), [
     "diagnostics",

@@ -13,7 +13,7 @@ import { createLibp2p } from "libp2p"
 import { createHash } from "node:crypto"
 import { kadProtocol } from "./BenchNode.ts"
 
-export interface Place {
+export interface Member {
   readonly peer: string
   readonly address: string
 }
@@ -35,7 +35,7 @@ const self = Buffer.concat([field(1, own), ...node.getMultiaddrs().map(({ bytes 
 
 /** Sends a record for each key to the nodes of the crowd that are closest to it, and waits until each has read it. */
 export const announce = async (
-  crowd: ReadonlyArray<Place>,
+  crowd: ReadonlyArray<Member>,
   keys: ReadonlyArray<Uint8Array>,
   /** Whether the nodes name a provider to itself. Those of Rust do not. */
   namesAsker: boolean
@@ -51,16 +51,16 @@ export const announce = async (
 }
 
 /** The nodes whose ids are closest to the key. */
-export const closest = (crowd: ReadonlyArray<Place>, key: Uint8Array): ReadonlyArray<Place> => {
+export const closest = (crowd: ReadonlyArray<Member>, key: Uint8Array): ReadonlyArray<Member> => {
   const target = sha256(key)
-  return crowd.map((place) => {
-    const position = sha256(bytesOf(place))
-    return { place, distance: position.map((byte, index) => byte ^ target[index]!) }
-  }).sort((a, b) => Buffer.compare(a.distance, b.distance)).slice(0, copies).map(({ place }) => place)
+  return crowd.map((member) => {
+    const position = sha256(bytesOf(member))
+    return { member, distance: position.map((byte, index) => byte ^ target[index]!) }
+  }).sort((a, b) => Buffer.compare(a.distance, b.distance)).slice(0, copies).map(({ member }) => member)
 }
 
-/** The bytes of a node's id, which as a key have the node's own place. */
-export const bytesOf = ({ peer }: Place): Uint8Array => peerIdFromString(peer).toMultihash().bytes
+/** The bytes of a node's id, which as a key have the position of the node. */
+export const bytesOf = ({ peer }: Member): Uint8Array => peerIdFromString(peer).toMultihash().bytes
 
 export const stop = async (): Promise<void> => {
   await node.stop()

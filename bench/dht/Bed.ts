@@ -7,7 +7,7 @@ import { createHash, randomBytes } from "node:crypto"
 import { join } from "node:path"
 import { build } from "../../test/interop/build.ts"
 import { makeForeign } from "../../test/interop/Peer.ts"
-import { bytesOf, closest, type Place } from "./Announcer.ts"
+import { bytesOf, closest, type Member } from "./Announcer.ts"
 import {
   type Answers,
   type Ask,
@@ -21,7 +21,7 @@ import {
 
 /** A process of nodes. */
 export interface Nodes {
-  readonly places: ReadonlyArray<Place>
+  readonly members: ReadonlyArray<Member>
   readonly connect: (node: number, address: string) => Promise<unknown>
   /** These nodes look up keys that nobody provides, one each, so that they hear of others. */
   readonly explore: (keys: ReadonlyArray<{ readonly node: number; readonly key: Uint8Array }>) => Promise<unknown>
@@ -41,7 +41,7 @@ export interface Nodes {
 export interface Bed {
   readonly kind: Kind
   /** The nodes that serve. */
-  readonly crowd: ReadonlyArray<Place>
+  readonly crowd: ReadonlyArray<Member>
   /** Its only node is the one that is measured. */
   readonly measured: Nodes
   /** Has another node join, a process of its own, which stays, and measures its first provide. */
@@ -78,12 +78,12 @@ export const make = async (options: BedOptions): Promise<Bed> => {
       started.push(await start(crowdKind, { count }))
     })
     const crowd = started.slice()
-    const places = crowd.flatMap((nodes) => nodes.places)
+    const members = crowd.flatMap((nodes) => nodes.members)
     // Each is introduced to two who were there before.
-    for (const [index, place] of places.entries()) {
-      for (const other of some(places.slice(0, index), 2)) await connect(crowd, place, other.address)
+    for (const [index, member] of members.entries()) {
+      for (const other of some(members.slice(0, index), 2)) await connect(crowd, member, other.address)
     }
-    const tables = await meet(crowd, places)
+    const tables = await meet(crowd, members)
     const measured = await start(kind, {
       count: 1,
       isWatchful: true,
@@ -91,17 +91,17 @@ export const make = async (options: BedOptions): Promise<Bed> => {
       ...(options.republishSeconds === undefined ? {} : { republishSeconds: options.republishSeconds })
     })
     started.push(measured)
-    for (const other of some(places, 3)) await measured.connect(0, other.address)
-    await meet([measured], places)
-    const own = await lookAround(measured, places.length)
+    for (const other of some(members, 3)) await measured.connect(0, other.address)
+    await meet([measured], members)
+    const own = await lookAround(measured, members.length)
     return {
       kind,
-      crowd: places,
+      crowd: members,
       measured,
       join: async () => {
         const nodes = await start(kind, { count: 1, isWatchful: true })
         started.push(nodes)
-        return nodes.join(some(places, 1)[0]!.address, randomKey())
+        return nodes.join(some(members, 1)[0]!.address, randomKey())
       },
       cpu: async () => (await Promise.all(crowd.map((nodes) => nodes.cpu()))).reduce((sum, cpu) => sum + cpu, 0),
       note: `${seconds(began)} s to settle, tables of ${tables[0]} to ${tables.at(-1)}, its own of ${own}`,
@@ -135,7 +135,7 @@ async function startOwn(options: NodesOptions & { readonly kind: "ours" | "plain
   })
   children.add(child)
   const waiting = new Map<number, PromiseWithResolvers<never>>()
-  const ready = Promise.withResolvers<ReadonlyArray<Place>>()
+  const ready = Promise.withResolvers<ReadonlyArray<Member>>()
   let last = 0
   child.on("message", (message: FromNodes) => {
     if ("ready" in message) return ready.resolve(message.ready)
@@ -158,7 +158,7 @@ async function startOwn(options: NodesOptions & { readonly kind: "ours" | "plain
     return answer.promise
   }
   return {
-    places: await ready.promise,
+    members: await ready.promise,
     connect: (node, address) => ask({ op: "connect", node, address }),
     explore: (keys) => ask({ op: "explore", keys: keys.map(({ key, node }) => ({ node, ...hex(key) })) }),
     known: () => ask({ op: "known" }),
@@ -187,7 +187,7 @@ async function startForeign(kind: "rust" | "go"): Promise<Nodes> {
   )
   const provide = (key: Uint8Array) => Effect.runPromise(peer.run("provide", hex(key)))
   return {
-    places: [{ peer: peer.id, address: peer.addresses[0]! }],
+    members: [{ peer: peer.id, address: peer.addresses[0]! }],
     connect: (_, addr) => Effect.runPromise(peer.run("connect", { addr })),
     explore: (keys) => each(keys, 1, ({ key }) => Effect.runPromise(peer.run("find", hex(key)))),
     known: () => Effect.runPromise(Effect.map(peer.run("kad-peers"), ({ count }) => count)),
@@ -208,28 +208,28 @@ async function startForeign(kind: "rust" | "go"): Promise<Nodes> {
   }
 }
 
-async function connect(crowd: ReadonlyArray<Nodes>, place: Place, address: string): Promise<void> {
-  const nodes = crowd.find(({ places }) => places.includes(place))!
-  await nodes.connect(nodes.places.indexOf(place), address)
+async function connect(crowd: ReadonlyArray<Nodes>, member: Member, address: string): Promise<void> {
+  const nodes = crowd.find(({ members }) => members.includes(member))!
+  await nodes.connect(nodes.members.indexOf(member), address)
 }
 
 /**
  * Waits until each node has those in its table that are closest to it, which makes every lookup end where it should;
- * who lacks one looks up its own place. Gives the sizes of the tables, least first.
+ * a node that lacks one looks up its own position. Gives the sizes of the tables, least first.
  */
-async function meet(crowd: ReadonlyArray<Nodes>, all: ReadonlyArray<Place>): Promise<ReadonlyArray<number>> {
+async function meet(crowd: ReadonlyArray<Nodes>, all: ReadonlyArray<Member>): Promise<ReadonlyArray<number>> {
   for (const deadline = performance.now() + 240_000;; await pause()) {
     const sizes: Array<number> = []
     let lacking = 0
     await each(crowd, 4, async (nodes) => {
       const known = await nodes.known()
       const lost: Array<{ readonly node: number; readonly key: Uint8Array }> = []
-      for (const [node, place] of nodes.places.entries()) {
-        const neighbours = closest(all.filter(({ peer }) => peer !== place.peer), bytesOf(place))
+      for (const [node, member] of nodes.members.entries()) {
+        const neighbours = closest(all.filter(({ peer }) => peer !== member.peer), bytesOf(member))
         const peers = typeof known === "number" ? undefined : new Set(known[node])
         sizes.push(peers === undefined ? Number(known) : peers.size)
         if (peers === undefined ? Number(known) < neighbours.length : neighbours.some(({ peer }) => !peers.has(peer))) {
-          lost.push({ node, key: bytesOf(place) })
+          lost.push({ node, key: bytesOf(member) })
         }
       }
       lacking += lost.length

@@ -32,7 +32,7 @@ export interface BenchNode {
   readonly provideMany?: (count: number) => Promise<number>
   /** Calls back with each provider, and resolves when the lookup is over. */
   readonly find: (key: Uint8Array, found: (peer: string) => void) => Promise<void>
-  /** Looks up the place of a key, for the sake of those who are met on the way. */
+  /** Looks up the position of a key, to meet the nodes on the way. */
   readonly explore: (key: Uint8Array) => Promise<void>
   /** The peers in its routing table. */
   readonly known: () => Promise<ReadonlyArray<string>>
@@ -42,7 +42,7 @@ export interface ProvideOptions {
   readonly optimistic: boolean
 }
 
-/** What a process can be asked. `node` is the place of a node among those of the process; keys are hexadecimal. */
+/** What a process can be asked. `node` is the index of a node in the process; keys are hexadecimal. */
 export type Ask =
   | { readonly op: "connect"; readonly node: number; readonly address: string }
   /** These nodes look up keys that nobody provides, one each, so that they hear of others. */

@@ -33,7 +33,7 @@ export interface DhtModelOptions {
   readonly nodes: number
   /** Where chance begins. Defaults to 1. */
   readonly seed?: string | number | undefined
-  /** How tables split their buckets: that of the paper, or one of kad-dht. Defaults to `"kademlia"`. */
+  /** How tables split their buckets: as the paper does, or as kad-dht does. Defaults to `"kademlia"`. */
   readonly tables?: keyof typeof shapes | undefined
   /** A question and its answer, on average; 0.4 to 1.6 times as much, by chance. Defaults to 100 ms. */
   readonly roundTrip?: Duration.Input | undefined
@@ -93,8 +93,8 @@ export interface ModelUpkeep {
 export interface DhtModel {
   /** Who is there now. */
   readonly nodes: ReadonlyArray<ModelNode>
-  /** A place by chance. */
-  readonly place: () => Position
+  /** A random position. */
+  readonly randomPosition: () => Position
   readonly lookup: (target: Position, options?: ModelLookupOptions) => Effect.Effect<ModelLookup>
   /**
    * Looks up a key and leaves a provider record with the closest; as many as in `closest`, of which the honest keep it.
@@ -143,7 +143,7 @@ export const make = (options: DhtModelOptions): Effect.Effect<DhtModel> =>
 
     const now = () => step * stepMillis
     const below = (bound: number) => Math.floor(chance() * bound)
-    const place = (): Position => {
+    const randomPosition = (): Position => {
       const bytes = new Uint8Array(32)
       for (let index = 0; index < 32; index++) bytes[index] = below(256)
       return ofDigest(bytes)
@@ -202,7 +202,9 @@ export const make = (options: DhtModelOptions): Effect.Effect<DhtModel> =>
       yield* background(node, node.position, seeds)
       const [nearest] = tableOf(node).closest(node.position, 1)
       const bytes = nearest === undefined ? 0 : commonPrefixLength(node.position, nearest.position) >> 3
-      for (let shared = 0; shared <= bytes; shared++) yield* background(node, sharing(node.position, shared, place()))
+      for (let shared = 0; shared <= bytes; shared++) {
+        yield* background(node, sharing(node.position, shared, randomPosition()))
+      }
     })
     const join = (node: Node) => refresh(node, Array.from({ length: 3 }, () => anyHonest()))
 
@@ -270,12 +272,12 @@ export const make = (options: DhtModelOptions): Effect.Effect<DhtModel> =>
         step++
         nodeMillis += live.length * stepMillis
         for (let left = poisson(live.length * stepMillis / sessionMillis); left > 0; left--) {
-          const place = below(live.length)
-          const node = live[place]!
-          // Who has an interest stays.
+          const index = below(live.length)
+          const node = live[index]!
+          // A node with an interest stays.
           if (node.kind !== "honest") continue
           node.isAlive = false
-          live[place] = live.at(-1)!
+          live[index] = live.at(-1)!
           live.pop()
           joined++
           yield* join(add("honest"))
@@ -325,7 +327,7 @@ export const make = (options: DhtModelOptions): Effect.Effect<DhtModel> =>
 
     const model: DhtModel = {
       nodes: live,
-      place,
+      randomPosition,
       lookup: (target, options = {}) => timed(target, options, () => false),
       provide,
       provideBeyond: Effect.fnUntraced(function*(key, networkSize, options) {
@@ -351,9 +353,9 @@ export const make = (options: DhtModelOptions): Effect.Effect<DhtModel> =>
       crowd: (key, size, kind) => {
         const [nearest] = closest(key, 1)
         const shared = nearest === undefined ? 0 : commonPrefixLength(nearest.position, key) + 1
-        return joinAll(kind, Array.from({ length: size }, () => beginning(key, shared, place())))
+        return joinAll(kind, Array.from({ length: size }, () => beginning(key, shared, randomPosition())))
       },
-      scatter: (size, kind) => joinAll(kind, Array.from({ length: size }, place)),
+      scatter: (size, kind) => joinAll(kind, Array.from({ length: size }, randomPosition)),
       tables: () => {
         const sample = Array.from({ length: Math.min(live.length, 1_000) }, () => live[below(live.length)]!)
         let size = 0
@@ -371,11 +373,11 @@ export const make = (options: DhtModelOptions): Effect.Effect<DhtModel> =>
 
 /** What many lookups come to. */
 export interface ModelSurvey {
-  /** Of lookups of places by chance: `[half of them, 95 of 100, all]` took at most so many. */
+  /** Of lookups of random positions: `[half of them, 95 of 100, all]` took at most so many. */
   readonly hops: Quantiles
   readonly asked: Quantiles
   readonly tookMillis: Quantiles
-  /** Of the 20 closest nodes of each place, the share that was found. */
+  /** Of the 20 closest nodes of each position, the share that was found. */
   readonly closestFound: number
   /** The share of provider records that another node found, right after they had been provided. */
   readonly recordsFound: number
@@ -384,14 +386,14 @@ export interface ModelSurvey {
 export type Quantiles = readonly [half: number, most: number, all: number]
 
 /**
- * Looks up so many places, and provides and finds as many keys, each by a node by chance.
+ * Looks up so many random positions, and provides and finds as many keys, each from a random node.
  */
 export const survey = Effect.fnUntraced(function*(model: DhtModel, count: number) {
   const lookups: Array<ModelLookup> = []
   let found = 0
   for (let index = 0; index < count; index++) {
-    lookups.push(yield* model.lookup(model.place()))
-    const key = model.place()
+    lookups.push(yield* model.lookup(model.randomPosition()))
+    const key = model.randomPosition()
     yield* model.provide(key)
     if ((yield* model.find(key)).isFound) found++
   }

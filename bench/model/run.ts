@@ -113,19 +113,19 @@ async function crowds(): Promise<void> {
     for (let run = 0; run < runs; run++) {
       await Effect.runPromise(Effect.gen(function*() {
         const model = yield* DhtModel.make({ nodes, tables: "deepened", seed: `${values.seed}/${size}/${run}` })
-        const early = model.place()
+        const early = model.randomPosition()
         yield* model.provide(early)
-        const key = isAnywhere ? model.place() : early
+        const key = isAnywhere ? model.randomPosition() : early
         if (isAnywhere) yield* model.scatter(size, kind)
         else yield* model.crowd(key, size, kind)
         const estimate = KadCrowding.makeNetworkSize()
         for (let index = 0; index < 32; index++) {
-          const { closest, target } = yield* model.lookup(model.place())
+          const { closest, target } = yield* model.lookup(model.randomPosition())
           estimate.observe(target, closest)
         }
         const networkSize = estimate.estimate()!
         if ((yield* model.find(early)).isFound) sums.before++
-        // Provided anew, under a key that is the same place to the network, and which nobody has a record of.
+        // Provided anew, under another key of the same position, of which nobody has a record.
         const again = { ...key }
         const { closest } = yield* model.provide(again)
         sums.honest += closest.filter(({ kind }) => kind === "honest").length

@@ -85,7 +85,7 @@ async function table(): Promise<void> {
         lasting("20 nodes that keep each other, 24 hours, 60 s probe", 20, Duration.hours(24), (self) => ({
           enableMdns: false,
           bootstrapPeers: namesOf(20).filter((name) => name !== self).map((name) =>
-            withPeer(SimNetwork.place(name), SimNetwork.peerId(name))
+            withPeer(SimNetwork.address(name), SimNetwork.peerId(name))
           )
         })),
         HealthPolicy,

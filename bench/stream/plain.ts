@@ -46,8 +46,11 @@ const node = await createLibp2p({
     // Every node of ours has it. Without the mapper it forgets peers with private addresses.
     dht: kadDHT({ protocol: "/codio/kad/1.0.0", clientMode: false, peerInfoMapper: passthroughMapper })
   }
-}) // libp2p would dial a peer of Kademlia again as soon as it is gone; the row that dials does so itself. No option stops it.
-;(node as any).components.connectionManager.reconnectQueue.stop()
+})
+// libp2p would dial a peer of Kademlia again as soon as it is gone; the row that dials does so itself. There is no
+// option against it.
+const { reconnectQueue } = (node as any).components.connectionManager
+reconnectQueue.stop()
 
 if (process.argv[2] === "server") {
   await node.handle(sink, (stream) => {

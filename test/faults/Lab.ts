@@ -31,8 +31,8 @@ export interface Host {
 }
 
 /**
- * A network that nobody is on yet. Its addresses are public unless told otherwise: libp2p leaves private ones out in
- * places.
+ * A network that nobody is on yet. Its addresses are public unless told otherwise: libp2p leaves private
+ * addresses out of some answers.
  */
 export const make = Effect.fnUntraced(function*(
   network = "44.0.0"

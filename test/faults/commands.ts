@@ -23,7 +23,7 @@ export interface Ready {
   readonly ready: ReadonlyArray<string>
 }
 
-/** `node` is the place of the node in the process, 0 where absent. */
+/** `node` is the index of the node in the process, 0 where absent. */
 export type Command =
   & { readonly node?: number }
   & (

@@ -129,7 +129,7 @@ describe("limits on real sockets", () => {
       assert.strictEqual(yield* node.peerCount, 1)
     }))
 
-  it.live("dials nobody for whom there is no place, so that nobody takes it for a peer that leaves", () =>
+  it.live("dials nobody for whom there is no slot, so that nobody takes it for a peer that leaves", () =>
     Effect.gen(function*() {
       const [node, wanted, other] = yield* Effect.all([
         Live.makeNode({ maxPeers: 1 }),

@@ -97,7 +97,7 @@ describe("a node on real sockets", () => {
       assert.strictEqual(yield* alice.peerCount, 0)
     }))
 
-  it.live("is never over its limit: of eight diallers at three places five are refused", () =>
+  it.live("is never over its limit: of eight diallers at three slots five are refused", () =>
     Effect.gen(function*() {
       const server = yield* Live.makeNode({ maxPeers: 3 })
       const address = yield* first(server)

@@ -78,7 +78,7 @@ const makeNode = Effect.fnUntraced(function*(options: Options = {}) {
     host: Context.get(context, Libp2pHost),
     transport: Context.get(context, Transport),
     events,
-    /** Who holds a place on this relay. */
+    /** The reservations that peers hold on this relay. */
     reservations,
     address: Effect.map(
       network.addresses,

@@ -1,5 +1,6 @@
 /**
- * What the documents say is so: their links lead somewhere, the names in them exist, and their code compiles, that of doc comments too.
+ * What the documents say is so: their links lead somewhere, the names in them exist, and their code compiles, in doc
+ * comments too.
  */
 import { afterAll, assert, describe, it } from "@effect/vitest"
 import * as effect from "effect"
@@ -100,7 +101,7 @@ describe("the code", () => {
   })
 })
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 /** Whether a word that looks like a path of this repository leads to a file or directory. */
 function isThere(word: string): boolean {
@@ -126,7 +127,10 @@ const given = {
   scenario: `import("effect").Effect.Effect<void>`
 }
 
-/** A fragment as a program: with the imports that it leaves out, inside a generator if it yields. A program stays as it is. */
+/**
+ * A fragment as a program: with the imports that it leaves out, inside a generator if it yields. A program stays as it
+ * is.
+ */
 function complete(code: string, file: string): string {
   if (/^import /m.test(code)) return code
   const uses = (name: string) => new RegExp(`(?<!\\w|(?<!\\.\\.)\\.)${name}\\b`).test(code)

@@ -37,7 +37,7 @@ describe("a crowd of false ids around a key", () => {
         const ids = new Set<string>(crowd.map(SimNetwork.peerId))
         assert.isTrue((yield* seeker.closest(key)).every((id) => ids.has(id)))
 
-        // Who has hardly looked anything up cannot tell how near is too near.
+        // A node that has hardly looked anything up cannot tell how near is too near.
         yield* newcomer.provide(key)
         assert.strictEqual(yield* since, 0)
         yield* provider.provide(key)

@@ -37,7 +37,7 @@ describe("nodes on one local network", () => {
 describe("a bootstrap peer", () => {
   it.effect("is found as soon as it is there", () =>
     Effect.gen(function*() {
-      const bootstrapPeers = [`${SimNetwork.place("home")}/p2p/${SimNetwork.peerId("home")}`]
+      const bootstrapPeers = [`${SimNetwork.address("home")}/p2p/${SimNetwork.peerId("home")}`]
       const alice = yield* TestNetwork.makeNode("alice", { bootstrapPeers })
       yield* TestClock.adjust("30 seconds")
       assert.strictEqual(yield* alice.peerCount, 0)
@@ -76,7 +76,7 @@ describe("TestNetwork", () => {
   it.effect("repeats a run with its seed, the nodes' own chance included", () => {
     const delays = (seed: string) =>
       Effect.gen(function*() {
-        const bob = `${SimNetwork.place("bob")}/p2p/${SimNetwork.peerId("bob")}`
+        const bob = `${SimNetwork.address("bob")}/p2p/${SimNetwork.peerId("bob")}`
         const alice = yield* TestNetwork.makeNode("alice")
         const found: Array<number> = []
         yield* Effect.forkScoped(

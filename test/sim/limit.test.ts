@@ -77,7 +77,7 @@ describe("the limit of 50 peers", () => {
       assert.strictEqual(yield* others[50]!.peerCount, 0)
     }).pipe(Effect.provide(net)))
 
-  it.effect("gives strangers maxInboundPeers places, and the others to those that the node dials", () =>
+  it.effect("gives strangers maxInboundPeers slots, and the others to those that the node dials", () =>
     Effect.gen(function*() {
       const hub = yield* TestNetwork.makeNode("hub", { maxPeers: 4, maxInboundPeers: 2, minPeers: 0 })
       const [a, b, c, d, e, f] = yield* Effect.forEach(

@@ -148,7 +148,7 @@ describe("a machine in another network", () => {
       yield* TestClock.adjust("1 minute")
       assert.deepStrictEqual(yield* counts(alice, bob, carol), [1, 1, 2])
       yield* network.readdress(carol, { moves: true })
-      assert.deepStrictEqual(yield* carol.addresses, [withPeer(SimNetwork.place("carol~1"), carol.localPeer)])
+      assert.deepStrictEqual(yield* carol.addresses, [withPeer(SimNetwork.address("carol~1"), carol.localPeer)])
       yield* TestClock.adjust("3 minutes")
       assert.deepStrictEqual(yield* counts(alice, bob, carol), [1, 0, 1])
     })

@@ -13,7 +13,7 @@ describe("the keys of a node in Kademlia", () => {
     Effect.gen(function*() {
       const start = (name: string) => TestNetwork.start(name, { minPeers: 0 }, { dht: SimKad.layer() })
       const [alice, bob] = [yield* start("alice"), yield* start("bob")]
-      yield* TestNetwork.run(alice.network.connect(SimNetwork.place("bob")))
+      yield* TestNetwork.run(alice.network.connect(SimNetwork.address("bob")))
       const status = Effect.map(Stream.runHead(alice.network.provideStatus), Option.getOrThrow)
       const network = yield* SimNetwork
       yield* network.partition([["alice"]])
@@ -24,7 +24,7 @@ describe("the keys of a node in Kademlia", () => {
       // Who does not answer a dial leaves the table.
       assert.deepInclude(yield* status, { announced: 0, paused: "NoPeers" })
       yield* network.heal
-      yield* TestNetwork.run(alice.network.connect(SimNetwork.place("bob")))
+      yield* TestNetwork.run(alice.network.connect(SimNetwork.address("bob")))
       yield* TestClock.adjust("1 second")
       assert.isUndefined((yield* status).paused)
       assert.strictEqual((yield* status).announced, 1)

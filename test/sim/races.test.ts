@@ -37,7 +37,7 @@ describe("races", () => {
   it.effect("connects that fail together leave no wish behind", () =>
     Effect.gen(function*() {
       const alice = yield* CoreNode.make("alice", alone)
-      const target = { id: SimNetwork.peerId("nobody"), addresses: [SimNetwork.place("nobody")] }
+      const target = { id: SimNetwork.peerId("nobody"), addresses: [SimNetwork.address("nobody")] }
       const exits = yield* beside(alice.manager.connect(target), alice.manager.connect(target))
       assert.isTrue(exits.every(Exit.isFailure))
       yield* TestClock.adjust("20 minutes")
@@ -49,7 +49,7 @@ describe("races", () => {
     Effect.gen(function*() {
       const [alice, bob] = yield* Effect.all([CoreNode.make("alice", alone), CoreNode.make("bob", alone)])
       const [wrong, right] = yield* beside(
-        alice.manager.connect({ id: bob.id, addresses: [SimNetwork.place("nobody")] }),
+        alice.manager.connect({ id: bob.id, addresses: [SimNetwork.address("nobody")] }),
         Effect.flatMap(bob.addresses, (addresses) => alice.manager.connect({ id: bob.id, addresses }))
       )
       assert.deepStrictEqual([wrong._tag, right._tag], ["Failure", "Success"])
@@ -109,8 +109,10 @@ describe("races", () => {
         Effect.scoped(
           Effect.gen(function*() {
             const [alice, bob] = yield* Effect.all([CoreNode.make("alice", alone), CoreNode.make("bob", alone)])
-            const place = withoutPeer((yield* bob.addresses)[0]!)
-            const dial = yield* Effect.forkChild(Effect.exit(alice.manager.connect(place)), { startImmediately: true })
+            const address = withoutPeer((yield* bob.addresses)[0]!)
+            const dial = yield* Effect.forkChild(Effect.exit(alice.manager.connect(address)), {
+              startImmediately: true
+            })
             yield* TestClock.adjust(millis)
             const blocking = yield* Effect.forkChild(alice.manager.block(bob.id), { startImmediately: true })
             yield* TestClock.adjust("2 minutes")
@@ -141,8 +143,8 @@ describe("races", () => {
     Effect.gen(function*() {
       const alice = yield* CoreNode.make("alice", alone)
       const id = SimNetwork.peerId("bob")
-      yield* alice.manager.keep({ id, addresses: [SimNetwork.place("bob")] })
-      const addresses = Array.from({ length: 20 }, (_, index) => SimNetwork.place(`elsewhere${index}`))
+      yield* alice.manager.keep({ id, addresses: [SimNetwork.address("bob")] })
+      const addresses = Array.from({ length: 20 }, (_, index) => SimNetwork.address(`elsewhere${index}`))
       yield* alice.discovery.announce({ id, addresses }, "test")
       yield* TestClock.adjust("1 minute")
       yield* CoreNode.make("bob", alone)

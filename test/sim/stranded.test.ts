@@ -80,7 +80,7 @@ describe("a node that has lost everybody", () => {
 
   it.effect("is isolated from its start when nobody answers at the addresses that it keeps", () =>
     Effect.gen(function*() {
-      const alice = yield* TestNetwork.makeNode("alice", { bootstrapPeers: [SimNetwork.place("bob")] })
+      const alice = yield* TestNetwork.makeNode("alice", { bootstrapPeers: [SimNetwork.address("bob")] })
       const events = yield* record(alice)
       yield* TestClock.adjust("3 seconds")
       const { isolation } = yield* alice.status
@@ -206,15 +206,15 @@ describe("the addresses of one peer", () => {
       const bob = yield* TestNetwork.makeNode("bob")
       yield* TestNetwork.makeNode("silent")
       yield* network.blackhole("silent")
-      const place = SimNetwork.place("bob")
+      const bobsAddress = SimNetwork.address("bob")
       const begin = yield* DateTime.now
       // The newest is dialled first, which is the last that was given. Time passes in steps that double.
-      yield* TestNetwork.run(alice.connect({ id: bob.localPeer, addresses: [place, nobody, silent] }))
+      yield* TestNetwork.run(alice.connect({ id: bob.localPeer, addresses: [bobsAddress, nobody, silent] }))
       const took = Duration.toMillis(DateTime.distance(begin, yield* DateTime.now))
       assert.isAbove(took, 250)
       assert.isBelow(took, 520)
       const { addresses } = yield* alice.explain(bob.localPeer)
-      const worked = addresses.find(({ address }) => address.startsWith(place))
+      const worked = addresses.find(({ address }) => address.startsWith(bobsAddress))
       assert.isDefined(worked?.lastSuccess)
       assert.isDefined(addresses.find(({ address }) => address.startsWith(nobody))?.problem)
       yield* TestClock.adjust("20 seconds")
@@ -232,7 +232,7 @@ describe("the addresses of one peer", () => {
       yield* TestNetwork.makeNode("silent")
       yield* network.blackhole("silent")
       const begin = yield* DateTime.now
-      yield* TestNetwork.run(alice.connect({ id: bob.localPeer, addresses: [SimNetwork.place("bob"), silent] }))
+      yield* TestNetwork.run(alice.connect({ id: bob.localPeer, addresses: [SimNetwork.address("bob"), silent] }))
       const took = Duration.toMillis(DateTime.distance(begin, yield* DateTime.now))
       assert.isAbove(took, 3_000)
       assert.isBelow(took, 4_100)

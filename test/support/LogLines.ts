@@ -8,7 +8,7 @@ const Lines = Context.Reference<Array<string>>("test/LogLines", { defaultValue: 
 /** The lines that were logged within {@link capture} until now; the array grows. */
 export const lines = Effect.map(Lines, (all): ReadonlyArray<string> => all)
 
-/** Keeps what the effect logs, in place of printing it. */
+/** Keeps what the effect logs instead of printing it. */
 export const capture = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
   Effect.suspend(() => {
     const all: Array<string> = []

@@ -36,7 +36,7 @@ export const join = Effect.fnUntraced(function*(names: ReadonlyArray<string>, op
     const transport = yield* makeServer(name, options)
     const others = new Set([honest[0]!, names[index >> 1]!, names[Math.max(0, index - 1)]!])
     others.delete(name)
-    for (const other of others) yield* Effect.orDie(transport.dial(SimNetwork.place(other)))
+    for (const other of others) yield* Effect.orDie(transport.dial(SimNetwork.address(other)))
   }
 })
 
@@ -46,7 +46,7 @@ export const makeNode = Effect.fnUntraced(function*(name: string, keysBefore = 0
   const dht = Context.get(services, Dht)
   const find = (key: ContentKey) =>
     Effect.map(TestNetwork.run(Stream.runCollect(network.findProviders(key))), (found) => found.map(({ id }) => id))
-  for (const other of honest.slice(1, 4)) yield* TestNetwork.run(network.connect(SimNetwork.place(other)))
+  for (const other of honest.slice(1, 4)) yield* TestNetwork.run(network.connect(SimNetwork.address(other)))
   for (let index = 0; index < keysBefore; index++) yield* find(Content.fromText(`${name} ${index}`))
   return {
     id: network.localPeer,

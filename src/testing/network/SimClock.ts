@@ -148,7 +148,7 @@ export const make: Effect.Effect<{ readonly clock: SimClock; readonly scheduler:
 )
 
 /**
- * Puts a clock that stands at zero in the place of the program's, and the scheduler that goes with it.
+ * Replaces the clock of the program by one that stands at zero, and its scheduler by the one that goes with it.
  */
 export const layer: Layer.Layer<never> = Layer.effectContext(
   Effect.map(
@@ -188,7 +188,7 @@ interface Timer {
   index: number
 }
 
-/** A binary heap, whose elements know their places so that they can be taken out. */
+/** A binary heap, whose elements know their index so that they can be removed. */
 class Timers {
   private readonly heap: Array<Timer> = []
   private made = 0

@@ -116,10 +116,10 @@ export class SimNetwork extends Context.Service<SimNetwork, {
   /** Adds a node while the scope lives. A second node of the same id is a defect. For implementations of the ports. */
   readonly join: (endpoint: Endpoint) => Effect.Effect<void, never, Scope.Scope>
   /**
-   * Begins a connection to whoever listens at the place, an address without peer id, once `prepare` has set what this
+   * Begins a connection to the node that listens at an address without peer id, once `prepare` has set what this
    * end does. For implementations of the ports.
    */
-  readonly connect: (from: PeerId, place: Multiaddr, prepare: (end: LineEnd) => void) => void
+  readonly connect: (from: PeerId, address: Multiaddr, prepare: (end: LineEnd) => void) => void
   /** Waits as long as one message takes. For implementations of the ports. */
   readonly delay: Effect.Effect<void>
   /** Whether messages pass between two running nodes now, from the first to the second. */
@@ -157,7 +157,7 @@ export class SimNetwork extends Context.Service<SimNetwork, {
   static readonly peerId = (node: SimNode): PeerId => peerIdOf(node)
 
   /** Where a node listens: `/memory/<name>`, without its peer id. */
-  static readonly place = (name: string): Multiaddr => `${memory}${name}` as Multiaddr
+  static readonly address = (name: string): Multiaddr => `${memory}${name}` as Multiaddr
 }
 
 /**
@@ -166,7 +166,7 @@ export class SimNetwork extends Context.Service<SimNetwork, {
 export interface Endpoint {
   readonly peer: PeerId
   /** Where it listens now, without peer id. */
-  readonly place: Multiaddr
+  readonly address: Multiaddr
   /** Somebody dials. `from` is no address that can be dialled. */
   readonly accept: (end: LineEnd, from: Multiaddr) => void
   /** The node was killed: nothing may come from it any more. */
@@ -218,7 +218,7 @@ export const make = Effect.fnUntraced(function*(options: SimNetworkOptions = {})
     const made = found ?? Machine.make({ name: peer, index: machines.size + 1, base: clock, after })
     if (isNews) made.name = node
     machines.set(peer, made)
-    owners.set(SimNetwork.place(made.address), peer)
+    owners.set(SimNetwork.address(made.address), peer)
     return made
   }
 
@@ -342,7 +342,7 @@ export const make = Effect.fnUntraced(function*(options: SimNetworkOptions = {})
       changed(() => {
         const peer = peerIdOf(node)
         machine(node).readdress(moves)
-        owners.set(SimNetwork.place(machine(node).address), peer)
+        owners.set(SimNetwork.address(machine(node).address), peer)
         for (const line of lines) if (line.peers.includes(peer)) line.isStray = true
       }),
     machine,
@@ -351,7 +351,7 @@ export const make = Effect.fnUntraced(function*(options: SimNetworkOptions = {})
         Effect.suspend(() => {
           if (endpoints.has(endpoint.peer)) {
             return Effect.die(
-              new Error(`SimNetwork: a node of the id ${endpoint.peer} (${endpoint.place}) is already running`)
+              new Error(`SimNetwork: a node of the id ${endpoint.peer} (${endpoint.address}) is already running`)
             )
           }
           endpoints.set(endpoint.peer, endpoint)
@@ -359,18 +359,20 @@ export const make = Effect.fnUntraced(function*(options: SimNetworkOptions = {})
         }),
         () => Effect.sync(() => leave(endpoint, "this node stopped", "the remote stopped"))
       ),
-    connect: (from, place, prepare) => {
-      if (place.startsWith(memory) && !owners.has(place)) machine(place.slice(memory.length))
-      const to = owners.get(place) ?? peerIdOf(place)
+    connect: (from, address, prepare) => {
+      if (address.startsWith(memory) && !owners.has(address)) machine(address.slice(memory.length))
+      const to = owners.get(address) ?? peerIdOf(address)
       const line = makeLine(board, from, to)
       lines.add(line)
       prepare(line.near)
-      const source = `${endpoints.get(from)?.place ?? "/memory/unknown"}:${++dials}` as Multiaddr
+      const source = `${endpoints.get(from)?.address ?? "/memory/unknown"}:${++dials}` as Multiaddr
       line.callOut(() => {
         const endpoint = endpoints.get(to)
-        // A NAT, and a place that its owner has left, do not answer.
-        if (endpoint !== undefined && (!isExposed(from, to) || (endpoint.place !== place && owners.has(place)))) return
-        if (endpoint === undefined || endpoint.place !== place) line.far.hangUp(`nobody listens at ${place}`)
+        // A NAT, and an address that its node has left, do not answer.
+        if (endpoint !== undefined && (!isExposed(from, to) || (endpoint.address !== address && owners.has(address)))) {
+          return
+        }
+        if (endpoint === undefined || endpoint.address !== address) line.far.hangUp(`nobody listens at ${address}`)
         else endpoint.accept(line.far, source)
       })
     },

@@ -61,7 +61,7 @@ export const make = Effect.fnUntraced(function*(
   const run = yield* FiberSet.makeRuntime()
   const now = () => clock.currentTimeMillisUnsafe()
   const servers = serversOf(network)
-  const here = (): Multiaddr => SimNetwork.place(network.machine(localPeer).address)
+  const here = (): Multiaddr => SimNetwork.address(network.machine(localPeer).address)
 
   // ----- who is known
 

@@ -80,7 +80,7 @@ const namedMax = 20
 
 const placed = (name: string): Placed => {
   const bytes = base58btc.baseDecode(peerIdOf(name))
-  return { position: positionOf(bytes), body: encodePeer(bytes, [multiaddr(SimNetwork.place(name)).bytes]) }
+  return { position: positionOf(bytes), body: encodePeer(bytes, [multiaddr(SimNetwork.address(name)).bytes]) }
 }
 
 const nearestOf = (nodes: ReadonlyArray<Placed>, target: Position): ReadonlyArray<Uint8Array> =>

@@ -53,16 +53,16 @@ export const make = Effect.fnUntraced(function*(name: string) {
   const network = yield* SimNetwork
   const localPeer = SimNetwork.peerId(name)
   const machine = network.machine(name)
-  let listening = { at: "", place: SimNetwork.place(name), addresses: [] as ReadonlyArray<Multiaddr> }
+  let listening = { at: "", address: SimNetwork.address(name), addresses: [] as ReadonlyArray<Multiaddr> }
   const here = () => {
     const at = machine.address
     if (listening.at !== at) {
-      const place = SimNetwork.place(at)
-      listening = { at, place, addresses: [withPeer(place, localPeer)] }
+      const address = SimNetwork.address(at)
+      listening = { at, address, addresses: [withPeer(address, localPeer)] }
     }
     return listening
   }
-  const place = () => here().place
+  const ownAddress = () => here().address
   const run = yield* FiberSet.makeRuntime()
   const events = yield* Effect.acquireRelease(Queue.unbounded<ConnectionEvent>(), Queue.shutdown)
   const connections = new Set<LiveConnection>()
@@ -77,7 +77,7 @@ export const make = Effect.fnUntraced(function*(name: string) {
     protocolVersion,
     agentVersion: "codio-network/<sim>",
     protocols: ["/ipfs/id/1.0.0", "/ipfs/ping/1.0.0", ...handlers.keys()],
-    listenAddresses: [place()]
+    listenAddresses: [ownAddress()]
   })
 
   const establish = (end: LineEnd, peer: PeerId, direction: Direction, remoteAddress: Multiaddr): LiveConnection => {
@@ -159,7 +159,7 @@ export const make = Effect.fnUntraced(function*(name: string) {
       )
     )
 
-  const dialPlace = (to: Multiaddr, expected: PeerId | undefined): Effect.Effect<Connection, DialReason> => {
+  const dialAddress = (to: Multiaddr, expected: PeerId | undefined): Effect.Effect<Connection, DialReason> => {
     const supported = /^\/memory\/[^/]+$|^\/(ip4|ip6|dns|dns4|dns6|dnsaddr)\/[^/]+\/tcp\/\d+$/.test(to)
     if (!supported) {
       return Effect.fail(
@@ -186,22 +186,22 @@ export const make = Effect.fnUntraced(function*(name: string) {
     if (wanted === localPeer) return Effect.fail(new DialedSelf())
     const given = typeof target === "string" ? isMultiaddr(target) ? [target] : [] : target.addresses
     const known = given.length > 0 || wanted === undefined ? given : knownAddresses.get(wanted) ?? []
-    const places = [...new Set(known.map(withoutPeer))]
+    const addresses = [...new Set(known.map(withoutPeer))]
     for (const live of connections) {
-      if (live.connection.peer === wanted || places.includes(live.connection.remoteAddress)) return settled(live)
+      if (live.connection.peer === wanted || addresses.includes(live.connection.remoteAddress)) return settled(live)
     }
-    if (places.length === 0) return Effect.fail(new Unreachable({ detail: "no address of this peer is known" }))
-    if (places.length === 1) return dialPlace(places[0]!, wanted)
-    return places.slice(1).reduce(
-      (before, to) => Effect.catch(before, () => dialPlace(to, wanted)),
-      dialPlace(places[0]!, wanted)
+    if (addresses.length === 0) return Effect.fail(new Unreachable({ detail: "no address of this peer is known" }))
+    if (addresses.length === 1) return dialAddress(addresses[0]!, wanted)
+    return addresses.slice(1).reduce(
+      (before, to) => Effect.catch(before, () => dialAddress(to, wanted)),
+      dialAddress(addresses[0]!, wanted)
     )
   }
 
   yield* network.join({
     peer: localPeer,
-    get place() {
-      return place()
+    get address() {
+      return ownAddress()
     },
     accept,
     killed: () => {

@@ -167,7 +167,7 @@ const simulate = Effect.fnUntraced(function*(
     self.wishes.delete(key)
     if (scope !== undefined) yield* wish(self, Scope.close(scope, Exit.void))
   })
-  const targetOf = (other: Host) => withPeer(SimNetwork.place(other.name), other.peer)
+  const targetOf = (other: Host) => withPeer(SimNetwork.address(other.name), other.peer)
   const keep = (self: Running, other: Host) => hold(self, `keep ${other.name}`, self.node.network.keep(targetOf(other)))
   const block = (self: Running, other: Host) =>
     hold(

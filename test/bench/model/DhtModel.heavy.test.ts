@@ -56,21 +56,21 @@ describe("DhtModel", () => {
       const estimate = KadCrowding.makeNetworkSize()
       const honest = yield* DhtModel.make({ nodes: 1_000 })
       for (let index = 0; index < 32; index++) {
-        const { closest, target } = yield* honest.lookup(honest.place())
+        const { closest, target } = yield* honest.lookup(honest.randomPosition())
         estimate.observe(target, closest)
       }
       const networkSize = estimate.estimate()!
       assert.closeTo(networkSize / 1_000, 1, 0.2)
       let warned = 0
       for (let index = 0; index < 1_000; index++) {
-        const { closest, target } = yield* honest.lookup(honest.place())
+        const { closest, target } = yield* honest.lookup(honest.randomPosition())
         if (KadCrowding.crowdingOf(target, closest, networkSize).isCrowded) warned++
       }
       assert.isAtMost(warned, 2)
 
       for (let run = 0; run < 10; run++) {
         const model = yield* DhtModel.make({ nodes: 1_000, seed: run })
-        const key = model.place()
+        const key = model.randomPosition()
         yield* model.crowd(key, 20, run % 2 === 0 ? "colluding" : "withholding")
         const { closest } = yield* model.provide(key)
         assert.isTrue(KadCrowding.crowdingOf(key, closest, networkSize).isCrowded)
@@ -85,7 +85,7 @@ describe("DhtModel", () => {
       const model = yield* DhtModel.make({ nodes: 500 })
       yield* model.scatter(1_500, "colluding")
       for (let run = 0; run < 20; run++) {
-        const key = model.place()
+        const key = model.randomPosition()
         const { closest } = yield* model.provide(key)
         assert.isAbove(closest.filter(({ kind }) => kind === "honest").length, 0)
         assert.isTrue((yield* model.find(key)).isFound)

@@ -35,7 +35,7 @@ describe("DhtModel", () => {
   it.effect("loses a record when all that keep it have left", () =>
     Effect.gen(function*() {
       const model = yield* DhtModel.make({ nodes: 60, session: "3 minutes" })
-      const key = model.place()
+      const key = model.randomPosition()
       yield* model.provide(key)
       assert.isTrue((yield* model.find(key)).isFound)
       yield* model.advance("30 minutes")
@@ -47,14 +47,14 @@ describe("DhtModel", () => {
   it.effect("takes the model's time: a round trip for an answer, a timeout for a dead node when it is waited for", () =>
     Effect.gen(function*() {
       const model = yield* DhtModel.make({ nodes: 21, roundTrip: "100 millis" })
-      const whole = yield* model.lookup(model.place())
+      const whole = yield* model.lookup(model.randomPosition())
       // Twenty others, ten at once; each takes 40 to 160 ms.
       assert.isAtLeast(whole.tookMillis, 80)
       assert.isAtMost(whole.tookMillis, 320)
       assert.deepStrictEqual([whole.asked, whole.answered, whole.hops], [20, 20, 1])
       const aging = yield* DhtModel.make({ nodes: 21, roundTrip: "100 millis", session: "20 minutes" })
       yield* aging.advance("2 minutes")
-      const { answered, asked, tookMillis } = yield* aging.lookup(aging.place(), { slowAfter: "1 minute" })
+      const { answered, asked, tookMillis } = yield* aging.lookup(aging.randomPosition(), { slowAfter: "1 minute" })
       assert.isBelow(answered, asked)
       assert.isAtLeast(tookMillis, 5_000)
     }))
@@ -65,7 +65,7 @@ describe("DhtModel", () => {
         Effect.gen(function*() {
           const model = yield* DhtModel.make({ nodes: 60, seed, session: "10 minutes" })
           const upkeep = yield* model.advance("5 minutes")
-          const { asked, closest, tookMillis } = yield* model.lookup(model.place())
+          const { asked, closest, tookMillis } = yield* model.lookup(model.randomPosition())
           return { upkeep, asked, tookMillis, closest: closest.map(({ key }) => key) }
         })
       assert.deepStrictEqual(yield* run(7), yield* run(7))
@@ -75,7 +75,7 @@ describe("DhtModel", () => {
   it.effect("puts a crowd nearer to a key than all others", () =>
     Effect.gen(function*() {
       const model = yield* DhtModel.make({ nodes: 200 })
-      const key = model.place()
+      const key = model.randomPosition()
       const crowd = yield* model.crowd(key, 5, "withholding")
       const sorted = model.nodes.toSorted((a, b) => compareDistance(a.position, b.position, key))
       assert.deepStrictEqual(new Set(sorted.slice(0, 5).map(({ key }) => key)), new Set(crowd.map(({ key }) => key)))
@@ -89,12 +89,12 @@ describe("DhtModel", () => {
         const model = yield* DhtModel.make({ nodes: 300 })
         const estimate = makeNetworkSize()
         for (let index = 0; index < 16; index++) {
-          const { closest, target } = yield* model.lookup(model.place())
+          const { closest, target } = yield* model.lookup(model.randomPosition())
           estimate.observe(target, closest)
         }
         const networkSize = estimate.estimate()!
         assert.closeTo(networkSize / 300, 1, 0.25)
-        const key = model.place()
+        const key = model.randomPosition()
         yield* model.crowd(key, size, kind)
         const { closest } = yield* model.provide(key)
         assert.strictEqual(closest.filter(({ kind }) => kind === "honest").length, 20 - size)

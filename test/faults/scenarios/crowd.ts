@@ -7,7 +7,7 @@ import * as Lab from "../Lab.ts"
 import * as PeerProcess from "../PeerProcess.ts"
 import type { Scenario } from "../Scenario.ts"
 
-const places = 50
+const slots = 50
 const strangers = 200
 const processes = 4
 
@@ -16,12 +16,12 @@ const handshakes = 24
 
 export const crowd: ReadonlyArray<Scenario> = [
   {
-    name: "200 strangers at a node of 50 places: never more than 50 peers, and the rest are refused",
+    name: "200 strangers at a node of 50 slots: never more than 50 peers, and the rest are refused",
     seconds: 50,
     run: (report) =>
       Effect.gen(function*() {
         const lab = yield* Lab.make()
-        const node = yield* PeerProcess.start(yield* lab.host("node"), { config: { maxPeers: places } })
+        const node = yield* PeerProcess.start(yield* lab.host("node"), { config: { maxPeers: slots } })
         const friend = yield* PeerProcess.start(yield* lab.host("friend"), {
           health: "patient",
           config: { minPeers: 0 }
@@ -61,10 +61,10 @@ export const crowd: ReadonlyArray<Scenario> = [
         )
         yield* report.within("all of them answered", began, yield* Clock.currentTimeMillis, 60)
         const count = (outcome: string) => outcomes.filter((each) => each === outcome).length
-        yield* report.equal("connected", count("connected"), places - 1)
-        yield* report.equal("refused", count("DialError.Refused"), strangers - places + 1)
-        yield* report.atMost("peers at the fullest moment", fullest(node.happened), places)
-        yield* report.equal("peers at the end", (yield* node.ask({ do: "peers" })).length, places)
+        yield* report.equal("connected", count("connected"), slots - 1)
+        yield* report.equal("refused", count("DialError.Refused"), strangers - slots + 1)
+        yield* report.atMost("peers at the fullest moment", fullest(node.happened), slots)
+        yield* report.equal("peers at the end", (yield* node.ask({ do: "peers" })).length, slots)
         yield* report.atMost("slowest ping of a friend meanwhile", slowest.ping, 3000, "ms")
         yield* report.atMost("slowest answer of the node meanwhile", slowest.answer, 3000, "ms")
       })

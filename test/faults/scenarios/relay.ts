@@ -8,7 +8,7 @@ import type { Scenario } from "../Scenario.ts"
 
 export const relay: ReadonlyArray<Scenario> = [
   {
-    name: "a relay that was down gives the place again, and the peer behind it is reached again",
+    name: "a relay that was down gives the reservation again, and the peer behind it is reached again",
     seconds: 30,
     run: (report) =>
       Effect.gen(function*() {
@@ -27,7 +27,7 @@ export const relay: ReadonlyArray<Scenario> = [
         const killed = yield* Clock.currentTimeMillis
         yield* first.kill
         const lost = yield* listener.event("RelayLost", { peer: first.id, since: killed, seconds: 30 })
-        yield* report.within("place lost", killed, lost.at, 1)
+        yield* report.within("reservation lost", killed, lost.at, 1)
         const gone = yield* node.event("PeerDisconnected", { peer: listener.id, since: killed, seconds: 30 })
         yield* report.within("peer behind it gone", killed, gone.at, 1)
         yield* Effect.sleep("4 seconds")
@@ -36,11 +36,11 @@ export const relay: ReadonlyArray<Scenario> = [
         const since = yield* Clock.currentTimeMillis
         const reserved = yield* listener.event("RelayReserved", { peer: first.id, since: lost.at, seconds: 40 })
         const step = listener.backoff(first.id, reserved.at)
-        yield* report.within(`place given again (backoff ${step.toFixed(1)} s)`, since, reserved.at, step + 2)
+        yield* report.within(`reservation given again (backoff ${step.toFixed(1)} s)`, since, reserved.at, step + 2)
         const back = yield* node.event("PeerConnected", { peer: listener.id, since: gone.at, seconds: 40 })
         const own = node.backoff(listener.id, back.at)
-        // A dial that is under way when the place is given waits 5 s for the addresses behind the firewall; the next
-        // one succeeds.
+        // A dial that is under way when the reservation is given waits 5 s for the addresses behind the firewall; the
+        // next one succeeds.
         yield* report.within(`peer behind it back (backoff ${own.toFixed(1)} s)`, reserved.at, back.at, 5 + own + 2)
         const peers: ReadonlyArray<{ readonly id: string; readonly path: string }> = yield* node.ask({ do: "peers" })
         yield* report.equal("path", peers.find(({ id }) => id === listener.id)?.path, "Relayed")

@@ -38,7 +38,7 @@ export const rude: ReadonlyArray<Scenario> = [
       })
   },
   {
-    name: "inbound connections that never speak take no places, and are closed",
+    name: "inbound connections that never speak take no slots, and are closed",
     seconds: 25,
     run: (report) =>
       Effect.gen(function*() {

@@ -86,8 +86,8 @@ export const makeMember = (
   )
 
 /**
- * Waits until each has its closest in its table; who lacks one looks up its own place, as Kademlia does by itself every
- * few minutes.
+ * Waits until each member has its closest peers in its table. A member that lacks one looks up its own position, as
+ * Kademlia does by itself every few minutes.
  */
 export const settle = Effect.fnUntraced(function*(members: ReadonlyArray<Member>, all: ReadonlyArray<string>) {
   while (true) {
@@ -109,7 +109,7 @@ export const settle = Effect.fnUntraced(function*(members: ReadonlyArray<Member>
 /** A key that nobody has used before. */
 export const randomKey = (): ContentKey.ContentKey => ContentKey.fromBytes(crypto.getRandomValues(new Uint8Array(32)))
 
-/** The key whose place is that of a peer. */
+/** The key that has the position of a peer. */
 export const ownKey = (id: string): ContentKey.ContentKey =>
   ContentKey.fromRustRecordKey(peerIdFromString(id).toMultihash().bytes)
 
@@ -119,7 +119,7 @@ export const without = (all: ReadonlyArray<string>, ...some: ReadonlyArray<strin
 /** The 20 of all ids that are closest to a key, nearest first: by the XOR of sha2-256, computed from all. */
 export const closest = (all: ReadonlyArray<string>, key: ContentKey.ContentKey): ReadonlyArray<string> => {
   const target = sha256(ContentKey.toBytes(key))
-  return all.map((id) => ({ id, distance: placeOf(id).map((byte, index) => byte ^ target[index]!) }))
+  return all.map((id) => ({ id, distance: positionOf(id).map((byte, index) => byte ^ target[index]!) }))
     .sort((a, b) => Buffer.compare(a.distance, b.distance)).slice(0, 20).map(({ id }) => id)
 }
 
@@ -142,12 +142,12 @@ export const quickest = <A, E>(run: Effect.Effect<A, E>): Effect.Effect<readonly
 
 // internal ------------------------------------------------------------------------------------------------------------
 
-const places = new Map<string, Uint8Array>()
+const positions = new Map<string, Uint8Array>()
 
-function placeOf(id: string): Uint8Array {
-  const place = places.get(id) ?? sha256(peerIdFromString(id).toMultihash().bytes)
-  places.set(id, place)
-  return place
+function positionOf(id: string): Uint8Array {
+  const position = positions.get(id) ?? sha256(peerIdFromString(id).toMultihash().bytes)
+  positions.set(id, position)
+  return position
 }
 
 function sha256(bytes: Uint8Array): Uint8Array {

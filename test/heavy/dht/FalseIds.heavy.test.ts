@@ -20,9 +20,11 @@ const made = Array.from({ length: 4000 }, (_, index) => `false ${index}`)
 /** Those of them that are nearest to a key; nearer than all honest ones. */
 const crowdAround = (bytes: Uint8Array, count: number): ReadonlyArray<string> => {
   const target = positionOf(bytes)
-  const placeOf = (name: string) => positionOf(base58btc.baseDecode(SimNetwork.peerId(name)))
-  const places = new Map([...made, ...honest].map((name) => [name, placeOf(name)]))
-  const nearest = [...places].sort((a, b) => compareDistance(a[1], b[1], target)).slice(0, count).map(([name]) => name)
+  const positionOfName = (name: string) => positionOf(base58btc.baseDecode(SimNetwork.peerId(name)))
+  const positions = new Map([...made, ...honest].map((name) => [name, positionOfName(name)]))
+  const nearest = [...positions].sort((a, b) => compareDistance(a[1], b[1], target)).slice(0, count).map(([name]) =>
+    name
+  )
   assert.isTrue(nearest.every((name) => name.startsWith("false")))
   return nearest
 }
@@ -76,7 +78,7 @@ describe("a crowd of false ids around a key", () => {
       Effect.provide(SimNetwork.layerWithClock({ seed: 1 }))
     ))
 
-  it.effect("of one subnet has few places in a table, and a lookup ends with it all the same", () =>
+  it.effect("of one subnet has few slots in a table, and a lookup ends with it all the same", () =>
     Effect.gen(function*() {
       yield* join(honest)
       const key = ContentKey.fromText("some content")

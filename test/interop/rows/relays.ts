@@ -1,6 +1,6 @@
 /**
- * A place on a relay of each implementation, taken by each, and reached through it by each; and what becomes of the
- * relayed connection.
+ * A reservation on a relay of each implementation, taken by each, and reached through it by each; and what becomes of
+ * the relayed connection.
  */
 import { Effect } from "effect"
 import { type Bench, hold } from "../Bench.ts"
@@ -109,7 +109,7 @@ export const upgrades = (bench: Bench, listen: string) =>
     }
   })).pipe(Effect.catch((error) => bench.check("a relayed connection becomes direct", "ts>ts", Effect.fail(error))))
 
-/** Where a relay of Go has a public address, Rust takes a place on it like all others. */
+/** Where a relay of Go has a public address, Rust makes a reservation on it like all others. */
 export const publicRelay = (bench: Bench, listen: string) =>
   bench.check(
     "stream through a relay of go on a public address",

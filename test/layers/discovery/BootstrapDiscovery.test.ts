@@ -72,7 +72,7 @@ describe("BootstrapDiscovery", () => {
   it.effect("starts while the bootstrap peer is down, and reaches it when it is up", () =>
     Effect.gen(function*() {
       const alice = yield* CoreNode.make("alice")
-      yield* start(alice.manager, [`${SimNetwork.place("bob")}/p2p/${SimNetwork.peerId("bob")}` as Multiaddr])
+      yield* start(alice.manager, [`${SimNetwork.address("bob")}/p2p/${SimNetwork.peerId("bob")}` as Multiaddr])
       yield* TestClock.adjust("1 minute")
       assert.strictEqual(yield* alice.table.size, 0)
       yield* CoreNode.make("bob")

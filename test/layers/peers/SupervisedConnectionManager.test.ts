@@ -56,7 +56,7 @@ describe("SupervisedConnectionManager", () => {
       assert.strictEqual(self._tag === "DialError" && self.reason._tag, "DialedSelf")
       const nobody = yield* within("20 seconds", Effect.flip(alice.manager.connect(SimNetwork.peerId("nobody"))))
       assert.strictEqual(nobody._tag === "DialError" && nobody.reason._tag, "Unreachable")
-      const place = SimNetwork.place("bob")
+      const place = SimNetwork.address("bob")
       const wrong = yield* within(
         "20 seconds",
         Effect.flip(alice.manager.connect({ id: SimNetwork.peerId("carol"), addresses: [place] }))
@@ -118,7 +118,7 @@ describe("SupervisedConnectionManager", () => {
       Effect.gen(function*() {
         const alice = yield* CoreNode.make("alice")
         const { stop } = yield* restartable("bob")
-        yield* alice.manager.keep(`${SimNetwork.place("bob")}/p2p/${SimNetwork.peerId("bob")}` as never)
+        yield* alice.manager.keep(`${SimNetwork.address("bob")}/p2p/${SimNetwork.peerId("bob")}` as never)
         yield* settle
         assert.strictEqual(yield* alice.table.size, 1)
         yield* stop
@@ -156,7 +156,7 @@ describe("SupervisedConnectionManager", () => {
       const alice = yield* CoreNode.make("alice").pipe(
         Effect.provideService(ReconnectPolicy, () => Schedule.spaced("5 seconds").pipe(Schedule.upTo({ times: 3 })))
       )
-      yield* alice.manager.keep({ id: SimNetwork.peerId("nobody"), addresses: [SimNetwork.place("nobody")] })
+      yield* alice.manager.keep({ id: SimNetwork.peerId("nobody"), addresses: [SimNetwork.address("nobody")] })
       yield* TestClock.adjust("4 seconds")
       assert.strictEqual(alice.happened("DialFailed").length, 1)
       yield* TestClock.adjust("2 seconds")
@@ -189,7 +189,7 @@ describe("SupervisedConnectionManager", () => {
   it.effect("keeps an address whose peer is not known once somebody answers there", () =>
     Effect.gen(function*() {
       const alice = yield* CoreNode.make("alice")
-      yield* alice.manager.keep(SimNetwork.place("bob"))
+      yield* alice.manager.keep(SimNetwork.address("bob"))
       yield* TestClock.adjust("5 seconds")
       const { node: bob, stop } = yield* restartable("bob")
       yield* TestClock.adjust("10 seconds")

@@ -35,7 +35,7 @@ describe("SimNetwork", () => {
     assert.isTrue(id.startsWith("12D3KooW"))
     assert.strictEqual(Schema.decodeSync(PeerId)(id), id)
     assert.strictEqual(SimNetwork.peerId(id), id)
-    const address = withPeer(SimNetwork.place("alice"), id)
+    const address = withPeer(SimNetwork.address("alice"), id)
     assert.strictEqual(Schema.decodeSync(Multiaddr)(address), address)
   })
 

@@ -115,7 +115,7 @@ export const rooms: ReadonlyArray<Room> = [
   room("discovery", [], ["@libp2p/interface", "@libp2p/mdns"], ["@multiformats/multiaddr", "node:dgram", "node:os"], [
     { file: "MdnsDiscovery.ts", imports: "layers/libp2p", because: "it is a module of the host" }
   ]),
-  room("reach", ["libp2p"], [
+  room("reach", ["libp2p", "libp2p/wire"], [
     "@libp2p/circuit-relay-v2",
     "@libp2p/dcutr",
     "@libp2p/interface",

@@ -1,5 +1,6 @@
 /**
- * Lets the host dial through relays, be dialled through them, and leave a relayed path for a direct one where it can. [libp2p]
+ * Lets the host dial through relays, be dialled through them, and leave a relayed path for a direct one where it can.
+ * [libp2p]
  *
  * Nothing is reserved here: `RelayReservations` does that above the policies.
  */
@@ -14,9 +15,10 @@ import { Libp2pHost } from "../libp2p/Host.ts"
  * Circuit relay v2 and DCUtR while the scope lives; nothing without `enableRelay`.
  *
  * Gotchas
- * - A relay that is down fails the start of a node that has its address among those to listen on, so `/p2p-circuit` is never one of them.
- * - An upgrade by DCUtR closes the relayed connection, and with it the streams on it. It happens within a second of the connection, and
- *   only where one side can be reached from outside.
+ * - A relay that is down fails the start of a node that has its address among those to listen on, so `/p2p-circuit` is
+ *   never one of them.
+ * - An upgrade by DCUtR closes the relayed connection, and with it the streams on it. It happens within a second of the
+ *   connection, and only where one side can be reached from outside.
  */
 export const layer: Layer.Layer<never, HostError, Libp2pHost | NetworkConfig> = Layer.effectDiscard(
   Effect.gen(function*() {

@@ -6,12 +6,16 @@ import { circuitRelayServer, type CircuitRelayService, type RelayReservation } f
 import { Duration, Effect, Layer, type Scope } from "effect"
 import type { HostError } from "../../schema/NetworkError.ts"
 import { Libp2pHost } from "../libp2p/Host.ts"
+import { assertMembers } from "../libp2p/wire/LeanedOn.ts"
 
 /** What a relay gives to others. */
 export interface RelayServerOptions {
-  /** Peers that may hold a place at a time. Defaults to 128. */
+  /** Peers that may hold a reservation at a time. Defaults to 128. */
   readonly maxReservations?: number
-  /** How long a place lasts unless it is asked for again, which clients do in time. At least 1 second. Defaults to 2 hours. */
+  /**
+   * How long a reservation lasts unless the client renews it, which clients do in time. At least 1 second. Defaults to
+   * 2 hours.
+   */
   readonly reservationDuration?: Duration.Input
   /** How long a relayed connection may last. Defaults to 2 minutes. */
   readonly durationLimit?: Duration.Input
@@ -22,7 +26,7 @@ export interface RelayServerOptions {
 }
 
 /**
- * A circuit relay v2 server while the scope lives. A place ends with the connection of the peer that holds it.
+ * A circuit relay v2 server while the scope lives. A reservation ends with the connection of the peer that holds it.
  */
 export const make = (
   options: RelayServerOptions = {}
@@ -41,8 +45,8 @@ export const make = (
           defaultDurationLimit: Duration.toMillis(Duration.fromInputUnsafe(options.durationLimit ?? "2 minutes")),
           defaultDataLimit: BigInt(options.dataLimit ?? 128 * 1024)
         }
-        // The store is a private member of the class.
       })(components) as AttachedServer
+      assertMembers("@libp2p/circuit-relay-v2", service, serverMembers)
       const kept = keepReservations(service.reservationStore, reservationTtl)
       release = kept.release
       releaseAll = kept.releaseAll
@@ -83,10 +87,20 @@ interface ReservationStore {
   reserve: (peer: Libp2pPeerId, ...rest: ReadonlyArray<never>) => unknown
 }
 
+/** Private members of libp2p's relay server. */
+export const serverMembers = {
+  "reservationStore.reserve": "function",
+  "reservationStore.reservations.keys": "function",
+  "reservationStore.reservations.get": "function",
+  "reservationStore.reservations.delete": "function"
+} as const
+
 /**
- * Faults: a refreshed reservation ends one lifetime after its first refresh, since each further `reset` of its signal adds a timer and
- * takes none away; the places of peers that left stay taken until they expire; and the timers outlive the server, and hold it in memory.
- * Here the signal gets one timer, and both end with the peer or the server.
+ * Gives each reservation one timer, which ends with the peer's connection or with the server.
+ *
+ * Faults: a renewed reservation ends one lifetime after its first renewal, since each further `reset` of its signal
+ * adds a timer and removes none; the reservations of peers that left count until they expire; and the timers outlive
+ * the server, and keep it in memory.
  */
 function keepReservations(store: ReservationStore, ttlMillis: number) {
   const timers = new Map<string, ReturnType<typeof setTimeout>>()

@@ -11,12 +11,10 @@ import { tcp } from "@libp2p/tcp"
 import { multiaddrConnectionPair } from "@libp2p/utils"
 import type { Multiaddr } from "@multiformats/multiaddr"
 import { Effect, Layer } from "effect"
-import { createLibp2p } from "libp2p"
 import { readFileSync } from "node:fs"
 import { join } from "node:path"
 import * as Faults from "../../../../src/layers/libp2p/Faults.ts"
 import * as Host from "../../../../src/layers/libp2p/Host.ts"
-import type { Components } from "../../../../src/layers/libp2p/wire/Components.ts"
 import * as LeanedOn from "../../../../src/layers/libp2p/wire/LeanedOn.ts"
 import * as Noise from "../../../../src/layers/libp2p/wire/Noise.ts"
 import * as Tcp from "../../../../src/layers/libp2p/wire/Tcp.ts"
@@ -24,6 +22,7 @@ import * as Yamux from "../../../../src/layers/libp2p/wire/Yamux.ts"
 import * as FileIdentity from "../../../../src/layers/machine/FileIdentity.ts"
 import { HostError } from "../../../../src/schema/NetworkError.ts"
 import { NetworkConfig } from "../../../../src/services/NetworkConfig.ts"
+import { componentsOf, refuses, remove } from "../../../support/leanedOn.ts"
 
 const read = (name: string) => JSON.parse(readFileSync(join(import.meta.dirname, "../../../..", name), "utf8"))
 
@@ -227,37 +226,6 @@ describe("a node does not start when a member is missing, which is named with it
 
 // internal -------------------------------------------------------------------------------------------------------------------------------
 
-/** The object without a member; below a path the member's owner is copied, since it may be shared. */
-function remove<A extends object>(object: A, path: string): A {
-  const [first, ...rest] = path.split(".") as [string, ...Array<string>]
-  const value = rest.length === 0
-    ? undefined
-    : remove(Object.create((object as Record<string, object>)[first]!), rest.join("."))
-  return Object.defineProperty(object, first, { value, writable: true, configurable: true })
-}
-
 function muxersWith(change: (muxer: Yamux.YamuxMuxer) => void): StreamMuxerFactory {
   return Yamux.changed(yamux({ enableKeepAlive: false }), [change])()
-}
-
-/** The components of a node that is never started. */
-async function componentsOf(): Promise<Components> {
-  let components: Components | undefined
-  await createLibp2p({
-    start: false,
-    services: {
-      components: (given: Components) => {
-        components = given
-        return {}
-      }
-    }
-  })
-  return components!
-}
-
-async function refuses(name: LeanedOn.Pinned, path: string, body: () => unknown): Promise<void> {
-  const thrown = await Promise.resolve().then(body).then(() => undefined, (cause: unknown) => cause)
-  assert.instanceOf(thrown, HostError)
-  assert.include((thrown as HostError).message, `${name}@${LeanedOn.versions[name]}`)
-  assert.include((thrown as HostError).message, `private member ${path} is undefined`)
 }

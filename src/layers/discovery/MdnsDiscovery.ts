@@ -1,16 +1,16 @@
 /**
  * Finds peers on the local network by multicast DNS, and is found by them. [libp2p]
  *
- * A question for `_p2p._udp.local` goes out at the start and every few seconds; who hears it, of this software or another that follows the
- * libp2p specification, answers with its addresses. The first question of a starting node is also heard by itself, and its answer
- * announces it to all others.
+ * A question for `_p2p._udp.local` goes out at the start and every few seconds; who hears it, of this software or
+ * another that follows the libp2p specification, answers with its addresses. The first question of a starting node is
+ * also heard by itself, and its answer announces it to all others.
  *
  * Gotchas
  * - Only private and loopback addresses are told.
  * - Questions leave by the interface of the default route, so a network beside it is heard but not asked.
  * - Nothing tells that a peer left.
- * - Container bridges pass multicast only inside themselves; many VPNs, clouds and guest networks drop it. What can be noticed from here is
- *   told in one warning.
+ * - Container bridges pass multicast only inside themselves; many VPNs, clouds and guest networks drop it. What can be
+ *   noticed from here is told in one warning.
  */
 import type { PeerDiscovery, PeerInfo } from "@libp2p/interface"
 import { mdns } from "@libp2p/mdns"
@@ -78,8 +78,8 @@ export const layerWith = (
 export const layer: Layer.Layer<never, HostError, Libp2pHost | NetworkConfig | Discovery> = layerWith({})
 
 /**
- * Why multicast DNS cannot work on this machine, or undefined when it does: sends one question to the group and waits 1 s for it to come
- * back.
+ * Why multicast DNS cannot work on this machine, or undefined when it does: sends one question to the group and waits 1
+ * s for it to come back.
  */
 export const multicastProblem = (port = 5353): Effect.Effect<string | undefined> =>
   Effect.flatMap(Random.nextIntBetween(1, 0xffff), (id) =>
@@ -117,8 +117,9 @@ interface Answer {
 }
 
 /**
- * Puts each record where the specification has it. libp2p sends all of them as answers, where rust-libp2p does not look for addresses, one
- * text record for each address, of which it reads the first, and no SRV and A, without which go-libp2p drops the rest.
+ * Puts each record where the specification has it. libp2p sends all of them as answers, where rust-libp2p does not look
+ * for addresses, one text record for each address, of which it reads the first, and no SRV and A, without which
+ * go-libp2p drops the rest.
  */
 function answerAsSpecified(service: AttachedMdns): AttachedMdns {
   const start = service.start.bind(service)

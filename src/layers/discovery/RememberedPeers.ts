@@ -1,6 +1,6 @@
 /**
- * Tells Discovery of the peers that the peer store remembers, as the source `remembered`: at start, and again every five minutes, so that a
- * node which has lost everybody tries them again.
+ * Tells Discovery of the peers that the peer store remembers, as the source `remembered`: at start, and again every
+ * five minutes, so that a node which has lost everybody tries them again.
  */
 import { Effect, Layer, Schedule } from "effect"
 import { Discovery } from "../../services/Discovery.ts"
@@ -9,7 +9,10 @@ import { PeerStore } from "../../services/PeerStore.ts"
 /** The time between two announcements. */
 export const interval = "5 minutes"
 
-/** Peers announced each time, those seen last first. Discovery keeps 256 sightings, so more would push out other sources' news. */
+/**
+ * Peers announced each time, those seen last first. Discovery keeps 256 sightings, so more would push out other
+ * sources' news.
+ */
 export const announcedMax = 128
 
 /**

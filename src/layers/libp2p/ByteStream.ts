@@ -1,14 +1,16 @@
 /**
  * `ByteStream` over a stream of libp2p.
  *
- * Reading. libp2p pushes; a stream is paused whenever a message comes that nobody waits for. Gotchas of libp2p 3.3 behind the shape:
- * - `resume()` first delivers what it has buffered and then reopens the window, whatever a listener did meanwhile. So a stream is resumed
- *   only when nothing is queued here, and paused after `resume` has returned.
+ * Reading. libp2p pushes; a stream is paused whenever a message comes that nobody waits for. Gotchas of libp2p 3.3
+ * behind the shape:
+ * - `resume()` first delivers what it has buffered and then reopens the window, whatever a listener did meanwhile. So a
+ *   stream is resumed only when nothing is queued here, and paused after `resume` has returned.
  * - A stream whose connection goes away ends like one that the remote has closed; `endedByRemote` tells them apart.
  * - What was buffered when the remote reset the stream can still be read.
  *
- * Writing. At most 64 KiB are sent at once, and the next piece waits until no more than 128 KiB are unsent: buffered pieces leave as one
- * frame, and rust-yamux closes the connection for a frame above 1 MiB. `onDrain()` works once only, so events are awaited.
+ * Writing. At most 64 KiB are sent at once, and the next piece waits until no more than 128 KiB are unsent: buffered
+ * pieces leave as one frame, and rust-yamux closes the connection for a frame above 1 MiB. `onDrain()` works once only,
+ * so events are awaited.
  */
 import {
   type Connection as Libp2pConnection,
@@ -45,7 +47,8 @@ export const make = (
   let released = false
   // Bytes that had arrived when the scope ended.
   let unread = 0
-  // Set when the stream is over. An error takes its stack when it is made, so none is made before somebody is to see it.
+  // Set when the stream is over. An error takes its stack when it is made, so none is made before somebody is to see
+  // it.
   let over: { readonly error: Error | undefined } | undefined
   let reader: ((pull: Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamError>) => void) | undefined
   // The first is being sent, the others wait for it.
@@ -102,7 +105,8 @@ export const make = (
     if (endedByRemote(stream) && stream.status !== "aborted") return Cause.done()
     return over === undefined ? undefined : Effect.fail(fail(lost(over)))
   }
-  // Made once: a request on a long stream waits each time. One reader at a time, so the reader that is interrupted is the one that waits.
+  // Made once: a request on a long stream waits each time. One reader at a time, so the reader that is interrupted is
+  // the one that waits.
   const forget = Effect.sync(() => {
     reader = undefined
   })

@@ -34,8 +34,8 @@ export function isOpen(underlying: Libp2pConnection): boolean {
 }
 
 /**
- * Which of a peer's connections is to be used: the table's, as far as it can be known here. What the two sides agree on beyond that is
- * between them. None when none is open.
+ * Which of a peer's connections is to be used: the table's, as far as it can be known here. What the two sides agree on
+ * beyond that is between them. None when none is open.
  */
 export function best(local: PeerId, connections: ReadonlyArray<Libp2pConnection>): Libp2pConnection | undefined {
   const open = connections.filter(isOpen).reverse()
@@ -107,7 +107,8 @@ export function remoteIdentity(result: IdentifyResult): RemoteIdentity {
 }
 
 /**
- * The time that a ping takes. Rejects when the remote does not speak the protocol, answers wrong or is lost, and when the signal aborts.
+ * The time that a ping takes. Rejects when the remote does not speak the protocol, answers wrong or is lost, and when
+ * the signal aborts.
  *
  * libp2p's own ping dials, takes the first connection, and without a signal waits for ever on a stream that was reset.
  */
@@ -160,7 +161,8 @@ const openMillis = 10_000
 const pingProtocol = "/ipfs/ping/1.0.0"
 const pingBytes = 32
 
-// Streams that libp2p opens on its own account. Those of a relay, hop and stop, carry somebody's connection and are not among them.
+// Streams that libp2p opens on its own account. Those of a relay, hop and stop, carry somebody's connection and are not
+// among them.
 const housekeeping = /^\/ipfs\/(ping|id|id\/push)\/|\/kad\/|^\/libp2p\/(autonat|dcutr)/
 
 let connectionCount = 0
@@ -173,8 +175,8 @@ function relayedPath(relay: PeerId, { limits, timeline }: Libp2pConnection): Pat
   })
 }
 
-// A js relay grants its limit in milliseconds where seconds belong, and libp2p counts that number down by one a second. A limit of more than
-// this many seconds, almost three hours, is taken for one of those.
+// A js relay grants its limit in milliseconds where seconds belong, and libp2p counts that number down by one a second.
+// A limit of more than this many seconds, almost three hours, is taken for one of those.
 const relaySecondsMax = 10_000
 
 function timeLeft(counter: number, ageMillis: number): Duration.Duration {

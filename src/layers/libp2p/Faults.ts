@@ -1,7 +1,8 @@
 /**
  * Faults of libp2p 3.3 and what is done about each from outside, one function for each fault.
  *
- * `test/layers/libp2p/Faults.live.test.ts` shows each fault on plain libp2p, so that it fails once a fault is mended and the cure can go.
+ * `test/layers/libp2p/Faults.live.test.ts` shows each fault on plain libp2p, so that it fails once a fault is mended
+ * and the cure can go.
  */
 import type { Connection, Libp2p, Listener, Peer } from "@libp2p/interface"
 import type { Components } from "./wire/Components.ts"
@@ -21,7 +22,8 @@ export const toError = (thrown: unknown): Error => {
 /**
  * Runs an operation with a signal that is aborted when the target closes, or together with another signal.
  *
- * Fault: operations that wait for an event of a connection or stream may begin to wait after it has closed, and then wait for ever.
+ * Fault: operations that wait for an event of a connection or stream may begin to wait after it has closed, and then
+ * wait for ever.
  */
 export const untilClosed = async <A>(
   target: Closing | undefined,
@@ -44,8 +46,8 @@ export const untilClosed = async <A>(
 /**
  * Like {@link untilClosed}, and the signal is aborted after `millis` too. Rejects with an error, never with an event.
  *
- * Unlike with `AbortSignal.timeout`, the timer ends with the operation, and it keeps the process alive: libp2p itself waits on timers that do
- * not.
+ * Unlike with `AbortSignal.timeout`, the timer ends with the operation, and it keeps the process alive: libp2p itself
+ * waits on timers that do not.
  */
 export const within = async <A>(
   millis: number,
@@ -64,9 +66,11 @@ export const within = async <A>(
 }
 
 /**
- * Dials, and again for up to a second while what ends the dial is another dial's abort. Rejects with what ended the last one.
+ * Dials, and again for up to a second while what ends the dial is another dial's abort. Rejects with what ended the
+ * last one.
  *
- * Fault: libp2p lets a dial join one to the same peer that its caller has just given up, and fails both. Nobody had aborted the second.
+ * Fault: libp2p lets a dial join one to the same peer that its caller has just given up, and fails both. Nobody had
+ * aborted the second.
  */
 export const dialUnjoined = async <A>(dial: () => Promise<A>, signal: AbortSignal): Promise<A> => {
   const start = performance.now()
@@ -84,13 +88,13 @@ export const dialUnjoined = async <A>(dial: () => Promise<A>, signal: AbortSigna
 }
 
 /**
- * Closes a connection: what was written to streams whose write half has ended is sent, the other streams are reset, and after `millis` the
- * connection is aborted. Never rejects.
+ * Closes a connection: what was written to streams whose write half has ended is sent, the other streams are reset, and
+ * after `millis` the connection is aborted. Never rejects.
  *
- * Faults: a graceful close ends streams in the middle of their data as if that were all of it. It closes the socket while data is on its
- * way, and what the remote then writes resets it, with the data that the remote has yet to take from its socket (550 kB of 1 MB were seen
- * lost); so where a stream has just ended, a round trip of the muxer first tells that the remote has all. And it hangs when both ends close
- * at once, or when the remote does not read.
+ * Faults: a graceful close ends streams in the middle of their data as if that were all of it. It closes the socket
+ * while data is on its way, and what the remote then writes resets it, with the data that the remote has yet to take
+ * from its socket (550 kB of 1 MB were seen lost); so where a stream has just ended, a round trip of the muxer first
+ * tells that the remote has all. And it hangs when both ends close at once, or when the remote does not read.
  */
 export const closeConnection = async (connection: Connection, millis: number): Promise<void> => {
   if (connection.status === "closed") return
@@ -108,8 +112,8 @@ export const closeConnection = async (connection: Connection, millis: number): P
 }
 
 /**
- * Waits until the remote has what was written to streams whose write half has ended, or until the connection closes. Rejects only with the
- * signal's reason.
+ * Waits until the remote has what was written to streams whose write half has ended, or until the connection closes.
+ * Rejects only with the signal's reason.
  */
 export const flushConnection = async (connection: Connection, interrupted: AbortSignal): Promise<void> => {
   if (connection.status === "closed") return
@@ -121,11 +125,11 @@ export const flushConnection = async (connection: Connection, interrupted: Abort
 }
 
 /**
- * Lets the peer store skip what it has been told, and the protocols given, of which identify tells it: whether the remote answers them, a
- * stream does not say when it was opened eagerly, or by the remote.
+ * Lets the peer store skip what it has been told, and the protocols given, of which identify tells it: whether the
+ * remote answers them, a stream does not say when it was opened eagerly, or by the remote.
  *
- * Fault: libp2p stores the protocol of every stream, in and out, before it hands the stream over: more than half of the cost of a short
- * stream. Told again of a protocol while the peer is connected, the store has nothing to do.
+ * Fault: libp2p stores the protocol of every stream, in and out, before it hands the stream over: more than half of the
+ * cost of a short stream. Told again of a protocol while the peer is connected, the store has nothing to do.
  */
 export const rememberProtocols = (components: Components, untold: ReadonlyArray<string>): void => {
   const told = new Map<string, { readonly stored: Peer; readonly protocols: Set<string> }>()
@@ -152,11 +156,13 @@ export const rememberProtocols = (components: Components, untold: ReadonlyArray<
 }
 
 /**
- * Ends a node within `deadline` whatever the remotes do. Made before the node starts; `stop` may be called more than once.
+ * Ends a node within `deadline` whatever the remotes do. Made before the node starts; `stop` may be called more than
+ * once.
  *
- * Faults: `stop` during `start` returns at once and the node starts all the same; closing a TCP listener destroys the inbound sockets
- * while data is unsent, since all parts stop at the same time; and `stop` waits for ever for a socket whose remote has closed its half and
- * reads no more. So connections are closed first, then the sockets that are left are destroyed, then the node is stopped.
+ * Faults: `stop` during `start` returns at once and the node starts all the same; closing a TCP listener destroys the
+ * inbound sockets while data is unsent, since all parts stop at the same time; and `stop` waits for ever for a socket
+ * whose remote has closed its half and reads no more. So connections are closed first, then the sockets that are left
+ * are destroyed, then the node is stopped.
  */
 export const guardNode = (
   node: Libp2p,
@@ -211,7 +217,10 @@ export const guardNode = (
 /** Private members of a connection that are used here and in `wire/Yamux.ts`. */
 export const connectionMembers = { maConn: "object", muxer: "object" } as const
 
-/** Throws a `HostError` unless libp2p's connections have the private members that are used. The one made here opens nothing. */
+/**
+ * Throws a `HostError` unless libp2p's connections have the private members that are used. The one made here opens
+ * nothing.
+ */
 export const assertConnection = (components: Components): void => {
   assertMembers("libp2p", components.upgrader, { _createConnection: "function" })
   // It tells nobody of the connection that it makes.

@@ -1,5 +1,6 @@
 /**
- * What libp2p asks before it dials, accepts or keeps a connection, answered by the one rule of `Transport.gate`. [libp2p]
+ * What libp2p asks before it dials, accepts or keeps a connection, answered by the one rule of `Transport.gate`.
+ * [libp2p]
  */
 import type {
   ComponentLogger,
@@ -129,7 +130,8 @@ function makeChosen() {
   return { has: (address: string): boolean => dials.has(address) || dials.has(anyAddress), during }
 }
 
-// The addresses for which libp2p asks the gater when it dials this one: a relayed address begins with a dial of the relay.
+// The addresses for which libp2p asks the gater when it dials this one: a relayed address begins with a dial of the
+// relay.
 function askedOf(address: Libp2pMultiaddr): ReadonlyArray<string> {
   const given = withoutPeer(address.toString() as Multiaddr)
   if (given.startsWith(`${anyAddress}/`)) return [anyAddress]

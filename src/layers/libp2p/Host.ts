@@ -1,5 +1,6 @@
 /**
- * One libp2p node as a scoped resource, to which every libp2p module is attached as a scoped resource of its own. [libp2p]
+ * One libp2p node as a scoped resource, to which every libp2p module is attached as a scoped resource of its own.
+ * [libp2p]
  */
 import { privateKeyFromProtobuf } from "@libp2p/crypto/keys"
 import { identify, identifyPush } from "@libp2p/identify"
@@ -40,7 +41,10 @@ export class Libp2pHost extends Context.Service<Libp2pHost, {
   readonly node: Libp2p
   /** The parts that libp2p hands to its modules. */
   readonly components: Components
-  /** Builds a module against the running node, starts it, registers its routing and discovery; reversed when the scope closes. */
+  /**
+   * Builds a module against the running node, starts it, registers its routing and discovery; reversed when the scope
+   * closes.
+   */
   readonly attach: <A>(
     module: string,
     factory: (components: Components) => A
@@ -48,8 +52,9 @@ export class Libp2pHost extends Context.Service<Libp2pHost, {
   readonly gate: Gater.Gater["gate"]
   readonly dialChosen: Gater.Gater["dialChosen"]
   /**
-   * Attaches a transport module and listens on the addresses, all of which it must understand. Release only ends acceptance:
-   * closing a TCP listener destroys its inbound connections, before any goodbye, so the socket itself closes with the node.
+   * Attaches a transport module and listens on the addresses, all of which it must understand. Release only ends
+   * acceptance: closing a TCP listener destroys its inbound connections, before any goodbye, so the socket itself
+   * closes with the node.
    */
   readonly listen: (
     module: string,
@@ -57,15 +62,15 @@ export class Libp2pHost extends Context.Service<Libp2pHost, {
     addresses: ReadonlyArray<Multiaddr>
   ) => Effect.Effect<void, HostError, Scope.Scope>
   /**
-   * What the remote told by identify, as soon as it has; undefined as soon as identify has failed. The host runs identify once
-   * on every connection. Never rejects.
+   * What the remote told by identify, as soon as it has; undefined as soon as identify has failed. The host runs
+   * identify once on every connection. Never rejects.
    */
   readonly identified: (connection: Connection) => Promise<IdentifyResult | undefined>
 }>()("codio-network/layers/Libp2pHost") {}
 
 /**
- * A running node without a transport: it neither dials nor listens before one is attached. Stops within 4 s when the scope
- * closes, whatever the remotes do.
+ * A running node without a transport: it neither dials nor listens before one is attached. Stops within 4 s when the
+ * scope closes, whatever the remotes do.
  *
  * Fails when a package whose private members are used is not of the version that this library was written for.
  */
@@ -183,8 +188,8 @@ async function createNode({ config, gater, logger, muxers, privateKey, routing, 
     streamMuxers: [muxers],
     connectionGater: gater,
     connectionManager: {
-      // The peer table alone opens, keeps and closes connections, so libp2p's limits stay above its own: twice, since two nodes
-      // may dial each other at once.
+      // The peer table alone opens, keeps and closes connections, so libp2p's limits stay above its own: twice, since
+      // two nodes may dial each other at once.
       maxConnections: 2 * config.maxPeers + 64,
       maxParallelDials: config.maxParallelDials,
       maxDialQueueLength: 1024,
@@ -196,8 +201,8 @@ async function createNode({ config, gater, logger, muxers, privateKey, routing, 
       reconnectRetries: 0
     },
     connectionMonitor: { enabled: false },
-    // A provider without addresses is left out of an answer, and providers announce themselves every 11 h: libp2p's hour is
-    // too short.
+    // A provider without addresses is left out of an answer, and providers announce themselves every 11 h: libp2p's
+    // hour is too short.
     peerStore: { maxAddressAge: 24 * hourMillis, maxPeerAge: 48 * hourMillis },
     peerRouters: [() => routing],
     services: {
@@ -222,9 +227,9 @@ async function createNode({ config, gater, logger, muxers, privateKey, routing, 
 export const keepingMembers = { "reconnectQueue.stop": "function", "connectionPruner.stop": "function" } as const
 
 /**
- * Ends libp2p's own policy, so that one policy opens and closes connections. Kademlia and relays tag peers keep-alive, which
- * makes the queue dial them; the pruner closes the connections it likes least above `maxConnections`. There is no option for
- * either.
+ * Ends libp2p's own policy, so that one policy opens and closes connections. Kademlia and relays tag peers keep-alive,
+ * which makes the queue dial them; the pruner closes the connections it likes least above `maxConnections`. There is no
+ * option for either.
  */
 function endKeeping({ connectionManager }: Components): void {
   const own = connectionManager as unknown as Record<
@@ -265,8 +270,8 @@ const listenOn = Effect.fnUntraced(function*(
 })
 
 /**
- * Announces the public addresses of this machine's own interfaces. libp2p holds them back until a remote has confirmed them,
- * which none does without AutoNAT, so a node on a public address would be known by its private ones alone.
+ * Announces the public addresses of this machine's own interfaces. libp2p holds them back until a remote has confirmed
+ * them, which none does without AutoNAT, so a node on a public address would be known by its private ones alone.
  */
 export function confirmOwn(
   { addressManager, transportManager }: Pick<Components, "addressManager" | "transportManager">

@@ -13,7 +13,8 @@ import * as LogFilter from "../../schema/LogFilter.ts"
  * The logger of libp2p's components. Silent by default; replace it with `Layer.succeed`.
  *
  * Gotchas
- * - Arguments are in printf style (`%p` a peer, `%a` an address, `%e` an error); a logger that is off must not format them.
+ * - Arguments are in printf style (`%p` a peer, `%a` an address, `%e` an error); a logger that is off must not format
+ *   them.
  * - `newScope` is called for each connection and each stream: return one shared logger where nothing is written.
  */
 export const Libp2pLogger = Context.Reference<ComponentLogger>("codio-network/layers/Libp2pLogger", {
@@ -23,8 +24,9 @@ export const Libp2pLogger = Context.Reference<ComponentLogger>("codio-network/la
 /**
  * A logger that hands the lines which pass the filter to `write`, as text.
  *
- * Components are named `libp2p:<name>`, as in `libp2p:tcp`. What libp2p logs plainly is `Debug`, its traces `Trace`, its errors `Error`.
- * Arguments are formatted only for lines that pass; what does not pass shares one logger that does nothing.
+ * Components are named `libp2p:<name>`, as in `libp2p:tcp`. What libp2p logs plainly is `Debug`, its traces `Trace`,
+ * its errors `Error`. Arguments are formatted only for lines that pass; what does not pass shares one logger that does
+ * nothing.
  */
 export const makeFiltered = (
   filter: LogFilter.LogFilter,
@@ -63,7 +65,8 @@ const silentLogger: Logger = Object.assign(() => {}, {
 
 const silent: ComponentLogger = { forComponent: () => silentLogger }
 
-// libp2p's own placeholders; those of `util.format` are left to it. A value may be missing where the code logs while failing.
+// libp2p's own placeholders; those of `util.format` are left to it. A value may be missing where the code logs while
+// failing.
 const placeholders: Readonly<Record<string, (value: unknown) => string>> = {
   a: String,
   b: (value) => value instanceof Uint8Array ? base58btc.baseEncode(value) : String(value),

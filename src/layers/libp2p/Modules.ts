@@ -1,8 +1,9 @@
 /**
  * Modules of libp2p, each a scoped resource of a node that runs. [libp2p]
  *
- * libp2p takes all modules in its constructor and does four things to each: it calls the factory with the node's components, starts the
- * module, registers its routing, and merges the peers that it discovers into the peer store. `attach` does the same later, and undoes it.
+ * libp2p takes all modules in its constructor and does four things to each: it calls the factory with the node's
+ * components, starts the module, registers its routing, and merges the peers that it discovers into the peer store.
+ * `attach` does the same later, and undoes it.
  */
 import type { ComponentLogger, PeerInfo, PeerRouting, TypedEventTarget } from "@libp2p/interface"
 import { NotFoundError, peerDiscoverySymbol, peerRoutingSymbol, start, stop } from "@libp2p/interface"
@@ -11,7 +12,9 @@ import { HostError } from "../../schema/NetworkError.ts"
 import type { Components } from "./wire/Components.ts"
 import { toError, within } from "./Faults.ts"
 
-/** The modules of one node, whose components are there when the first is attached. `routing` is what libp2p is to ask. */
+/**
+ * The modules of one node, whose components are there when the first is attached. `routing` is what libp2p is to ask.
+ */
 export const make = (components: () => Components, logger: ComponentLogger) => {
   const routers = new Set<PeerRouting>()
 
@@ -82,7 +85,8 @@ interface Attached<A> {
   readonly registrations: ReturnType<typeof registrationsOf>
 }
 
-// The components for one module, and the way to take back what it registers through them: kad-dht's `stop` leaves its handler in place.
+// The components for one module, and the way to take back what it registers through them: kad-dht's `stop` leaves its
+// handler in place.
 function registrationsOf(components: Components) {
   const protocols = new Set<string>()
   const topologies = new Set<string>()

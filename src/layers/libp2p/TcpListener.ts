@@ -9,8 +9,8 @@ import { hostError } from "./Modules.ts"
 import { assertTcp, gatheringTcp } from "./wire/Tcp.ts"
 
 /**
- * Dials over TCP, and listens on `listenAddresses` while the scope lives. Fails when an address is not TCP, is taken, or belongs
- * to another machine.
+ * Dials over TCP, and listens on `listenAddresses` while the scope lives. Fails when an address is not TCP, is taken,
+ * or belongs to another machine.
  */
 export const layer: Layer.Layer<never, HostError, Libp2pHost | NetworkConfig> = Layer.effectDiscard(
   Effect.gen(function*() {

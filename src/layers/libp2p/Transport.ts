@@ -55,7 +55,8 @@ export const make = Effect.gen(function*() {
   const { node } = host
   const localPeer = node.peerId.toString() as PeerId
   const events = yield* Effect.acquireRelease(
-    // Unbounded, since a lost Closed would keep a place in the table for ever; bounded by the host's ceiling of connections, twice.
+    // Unbounded, since a lost Closed would keep a place in the table for ever; bounded by the host's ceiling of
+    // connections, twice.
     Queue.unbounded<ConnectionEvent>(),
     Queue.shutdown
   )
@@ -108,7 +109,8 @@ export const make = Effect.gen(function*() {
 
   // ---- dial
 
-  // How many dials wait for a connection to be identified: the last one that is interrupted closes it, if none has given it to its caller.
+  // How many dials wait for a connection to be identified: the last one that is interrupted closes it, if none has
+  // given it to its caller.
   const waiting = new Map<Libp2pConnection, number>()
   const delivered = new WeakSet<Libp2pConnection>()
 
@@ -145,8 +147,8 @@ export const make = Effect.gen(function*() {
     })
 
   /**
-   * One address of a known peer goes straight to its transport: libp2p's queue joins a dial to others of the same peer, so that addresses
-   * dialled by several calls would be tried one after another.
+   * One address of a known peer goes straight to its transport: libp2p's queue joins a dial to others of the same peer,
+   * so that addresses dialled by several calls would be tried one after another.
    */
   const dialOnce = (destination: Destination, signal: AbortSignal): Promise<Libp2pConnection> => {
     if (node.status !== "started") throw new Error("the node is stopping")
@@ -233,7 +235,8 @@ export const make = Effect.gen(function*() {
     yield* Scope.addFinalizer(scope, Effect.ignore(Effect.tryPromise(() => Promise.resolve(node.unhandle(protocol)))))
   }, Effect.uninterruptible)
 
-  // One ping at a time, as the spec asks: Rust resets the one under way when another begins, such as a health check beside a caller's.
+  // One ping at a time, as the spec asks: Rust resets the one under way when another begins, such as a health check
+  // beside a caller's.
   const pinging = new WeakMap<Libp2pConnection, Semaphore.Semaphore>()
   const inTurn = (underlying: Libp2pConnection) => {
     const known = pinging.get(underlying) ?? Semaphore.makeUnsafe(1)

@@ -1,6 +1,6 @@
 /**
- * The one libp2p node: its modules as scoped resources, and the `Transport` port over it. `wire/` holds what this library changes of TCP, Noise
- * and Yamux.
+ * The one libp2p node: its modules as scoped resources, and the `Transport` port over it. `wire/` holds what this
+ * library changes of TCP, Noise and Yamux.
  */
 export * as Libp2pHost from "./Host.ts"
 export * as Libp2pLogger from "./Logger.ts"

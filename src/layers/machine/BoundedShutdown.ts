@@ -1,13 +1,13 @@
 /**
  * A `Shutdown` within `NetworkConfig.stopTimeout`, whatever the parts do, that tells what held it.
  *
- * A stop begins with the first part that is released while none is; the parts that follow share its time limit. What has not ended in time
- * is interrupted and left to itself, and the next part begins. When all are through, the stop is reported with a warning if one part took
- * longer than a second, or the time limit was reached.
+ * A stop begins with the first part that is released while none is; the parts that follow share its time limit. What
+ * has not ended in time is interrupted and left to itself, and the next part begins. When all are through, the stop is
+ * reported with a warning if one part took longer than a second, or the time limit was reached.
  *
  * Gotchas
- * - The scopes in which a program uses a node, with its handlers and streams, close before the node does. What a handler takes to end counts
- *   as part of the same stop when the node's release follows at once.
+ * - The scopes in which a program uses a node, with its handlers and streams, close before the node does. What a
+ *   handler takes to end counts as part of the same stop when the node's release follows at once.
  */
 import { Clock, Duration, Effect, Fiber, Layer, Scope } from "effect"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
@@ -26,8 +26,8 @@ const shownMax = 5
 const most = 0.8
 
 /**
- * A part that begins this long after the last one ended begins another stop, with a time limit of its own. A busy process is some tenths of a
- * second late between two parts.
+ * A part that begins this long after the last one ended begins another stop, with a time limit of its own. A busy
+ * process is some tenths of a second late between two parts.
  */
 const pauseMillis = 500
 

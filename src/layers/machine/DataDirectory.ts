@@ -1,5 +1,6 @@
 /**
- * What a node keeps on disk, as effect's `KeyValueStore`: files under `NetworkConfig.dataDirectory`, or memory when there is none.
+ * What a node keeps on disk, as effect's `KeyValueStore`: files under `NetworkConfig.dataDirectory`, or memory when
+ * there is none.
  *
  * | in the directory | |
  * |---|---|
@@ -7,12 +8,13 @@
  * | `lock` | an empty file that the process using the directory holds a lock on |
  * | `lock.owner` | the process id and host of that process, for messages only |
  *
- * **The lock** is the one that the operating system gives on a file and takes back when the process ends, however it ends: after `kill -9`
- * the next start finds the directory free at once. Two starters cannot both get it. Node has no call for such locks, but its SQLite does:
- * an exclusive transaction on the empty file `lock` is one (`fcntl` on Unix, `LockFileEx` on Windows), and it also keeps two nodes of one
- * process apart. Nothing is ever written to that file, so it cannot be damaged. The alternatives lack one of the three: a file that names
- * a process is wrong once the id is used again, or seen from another container, and taking over a stale one races with others who do the
- * same; a socket in the directory has that race too, and a limit of 107 bytes on its path.
+ * **The lock** is the one that the operating system gives on a file and takes back when the process ends, however it
+ * ends: after `kill -9` the next start finds the directory free at once. Two starters cannot both get it. Node has no
+ * call for such locks, but its SQLite does: an exclusive transaction on the empty file `lock` is one (`fcntl` on Unix,
+ * `LockFileEx` on Windows), and it also keeps two nodes of one process apart. Nothing is ever written to that file, so
+ * it cannot be damaged. The alternatives lack one of the three: a file that names a process is wrong once the id is
+ * used again, or seen from another container, and taking over a stale one races with others who do the same; a socket
+ * in the directory has that race too, and a limit of 107 bytes on its path.
  *
  * Gotchas
  * - The lock is as good as the file system's: some network file systems grant it to everybody.
@@ -37,7 +39,8 @@ import { DataDirectoryError } from "../../schema/NetworkError.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
 
 /**
- * Takes the directory for this node while the scope lives, and gives the store in it. Creates the directory (0700) where it is missing.
+ * Takes the directory for this node while the scope lives, and gives the store in it. Creates the directory (0700)
+ * where it is missing.
  *
  * Fails when it cannot be created or written, and when another node uses it, whether of this process or of another.
  */
@@ -174,7 +177,8 @@ function openLocked(file: string): DatabaseSync {
   }
 }
 
-// Node 22 prints a warning that SQLite is experimental when the module is first loaded, which is no news for whoever starts a node.
+// Node 22 prints a warning that SQLite is experimental when the module is first loaded, which is no news for whoever
+// starts a node.
 function loadSqlite(): typeof import("node:sqlite") | undefined {
   const emitWarning = process.emitWarning
   process.emitWarning = () => {}
@@ -197,7 +201,8 @@ const removeTemporary = Effect.fnUntraced(function*(store: string) {
   })
 })
 
-// Reads are those of effect's own file store. Its writes truncate the file first, so a process killed meanwhile would lose the value.
+// Reads are those of effect's own file store. Its writes truncate the file first, so a process killed meanwhile would
+// lose the value.
 const fileStore = Effect.fnUntraced(function*(store: string) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path

@@ -1,10 +1,10 @@
 /**
  * The node's identity in the file `identity.key` of the data directory.
  *
- * The file holds an Ed25519 private key in libp2p's protobuf form, 68 bytes, readable by its owner only (0600): the form that rust-libp2p's
- * `Keypair::from_protobuf_encoding` reads. It is written under a temporary name, synced and renamed, and the directory is synced, so that a
- * crash leaves either no file or a whole one. A file that others may read, or that does not decode, is refused and never replaced: a new
- * key would be another peer.
+ * The file holds an Ed25519 private key in libp2p's protobuf form, 68 bytes, readable by its owner only (0600): the
+ * form that rust-libp2p's `Keypair::from_protobuf_encoding` reads. It is written under a temporary name, synced and
+ * renamed, and the directory is synced, so that a crash leaves either no file or a whole one. A file that others may
+ * read, or that does not decode, is refused and never replaced: a new key would be another peer.
  */
 import {
   generateKeyPair,
@@ -35,7 +35,9 @@ export const make = Effect.fnUntraced(function*(
   )
 })
 
-/** The identity kept under `NetworkConfig.dataDirectory`; a new one, forgotten with the process, without a directory. */
+/**
+ * The identity kept under `NetworkConfig.dataDirectory`; a new one, forgotten with the process, without a directory.
+ */
 export const layer: Layer.Layer<Identity, IdentityError, NetworkConfig | FileSystem.FileSystem | Path.Path> = Layer
   .unwrap(
     Effect.map(

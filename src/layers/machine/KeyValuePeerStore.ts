@@ -1,9 +1,9 @@
 /**
  * The peer store in effect's `KeyValueStore`, under the key `peers`.
  *
- * Memory is the truth. A snapshot is written when something has changed: every 30 s, and when the scope closes. A process that is killed
- * loses at most the last 30 s. A snapshot that does not decode is ignored with a warning, and replaced by the next one; one that cannot be
- * read fails the start, since writing over it could lose a good one.
+ * Memory is the truth. A snapshot is written when something has changed: every 30 s, and when the scope closes. A
+ * process that is killed loses at most the last 30 s. A snapshot that does not decode is ignored with a warning, and
+ * replaced by the next one; one that cannot be read fails the start, since writing over it could lose a good one.
  */
 import { Clock, DateTime, Effect, Layer, Option, Schedule, Schema } from "effect"
 import { KeyValueStore } from "effect/persistence"

@@ -1,6 +1,6 @@
 /**
- * The faults of libp2p 3.3 that this library works around, each shown on plain libp2p. A test that fails here after an update of libp2p says
- * that a fault is mended, and that its workaround can go.
+ * The faults of libp2p 3.3 that this library works around, each shown on plain libp2p. A test that fails here after an
+ * update of libp2p says that a fault is mended, and that its workaround can go.
  */
 import { noise } from "@chainsafe/libp2p-noise"
 import { yamux } from "@chainsafe/libp2p-yamux"

@@ -5,11 +5,11 @@ import { UnsupportedProtocolError } from "@libp2p/interface"
 import type { Change, YamuxStream } from "./Yamux.ts"
 
 /**
- * Opens streams of the given protocols at once. The bytes on the wire are libp2p's own, only sooner: the proposal leaves with
- * the first frame, and the remote's agreement is cut off from what it sends.
+ * Opens streams of the given protocols at once. The bytes on the wire are libp2p's own, only sooner: the proposal
+ * leaves with the first frame, and the remote's agreement is cut off from what it sends.
  *
- * A remote that lacks the protocol is noticed when the stream is read: it is aborted with `UnsupportedProtocolError`. So this
- * is for protocols that nearly every remote speaks, and whose opener reads.
+ * A remote that lacks the protocol is noticed when the stream is read: it is aborted with `UnsupportedProtocolError`.
+ * So this is for protocols that nearly every remote speaks, and whose opener reads.
  */
 export const eager = (protocols: ReadonlyArray<string>): Change => {
   const proposals = new Map(

@@ -1,9 +1,10 @@
 /**
- * Tells a remote why its connection is refused, in the frame by which Yamux ends a session: the frame carries a code, and
- * libp2p's spec of error codes (specs/error-codes) gives it a meaning. Go reads the same codes; other software sees a close.
+ * Tells a remote why its connection is refused, in the frame by which Yamux ends a session: the frame carries a code,
+ * and libp2p's spec of error codes (specs/error-codes) gives it a meaning. Go reads the same codes; other software sees
+ * a close.
  *
- * A refused connection never exists on this side. When the gate says no, the handshake is over and the muxer is made, so the
- * code is sent without a stream, and the remote is not let in for as long as a protocol would take.
+ * A refused connection never exists on this side. When the gate says no, the handshake is over and the muxer is made,
+ * so the code is sent without a stream, and the remote is not let in for as long as a protocol would take.
  */
 import type { Connection, MultiaddrConnection } from "@libp2p/interface"
 import type { RefusalReason } from "../../../schema/NetworkEvent.ts"
@@ -26,9 +27,9 @@ export interface RefusingMuxers {
   /** To be applied to each muxer; the gate is asked in the turn in which a connection's muxer is made. */
   readonly watch: Change
   /**
-   * Tells the remote of the connection whose muxer was made last. The promise, after which libp2p closes the connection,
-   * resolves when the remote has hung up, `lingerMillis` later at most: a socket that is reset at once may lose the frame. At
-   * most `most` connections linger at a time; others are closed at once.
+   * Tells the remote of the connection whose muxer was made last. The promise, after which libp2p closes the
+   * connection, resolves when the remote has hung up, `lingerMillis` later at most: a socket that is reset at once may
+   * lose the frame. At most `most` connections linger at a time; others are closed at once.
    */
   readonly refuse: (connection: MultiaddrConnection, reason: RefusalReason) => Promise<void>
 }
@@ -40,8 +41,8 @@ export const make = (options: { readonly lingerMillis: number; readonly most: nu
     watch: (muxer, connection) => {
       newest = muxer
       const handle = muxer.handleGoAway.bind(muxer)
-      // Yamux resets its streams, and leaves a connection open that takes no other stream. It is closed in a later turn, since
-      // libp2p may be about to make its own connection of it in this one.
+      // Yamux resets its streams, and leaves a connection open that takes no other stream. It is closed in a later
+      // turn, since libp2p may be about to make its own connection of it in this one.
       muxer.handleGoAway = (code) => {
         handle(code)
         if (code >= codesFrom) setImmediate(() => connection.abort(new Error(`the remote went away with ${code}`)))

@@ -1,5 +1,6 @@
 /**
- * The packages of which this library uses private members: pinned exactly in `package.json`, and looked at before a node starts.
+ * The packages of which this library uses private members: pinned exactly in `package.json`, and looked at before a
+ * node starts.
  *
  * A private member may change in any release. Without this check a node with another version would start, and fail or
  * slow down later, in the middle of a stream. An overridden dependency is the usual cause.
@@ -9,8 +10,8 @@ import { multiaddr } from "@multiformats/multiaddr"
 import { HostError } from "../../../schema/NetworkError.ts"
 
 /**
- * The versions whose private members are used here. Written here as well as in `package.json`, since a bundled program has
- * none; a spec compares the two.
+ * The versions whose private members are used here. Written here as well as in `package.json`, since a bundled program
+ * has none; a spec compares the two.
  */
 export const versions = {
   "@chainsafe/libp2p-noise": "17.0.0",

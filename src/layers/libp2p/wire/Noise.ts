@@ -1,9 +1,9 @@
 /**
  * Noise with its keys kept in the form that node's crypto works with.
  *
- * Stock noise hands over raw key bytes for every message, which are copied and checked each time: 10 % of the time of a bulk transfer, and
- * two thirds of that of a handshake. Nothing else differs: the algorithms, the records and the handshake are noise's own, and so are
- * messages below 1200 bytes, for which its WebAssembly is faster.
+ * Stock noise hands over raw key bytes for every message, which are copied and checked each time: 10 % of the time of a
+ * bulk transfer, and two thirds of that of a handshake. Nothing else differs: the algorithms, the records and the
+ * handshake are noise's own, and so are messages below 1200 bytes, for which its WebAssembly is faster.
  */
 import { noise } from "@chainsafe/libp2p-noise"
 import { publicKeyToProtobuf } from "@libp2p/crypto/keys"
@@ -27,7 +27,10 @@ import { assertMembers, connectionToNowhere } from "./LeanedOn.ts"
 // One array, or a list of arrays.
 type Bytes = StreamMessageEvent["data"]
 
-/** The two operations of noise that work on messages. A nonce has 12 bytes, a key 32, and the sealed bytes end in a tag of 16. */
+/**
+ * The two operations of noise that work on messages. A nonce has 12 bytes, a key 32, and the sealed bytes end in a tag
+ * of 16.
+ */
 export interface Sealing {
   encrypt: (plaintext: Bytes, nonce: Uint8Array, ad: Uint8Array, key: Uint8Array) => Bytes
   /** Throws when the bytes are not what was sealed. */
@@ -117,8 +120,8 @@ export const exchangeOfKeptKeys = (): Exchange => {
 }
 
 /**
- * Noise's derivation of keys by HKDF-SHA256, 32 bytes each, by node's crypto and not in JavaScript: a handshake has four, which in a process that
- * has just started take 0.3 ms each there.
+ * Noise's derivation of keys by HKDF-SHA256, 32 bytes each, by node's crypto and not in JavaScript: a handshake has
+ * four, which in a process that has just started take 0.3 ms each there.
  */
 export const hkdf = (chainingKey: Uint8Array, input: Uint8Array): [Uint8Array, Uint8Array, Uint8Array] => {
   const keys = new Uint8Array(hkdfSync("sha256", input, chainingKey, noInfo, 96))
@@ -126,8 +129,8 @@ export const hkdf = (chainingKey: Uint8Array, input: Uint8Array): [Uint8Array, U
 }
 
 /**
- * The identity of a node, signing without being read from its bytes each time, which takes longer than a signature. Each side of a
- * connection signs twice.
+ * The identity of a node, signing without being read from its bytes each time, which takes longer than a signature.
+ * Each side of a connection signs twice.
  */
 export const withKeptKey = (identity: PrivateKey): PrivateKey => {
   if (identity.type !== "Ed25519") return identity
@@ -158,8 +161,8 @@ export const fastNoise = (components: NoiseComponents, make = noise()): Connecti
 }
 
 /**
- * Rejects with a `HostError` unless noise's secured connections have the private members that are used. The connection that is
- * secured here leads nowhere, and its handshake is made up.
+ * Rejects with a `HostError` unless noise's secured connections have the private members that are used. The connection
+ * that is secured here leads nowhere, and its handshake is made up.
  */
 export const assertSecured = async (components: NoiseComponents, make = noise()): Promise<void> => {
   const unshaken = Object.assign(Object.create(make(components)) as ConnectionEncrypter, {
@@ -217,8 +220,8 @@ function kept<A extends object>(keys: WeakMap<A, KeyObject>, of: A, make: () => 
   return key
 }
 
-// Noise copies each record together, to decrypt it in its own memory, which node's crypto does not need. And it looks for the
-// next record until an exception says that there is none; making its stack costs more than a small record.
+// Noise copies each record together, to decrypt it in its own memory, which node's crypto does not need. And it looks
+// for the next record until an exception says that there is none; making its stack costs more than a small record.
 function lean<A extends { readonly connection: MessageStream }>(secured: A): A {
   const stream = secured.connection as MessageStream & Records
   const { decoder, decrypt, handshake } = stream

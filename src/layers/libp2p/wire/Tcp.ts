@@ -1,9 +1,10 @@
 /**
  * TCP that hands the parts of a frame to the system together.
  *
- * Stock TCP writes each part of an encrypted frame (length, header, body, tag) with a call of its own, and after a part that fills the
- * socket's buffer waits for it to drain before it writes the rest. Here a frame is one write, whatever its parts. To gather the frames of a
- * turn as well was slower where one request waits for the other: 0.81 to 0.86 of plain js-libp2p, against 0.97 to 1.14.
+ * Stock TCP writes each part of an encrypted frame (length, header, body, tag) with a call of its own, and after a part
+ * that fills the socket's buffer waits for it to drain before it writes the rest. Here a frame is one write, whatever
+ * its parts. To gather the frames of a turn as well was slower where one request waits for the other: 0.81 to 0.86 of
+ * plain js-libp2p, against 0.97 to 1.14.
  */
 import type {
   CreateListenerOptions,
@@ -28,8 +29,8 @@ interface SocketConnection extends MultiaddrConnection {
 }
 
 export const gatheringTcp = (components: Components): Transport => {
-  // Who is silent is found by pings, which know when this process stood still. The timer of a socket does not: after two minutes it would
-  // close every connection, before what it has brought meanwhile is read.
+  // Who is silent is found by pings, which know when this process stood still. The timer of a socket does not: after
+  // two minutes it would close every connection, before what it has brought meanwhile is read.
   const transport = tcp({ inboundSocketInactivityTimeout: 0, outboundSocketInactivityTimeout: 0 })(components)
   const dial = transport.dial.bind(transport)
   const createListener = transport.createListener.bind(transport)

@@ -1,7 +1,8 @@
 /**
  * Yamux as the host uses it: stock Yamux whose muxers are changed from outside, each before anybody has it.
  *
- * What this library uses of Yamux's private members is described here alone, and {@link assertYamux} checks it at start.
+ * What this library uses of Yamux's private members is described here alone, and {@link assertYamux} checks it at
+ * start.
  */
 import { yamux } from "@chainsafe/libp2p-yamux"
 import type { Connection, MessageStream, Stream, StreamMuxer, StreamMuxerFactory } from "@libp2p/interface"
@@ -48,13 +49,16 @@ export interface YamuxOptions {
   readonly readBufferBytes: number
 }
 
-/** The muxers of a host: stock Yamux, cured of its faults, counting progress, then changed by `changes` in their order. */
+/**
+ * The muxers of a host: stock Yamux, cured of its faults, counting progress, then changed by `changes` in their order.
+ */
 export const make = (options: YamuxOptions, changes: ReadonlyArray<Change>): () => StreamMuxerFactory =>
   changed(
     yamux({
       maxInboundStreams: options.streamsMax,
       maxOutboundStreams: options.streamsMax,
-      // With a window above the read buffer, a sender could put more into a paused stream than it may hold, which resets it.
+      // With a window above the read buffer, a sender could put more into a paused stream than it may hold, which
+      // resets it.
       streamOptions: { maxStreamWindowSize: options.readBufferBytes, maxReadBufferLength: options.readBufferBytes }
     }),
     [sparing, safe, watched, counting, ...changes]
@@ -77,7 +81,9 @@ export const changed =
 export const muxerOf = (connection: Connection): YamuxMuxer | undefined =>
   (connection as { readonly muxer?: YamuxMuxer }).muxer
 
-/** Throws a `HostError` unless a muxer of the factory, and a stream of it, have the private members that are used here. */
+/**
+ * Throws a `HostError` unless a muxer of the factory, and a stream of it, have the private members that are used here.
+ */
 export const assertYamux = (factory: StreamMuxerFactory = yamux({ enableKeepAlive: false })()): void => {
   const connection = connectionToNowhere()
   const muxer = factory.createStreamMuxer(connection) as YamuxMuxer
@@ -129,9 +135,9 @@ export const sparing: Change = (muxer) => {
 /**
  * Keeps the muxer from throwing in a microtask.
  *
- * Fault: Yamux sends the first frame of a new stream from a bare `queueMicrotask`. When the connection is aborted in the
- * same turn, the write throws there, which is an uncaught exception. The frame that `abort` sends on a closed connection
- * throws as well.
+ * Fault: Yamux sends the first frame of a new stream from a bare `queueMicrotask`. When the connection is aborted in
+ * the same turn, the write throws there, which is an uncaught exception. The frame that `abort` sends on a closed
+ * connection throws as well.
  */
 export const safe: Change = (muxer) => {
   const open = muxer.onCreateStream.bind(muxer)
@@ -169,8 +175,8 @@ export const watched: Change = (muxer) => {
 /**
  * Whether the remote has closed its write half. Holds for streams of a {@link watched} muxer.
  *
- * Fault: when a connection is lost, its streams end with the same state and events as if the remote had closed them, so a
- * cut cannot be told from an end. The one difference is an event, which may fire before anybody can listen.
+ * Fault: when a connection is lost, its streams end with the same state and events as if the remote had closed them, so
+ * a cut cannot be told from an end. The one difference is an event, which may fire before anybody can listen.
  */
 export const endedByRemote = (stream: Stream): boolean => ended.has(stream)
 

@@ -45,7 +45,10 @@ describe("TCP that gathers", () => {
 
 // internal -------------------------------------------------------------------------------------------------------------------------------
 
-/** A connection to a plain server, what the server has received once it is so many bytes, and how often the connection has written. */
+/**
+ * A connection to a plain server, what the server has received once it is so many bytes, and how often the connection
+ * has written.
+ */
 const dialled = Effect.gen(function*() {
   let all = Buffer.alloc(0)
   let arrived = () => {}

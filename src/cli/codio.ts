@@ -1,4 +1,6 @@
-/** The command `codio` without its process, so that tests can run it with arguments of their own. */
+/**
+ * The command `codio` without its process, so that tests can run it with arguments of their own.
+ */
 import { Console, Effect, Layer } from "effect"
 import { CliConfig, CliOutput, Command, GlobalFlag } from "effect/cli"
 import { version } from "../schema/Agent.ts"

@@ -1,4 +1,6 @@
-/** The program's log on stderr, filtered by component, with libp2p's own lines in it. */
+/**
+ * The program's log on stderr, filtered by component, with libp2p's own lines in it.
+ */
 import { Cause, Effect, Formatter, Layer, Logger, LogLevel, References } from "effect"
 import { Libp2pLogger, makeFiltered } from "../layers/libp2p/Logger.ts"
 import * as LogFilter from "../schema/LogFilter.ts"

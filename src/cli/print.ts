@@ -1,4 +1,6 @@
-/** The program's output: readable lines for people, or with `--json` one object per line. */
+/**
+ * The program's output: readable lines for people, or with `--json` one object per line.
+ */
 import { Duration } from "effect"
 import type { NetworkEvent } from "../schema/NetworkEvent.ts"
 import type { Multiaddr, PeerId } from "../schema/Peer.ts"

@@ -1,4 +1,6 @@
-/** `codio start`: runs a node and prints what happens in it, until it is stopped. */
+/**
+ * `codio start`: runs a node and prints what happens in it, until it is stopped.
+ */
 import { Clock, Console, Context, type Duration, Effect, Layer, Queue, Stream } from "effect"
 import { Command } from "effect/cli"
 import type { Network } from "../Network.ts"

@@ -1,4 +1,6 @@
-/** What happens in a node, for observers. Events inform: no part of the library acts on them. */
+/**
+ * What happens in a node, for observers. Events inform: no part of the library acts on them.
+ */
 import { Schema } from "effect"
 import { Direction, Interest, Multiaddr, PeerId } from "./Peer.ts"
 

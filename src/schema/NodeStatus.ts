@@ -1,4 +1,6 @@
-/** The answers to "why?": what a node knows of one peer, and the state of the node itself. */
+/**
+ * The answers to "why?": what a node knows of one peer, and the state of the node itself.
+ */
 import { Schema } from "effect"
 import { DisconnectReason, GoodbyeReason, RefusalReason } from "./NetworkEvent.ts"
 import { Direction, Interest, Multiaddr, PeerId } from "./Peer.ts"

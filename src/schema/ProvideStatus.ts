@@ -1,4 +1,6 @@
-/** The progress of announcing what a node provides. */
+/**
+ * The progress of announcing what a node provides.
+ */
 import { Schema } from "effect"
 
 /** One cycle: the announcement of all keys that were due at one time. */

@@ -1,4 +1,6 @@
-/** Which peers make room in a full table. */
+/**
+ * Which peers make room in a full table.
+ */
 import { Context, Duration } from "effect"
 import type { Direction, Interest, PeerId } from "../schema/Peer.ts"
 import { interestRank } from "../schema/Peer.ts"

@@ -1,4 +1,6 @@
-/** How often a peer is pinged, and when it is given up. */
+/**
+ * How often a peer is pinged, and when it is given up.
+ */
 import { Context, type Duration, Schedule } from "effect"
 
 /** How often a peer is pinged, and when it counts as dead. */

@@ -1,4 +1,6 @@
-/** The identity of this node: its key pair and the peer id that follows from it. */
+/**
+ * The identity of this node: its key pair and the peer id that follows from it.
+ */
 import type { Redacted } from "effect"
 import { Context } from "effect"
 import type { PeerId } from "../schema/Peer.ts"

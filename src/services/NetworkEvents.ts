@@ -1,4 +1,6 @@
-/** Broadcasts what happens in a node to observers. Events inform: no part of the library acts on them. */
+/**
+ * Broadcasts what happens in a node to observers. Events inform: no part of the library acts on them.
+ */
 import { Context, Effect, Layer, Metric, PubSub, Stream } from "effect"
 import type { NetworkEvent } from "../schema/NetworkEvent.ts"
 import { NetworkConfig } from "./NetworkConfig.ts"

@@ -1,4 +1,6 @@
-/** The metrics of the library. Read them with `Metric.snapshot`, or export them with any of effect's exporters. */
+/**
+ * The metrics of the library. Read them with `Metric.snapshot`, or export them with any of effect's exporters.
+ */
 import { Metric } from "effect"
 
 /** Connected peers, of all nodes in the process. */

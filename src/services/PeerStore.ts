@@ -1,4 +1,6 @@
-/** Peers remembered across restarts, with the addresses at which they were reached. */
+/**
+ * Peers remembered across restarts, with the addresses at which they were reached.
+ */
 import type { DateTime, Effect, Option } from "effect"
 import { Context } from "effect"
 import type { Multiaddr, PeerId } from "../schema/Peer.ts"

@@ -1,4 +1,6 @@
-/** Streams by protocol, between connected peers. */
+/**
+ * Streams by protocol, between connected peers.
+ */
 import type { Effect, Scope } from "effect"
 import { Context } from "effect"
 import type { PeerNotConnected, ProtocolError, StreamError } from "../schema/NetworkError.ts"

@@ -1,4 +1,6 @@
-/** How many relays a node uses, and when it asks them. */
+/**
+ * How many relays a node uses, and when it asks them.
+ */
 import { Context, type Duration, Schedule } from "effect"
 
 /** How a node looks for relays, and how many reservations it wants. */

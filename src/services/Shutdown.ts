@@ -1,4 +1,6 @@
-/** How a node ends in time. Its parts are released one after the other, and none may hold up the others for ever. */
+/**
+ * How a node ends in time. Its parts are released one after the other, and none may hold up the others for ever.
+ */
 import { Context, Effect } from "effect"
 
 /**

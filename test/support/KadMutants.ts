@@ -80,7 +80,7 @@ export const readMutants = (count: number) => {
 // Not by assertions, which cost more than the codec.
 function isWithin({ closer, key, providers }: Message.Message): boolean {
   return closer.length <= Message.closerMax && providers.length <= Message.providersMax &&
-    (key?.length ?? 0) <= Message.keyBytesMax &&
+    (key?.length ?? 0) <= Message.messageKeyBytesMax &&
     [...closer, ...providers].every(({ addresses, encoded, id }) =>
       id.length >= 1 && id.length <= Message.idBytesMax && addresses.length <= Message.addressesMax &&
       encoded.length === encodePeer(id, addresses).length

@@ -15,6 +15,7 @@
  */
 import { hash } from "node:crypto"
 import { keyBytesMax } from "../../../schema/Content.ts"
+import { peerOverhead } from "../wire/Message.ts"
 import { keyOf } from "../wire/Nodes.ts"
 import { none, ProviderRows, RecordRows, type Subnet } from "./ProviderRows.ts"
 
@@ -317,9 +318,6 @@ export const make = (options: ProviderRecordsOptions = {}): ProviderRecords => {
 
 /** Providers that are looked at to find one that gives way. */
 const sampleMax = 64
-
-/** A tag and a length of at most two bytes. */
-const peerOverhead = 3
 
 /**
  * A key as it is told from others: the first 16 bytes of its hash as latin1, since keys themselves are twice as long. To find two that share them

@@ -18,11 +18,14 @@ import { keyBytesMax } from "../../../schema/Content.ts"
 import {
   encodeFrame,
   encodePeer,
+  idBytesMax,
   type Message,
   type MessagePeer,
   MessageType,
+  peerOverhead,
   portableBytesMax
 } from "../wire/Message.ts"
+import { keptAddressesMax } from "../wire/Nodes.ts"
 import { type Position, positionOf } from "../wire/Position.ts"
 import type { ProviderRecords } from "./ProviderRecords.ts"
 import type { ValueRecords } from "./ValueRecords.ts"
@@ -134,7 +137,7 @@ export const make = Effect.fnUntraced(function*(
     const sender = message.providers.find(({ id }) => Bytes.Equivalence(id, from.bytes))
     if (sender === undefined) return undefined
     let addresses = readable(sender)
-    if (addresses.length === 0) addresses = options.addressesOf(from.bytes).slice(0, addressesMax)
+    if (addresses.length === 0) addresses = options.addressesOf(from.bytes).slice(0, keptAddressesMax)
     if (addresses.length === 0 && from.dialledAt !== undefined) addresses = [from.dialledAt]
     // Without any it may be known by the time somebody asks.
     const body = addresses.length === 0 ? undefined : encodePeer(from.bytes, addresses)
@@ -190,16 +193,10 @@ export const make = Effect.fnUntraced(function*(
 
 /** Of 200,000 keys each is looked at once in ten minutes; a step takes less than a millisecond. */
 const keysPerSweep = 4000
-/** The tag and the length of a peer in a message. */
-const peerOverhead = 3
 /** The lengths and tags around the key, the record and the peers of a message, and its type. */
 const frameOverhead = 16
-/** As many addresses of a provider are kept, the first ones that can be read. */
-const addressesMax = 16
-/** And as many bytes of them: with the id less than a record may have. */
+/** How many bytes the addresses of a provider may have: with the id less than a record may have. */
 const addressesBytesMax = 900
-/** The longest id of a peer that libp2p has is 42 bytes. */
-const idBytesMax = 64
 
 const ping = encodeFrame({ type: MessageType.PING })
 
@@ -218,7 +215,7 @@ function readable({ addresses }: MessagePeer): ReadonlyArray<Uint8Array> {
   const found: Array<Uint8Array> = []
   let left = addressesBytesMax
   for (const address of addresses) {
-    if (found.length === addressesMax) break
+    if (found.length === keptAddressesMax) break
     if (address.length > left || !isAddress(address)) continue
     left -= address.length + 2
     found.push(address)

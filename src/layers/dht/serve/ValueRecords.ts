@@ -43,7 +43,7 @@ export const make = (
   namespaces: ReadonlyArray<ValueRules>,
   { bytesMax = 32 * 1024 * 1024, judgedMax = 16, recordsMax = 10_000 }: ValueRecordsOptions = {}
 ): ValueRecords => {
-  // In the order in which they were stored, which is that of their ends but for the time that judging takes.
+  // Insertion order, which is (almost) expiry order: the first entry expires first. No BoundedMap, since its limit is one of bytes, too.
   const stored = new Map<string, Stored>()
   const judges = Semaphore.makeUnsafe(judgedMax)
   const turns = new Map<string, Turns>()

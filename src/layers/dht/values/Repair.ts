@@ -6,6 +6,7 @@
  * many read is given once a minute: a node that has no rules for it refuses it each time.
  */
 import { Bytes, Clock, Effect, Queue, type Scope } from "effect"
+import { BoundedMap } from "../../BoundedMap.ts"
 import { keyOf } from "../wire/Nodes.ts"
 
 export interface ValueRepairOptions<N> {
@@ -25,8 +26,7 @@ export const make = Effect.fnUntraced(function*<N>(
   { put, waitingMax = 32 }: ValueRepairOptions<N>
 ): Effect.fn.Return<ValueRepair<N>, never, Scope.Scope> {
   const waiting = yield* Queue.dropping<Repair<N>>(waitingMax)
-  // The oldest first.
-  const given = new Map<string, Given>()
+  const given = new BoundedMap<string, Given>(givenMax)
 
   yield* Effect.forkScoped(Effect.forever(
     Effect.flatMap(Queue.take(waiting), ({ bytes, key, nodes }) =>
@@ -41,10 +41,10 @@ export const make = Effect.fnUntraced(function*<N>(
       const last = given.get(name)
       if (last !== undefined && now < last.until && Bytes.Equivalence(last.bytes, bytes)) return
       if (!Queue.offerUnsafe(waiting, { key, bytes, nodes })) return
-      given.delete(name)
       given.set(name, { bytes, until: now + againMillis })
+      // A value that may be given again need not be kept.
       for (const [name, { until }] of given) {
-        if (given.size <= givenMax && now < until) break
+        if (now < until) break
         given.delete(name)
       }
     })

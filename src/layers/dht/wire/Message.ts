@@ -80,18 +80,21 @@ export const portableBytesMax = 16 * 1024
 export const answerBytesMax = 1024 * 1024
 /** The longest question that is read, 64 KiB. A value with its record has at most 10 KiB here and in Go's IPNS, other questions a few hundred bytes. */
 export const requestBytesMax = 64 * 1024
-/** The longest key; a content key has at most 80 bytes, a value's at most 255. A longer one makes the message malformed. */
-export const keyBytesMax = 1024
+/** The longest key of any message. A longer one makes the message malformed. Content keys have at most 80 bytes, those of values 255. */
+export const messageKeyBytesMax = 1024
 /** The longest id of a peer. libp2p's are 34 to 42 bytes; a peer with a longer one is left out. */
 export const idBytesMax = 64
 /** The longest address of a peer; longer ones are left out. */
 export const addressBytesMax = 512
-/** As many addresses of a peer are kept, the first ones. libp2p dials no more. */
+/** How many addresses of a peer are read, the first ones. libp2p dials no more. */
 export const addressesMax = 32
-/** As many closer peers are kept, the first ones. Answers carry k of them, 20 unless configured. */
+/** How many closer peers are read, the first ones. Answers carry k of them, 20 unless configured. */
 export const closerMax = 128
-/** As many providers are kept, the first ones. */
+/** How many providers are read, the first ones. */
 export const providersMax = 1024
+
+/** How many bytes a Peer takes in a message besides its body: its tag, and a length of at most two bytes. */
+export const peerOverhead = 3
 
 /** The body of a Peer: what is sent for a peer with its addresses. */
 export const encodePeer = (id: Uint8Array, addresses: ReadonlyArray<Uint8Array>): Uint8Array => {
@@ -149,7 +152,7 @@ export const decodeMessage = (bytes: Uint8Array): Message => {
         break
       case tags.key:
         message.key = cursor.bytes()
-        if (message.key.length > keyBytesMax) throw malformed(`a key of ${message.key.length} bytes`)
+        if (message.key.length > messageKeyBytesMax) throw malformed(`a key of ${message.key.length} bytes`)
         break
       case tags.record:
         message.record = cursor.bytes()

@@ -54,6 +54,7 @@ export class Node {
  * The book of them. Of more than `limit` the oldest go, and are read anew when somebody names them again.
  */
 export class Nodes {
+  // No BoundedMap: pinned nodes are the oldest, and it would pass over all of them for every newcomer.
   private readonly nodes = new Map<string, Node>()
   private readonly limit: number
   private readonly isPinned: (node: Node) => boolean
@@ -92,7 +93,7 @@ export class Nodes {
     const known = new Set(node.addresses.map(keyOf))
     const fresh = addresses.filter((address) => address.length <= addressBytesMax && !known.has(keyOf(address)))
     if (fresh.length === 0) return false
-    node.addresses = [...fresh.map((address) => Uint8Array.from(address)), ...node.addresses].slice(0, addressesMax)
+    node.addresses = [...fresh.map((address) => Uint8Array.from(address)), ...node.addresses].slice(0, keptAddressesMax)
     return true
   }
 
@@ -102,7 +103,7 @@ export class Nodes {
    */
   identify(node: Node, addresses: ReadonlyArray<Uint8Array>): void {
     node.isIdentified = addresses.length > 0
-    if (node.isIdentified) node.addresses = addresses.slice(0, addressesMax)
+    if (node.isIdentified) node.addresses = addresses.slice(0, keptAddressesMax)
   }
 
   private shrink(newest: Node): void {
@@ -129,6 +130,12 @@ export const isPeerId = (bytes: Uint8Array): boolean => {
     : bytes[3] === 2 && bytes.length === 39 && bytes[5] === 33
 }
 
+/**
+ * How many addresses of a peer are kept: of a node of the DHT, and of a provider. Together with the limit of an address's length: at most
+ * 4 KiB a node, whatever others claim.
+ */
+export const keptAddressesMax = 16
+
 /** Bytes as a text of one character for each. */
 export const keyOf = (bytes: Uint8Array): string =>
   Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1")
@@ -136,9 +143,6 @@ export const keyOf = (bytes: Uint8Array): string =>
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
-
-/** With the length below 4 KiB a peer, whatever others say of it. */
-const addressesMax = 16
 
 /** The longest address that is kept of what others say; those with two certificate hashes and a relay have about 200 bytes. */
 const addressBytesMax = 256

@@ -13,7 +13,7 @@ import {
   FrameReader,
   idBytesMax,
   type MessagePeer,
-  keyBytesMax,
+  messageKeyBytesMax,
   MessageType,
   providersMax
 } from "../../../../src/layers/dht/wire/Message.ts"
@@ -224,8 +224,8 @@ describe("a message of Kademlia", () => {
 
   it("is refused with a key that is too long", () => {
     const key = (length: number) => body({ type: MessageType.GET_VALUE, key: new Uint8Array(length) })
-    assert.lengthOf(decodeMessage(key(keyBytesMax)).key!, keyBytesMax)
-    refuses(key(keyBytesMax + 1), "a key of")
+    assert.lengthOf(decodeMessage(key(messageKeyBytesMax)).key!, messageKeyBytesMax)
+    refuses(key(messageKeyBytesMax + 1), "a key of")
   })
 })
 

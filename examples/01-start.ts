@@ -1,7 +1,7 @@
 /**
  * Starts a node, connects a second one to it, and prints what each knows of the other.
  *
- *     node examples/01-start.ts
+ *     node scripts/run.mjs examples/01-start.ts
  */
 import { NodeRuntime } from "@effect/platform-node"
 import { Console, Duration, Effect } from "effect"
@@ -19,7 +19,7 @@ const program = Effect.gen(function*() {
 
   const info = yield* second.connect(address!)
   yield* Console.log(`second is connected to ${info.id}, which runs ${info.agentVersion}`)
-  yield* Console.log(`round trip: ${Duration.format(yield* second.ping(info.id))}`)
+  yield* Console.log(`round trip: ${Duration.toMillis(yield* second.ping(info.id)).toFixed(1)} ms`)
 
   for (const peer of yield* first.peers) yield* Console.log(`first sees ${peer.id} (${peer.direction})`)
 })

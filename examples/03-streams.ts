@@ -1,7 +1,7 @@
 /**
- * A protocol of one's own: a node answers in capital letters, another asks.
+ * A protocol of your own: one node answers in capital letters, another asks.
  *
- *     node examples/03-streams.ts
+ *     node scripts/run.mjs examples/03-streams.ts
  */
 import { NodeRuntime } from "@effect/platform-node"
 import { Console, Effect, Stream } from "effect"

@@ -1,7 +1,7 @@
 /**
- * A peer that is kept comes back by itself: the server is stopped and started again, and the client is connected again.
+ * A kept peer comes back by itself: the server stops and starts again, and the client is connected again.
  *
- *     node examples/04-keep.ts
+ *     node scripts/run.mjs examples/04-keep.ts
  */
 import { NodeFileSystem, NodeRuntime } from "@effect/platform-node"
 import { Console, Deferred, Effect, Exit, FileSystem, Scope, Stream } from "effect"

@@ -2,8 +2,8 @@
  * Draws docs/POLICIES.md from the policies themselves: `npm run docs:policies`.
  *
  * Tables have the least, a drawn and the most time that the jitter of a Schedule may give; the drawn one comes from a
- * fixed seed, so that the file changes only with a policy. Examples are cut from examples/05-policies.ts, which is
- * compiled and run with the others.
+ * fixed seed, so that the file changes only with a policy. Examples are cut from examples/09-reconnect.ts and
+ * examples/10-limits.ts, which are compiled and run with the others.
  */
 import { DateTime, Duration, Effect, Pull, Random, Schedule } from "effect"
 import { readFileSync, writeFileSync } from "node:fs"
@@ -264,11 +264,12 @@ function guarded(rule: AddressGuardRule): ReadonlyArray<ReadonlyArray<string>> {
   return addresses.map((address) => [`\`${address}\``, answer(address, false), answer(address, true)])
 }
 
-/** The lines of the example that begin with a comment on the policy, up to the next empty line. */
+/** The lines of the examples that begin with a comment on the policy, up to the next empty line. */
 function example(policy: string): string {
-  const text = readFileSync(join(root, "examples/05-policies.ts"), "utf8")
+  const text = ["09-reconnect.ts", "10-limits.ts"].map((file) => readFileSync(join(root, "examples", file), "utf8"))
+    .join("\n")
   const part = new RegExp(`^// ${policy}: [\\s\\S]*?(?=\\n\\n)`, "m").exec(text)?.[0]
-  if (part === undefined) throw new Error(`examples/05-policies.ts has no part that begins with "// ${policy}: "`)
+  if (part === undefined) throw new Error(`no example has a part that begins with "// ${policy}: "`)
   return `\`\`\`ts\n${part}\n\`\`\``
 }
 

@@ -2,7 +2,7 @@
  * A network of three nodes in virtual time: a peer is kept through a partition of an hour, and an idle one is let go
  * after five minutes.
  *
- *     node examples/06-testing.ts
+ *     node scripts/run.mjs examples/11-testing.ts
  *
  * In a test, `it.effect` of `@effect/vitest` brings the test clock; here the program brings it.
  */

@@ -2,8 +2,8 @@
  * An application on six nodes that are cut off, killed, put to sleep and moved: a scenario written as data, then one
  * drawn by chance.
  *
- *     node examples/07-scenario.ts
- *     CODIO_SIM_SEED=7 node examples/07-scenario.ts    the same again
+ *     node scripts/run.mjs examples/12-scenario.ts
+ *     CODIO_SIM_SEED=7 node scripts/run.mjs examples/12-scenario.ts    the same again
  *
  * The application is a counter that each node keeps of the peers that greeted it. Its own promise is checked beside the
  * library's.
@@ -47,7 +47,9 @@ const application = ({ name, network }: TestNetwork.TestNode) =>
 const program = Effect.gen(function*() {
   const written = yield* Simulation.run(scenario, { seed: process.env["CODIO_SIM_SEED"] ?? 6, application })
   yield* Console.log(
-    `${Duration.format(written.lasted)} of simulated time, ${written.events} events, ${greeted.size} nodes greeted`
+    `${
+      Duration.toMinutes(written.lasted)
+    } minutes of simulated time, ${written.events} events, ${greeted.size} nodes greeted`
   )
   if (greeted.size < 6) return yield* Effect.die("somebody was never greeted")
 

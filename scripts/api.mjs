@@ -25,9 +25,9 @@ const entryPoints = {
 const readFile = ts.sys.readFile
 ts.sys.readFile = (path, encoding) => {
   const text = readFile(path, encoding)
-  if (!path.startsWith(join(root, "src")) || !text?.startsWith("/**\n")) return text
+  if (!path.startsWith(join(root, "src")) || !text?.startsWith("/**")) return text
   const name = Object.entries(entryPoints).find(([, folder]) => path === join(root, folder, "index.ts"))?.[0]
-  return text.replace("\n */", `\n * ${name === undefined ? "@packageDocumentation" : `@module ${name}`}\n */`)
+  return text.replace(/\s*\*\//, `\n * ${name === undefined ? "@packageDocumentation" : `@module ${name}`}\n */`)
 }
 
 const app = await Application.bootstrap({

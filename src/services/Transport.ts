@@ -146,6 +146,7 @@ export type ConnectionEvent =
  */
 export const identifyTime = Duration.seconds(2)
 
+/** Connections and streams over the network, with libp2p or simulated. */
 export class Transport extends Context.Service<Transport, {
   /** The id of this node. */
   readonly localPeer: PeerId

@@ -49,7 +49,9 @@ export class Libp2pHost extends Context.Service<Libp2pHost, {
     module: string,
     factory: (components: Components) => A
   ) => Effect.Effect<A, HostError, Scope.Scope>
+  /** Installs the rule that decides which connections may stand. */
   readonly gate: Gater.Gater["gate"]
+  /** Dials addresses that the caller chose, so that the rule is not asked for them (`stage: "dial"`). */
   readonly dialChosen: Gater.Gater["dialChosen"]
   /**
    * Attaches a transport module and listens on the addresses, all of which it must understand. Release only ends

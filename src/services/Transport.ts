@@ -139,7 +139,6 @@ export type ConnectionEvent =
   | { readonly _tag: "Identified"; readonly connection: Connection; readonly remote: RemoteIdentity }
   | { readonly _tag: "Closed"; readonly connection: Connection }
 
-/** Connections and streams over the network, with libp2p or simulated. */
 /**
  * How long a new connection waits for identify. After it a connection whose remote has told nothing counts as one to a
  * peer that does not speak identify.

@@ -1,10 +1,10 @@
 /**
  * Announces many keys region by region, so that keys near each other share their lookups.
  *
- * A lookup finds all peers within a distance of its target, so it makes a subtree of the keyspace known: the positions
- * that share the target's prefix, down to the first bit in which the farthest peer found differs. Lookups go on until the
- * subtree around a key is known and has at least as many peers as there should be copies. The closest peers of all keys
- * in that subtree are then computed here, and each peer gets its records in a few writes.
+ * A lookup finds all peers within a distance of its target, so it makes a subtree of the keyspace known: the
+ * positions that share the target's prefix, down to the first bit in which the farthest peer found differs. Lookups
+ * go on until the subtree around a key is known and has at least as many peers as there should be copies. The closest
+ * peers of all keys in that subtree are then computed here, and each peer gets its records in a few writes.
  *
  * Answers to the writes name peers not heard of before, and some writes fail: the keys concerned go another round.
  */
@@ -79,7 +79,10 @@ const learn = Effect.fnUntraced(
   }
 )
 
-/** Bytes whose position has the prefix, for FIND_NODE, which carries a key: those of a key or peer, or found by trying. */
+/**
+ * Bytes whose position has the prefix, for FIND_NODE, which carries a key: those of a key or peer, or found by
+ * trying.
+ */
 const targetIn = <P extends AnnouncePeer>(
   run: Announcement<P>,
   depth: number,
@@ -170,8 +173,8 @@ const announceRegion = Effect.fnUntraced(
 type Given = ReadonlyMap<PositionedKey, Map<string, boolean>>
 
 /**
- * Writes a peer its records, one write after the other. After each write comes a pause as long as the write took, so that
- * the peer and this node spend at most half of their time on it.
+ * Writes a peer its records, one write after the other. After each write comes a pause as long as the write took, so
+ * that the peer and this node spend at most half of their time on it.
  */
 const writeAll = Effect.fnUntraced(function*<P extends AnnouncePeer>(
   run: Announcement<P>,

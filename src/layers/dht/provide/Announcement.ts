@@ -1,5 +1,6 @@
 /**
- * What announcing one batch of keys knows: its keys with their records, the peers heard of, and what it has cost so far.
+ * What announcing one batch of keys knows: its keys with their records, the peers heard of, and what it has cost so
+ * far.
  */
 import type { Effect } from "effect"
 import { toBytes } from "../../../schema/Content.ts"

@@ -70,7 +70,9 @@ export interface Intent extends StoredKey, Timed {
 }
 
 export interface BatchesOptions {
-  /** Announces the keys. Interruption ends it. At most eight batches are under way at once, two of which are renewals. */
+  /**
+   * Announces the keys. Interruption ends it. At most eight batches are under way at once, two of which are renewals.
+   */
   readonly announce: (batch: Batch) => Effect.Effect<Cost, unknown>
   /** How many copies there should be. */
   readonly copies: number

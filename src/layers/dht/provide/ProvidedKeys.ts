@@ -1,15 +1,16 @@
 /**
  * The keys that this node provides: kept in the `KeyValueStore`, announced in batches through whatever DHT is given.
  *
- * Wishes are counted here. A key is provided while `startProviding` has not been stopped, or a scope of `provide` is open.
+ * Wishes are counted here. A key is provided while `startProviding` has not been stopped, or a scope of `provide` is
+ * open.
  *
- * A key is announced when it is new, when no peer took it, when its copies are about to expire, when this node has other
- * addresses, when peers have come while copies are missing, and after an hour when less than half of the peers that
- * should have taken it did. New keys go first; the others go by region of the keyspace (`Times`).
+ * A key is announced when it is new, when no peer took it, when its copies are about to expire, when this node has
+ * other addresses, when peers have come while copies are missing, and after an hour when less than half of the peers
+ * that should have taken it did. New keys go first; the others go by region of the keyspace (`Times`).
  *
- * Nothing is announced while no peer could take a copy, or while this node has no address (`Takers`); announcing goes on
- * as soon as a taker comes. While the node is isolated, one batch at a time is tried, on the schedule of retries; with
- * the first connected peer, or the first copy, all keys go on at once.
+ * Nothing is announced while no peer could take a copy, or while this node has no address (`Takers`); announcing goes
+ * on as soon as a taker comes. While the node is isolated, one batch at a time is tried, on the schedule of retries;
+ * with the first connected peer, or the first copy, all keys go on at once.
  */
 import { Clock, Deferred, Duration, Effect, type Latch, Option, type Schedule, type Scope } from "effect"
 import type { KeyValueStore } from "effect/persistence"
@@ -34,8 +35,8 @@ export interface ProvidedKeysOptions
   /** Whether there are takers, or about to be. */
   readonly hasTakers: Effect.Effect<boolean>
   /**
-   * Opened when there may be another taker, or other addresses of this node; when the first taker is connected, and when
-   * none is any more.
+   * Opened when there may be another taker, or other addresses of this node; when the first taker is connected, and
+   * when none is any more.
    */
   readonly changed: Latch.Latch
   /** Its first wait, drawn once, is the time between announcements that reached a peer; at most half of the `ttl`. */
@@ -45,7 +46,10 @@ export interface ProvidedKeysOptions
 export interface ProvidedKeys
   extends Pick<Dht["Service"], "startProviding" | "stopProviding" | "provide" | "provideStatus">
 {
-  /** Whether this node provides the key of these bytes: asked for every question about providers, so that it costs no base58. */
+  /**
+   * Whether this node provides the key of these bytes: asked for every question about providers, so that it costs no
+   * base58.
+   */
   readonly isProvided: (key: Uint8Array) => boolean
 }
 
@@ -300,7 +304,8 @@ export const make = Effect.fnUntraced(function*(
 })
 
 /**
- * The `ttl` of the options, where they have one. Fails with `TtlInvalid` when it is no duration, or is not between 1 minute and 24 hours.
+ * The `ttl` of the options, where they have one. Fails with `TtlInvalid` when it is no duration, or is not between 1
+ * minute and 24 hours.
  */
 export const ttlOf = (
   key: ContentKey,

@@ -1,11 +1,11 @@
 /**
  * What is saved of the provided keys: each key with its `ttl` and, coarsely, its last announcement.
  *
- * Keys lie in 32 entries of the `KeyValueStore`, `provided.00` to `provided.1f`, by position in the keyspace. Changes are
- * appended to one more entry, the journal `provided.changes`: changes that are asked for while a write is under way share
- * the next write, so that a key costs a small write, and a thousand at once hardly more. A full journal (512 changes) is
- * folded into the 32 entries and begins anew. On reading, the journal overrides the entries. Every entry is replaced as a
- * whole, so a process killed at any moment leaves what was saved.
+ * Keys lie in 32 entries of the `KeyValueStore`, `provided.00` to `provided.1f`, by position in the keyspace. Changes
+ * are appended to one more entry, the journal `provided.changes`: changes that are asked for while a write is under
+ * way share the next write, so that a key costs a small write, and a thousand at once hardly more. A full journal
+ * (512 changes) is folded into the 32 entries and begins anew. On reading, the journal overrides the entries. Every
+ * entry is replaced as a whole, so a process killed at any moment leaves what was saved.
  *
  * Times of announcements are not worth a write each. They are written with the next change of their entry, after five
  * minutes, or when the scope closes.
@@ -47,9 +47,9 @@ export interface Store {
 const touchInterval = "5 minutes"
 
 /**
- * Reads the keys and keeps them written while the scope lives. `h0Of` gives the first bits of a key's position, which name
- * its entry. An entry that cannot be read is left out, with a warning. The list of earlier versions is taken over, and
- * removed once all of it is written. A journal of `changesMax` changes, 35 KB, is folded.
+ * Reads the keys and keeps them written while the scope lives. `h0Of` gives the first bits of a key's position, which
+ * name its entry. An entry that cannot be read is left out, with a warning. The list of earlier versions is taken
+ * over, and removed once all of it is written. A journal of `changesMax` changes, 35 KB, is folded.
  */
 export const make = Effect.fnUntraced(function*(
   h0Of: (key: ContentKey) => number,

@@ -33,7 +33,8 @@ export interface Times<Key extends Timed> {
   /** Makes a key due at this time, unless it is due earlier. */
   readonly dueBy: (key: Key, at: number) => void
   /**
-   * The key has been announced: it is due again a period from now; with many keys, at its region's time nearest to that.
+   * The key has been announced: it is due again a period from now; with many keys, at its region's time nearest to
+   * that.
    */
   readonly renew: (key: Key, now: number) => void
   /**
@@ -43,7 +44,10 @@ export interface Times<Key extends Timed> {
   readonly settle: (key: Key, now: number) => void
   /** The key has few copies: it is due in an hour, or after a quarter of its period if that is shorter. */
   readonly fillUp: (key: Key, now: number) => void
-  /** The node has just started: the key is due at its region's turn, or a period after its last announcement if earlier. */
+  /**
+   * The node has just started: the key is due at its region's turn, or a period after its last announcement if
+   * earlier.
+   */
   readonly resume: (key: Key, now: number, announcedAt: number) => void
   /**
    * Takes the keys that are due out of all that wait, together with keys of the same regions that will be due soon. In

@@ -1,7 +1,7 @@
 /**
- * The roof: a node, and everything a program needs of it, behind one service.
+ * The roof: one service with everything that a program asks of a node.
  */
-// Not from its index, which loads everything that it has.
+// Not from the package's index, which loads all of its modules.
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as NodePath from "@effect/platform-node/NodePath"
 import type { Duration, Option, Scope } from "effect"
@@ -58,76 +58,415 @@ export type Target = DialTarget | string
  * runs as long as its scope.
  */
 export class Network extends Context.Service<Network, {
-  /** The id of this node. */
+  /**
+   * The id of this node: the hash of its public key. It stays the same while the identity does; see the options
+   * `dataDirectory` and `identitySeed`.
+   *
+   * @example
+   * ```ts
+   * import { Console, Effect } from "effect"
+   * import { Network } from "codio-network"
+   *
+   * export const program = Effect.flatMap(Network, ({ localPeer }) => Console.log(`this node is ${localPeer}`))
+   * ```
+   */
   readonly localPeer: PeerId
-  /** Where this node can be dialled now, each ending in `/p2p/<id>`. */
+  /**
+   * The addresses at which other nodes can dial this node now, each ending in `/p2p/<id>`. They change with the network
+   * interfaces, and when a relay grants or ends a reservation. Empty while this node does not listen.
+   *
+   * @example
+   * ```ts
+   * import { Console, Effect } from "effect"
+   * import { Network } from "codio-network"
+   *
+   * export const program = Effect.gen(function*() {
+   *   const network = yield* Network
+   *   for (const address of yield* network.addresses) yield* Console.log(address)
+   * })
+   * ```
+   */
   readonly addresses: Effect.Effect<ReadonlyArray<Multiaddr>>
   /**
-   * Connects to a peer and makes it wanted: redialled by `ReconnectPolicy` until `disconnect` or an idle close. Gives the peer's info at
-   * once when it is connected. Interruption aborts a dial that nobody else waits for.
+   * Connects to a peer and makes it wanted: when the connection is lost, `ReconnectPolicy` decides when to dial
+   * again, until `disconnect` is called or the connection is closed for idleness. Gives the peer's info at once when
+   * the peer is connected.
+   *
+   * Fails with `DialError` when the peer cannot be dialled, with `PeerLimitExceeded` when all `maxPeers` slots are
+   * taken by peers of the same or higher interest, with `PeerNotConnected` when the connection closed at once.
+   * Interruption aborts the dial unless another caller waits for it.
+   *
+   * @example
+   * ```ts
+   * import { Console, Effect } from "effect"
+   * import { Network } from "codio-network"
+   *
+   * export const program = Effect.gen(function*() {
+   *   const network = yield* Network
+   *   const peer = yield* network.connect("/ip4/192.0.2.1/tcp/4001")
+   *   yield* Console.log(`connected to ${peer.id}, which runs ${peer.agentVersion}`)
+   * })
+   * ```
    */
   readonly connect: (target: Target) => Effect.Effect<PeerInfo, ConnectError>
   /**
-   * Keeps a connection to the peer while the scope lives: redialled without end, never idle, never evicted. Returns at once; fails only
-   * for an address that is none, and for this node itself.
+   * Keeps a connection to the peer while the scope lives: the peer is dialled again without end, never closed for
+   * idleness, never evicted. Returns at once, before the peer is connected.
+   *
+   * Fails with `DialError` only for a malformed target and for this node itself. Closing the scope leaves the
+   * connection open; it then idles like any other.
+   *
+   * @example
+   * ```ts
+   * import { Effect } from "effect"
+   * import { Network } from "codio-network"
+   *
+   * export const program = Effect.gen(function*() {
+   *   const network = yield* Network
+   *   yield* network.keep("/dns4/relay.example.com/tcp/4001")
+   *   yield* Effect.never
+   * }).pipe(Effect.scoped)
+   * ```
    */
   readonly keep: (target: Target) => Effect.Effect<void, DialError, Scope.Scope>
-  /** Disconnects for good: no reconnection, until somebody calls `connect` or `keep`. The remote may still dial in; see `block`. */
+  /**
+   * Closes the connection and ends reconnection; a `keep` is suspended. The next `connect` or `keep` of the peer ends
+   * that. The peer may still dial this node; see `block`. Does nothing for a peer that is not connected.
+   *
+   * @example
+   * ```ts
+   * import { Effect } from "effect"
+   * import { Network, type PeerId } from "codio-network"
+   *
+   * export const part = (peer: PeerId) => Effect.flatMap(Network, (network) => network.disconnect(peer))
+   * ```
+   */
   readonly disconnect: (peer: PeerId) => Effect.Effect<void>
-  /** Disconnects the peer and refuses it, both ways, while the scope lives. */
+  /**
+   * Closes the connection and refuses the peer while the scope lives: it is not dialled, and its own dials are refused.
+   * When the scope closes, a `keep` of the peer goes on.
+   *
+   * @example
+   * ```ts
+   * import { Effect } from "effect"
+   * import { Network, type PeerId } from "codio-network"
+   *
+   * export const refuse = (peer: PeerId) =>
+   *   Effect.gen(function*() {
+   *     const network = yield* Network
+   *     yield* network.block(peer)
+   *     yield* Effect.sleep("1 hour")
+   *   }).pipe(Effect.scoped)
+   * ```
+   */
   readonly block: (peer: PeerId) => Effect.Effect<void, never, Scope.Scope>
-  /** The connected peers, oldest first. */
+  /**
+   * The connected peers, the longest connected first.
+   *
+   * @example
+   * ```ts
+   * import { Console, Effect } from "effect"
+   * import { Network } from "codio-network"
+   *
+   * export const program = Effect.gen(function*() {
+   *   const network = yield* Network
+   *   for (const peer of yield* network.peers) yield* Console.log(peer.id, peer.direction, peer.interest)
+   * })
+   * ```
+   */
   readonly peers: Effect.Effect<ReadonlyArray<PeerInfo>>
-  /** How many peers are connected: never more than `maxPeers`. */
+  /**
+   * How many peers are connected: never more than the option `maxPeers`.
+   *
+   * @example
+   * ```ts
+   * import { Effect } from "effect"
+   * import { Network } from "codio-network"
+   *
+   * export const isAlone = Effect.flatMap(Network, (network) => Effect.map(network.peerCount, (count) => count === 0))
+   * ```
+   */
   readonly peerCount: Effect.Effect<number>
-  /** A connected peer. */
+  /**
+   * The info of a peer while it is connected, `None` otherwise.
+   *
+   * @example
+   * ```ts
+   * import { Effect } from "effect"
+   * import { Network, type PeerId } from "codio-network"
+   *
+   * export const isConnected = (peer: PeerId) =>
+   *   Effect.flatMap(Network, (network) => Effect.map(network.peer(peer), (info) => info._tag === "Some"))
+   * ```
+   */
   readonly peer: (peer: PeerId) => Effect.Effect<Option.Option<PeerInfo>>
   /**
-   * Why the peer is connected, or is not: its interest, addresses with their last result, last dials and refusals, how its last connection
-   * ended and by which rule, and when it is dialled next.
+   * Why a peer is connected, or is not: its interest, each address with its last result, the last dials and refusals,
+   * how the last connection ended and by which rule, and when the peer is dialled next. `summary` says it in one
+   * sentence. Answers for a peer that this node has never heard of, too.
+   *
+   * @example
+   * ```ts
+   * import { Console, Effect } from "effect"
+   * import { Network, type PeerId } from "codio-network"
+   *
+   * export const why = (peer: PeerId) =>
+   *   Effect.gen(function*() {
+   *     const network = yield* Network
+   *     yield* Console.log((yield* network.explain(peer)).summary)
+   *   })
+   * ```
    */
   readonly explain: (peer: PeerId) => Effect.Effect<PeerExplanation>
-  /** How the node stands: isolated or not and why, places in use by interest, dials under way and waiting. */
+  /**
+   * How the node stands: whether it is isolated and why, slots taken by interest, dials under way and waiting,
+   * refusals.
+   *
+   * @example
+   * ```ts
+   * import { Console, Effect } from "effect"
+   * import { Network } from "codio-network"
+   *
+   * export const program = Effect.gen(function*() {
+   *   const network = yield* Network
+   *   const { knownPeers, pendingDials } = yield* network.status
+   *   yield* Console.log(`${knownPeers} peers known, ${pendingDials} dials waiting`)
+   * })
+   * ```
+   */
   readonly status: Effect.Effect<NodeStatus>
-  /** The round-trip time to a connected peer. */
+  /**
+   * The round-trip time to a connected peer, measured now. Fails with `PingError` when the peer does not answer
+   * within the timeout of `HealthPolicy`, does not speak the ping protocol, or is not connected.
+   *
+   * @example
+   * ```ts
+   * import { Effect } from "effect"
+   * import { Network, type PeerId } from "codio-network"
+   *
+   * export const measure = (peer: PeerId) => Effect.flatMap(Network, (network) => network.ping(peer))
+   * ```
+   */
   readonly ping: (peer: PeerId) => Effect.Effect<Duration.Duration, PingError>
   /**
-   * Announces in the DHT that this node has the content, now or once there is a peer, and again until `stopProviding`. With a `ttl` the
-   * copies on other Codio nodes end so long after this node does. Of several calls for one key, `provide` included, the last one's `ttl`
-   * counts.
+   * Announces in the DHT that this node has some content, and keeps it announced until `stopProviding`; with the
+   * option `dataDirectory` also after a restart. Without peers it succeeds, and announces as soon as there are any.
+   * With peers it waits up to 1 s for the first copies.
+   *
+   * `ttl` is how long a copy on another Codio node outlives this node: 1 minute to 24 hours, 24 hours by default. Of
+   * all calls for one key, `provide` included, the options of the latest count. Fails with a `DhtError` whose reason
+   * is `TtlInvalid` for a `ttl` out of bounds, `QueryFailed` when the key cannot be saved. Interruption ends the wait
+   * alone.
+   *
+   * @example
+   * ```ts
+   * import { Effect } from "effect"
+   * import { ContentKey, Network } from "codio-network"
+   *
+   * export const program = Effect.gen(function*() {
+   *   const network = yield* Network
+   *   yield* network.startProviding(ContentKey.fromText("the cat video"), { ttl: "1 hour" })
+   * })
+   * ```
    */
   readonly startProviding: (key: ContentKey, options?: ProvideOptions) => Effect.Effect<void, DhtError>
-  /** Ends `startProviding`. A key that a scope of `provide` still holds stays announced until that scope closes. */
+  /**
+   * Ends `startProviding`, also that of an earlier process. A key that a scope of `provide` holds stays announced
+   * until that scope closes. Copies on other nodes stay until they expire. Does nothing for a key that is not
+   * provided. When the end cannot be saved it fails with a `DhtError`, and the key stays announced.
+   *
+   * @example
+   * ```ts
+   * import { Effect } from "effect"
+   * import { ContentKey, Network } from "codio-network"
+   *
+   * export const program = Effect.gen(function*() {
+   *   const network = yield* Network
+   *   yield* network.stopProviding(ContentKey.fromText("the cat video"))
+   * })
+   * ```
+   */
   readonly stopProviding: (key: ContentKey) => Effect.Effect<void, DhtError>
   /**
-   * `startProviding` until the scope closes, or the last of several that provide the key, or the process ends. An own `startProviding`
-   * outlasts it, also one of an earlier process.
+   * Provides a key while the scope lives, and never beyond the process. The key stays announced until the last scope
+   * that provides it has closed and `startProviding`, if it was called, has been stopped. Options, waits and failures
+   * are those of `startProviding`; interruption of the wait leaves the key to its scope.
+   *
+   * @example
+   * ```ts
+   * import { Effect } from "effect"
+   * import { ContentKey, Network } from "codio-network"
+   *
+   * export const program = Effect.gen(function*() {
+   *   const network = yield* Network
+   *   yield* network.provide(ContentKey.fromText("the cat video"))
+   *   yield* Effect.sleep("1 hour")
+   * }).pipe(Effect.scoped)
+   * ```
    */
   readonly provide: (key: ContentKey, options?: ProvideOptions) => Effect.Effect<void, DhtError, Scope.Scope>
-  /** How far announcing is: at once as it stands, then its changes, without end. */
+  /**
+   * How far announcing is: the state now, then each change, without end. Changes within 100 ms are given as one;
+   * while keys are overdue the state comes at least every 5 s.
+   *
+   * @example
+   * ```ts
+   * import { Console, Effect, Stream } from "effect"
+   * import { Network } from "codio-network"
+   *
+   * export const program = Effect.gen(function*() {
+   *   const network = yield* Network
+   *   yield* Stream.runForEach(network.provideStatus, ({ announced, keys }) => Console.log(`${announced} of ${keys}`))
+   * })
+   * ```
+   */
   readonly provideStatus: Stream.Stream<ProvideStatus>
-  /** Others who have the content, the first as soon as it is known. Ending the stream cancels the query. */
+  /**
+   * The other nodes that provide some content, each once, as they are found; of those found together, the best to ask
+   * comes first: connected peers by round-trip time, then peers reached before, then unknown ones. Ends after 128
+   * providers or 10 s unless `FindOptions` or `KadDhtPolicy` say otherwise; empty when nobody provides the key.
+   * Ending the stream ends the lookup.
+   *
+   * Fails with a `DhtError` whose reason is `NoPeers` when there is no peer to ask, `QueryTimeout` when no provider was
+   * found in time.
+   *
+   * @example
+   * ```ts
+   * import { Effect, Stream } from "effect"
+   * import { ContentKey, Network } from "codio-network"
+   *
+   * export const program = Effect.gen(function*() {
+   *   const network = yield* Network
+   *   const provider = yield* Stream.runHead(network.findProviders(ContentKey.fromText("the cat video")))
+   *   if (provider._tag === "Some") yield* network.connect(provider.value)
+   * })
+   * ```
+   */
   readonly findProviders: (key: ContentKey, options?: FindOptions) => Stream.Stream<Provider, DhtError>
-  /** Where a peer is, from the DHT. */
+  /**
+   * The addresses of a peer: those of its connection, or else what the DHT says. Fails with a `DhtError` whose reason
+   * is `NoPeers` when there is no peer to ask, `NotFound` when no peer knows it, `QueryTimeout` after 10 s.
+   *
+   * @example
+   * ```ts
+   * import { Console, Effect } from "effect"
+   * import { Network, type PeerId } from "codio-network"
+   *
+   * export const locate = (peer: PeerId) =>
+   *   Effect.gen(function*() {
+   *     const network = yield* Network
+   *     const { addresses } = yield* network.findPeer(peer)
+   *     yield* Console.log(addresses)
+   *   })
+   * ```
+   */
   readonly findPeer: (peer: PeerId) => Effect.Effect<PeerAddresses, DhtError>
   /**
-   * Stores a small value in the DHT under `/<namespace>/<path>`. Fails with `QuorumFailed` when fewer than `quorum` nodes, by default 1, say
-   * that they have stored it.
+   * Stores a small value under `/<namespace>/<path>`, here and on the nodes closest to the key. Copies expire after a
+   * day or two: put the value again while it is of use.
+   *
+   * Fails with a `DhtError` whose reason is `QuorumFailed` when fewer than `quorum` nodes (1 by default) say that
+   * they have stored it, `RecordInvalid` when the namespace refuses the value or a better one is stored, `NoPeers`
+   * when there is no peer to ask.
+   *
+   * @example
+   * ```ts
+   * import { Effect } from "effect"
+   * import { Network, PublishedValue } from "codio-network"
+   *
+   * export const program = Effect.gen(function*() {
+   *   const network = yield* Network
+   *   const value = new TextEncoder().encode("hello")
+   *   const path = PublishedValue.path(network.localPeer, "status")
+   *   yield* network.putValue(PublishedValue.namespace, path, { value }, { quorum: 3 })
+   * })
+   * ```
    */
   readonly putValue: Dht["Service"]["putValue"]
-  /** The value under `/<namespace>/<path>` that wins among those found. With a `quorum` it ends when as many nodes have given one. */
+  /**
+   * The value under `/<namespace>/<path>` that wins, by the order of its namespace, among all that are found, this
+   * node's copy included. Waits for the whole lookup, or with `quorum` until so many nodes have given a value.
+   *
+   * Fails with a `DhtError` whose reason is `NotFound` when no node has a value, `QuorumFailed` when fewer than
+   * `quorum` have one, `RecordInvalid` for a malformed path or a namespace unknown here, `NoPeers` when there is no
+   * peer to ask.
+   *
+   * @example
+   * ```ts
+   * import { Console, Effect } from "effect"
+   * import { Network, type PeerId, PublishedValue } from "codio-network"
+   *
+   * export const read = (publisher: PeerId) =>
+   *   Effect.gen(function*() {
+   *     const network = yield* Network
+   *     const path = PublishedValue.path(publisher, "status")
+   *     const { value } = yield* network.getValue(PublishedValue.namespace, path)
+   *     yield* Console.log(new TextDecoder().decode(value))
+   *   })
+   * ```
+   */
   readonly getValue: Dht["Service"]["getValue"]
-  /** Answers a protocol while the scope lives; the handler runs once for each stream. Fails when the id is taken, or is none. */
+  /**
+   * Answers a protocol while the scope lives. The handler runs once for each stream that a peer opens, and the stream
+   * lives as long as its handler. A handler that fails or dies resets its own stream and is logged; others go on.
+   * Streams open when the scope closes are reset. Fails with `ProtocolError` when the id is malformed or taken.
+   *
+   * @example
+   * ```ts
+   * import { Effect, Stream } from "effect"
+   * import { Network } from "codio-network"
+   *
+   * export const program = Effect.gen(function*() {
+   *   const network = yield* Network
+   *   yield* network.handle("/echo/1.0.0", (stream) => Stream.runForEach(stream.read, stream.write))
+   *   yield* Effect.never
+   * }).pipe(Effect.scoped)
+   * ```
+   */
   readonly handle: <E, R>(
     protocol: string,
     handler: (stream: ByteStream) => Effect.Effect<void, E, R>
   ) => Effect.Effect<void, ProtocolError, Scope.Scope | Exclude<R, Scope.Scope>>
-  /** Opens a stream for as long as the scope lives, and connects first where need be. */
+  /**
+   * Opens a stream to a peer for as long as the scope lives, and connects first when the peer is not connected. The
+   * peer is neither idle nor evicted meanwhile. Closing the scope ends the stream in both directions.
+   *
+   * Fails as `connect` does, with `StreamError` when the peer does not speak the protocol or the connection breaks,
+   * with `ProtocolError` for a malformed id.
+   *
+   * @example
+   * ```ts
+   * import { Console, Effect, Stream } from "effect"
+   * import { Network } from "codio-network"
+   *
+   * export const program = Effect.gen(function*() {
+   *   const network = yield* Network
+   *   const stream = yield* network.open("/ip4/192.0.2.1/tcp/4001", "/echo/1.0.0")
+   *   yield* stream.write(new TextEncoder().encode("hello"))
+   *   yield* stream.closeWrite
+   *   yield* Console.log(yield* stream.read.pipe(Stream.decodeText(), Stream.mkString))
+   * }).pipe(Effect.scoped)
+   * ```
+   */
   readonly open: (
     peer: Target,
     protocol: string
   ) => Effect.Effect<ByteStream, ConnectError | StreamError | ProtocolError, Scope.Scope>
-  /** What happens from now on, without end. A reader more than `eventBuffer` events behind loses the oldest. */
+  /**
+   * What happens from now on, without end: peers that come and go, reconnections, addresses. A reader more than
+   * `eventBuffer` events behind loses the oldest.
+   *
+   * @example
+   * ```ts
+   * import { Console, Effect, Stream } from "effect"
+   * import { Network } from "codio-network"
+   *
+   * export const program = Effect.gen(function*() {
+   *   const network = yield* Network
+   *   yield* Stream.runForEach(network.events, (event) => Console.log(event._tag))
+   * })
+   * ```
+   */
   readonly events: Stream.Stream<NetworkEvent>
 }>()("codio-network/Network") {
   /** Everything above the ports. The simulator and production share this value. */
@@ -143,18 +482,40 @@ export class Network extends Context.Service<Network, {
   )
 
   /**
-   * A node on libp2p, with all its services. Each call is one node; using the returned value twice shares it.
+   * A node on libp2p, with all its services. Each call is one node; the value of one call, used twice, is one shared
+   * node.
    *
-   * It listens when every handler stands, then looks for peers; its scope undoes that in the reverse order, peers told goodbye, and ends
-   * within `stopTimeout` whatever they do. Fails with `NetworkStartError` for options that are wrong, a data directory or identity that cannot be
-   * used, and a port that is taken.
+   * The node listens once all handlers stand, and then looks for peers. Closing its scope undoes that in reverse order:
+   * peers are told goodbye, and it ends within `stopTimeout` whatever they do. Fails with `NetworkStartError` for wrong
+   * options, for a data directory or identity that cannot be used, and for a port that is taken.
+   *
+   * @example
+   * ```ts
+   * import { Effect } from "effect"
+   * import { Network } from "codio-network"
+   *
+   * export const program = Effect.flatMap(Network, (network) => network.peers).pipe(
+   *   Effect.provide(Network.layer({ listenPort: 4001 }))
+   * )
+   * ```
    */
   static readonly layer = (
     options?: NetworkConfigInput
   ): Layer.Layer<Core | Dht | Transport | NetworkConfig | Host.Libp2pHost, NetworkStartError> => isolate(node(options))
 
   /**
-   * A scoped node without a Layer, for several nodes in one program.
+   * A node without a Layer, for several nodes in one program. It runs as long as the scope; fails as `layer` does.
+   *
+   * @example
+   * ```ts
+   * import { Effect } from "effect"
+   * import { Network } from "codio-network"
+   *
+   * export const program = Effect.gen(function*() {
+   *   const [first, second] = yield* Effect.all([Network.make(), Network.make()])
+   *   yield* second.connect((yield* first.addresses)[0]!)
+   * }).pipe(Effect.scoped)
+   * ```
    */
   static readonly make = (
     options?: NetworkConfigInput
@@ -195,7 +556,7 @@ function decodeProtocol(protocol: string): Effect.Effect<ProtocolId, ProtocolErr
     : Effect.fail(new ProtocolError({ protocol, detail: "expected a slash, then 1 to 255 characters without spaces" }))
 }
 
-// Read from the bottom: what stands first.
+// Read from the bottom: what is built first.
 const node = (options: NetworkConfigInput | undefined) =>
   Layer.mergeAll(
     BootstrapDiscovery.layer,
@@ -239,7 +600,7 @@ const networkLayer = Layer.effect(
 
     const open = Effect.fnUntraced(function*(target: Target, protocol: string) {
       const id = yield* decodeProtocol(protocol)
-      // Whoever is in the table has an id, so most calls need no decoding.
+      // A connected peer is looked up by its id, so most calls need no decoding.
       const peer = peerOf(target as DialTarget)
       if (peer !== undefined && (yield* table.has(peer))) return yield* protocols.open(peer, id)
       const decoded = yield* decodeTarget(target)

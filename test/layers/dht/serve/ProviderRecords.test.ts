@@ -48,6 +48,21 @@ describe("ProviderRecords", () => {
     assert.deepStrictEqual(records.get(Uint8Array.of(1, 2, 3), start, 1024).map((bytes) => [...bytes]), [[9, 9]])
   })
 
+  it("keeps apart keys of which one begins with or contains the other", () => {
+    const records = ProviderRecords.make()
+    const one = new TextEncoder().encode("abcde")
+    // The identity multihash of the first, and the one of the second.
+    const two = Uint8Array.of(0x00, one.length, ...one)
+    const three = Uint8Array.of(0x00, two.length, ...two)
+    const keys = [one, two, three, Uint8Array.of(...one, ...one), one.subarray(0, 4), Uint8Array.of(0x12, 0x20)]
+    const holders = () => keys.map((key) => records.get(key, start, 1024).length)
+    records.put(one, id("x"), body("x"), start)
+    assert.deepStrictEqual(holders(), [1, 0, 0, 0, 0, 0])
+    for (const key of keys) records.put(key, id("x"), body("x"), start)
+    records.remove(two, id("x"))
+    assert.deepStrictEqual(holders(), [1, 0, 1, 1, 1, 1])
+  })
+
   it("serves a record for 24 hours, or for its own time when that is shorter", () => {
     const { add, names } = make()
     add("day", "1")

@@ -123,253 +123,252 @@ export interface DhtModel {
   readonly tables: () => { readonly size: number; readonly dead: number }
 }
 
-export const make = (options: DhtModelOptions): Effect.Effect<DhtModel> =>
-  Effect.gen(function*() {
-    const seed = options.seed ?? 1
-    const chance = (yield* Effect.service(Random.Random).pipe(Random.withSeed(seed))).nextDoubleUnsafe
-    const { clock, scheduler } = yield* SimClock.make
-    const roundTripMillis = millisOf(options.roundTrip ?? "100 millis")
-    const timeoutMillis = millisOf(options.timeout ?? "5 seconds")
-    const sessionMillis = options.session === undefined ? Infinity : millisOf(options.session)
-    const stepMillis = millisOf(options.refreshInterval ?? "5 minutes") / steps
+export const make = Effect.fnUntraced(function*(options: DhtModelOptions) {
+  const seed = options.seed ?? 1
+  const chance = (yield* Effect.service(Random.Random).pipe(Random.withSeed(seed))).nextDoubleUnsafe
+  const { clock, scheduler } = yield* SimClock.make
+  const roundTripMillis = millisOf(options.roundTrip ?? "100 millis")
+  const timeoutMillis = millisOf(options.timeout ?? "5 seconds")
+  const sessionMillis = options.session === undefined ? Infinity : millisOf(options.session)
+  const stepMillis = millisOf(options.refreshInterval ?? "5 minutes") / steps
 
-    const shape = shapes[options.tables ?? "kademlia"]
+  const shape = shapes[options.tables ?? "kademlia"]
 
-    const live: Array<Node> = []
-    let made = 0
-    let joined = 0
-    let messages = 0
-    let step = 0
+  const live: Array<Node> = []
+  let made = 0
+  let joined = 0
+  let messages = 0
+  let step = 0
 
-    const now = () => step * stepMillis
-    const below = (bound: number) => Math.floor(chance() * bound)
-    const randomPosition = (): Position => {
-      const bytes = new Uint8Array(32)
-      for (let index = 0; index < 32; index++) bytes[index] = below(256)
-      return ofDigest(bytes)
+  const now = () => step * stepMillis
+  const below = (bound: number) => Math.floor(chance() * bound)
+  const randomPosition = (): Position => {
+    const bytes = new Uint8Array(32)
+    for (let index = 0; index < 32; index++) bytes[index] = below(256)
+    return ofDigest(bytes)
+  }
+  const add = (kind: ModelNode["kind"], position = positionOf(new TextEncoder().encode(`${seed}/${made}`))): Node => {
+    const node: Node = {
+      key: String(made++),
+      position,
+      kind,
+      isAlive: true,
+      phase: below(steps),
+      table: undefined,
+      records: undefined,
+      crowd: undefined
     }
-    const add = (kind: ModelNode["kind"], position = positionOf(new TextEncoder().encode(`${seed}/${made}`))): Node => {
-      const node: Node = {
-        key: String(made++),
-        position,
-        kind,
-        isAlive: true,
-        phase: below(steps),
-        table: undefined,
-        records: undefined,
-        crowd: undefined
-      }
-      live.push(node)
-      return node
+    live.push(node)
+    return node
+  }
+  /** The nodes of the beginning get theirs when it is first looked at. */
+  let firstTable = (node: Node) => new SimKadTable<Node>(node.position, shape)
+  const tableOf = (node: Node) => node.table ??= firstTable(node)
+  const closest = (target: Position, count: number) => {
+    const nearest = new Nearest<Node>(target, count)
+    for (const node of live) nearest.offer(node)
+    return nearest.nodes
+  }
+  const anyHonest = () => {
+    while (true) {
+      const node = live[below(live.length)]!
+      if (node.kind === "honest") return node
     }
-    /** The nodes of the beginning get theirs when it is first looked at. */
-    let firstTable = (node: Node) => new SimKadTable<Node>(node.position, shape)
-    const tableOf = (node: Node) => node.table ??= firstTable(node)
-    const closest = (target: Position, count: number) => {
-      const nearest = new Nearest<Node>(target, count)
-      for (const node of live) nearest.offer(node)
-      return nearest.nodes
+  }
+
+  /** What a node says to another that asks. Both learn that the other is there. */
+  const answer = (from: Node, node: Node, target: Position): ReadonlyArray<Node> => {
+    messages += tableOf(node).add(from, now()) + tableOf(from).add(node, now())
+    if (node.kind === "colluding") {
+      const crowd = new Nearest<Node>(target, bucketSize)
+      for (const other of node.crowd ?? []) if (other !== node) crowd.offer(other)
+      return crowd.nodes
     }
-    const anyHonest = () => {
-      while (true) {
-        const node = live[below(live.length)]!
-        if (node.kind === "honest") return node
-      }
+    return tableOf(node).closest(target, bucketSize, from)
+  }
+  const dead = Effect.fail("nobody is there")
+  const askAtOnce = (from: Node, target: Position) => (node: Node) => {
+    messages++
+    if (node.isAlive) return Effect.succeed({ closer: answer(from, node, target) })
+    tableOf(from).remove(node)
+    return dead
+  }
+  const background = (from: Node, target: Position, seeds = tableOf(from).closest(target, bucketSize)) =>
+    lookup({ target, seeds, self: from.key, ask: askAtOnce(from, target) })
+
+  /** As kad-dht 16.4 does: itself, and a bucket for each byte, not bit, that it shares with its nearest neighbour. */
+  const refresh = Effect.fnUntraced(function*(node: Node, seeds?: ReadonlyArray<Node>) {
+    yield* background(node, node.position, seeds)
+    const [nearest] = tableOf(node).closest(node.position, 1)
+    const bytes = nearest === undefined ? 0 : commonPrefixLength(node.position, nearest.position) >> 3
+    for (let shared = 0; shared <= bytes; shared++) {
+      yield* background(node, sharing(node.position, shared, randomPosition()))
     }
-
-    /** What a node says to another that asks. Both learn that the other is there. */
-    const answer = (from: Node, node: Node, target: Position): ReadonlyArray<Node> => {
-      messages += tableOf(node).add(from, now()) + tableOf(from).add(node, now())
-      if (node.kind === "colluding") {
-        const crowd = new Nearest<Node>(target, bucketSize)
-        for (const other of node.crowd ?? []) if (other !== node) crowd.offer(other)
-        return crowd.nodes
-      }
-      return tableOf(node).closest(target, bucketSize, from)
-    }
-    const dead = Effect.fail("nobody is there")
-    const askAtOnce = (from: Node, target: Position) => (node: Node) => {
-      messages++
-      if (node.isAlive) return Effect.succeed({ closer: answer(from, node, target) })
-      tableOf(from).remove(node)
-      return dead
-    }
-    const background = (from: Node, target: Position, seeds = tableOf(from).closest(target, bucketSize)) =>
-      lookup({ target, seeds, self: from.key, ask: askAtOnce(from, target) })
-
-    /** As kad-dht 16.4 does: itself, and a bucket for each byte, not bit, that it shares with its nearest neighbour. */
-    const refresh = Effect.fnUntraced(function*(node: Node, seeds?: ReadonlyArray<Node>) {
-      yield* background(node, node.position, seeds)
-      const [nearest] = tableOf(node).closest(node.position, 1)
-      const bytes = nearest === undefined ? 0 : commonPrefixLength(node.position, nearest.position) >> 3
-      for (let shared = 0; shared <= bytes; shared++) {
-        yield* background(node, sharing(node.position, shared, randomPosition()))
-      }
-    })
-    const join = (node: Node) => refresh(node, Array.from({ length: 3 }, () => anyHonest()))
-
-    const timed = Effect.fnUntraced(
-      function*(
-        key: Position,
-        { count = bucketSize, from, ...rest }: ModelLookupOptions,
-        heed: (node: Node) => boolean
-      ) {
-        const asker = from === undefined ? anyHonest() : from as Node
-        const expected = new Set<ModelNode>(closest(key, count + 1).filter((node) => node !== asker).slice(0, count))
-        const ask = (node: Node): Effect.Effect<LookupAnswer<Node>, string> => {
-          if (!node.isAlive) {
-            return Effect.flatMap(Effect.sleep(timeoutMillis), () => {
-              tableOf(asker).remove(node)
-              return dead
-            })
-          }
-          return Effect.map(Effect.sleep(roundTripMillis * (0.4 + 1.2 * chance())), () => ({
-            closer: answer(asker, node, key),
-            enough: heed(node)
-          }))
-        }
-        const began = clock.currentTimeMillisUnsafe()
-        const fiber = yield* lookup<Node>({
-          target: key,
-          seeds: tableOf(asker).closest(key, bucketSize),
-          self: asker.key,
-          ask,
-          count,
-          ...rest
-        }).pipe(
-          Effect.map((result) => ({
-            ...result,
-            target: key,
-            tookMillis: clock.currentTimeMillisUnsafe() - began,
-            trulyClosest: result.closest.filter((node) => expected.has(node)).length
-          })),
-          Effect.provideService(Clock.Clock, clock),
-          Effect.provideService(Scheduler.Scheduler, scheduler),
-          Effect.forkChild({ startImmediately: true })
-        )
-        yield* clock.adjust(Duration.infinity)
-        return yield* Fiber.join(fiber)
-      }
-    )
-
-    /** How often something happens in a step that does so `mean` times on average (Knuth). */
-    const poisson = (mean: number) => {
-      const limit = Math.exp(-mean)
-      let product = chance()
-      let count = 0
-      while (product > limit) {
-        count++
-        product *= chance()
-      }
-      return count
-    }
-
-    const advance = Effect.fnUntraced(function*(duration: Duration.Input) {
-      const before = { messages, joined }
-      const count = Math.round(millisOf(duration) / stepMillis)
-      let nodeMillis = 0
-      for (let index = 0; index < count; index++) {
-        step++
-        nodeMillis += live.length * stepMillis
-        for (let left = poisson(live.length * stepMillis / sessionMillis); left > 0; left--) {
-          const index = below(live.length)
-          const node = live[index]!
-          // A node with an interest stays.
-          if (node.kind !== "honest") continue
-          node.isAlive = false
-          live[index] = live.at(-1)!
-          live.pop()
-          joined++
-          yield* join(add("honest"))
-        }
-        for (const node of [...live]) if (node.phase === step % steps && node.isAlive) yield* refresh(node)
-      }
-      const spent = messages - before.messages
-      return {
-        messages: spent,
-        messagesPerNodeAndHour: nodeMillis === 0 ? 0 : spent * 3_600_000 / nodeMillis,
-        joined: joined - before.joined
-      }
-    })
-
-    for (let index = 0; index < options.nodes; index++) add("honest")
-    const whole = wholeTables(live, shape, below)
-    firstTable = (node) => Number(node.key) < options.nodes ? whole(node) : new SimKadTable(node.position, shape)
-
-    const provide = (key: Position, options: ModelLookupOptions = {}) =>
-      Effect.tap(timed(key, options, () => false), ({ closest }) => Effect.sync(() => closest.forEach(leave(key))))
-    const leave = (key: Position) => (node: ModelNode) => {
-      if (node.kind === "honest") ((node as Node).records ??= new Set()).add(key)
-    }
-    const lookBeyond = Effect.fnUntraced(
-      function*(key: Position, networkSize: number, options: ModelLookupOptions = {}) {
-        const { isInRegion, targets } = beyond(key, networkSize)
-        const from = options.from ?? anyHonest()
-        const found = new Set<ModelNode>()
-        let asked = 0
-        for (const { position } of targets) {
-          const result = yield* timed(position, { ...options, from }, () => false)
-          asked += result.asked
-          for (const node of result.closest) if (isInRegion(node)) found.add(node)
-        }
-        return { asked: asked + found.size, found: [...found] }
-      }
-    )
-
-    const joinAll = Effect.fnUntraced(function*(kind: ModelNode["kind"], positions: ReadonlyArray<Position>) {
-      const crowd = positions.map((position) => add(kind, position))
-      for (const node of crowd) {
-        node.crowd = crowd
-        yield* join(node)
-      }
-      return crowd
-    })
-
-    const model: DhtModel = {
-      nodes: live,
-      randomPosition,
-      lookup: (target, options = {}) => timed(target, options, () => false),
-      provide,
-      provideBeyond: Effect.fnUntraced(function*(key, networkSize, options) {
-        const result = yield* provide(key, options)
-        const { found } = yield* lookBeyond(key, networkSize, options)
-        found.forEach(leave(key))
-        return result
-      }),
-      findBeyond: (key, networkSize, options) =>
-        Effect.map(lookBeyond(key, networkSize, options), ({ asked, found }) => ({
-          isFound: found.some((node) => (node as Node).records?.has(key) === true),
-          asked
-        })),
-      find: (key, options = {}) =>
-        Effect.suspend(() => {
-          let isFound = false
-          return Effect.map(
-            timed(key, options, (node) => isFound ||= node.records?.has(key) === true),
-            (result) => ({ ...result, isFound })
-          )
-        }),
-      advance,
-      crowd: (key, size, kind) => {
-        const [nearest] = closest(key, 1)
-        const shared = nearest === undefined ? 0 : commonPrefixLength(nearest.position, key) + 1
-        return joinAll(kind, Array.from({ length: size }, () => beginning(key, shared, randomPosition())))
-      },
-      scatter: (size, kind) => joinAll(kind, Array.from({ length: size }, randomPosition)),
-      tables: () => {
-        const sample = Array.from({ length: Math.min(live.length, 1_000) }, () => live[below(live.length)]!)
-        let size = 0
-        let dead = 0
-        for (const node of sample) {
-          const { nodes } = tableOf(node)
-          size += nodes.length
-          for (const { isAlive } of nodes) if (!isAlive) dead++
-        }
-        return { size: size / sample.length, dead: size === 0 ? 0 : dead / size }
-      }
-    }
-    return model
   })
+  const join = (node: Node) => refresh(node, Array.from({ length: 3 }, () => anyHonest()))
+
+  const timed = Effect.fnUntraced(
+    function*(
+      key: Position,
+      { count = bucketSize, from, ...rest }: ModelLookupOptions,
+      heed: (node: Node) => boolean
+    ) {
+      const asker = from === undefined ? anyHonest() : from as Node
+      const expected = new Set<ModelNode>(closest(key, count + 1).filter((node) => node !== asker).slice(0, count))
+      const ask = (node: Node): Effect.Effect<LookupAnswer<Node>, string> => {
+        if (!node.isAlive) {
+          return Effect.flatMap(Effect.sleep(timeoutMillis), () => {
+            tableOf(asker).remove(node)
+            return dead
+          })
+        }
+        return Effect.map(Effect.sleep(roundTripMillis * (0.4 + 1.2 * chance())), () => ({
+          closer: answer(asker, node, key),
+          enough: heed(node)
+        }))
+      }
+      const began = clock.currentTimeMillisUnsafe()
+      const fiber = yield* lookup<Node>({
+        target: key,
+        seeds: tableOf(asker).closest(key, bucketSize),
+        self: asker.key,
+        ask,
+        count,
+        ...rest
+      }).pipe(
+        Effect.map((result) => ({
+          ...result,
+          target: key,
+          tookMillis: clock.currentTimeMillisUnsafe() - began,
+          trulyClosest: result.closest.filter((node) => expected.has(node)).length
+        })),
+        Effect.provideService(Clock.Clock, clock),
+        Effect.provideService(Scheduler.Scheduler, scheduler),
+        Effect.forkChild({ startImmediately: true })
+      )
+      yield* clock.adjust(Duration.infinity)
+      return yield* Fiber.join(fiber)
+    }
+  )
+
+  /** How often something happens in a step that does so `mean` times on average (Knuth). */
+  const poisson = (mean: number) => {
+    const limit = Math.exp(-mean)
+    let product = chance()
+    let count = 0
+    while (product > limit) {
+      count++
+      product *= chance()
+    }
+    return count
+  }
+
+  const advance = Effect.fnUntraced(function*(duration: Duration.Input) {
+    const before = { messages, joined }
+    const count = Math.round(millisOf(duration) / stepMillis)
+    let nodeMillis = 0
+    for (let index = 0; index < count; index++) {
+      step++
+      nodeMillis += live.length * stepMillis
+      for (let left = poisson(live.length * stepMillis / sessionMillis); left > 0; left--) {
+        const index = below(live.length)
+        const node = live[index]!
+        // A node with an interest stays.
+        if (node.kind !== "honest") continue
+        node.isAlive = false
+        live[index] = live.at(-1)!
+        live.pop()
+        joined++
+        yield* join(add("honest"))
+      }
+      for (const node of [...live]) if (node.phase === step % steps && node.isAlive) yield* refresh(node)
+    }
+    const spent = messages - before.messages
+    return {
+      messages: spent,
+      messagesPerNodeAndHour: nodeMillis === 0 ? 0 : spent * 3_600_000 / nodeMillis,
+      joined: joined - before.joined
+    }
+  })
+
+  for (let index = 0; index < options.nodes; index++) add("honest")
+  const whole = wholeTables(live, shape, below)
+  firstTable = (node) => Number(node.key) < options.nodes ? whole(node) : new SimKadTable(node.position, shape)
+
+  const provide = (key: Position, options: ModelLookupOptions = {}) =>
+    Effect.tap(timed(key, options, () => false), ({ closest }) => Effect.sync(() => closest.forEach(leave(key))))
+  const leave = (key: Position) => (node: ModelNode) => {
+    if (node.kind === "honest") ((node as Node).records ??= new Set()).add(key)
+  }
+  const lookBeyond = Effect.fnUntraced(
+    function*(key: Position, networkSize: number, options: ModelLookupOptions = {}) {
+      const { isInRegion, targets } = beyond(key, networkSize)
+      const from = options.from ?? anyHonest()
+      const found = new Set<ModelNode>()
+      let asked = 0
+      for (const { position } of targets) {
+        const result = yield* timed(position, { ...options, from }, () => false)
+        asked += result.asked
+        for (const node of result.closest) if (isInRegion(node)) found.add(node)
+      }
+      return { asked: asked + found.size, found: [...found] }
+    }
+  )
+
+  const joinAll = Effect.fnUntraced(function*(kind: ModelNode["kind"], positions: ReadonlyArray<Position>) {
+    const crowd = positions.map((position) => add(kind, position))
+    for (const node of crowd) {
+      node.crowd = crowd
+      yield* join(node)
+    }
+    return crowd
+  })
+
+  const model: DhtModel = {
+    nodes: live,
+    randomPosition,
+    lookup: (target, options = {}) => timed(target, options, () => false),
+    provide,
+    provideBeyond: Effect.fnUntraced(function*(key, networkSize, options) {
+      const result = yield* provide(key, options)
+      const { found } = yield* lookBeyond(key, networkSize, options)
+      found.forEach(leave(key))
+      return result
+    }),
+    findBeyond: (key, networkSize, options) =>
+      Effect.map(lookBeyond(key, networkSize, options), ({ asked, found }) => ({
+        isFound: found.some((node) => (node as Node).records?.has(key) === true),
+        asked
+      })),
+    find: (key, options = {}) =>
+      Effect.suspend(() => {
+        let isFound = false
+        return Effect.map(
+          timed(key, options, (node) => isFound ||= node.records?.has(key) === true),
+          (result) => ({ ...result, isFound })
+        )
+      }),
+    advance,
+    crowd: (key, size, kind) => {
+      const [nearest] = closest(key, 1)
+      const shared = nearest === undefined ? 0 : commonPrefixLength(nearest.position, key) + 1
+      return joinAll(kind, Array.from({ length: size }, () => beginning(key, shared, randomPosition())))
+    },
+    scatter: (size, kind) => joinAll(kind, Array.from({ length: size }, randomPosition)),
+    tables: () => {
+      const sample = Array.from({ length: Math.min(live.length, 1_000) }, () => live[below(live.length)]!)
+      let size = 0
+      let dead = 0
+      for (const node of sample) {
+        const { nodes } = tableOf(node)
+        size += nodes.length
+        for (const { isAlive } of nodes) if (!isAlive) dead++
+      }
+      return { size: size / sample.length, dead: size === 0 ? 0 : dead / size }
+    }
+  }
+  return model
+})
 
 /** What many lookups come to. */
 export interface ModelSurvey {

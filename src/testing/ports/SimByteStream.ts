@@ -9,14 +9,14 @@ import type { LineEnd } from "../network/SimNetwork.ts"
 
 export type Run = (effect: Effect.Effect<void>) => unknown
 
-/** One side of a stream: the port's, and what the line delivers to it. */
+/** One side of a stream: the stream of the port, and what its connection calls when messages arrive. */
 export interface LiveStream {
   readonly byteStream: ByteStream
-  /** The owner's scope has closed. */
+  /** To be called when the owner's scope has closed. */
   readonly finish: (exit: Exit.Exit<unknown, unknown>) => void
-  /** Its owner's scope has closed, and what was written is on its way. */
+  /** Waits until what was written is on its way, if the owner's scope has closed. */
   readonly flushed: Effect.Effect<void>
-  /** It ended before its time. */
+  /** Ends the stream at this side, for a reason that its reader and writer fail with. */
   readonly fail: (reason: StreamReason) => void
   readonly reset: (detail: string) => void
   readonly onData: (bytes: Uint8Array) => void
@@ -25,16 +25,16 @@ export interface LiveStream {
 }
 
 /**
- * A fiber that is resumed runs at once, in the middle of the delivery that resumed it. It has to wait until that is
- * over.
+ * Yields first. A resumed fiber would run at once, in the middle of the delivery that resumed it, and has to wait for
+ * the end of the delivery.
  */
 export const later = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> => Effect.andThen(Effect.yieldNow, effect)
 
 /**
- * A stream of a connection. `run` keeps its end in a scope that outlives its owner; `over` is called when both
- * directions have ended.
+ * A stream of a connection. `run` forks the end of the stream into a scope that outlives the owner; `over` is called
+ * when both directions have ended.
  */
-export function makeStream(options: {
+export function make(options: {
   readonly connection: Connection
   readonly protocol: ProtocolId
   readonly id: number
@@ -53,7 +53,7 @@ export function makeStream(options: {
   let isReadClosed = false
   let isLingering = false
   let isOver = false
-  // A writer waits for the remote to read.
+  // Whether a writer waits for the remote to read.
   let isWaiting = false
   let failure: StreamReason | undefined
 

@@ -12,15 +12,15 @@ import {
 import type { RefusalReason } from "../../schema/NetworkEvent.ts"
 import type { Direction, Multiaddr, PeerId, ProtocolId, RemoteIdentity } from "../../schema/Peer.ts"
 import type { Connection, Farewell } from "../../services/Transport.ts"
-import { later, type LiveStream, makeStream, type Run } from "./SimByteStream.ts"
+import * as SimByteStream from "./SimByteStream.ts"
 import type { LineEnd } from "../network/SimNetwork.ts"
 
-/** A connection of the port, and what its node does with it. */
+/** One side of a connection: the connection of the port, and what its node does with it. */
 export interface LiveConnection {
   readonly connection: Connection
   readonly isOpen: boolean
   readonly isIdentified: boolean
-  /** What a dial fails with that was closed before it was identified. */
+  /** The failure of a dial whose connection was closed before identify. */
   readonly refusal: Refused
   /** Done when the connection was identified, or closed. */
   readonly settled: Deferred.Deferred<void>
@@ -30,21 +30,21 @@ export interface LiveConnection {
   onClosed: () => void
 }
 
-/** How a node hangs up on a peer that its gate refuses; why follows, where the rule says so. */
+/** The text with which a node hangs up on a peer that its gate refuses, with the reason where the rule gives one. */
 export const refusal = (answer: RefusalReason | boolean | undefined): string =>
   typeof answer === "string" ? `${refused}${whyOf(answer)}` : refused
 
 /** The connection at one end of a line. */
-export function makeConnection(options: {
+export function make(options: {
   readonly end: LineEnd
   readonly peer: PeerId
   readonly direction: Direction
   readonly remoteAddress: Multiaddr
-  readonly handlers: ReadonlyMap<string, (stream: LiveStream) => void>
-  readonly run: Run
+  readonly handlers: ReadonlyMap<string, (stream: SimByteStream.LiveStream) => void>
+  readonly run: SimByteStream.Run
 }): LiveConnection {
   const { direction, end, handlers, peer, remoteAddress, run } = options
-  const streams = new Map<number, LiveStream>()
+  const streams = new Map<number, SimByteStream.LiveStream>()
   const negotiations = new Map<number, Negotiation>()
   const pings = new Map<number, (answer: Effect.Effect<void, string>) => void>()
   const pinging = Semaphore.makeUnsafe(1)
@@ -52,7 +52,7 @@ export function makeConnection(options: {
   let isOpen = true
   let farewell: Farewell | undefined
   let remote: RemoteIdentity | undefined
-  // Both sides count their streams, one in even numbers and one in odd ones.
+  // The dialling side numbers its streams 0, 2, 4, the other side 1, 3, 5.
   let nextStream = direction === "outbound" ? 0 : 1
   let nextPing = 0
 
@@ -68,8 +68,8 @@ export function makeConnection(options: {
     live.onClosed()
   }
 
-  const addStream = (id: number, protocol: ProtocolId): LiveStream => {
-    const stream = makeStream({ connection, protocol, id, end, run, over: () => streams.delete(id) })
+  const addStream = (id: number, protocol: ProtocolId): SimByteStream.LiveStream => {
+    const stream = SimByteStream.make({ connection, protocol, id, end, run, over: () => streams.delete(id) })
     streams.set(id, stream)
     return stream
   }
@@ -113,13 +113,13 @@ export function makeConnection(options: {
     Effect.suspend(() => {
       const id = nextStream
       nextStream += 2
-      return Effect.callback<LiveStream, StreamReason>((resume) => {
+      return Effect.callback<SimByteStream.LiveStream, StreamReason>((resume) => {
         if (!isOpen) return resume(Effect.fail(new StreamReset({ detail: "the connection is closed" })))
         negotiations.set(id, {
           protocol,
           end(answer) {
             negotiations.delete(id)
-            resume(later(answer))
+            resume(SimByteStream.later(answer))
           }
         })
         end.send({ _tag: "Open", stream: id, protocol })
@@ -182,7 +182,7 @@ export function makeConnection(options: {
       const id = nextPing++
       pings.set(id, (answer) => {
         pings.delete(id)
-        resume(later(answer))
+        resume(SimByteStream.later(answer))
       })
       end.send({ _tag: "Ping", ping: id })
       return Effect.sync(() => pings.delete(id))
@@ -202,7 +202,7 @@ const whyOf = (reason: RefusalReason): Farewell => reason === "blocked" || reaso
 
 interface Negotiation {
   readonly protocol: ProtocolId
-  readonly end: (answer: Effect.Effect<LiveStream, StreamReason>) => void
+  readonly end: (answer: Effect.Effect<SimByteStream.LiveStream, StreamReason>) => void
 }
 
 let connectionIds = 0

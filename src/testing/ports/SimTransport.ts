@@ -43,7 +43,7 @@ import {
   Transport
 } from "../../services/Transport.ts"
 import { later, type LiveStream } from "./SimByteStream.ts"
-import { type LiveConnection, makeConnection, refusal } from "./SimConnection.ts"
+import * as SimConnection from "./SimConnection.ts"
 import { type LineEnd, SimNetwork } from "../network/SimNetwork.ts"
 
 /**
@@ -65,7 +65,7 @@ export const make = Effect.fnUntraced(function*(name: string) {
   const ownAddress = () => here().address
   const run = yield* FiberSet.makeRuntime()
   const events = yield* Effect.acquireRelease(Queue.unbounded<ConnectionEvent>(), Queue.shutdown)
-  const connections = new Set<LiveConnection>()
+  const connections = new Set<SimConnection.LiveConnection>()
   const handlers = new Map<string, (stream: LiveStream) => void>()
   const knownAddresses = new Map<PeerId, ReadonlyArray<Multiaddr>>()
   const clock = yield* Clock.Clock
@@ -80,8 +80,13 @@ export const make = Effect.fnUntraced(function*(name: string) {
     listenAddresses: [ownAddress()]
   })
 
-  const establish = (end: LineEnd, peer: PeerId, direction: Direction, remoteAddress: Multiaddr): LiveConnection => {
-    const live = makeConnection({ end, peer, direction, remoteAddress, handlers, run })
+  const establish = (
+    end: LineEnd,
+    peer: PeerId,
+    direction: Direction,
+    remoteAddress: Multiaddr
+  ): SimConnection.LiveConnection => {
+    const live = SimConnection.make({ end, peer, direction, remoteAddress, handlers, run })
     connections.add(live)
     live.onIdentified = (remote) => {
       knownAddresses.set(peer, remote.listenAddresses)
@@ -113,7 +118,7 @@ export const make = Effect.fnUntraced(function*(name: string) {
       pending.delete(end)
       const { identity: remote, peer } = message
       const answer = ask?.({ stage: "peer", direction: "inbound", peer, remoteAddress: from })
-      if (answer !== true) return end.hangUp(refusal(answer))
+      if (answer !== true) return end.hangUp(SimConnection.refusal(answer))
       const live = establish(end, peer, "inbound", from)
       end.established()
       end.send({ _tag: "Identify", identity: identity() })
@@ -124,7 +129,7 @@ export const make = Effect.fnUntraced(function*(name: string) {
 
   // The handshake of a dial: ends with the connection, not yet identified.
   const shake = (to: Multiaddr, expected: PeerId | undefined, prepared: (end: LineEnd) => void) =>
-    Effect.callback<LiveConnection, DialReason>((resume) =>
+    Effect.callback<SimConnection.LiveConnection, DialReason>((resume) =>
       network.connect(localPeer, to, (end) => {
         prepared(end)
         const fail = (reason: DialReason) => {
@@ -147,7 +152,7 @@ export const make = Effect.fnUntraced(function*(name: string) {
       })
     )
 
-  const settled = (live: LiveConnection): Effect.Effect<Connection, DialReason> =>
+  const settled = (live: SimConnection.LiveConnection): Effect.Effect<Connection, DialReason> =>
     Effect.suspend(() =>
       Deferred.isDoneUnsafe(live.settled)
         ? Effect.void
@@ -276,7 +281,7 @@ export const make = Effect.fnUntraced(function*(name: string) {
     ping: Effect.fnUntraced(function*(peer) {
       const fail = (detail: string) => new PingError({ peer, reason: new StreamFailed({ detail }) })
       // The newest, which is the table's best among those that the same side dialled.
-      let live: LiveConnection | undefined
+      let live: SimConnection.LiveConnection | undefined
       for (const one of connections) if (one.connection.peer === peer) live = one
       if (live === undefined) return yield* fail("not connected")
       const start = yield* Clock.monotonicTimeNanos

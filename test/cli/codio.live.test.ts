@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { DateTime, Deferred, Duration, Effect, Exit, Fiber, FileSystem, Layer, PubSub, Stream } from "effect"
 import { TestClock, TestConsole } from "effect/testing"
 import { run } from "../../src/cli/codio.ts"
-import { Environment, type ProgramOptions } from "../../src/cli/options.ts"
+import { Environment, type ProgramOptions, programOptions } from "../../src/cli/options.ts"
 import { Node, Reader, StopLimit } from "../../src/cli/start.ts"
 import { Network } from "../../src/Network.ts"
 import { HostError, NetworkStartError } from "../../src/schema/NetworkError.ts"
@@ -15,6 +15,8 @@ import {
   PeerDisconnected,
   PeerIdentified
 } from "../../src/schema/NetworkEvent.ts"
+import { options } from "../../src/schema/NetworkOptions.ts"
+import { type AnyOption, flagOf } from "../../src/schema/OptionTable.ts"
 import { type Multiaddr, type PeerId, PeerInfo } from "../../src/schema/Peer.ts"
 
 const local = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp" as PeerId
@@ -216,6 +218,21 @@ describe("codio start", () => {
       })
       assert.isTrue(relayServer)
       assert.isFalse(json)
+    }).pipe(Effect.provide([NodeServices.layer, TestConsole.layer])))
+
+  it.effect("shows every option in its help, with its default", () =>
+    Effect.gen(function*() {
+      yield* run(["start", "--help"])
+      const help = (yield* TestConsole.logLines).map(String).join("\n")
+      for (const [name, entry] of Object.entries<AnyOption>({ ...options, ...programOptions })) {
+        assert.include(help, `${flagOf(name, entry)} ${entry.flag === "switch" ? "" : entry.metavar}`)
+        assert.include(help, entry.description)
+      }
+      assert.match(help, /--min-peers number .*; default a quarter of --max-peers\n/)
+      assert.match(help, /--dial-timeout duration .*; default "10 seconds"\n/)
+      assert.match(help, /--stop-timeout duration .*; default "1500 millis"\n/)
+      assert.match(help, /--bootstrap-peer multiaddr .*; may be repeated\n/)
+      assert.match(help, /--mdns .*; default on, --no-mdns turns it off\n/)
     }).pipe(Effect.provide([NodeServices.layer, TestConsole.layer])))
 
   it.effect("tells whoever ends the process how long the node may take to stop, where the options say so", () =>

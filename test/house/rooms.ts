@@ -46,7 +46,7 @@ export const rooms: ReadonlyArray<Room> = [
   { folder: "services", rooms: ["schema"], libp2p: [], packages: [] },
   { folder: "layers", rooms: [], libp2p: [], packages: [] },
 
-  room("machine", [], ["@libp2p/crypto", "@libp2p/interface", "@libp2p/peer-id"], [
+  room("machine", [], [], [
     "multiformats",
     "node:crypto",
     "node:os",

@@ -37,6 +37,7 @@ import { hostname } from "node:os"
 import type { DatabaseSync } from "node:sqlite"
 import { DataDirectoryError } from "../../schema/NetworkError.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
+import * as AtomicFile from "./AtomicFile.ts"
 
 /**
  * Takes the directory for this node while the scope lives, and gives the store in it. Creates the directory (0700)
@@ -211,17 +212,12 @@ const fileStore = Effect.fnUntraced(function*(store: string) {
   const writing = yield* Semaphore.make(1)
 
   const write = (key: string, value: string | Uint8Array) =>
-    Effect.gen(function*() {
+    Effect.suspend(() => {
       const file = path.join(store, encodeURIComponent(key))
-      const temporary = `${file}+`
-      yield* Effect.scoped(Effect.gen(function*() {
-        const handle = yield* fs.open(temporary, { flag: "w", mode: 0o600 })
-        yield* handle.writeAll(typeof value === "string" ? new TextEncoder().encode(value) : value)
-        // Before the rename, or a power cut may leave an empty file under the key's name.
-        yield* handle.sync
-      }))
-      yield* fs.rename(temporary, file)
+      const bytes = typeof value === "string" ? new TextEncoder().encode(value) : value
+      return AtomicFile.write(file, bytes, { temporary: `${file}+`, flag: "w" })
     }).pipe(
+      Effect.provideService(FileSystem.FileSystem, fs),
       Effect.mapError((cause) =>
         new KeyValueStore.KeyValueStoreError({
           method: "set",

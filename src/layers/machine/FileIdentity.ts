@@ -6,19 +6,13 @@
  * renamed, and the directory is synced, so that a crash leaves either no file or a whole one. A file that others may
  * read, or that does not decode, is refused and never replaced: a new key would be another peer.
  */
-import {
-  generateKeyPair,
-  generateKeyPairFromSeed,
-  privateKeyFromProtobuf,
-  privateKeyToProtobuf
-} from "@libp2p/crypto/keys"
-import type { PrivateKey } from "@libp2p/interface"
-import { peerIdFromPrivateKey } from "@libp2p/peer-id"
 import { Effect, FileSystem, Layer, Path, type PlatformError, Redacted } from "effect"
+import { randomBytes } from "node:crypto"
 import { IdentityError } from "../../schema/NetworkError.ts"
-import type { PeerId } from "../../schema/Peer.ts"
 import { Identity } from "../../services/Identity.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
+import * as AtomicFile from "./AtomicFile.ts"
+import * as SeededIdentity from "./SeededIdentity.ts"
 
 /**
  * The identity kept in a directory, made on first use; so is the directory (0700).
@@ -47,10 +41,7 @@ export const layer: Layer.Layer<Identity, IdentityError, NetworkConfig | FileSys
   )
 
 /** A new identity, forgotten with the process. */
-export const layerEphemeral: Layer.Layer<Identity> = Layer.effect(
-  Identity,
-  Effect.map(Effect.promise(() => generateKeyPair("Ed25519")), identityOf)
-)
+export const layerEphemeral: Layer.Layer<Identity> = Layer.sync(Identity, () => generate())
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
@@ -60,12 +51,7 @@ const fileName = "identity.key"
 // A key takes 68 bytes; one of RSA, which is refused with its own message, up to 4 KiB.
 const fileBytesMax = 8192
 
-function identityOf(key: PrivateKey): Identity["Service"] {
-  return {
-    peerId: peerIdFromPrivateKey(key).toString() as PeerId,
-    privateKey: Redacted.make(privateKeyToProtobuf(key), { label: "private key" })
-  }
-}
+const generate = (): Identity["Service"] => SeededIdentity.make(randomBytes(32))
 
 function failed(file: string, what: string) {
   return (cause: PlatformError.PlatformError) =>
@@ -90,38 +76,45 @@ const read = Effect.fnUntraced(function*(file: string) {
   const damaged = "restore it from a backup, or remove it to start as another peer"
   if (Number(info.size) > fileBytesMax) return yield* refused(`is damaged: ${info.size} bytes are no key; ${damaged}`)
   const bytes = yield* Effect.mapError(fs.readFile(file), failed(file, "cannot be read"))
-  const noKey = (cause?: unknown) =>
-    refused(`is damaged: its ${bytes.byteLength} bytes are no private key; ${damaged}`, cause)
-  const key = yield* Effect.try({ try: () => privateKeyFromProtobuf(bytes), catch: noKey })
-  if (key.type !== "Ed25519") {
-    return yield* refused(`holds a key of type ${key.type}, and only Ed25519 is used here; ${damaged}`)
+  const type = otherTypes[bytes[1] ?? 0]
+  if (bytes[0] === 0x08 && bytes[2] === 0x12 && type !== undefined) {
+    return yield* refused(`holds a key of type ${type}, and only Ed25519 is used here; ${damaged}`)
   }
-  // The file holds both halves, and libp2p believes them.
-  const whole = yield* Effect.tryPromise({
-    try: () => generateKeyPairFromSeed("Ed25519", key.raw.subarray(0, 32)),
-    catch: noKey
-  })
-  if (!key.equals(whole)) return yield* noKey()
-  return identityOf(whole)
+  const identity = decode(bytes)
+  if (identity === undefined) {
+    return yield* refused(`is damaged: its ${bytes.byteLength} bytes are no private key; ${damaged}`)
+  }
+  return identity
 })
+
+/** Kinds of keys by their number in libp2p's protobuf form, where Ed25519 is 1. */
+const otherTypes: Readonly<Record<number, string>> = { 0: "RSA", 2: "secp256k1", 3: "ECDSA" }
+
+/**
+ * The identity of a file: `[08 01][12 40][32 seed][32 public key]`, the public key being the seed's. Older software
+ * wrote the public key twice, and 60 for 40. Undefined when the bytes are anything else.
+ */
+function decode(bytes: Uint8Array): Identity["Service"] | undefined {
+  if (bytes.byteLength < 68) return undefined
+  const identity = SeededIdentity.make(bytes.subarray(4, 36))
+  const form = Redacted.value(identity.privateKey)
+  const older = Uint8Array.of(...form, ...form.subarray(36))
+  older[3] = 0x60
+  return [form, older].some((known) => Buffer.from(known).equals(bytes)) ? identity : undefined
+}
 
 const create = Effect.fnUntraced(function*(file: string) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const directory = path.dirname(file)
   const temporary = `${file}.${process.pid}.tmp`
-  const key = yield* Effect.promise(() => generateKeyPair("Ed25519"))
+  const identity = generate()
 
   yield* Effect.gen(function*() {
     yield* fs.makeDirectory(directory, { recursive: true, mode: 0o700 })
     // What a crash left is of no use.
     yield* fs.remove(temporary, { force: true })
-    yield* Effect.scoped(Effect.gen(function*() {
-      const handle = yield* fs.open(temporary, { flag: "wx", mode: 0o600 })
-      yield* handle.writeAll(privateKeyToProtobuf(key))
-      yield* handle.sync
-    }))
-    yield* fs.rename(temporary, file)
+    yield* AtomicFile.write(file, Redacted.value(identity.privateKey), { temporary, flag: "wx" })
     // A directory cannot be opened on Windows, where a rename is durable without it.
     if (process.platform !== "win32") {
       yield* Effect.scoped(Effect.flatMap(fs.open(directory, { flag: "r" }), (handle) => handle.sync))
@@ -130,5 +123,5 @@ const create = Effect.fnUntraced(function*(file: string) {
     Effect.onError(() => Effect.ignore(fs.remove(temporary, { force: true }))), // the error that matters is the first
     Effect.mapError(failed(file, "cannot be written"))
   )
-  return identityOf(key)
+  return identity
 })

@@ -10,6 +10,7 @@ import { KeyValueStore } from "effect/persistence"
 import { PeerStoreError } from "../../schema/NetworkError.ts"
 import { Multiaddr, PeerId, withoutPeer } from "../../schema/Peer.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
+import { BoundedMap } from "../BoundedMap.ts"
 import { PeerStore, type RememberedAddress, type RememberedPeer } from "../../services/PeerStore.ts"
 
 /** Addresses remembered of each peer; the longest unused go first. */
@@ -24,8 +25,9 @@ export const snapshotInterval = "30 seconds"
 export const make = Effect.gen(function*() {
   const { maxKnownPeers } = yield* NetworkConfig
   const store = yield* KeyValueStore.KeyValueStore
-  // In the order of insertion, and a peer that is seen again is inserted anew: the first is the longest unseen.
-  const peers = new Map((yield* load(store, maxKnownPeers)).map((peer) => [peer.id, peer]))
+  // The oldest entry is the peer that has not been seen for longest.
+  const peers = new BoundedMap<PeerId, RememberedPeer>(maxKnownPeers)
+  for (const peer of yield* load(store, maxKnownPeers)) peers.set(peer.id, peer)
   let changed = false
 
   const save = Effect.suspend(() => {
@@ -48,15 +50,9 @@ export const make = Effect.gen(function*() {
       Effect.map(Clock.currentTimeMillis, (now) => {
         // A test clock may stand between two milliseconds; a time on disk is whole.
         const lastSeen = DateTime.makeUnsafe(Math.floor(now))
-        const place = withoutPeer(address)
-        const others = (peers.get(peer)?.addresses ?? []).filter(({ address: other }) => other !== place)
-        const newest: RememberedAddress = { address: place, lastSuccess: lastSeen }
-        peers.delete(peer)
+        const newest: RememberedAddress = { address: withoutPeer(address), lastSuccess: lastSeen }
+        const others = (peers.get(peer)?.addresses ?? []).filter(({ address }) => address !== newest.address)
         peers.set(peer, { id: peer, addresses: [newest, ...others].slice(0, addressesMax), lastSeen })
-        if (peers.size > maxKnownPeers) {
-          const [longestUnseen] = peers.keys()
-          if (longestUnseen !== undefined) peers.delete(longestUnseen)
-        }
         changed = true
       }),
     get: (peer) => Effect.sync(() => Option.fromNullishOr(peers.get(peer))),

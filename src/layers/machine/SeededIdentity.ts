@@ -1,5 +1,5 @@
 /**
- * An identity made from 32 bytes: the same each time, for tests and simulations. Whoever knows the bytes is the peer.
+ * An identity made from 32 bytes, the same each time. Whoever knows the bytes can be the peer.
  */
 import { Redacted } from "effect"
 import { base58btc } from "multiformats/bases/base58"

@@ -1,8 +1,14 @@
 import { NodeFileSystem, NodePath } from "@effect/platform-node"
 import { assert, describe, it } from "@effect/vitest"
-import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from "@libp2p/crypto/keys"
+import {
+  generateKeyPair,
+  generateKeyPairFromSeed,
+  privateKeyFromProtobuf,
+  privateKeyToProtobuf
+} from "@libp2p/crypto/keys"
 import { peerIdFromPrivateKey } from "@libp2p/peer-id"
 import { Effect, FileSystem, Layer, Path, Redacted } from "effect"
+import { randomBytes } from "node:crypto"
 import { inspect } from "node:util"
 import * as FileIdentity from "../../../src/layers/machine/FileIdentity.ts"
 import { Identity } from "../../../src/services/Identity.ts"
@@ -52,6 +58,32 @@ describe("FileIdentity", () => {
       assert.strictEqual(peerIdFromPrivateKey(key).toString(), first.peerId)
     }).pipe(Effect.provide(platform)))
 
+  it.live("is the identity that libp2p reads from the same bytes, and writes the same bytes", () =>
+    Effect.gen(function*() {
+      const { directory, file, fs } = yield* setUp
+      yield* fs.makeDirectory(directory)
+      for (let round = 0; round < 50; round++) {
+        const key = yield* Effect.promise(() => generateKeyPairFromSeed("Ed25519", randomBytes(32)))
+        const bytes = privateKeyToProtobuf(key)
+        // Older software wrote the public key twice.
+        const older = Uint8Array.of(...bytes, ...bytes.subarray(36))
+        older[3] = 0x60
+        assert.strictEqual(privateKeyFromProtobuf(older).type, "Ed25519")
+        for (const written of [bytes, older]) {
+          yield* fs.writeFile(file, written, { mode: 0o600 })
+          const identity = yield* FileIdentity.make(directory)
+          assert.strictEqual(identity.peerId, peerIdFromPrivateKey(key).toString())
+          assert.deepStrictEqual(Redacted.value(identity.privateKey), bytes)
+        }
+        yield* fs.remove(file)
+        const made = yield* FileIdentity.make(directory)
+        const read = privateKeyFromProtobuf(yield* fs.readFile(file))
+        assert.strictEqual(made.peerId, peerIdFromPrivateKey(read).toString())
+        assert.deepStrictEqual(new Uint8Array(yield* fs.readFile(file)), privateKeyToProtobuf(read))
+        assert.isTrue(yield* Effect.promise(async () => read.publicKey.verify(bytes, await read.sign(bytes))))
+      }
+    }).pipe(Effect.provide(platform)))
+
   it.live("removes what a crash in the middle of writing left", () =>
     Effect.gen(function*() {
       const { directory, file, fs } = yield* setUp
@@ -97,9 +129,11 @@ describe("FileIdentity", () => {
       }
       assert.include((yield* refused(new Uint8Array(100_000))).message, "is damaged: 100000 bytes are no key")
       assert.include((yield* refused(other)).message, "holds a key of type secp256k1, and only Ed25519 is used here")
-      const flipped = key.slice()
-      flipped[20]! ^= 1
-      assert.include((yield* refused(flipped)).message, "is damaged")
+      for (const at of [3, 20, 50]) {
+        const flipped = key.slice()
+        flipped[at]! ^= 1
+        assert.include((yield* refused(flipped)).message, "is damaged")
+      }
     }))
 
   it.live("reports a directory that cannot be made", () =>

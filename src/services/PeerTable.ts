@@ -1,12 +1,12 @@
 /**
  * Who is connected. The only writer of peer state.
  *
- * A connected peer is a `Scope`: the place under `maxPeers`, its connections and its idle timer live in it, and closing it is the only way a
- * peer leaves the table.
+ * A connected peer is a `Scope`: the place under `maxPeers`, its connections and its idle timer live in it, and closing
+ * it is the only way a peer leaves the table.
  *
  * Gotchas
- * - A peer may have several connections; it takes one place, and leaves with the last of them. Between nodes of this library they become one
- *   within seconds, without a stream being cut: the others end when their last stream has.
+ * - A peer may have several connections; it takes one place, and leaves with the last of them. Between nodes of this
+ *   library they become one within seconds, without a stream being cut: the others end when their last stream has.
  * - `release` and `admit` are idempotent for each connection: dial and queue may both report it.
  */
 import type { Duration, Effect, Option, Scope } from "effect"
@@ -17,19 +17,28 @@ import type { Interest, Multiaddr, PeerId, PeerInfo, RemoteIdentity } from "../s
 import type { Connection } from "./Transport.ts"
 
 /**
- * What a connection that went was to the table.
- *
- * - `last`: its peer's last one, so the peer was lost.
- * - `other`: one of several; the peer is still there.
- * - `removed`: its peer had been removed on purpose: idle, evicted, disconnected, blocked.
- * - `unknown`: never admitted, or reported before.
+ * Why a peer left.
  */
-export interface Released {
-  readonly kind: "last" | "other" | "removed" | "unknown"
-  /** Why the peer left, of `last` and `removed`. */
-  readonly reason?: DisconnectReason | undefined
-  readonly remoteReason?: GoodbyeReason | undefined
+export interface Departure {
+  readonly reason: DisconnectReason
+  /** The remote's own reason, where the remote told one. */
+  readonly remoteReason: GoodbyeReason | undefined
+  /** Whether the reason was known before the connections closed; see `expect` and `remove`. */
+  readonly isExpected: boolean
 }
+
+/**
+ * What a closed connection was to the table.
+ *
+ * - `last`: the peer's last connection, so the peer was lost.
+ * - `other`: one of several; the peer is still there.
+ * - `removed`: the peer had been removed on purpose before: it was idle, evicted, disconnected, or blocked.
+ * - `unknown`: the connection was never admitted, or its end was reported before.
+ */
+export type Released =
+  | { readonly kind: "last" | "removed"; readonly departure: Departure }
+  | { readonly kind: "other" }
+  | { readonly kind: "unknown" }
 
 /**
  * The places of the table: how many there are, and how many are in use, in all, by direction and by interest.
@@ -47,19 +56,21 @@ export interface Slots extends Readonly<Record<Interest, number>> {
 /** The connected peers, at most `maxPeers`. */
 export class PeerTable extends Context.Service<PeerTable, {
   /**
-   * The gate's first question, before any cryptography: may somebody from the address have a place? Only `maxPeersPerSubnet` knows by the
-   * address alone, and it waits for the handshake while a peer that is wanted or kept is missing. Never suspends.
+   * The gate's first question, before any cryptography: may somebody from the address have a place? Only
+   * `maxPeersPerSubnet` knows by the address alone, and it waits for the handshake while a peer that is wanted or kept
+   * is missing. Never suspends.
    */
   readonly accepts: (remoteAddress: Multiaddr) => Effect.Effect<boolean>
   /**
-   * Why a dial of the peer would be refused, as far as that is known before it: it has no place and nobody may be evicted for it, or it is
-   * barred. Reserves nothing. Never suspends.
+   * Why a dial of the peer would be refused, as far as that is known before it: it has no place and nobody may be
+   * evicted for it, or it is barred. Reserves nothing. Never suspends.
    */
   readonly refuses: (peer: PeerId) => Effect.Effect<RefusalReason | undefined>
   /**
-   * The gate's last question: is there a place for the peer, or one to evict by `EvictionPolicy`? Answers with the reason of the refusal;
-   * no answer holds the place until `admit`, 1 s at most, 3 s for a dial of this node, or until the connection is released. Refusing later,
-   * in `admit`, would come after identify was answered, and the dialler would count this node as a peer. Never suspends.
+   * The gate's last question: is there a place for the peer, or one to evict by `EvictionPolicy`? Answers with the
+   * reason of the refusal; no answer holds the place until `admit`, 1 s at most, 3 s for a dial of this node, or until
+   * the connection is released. Refusing later, in `admit`, would come after identify was answered, and the dialler
+   * would count this node as a peer. Never suspends.
    */
   readonly reserve: (
     connection: Pick<Connection, "peer" | "direction" | "remoteAddress">
@@ -67,49 +78,55 @@ export class PeerTable extends Context.Service<PeerTable, {
   /**
    * Adds a connection and, for a new peer, takes one of `maxPeers` places for as long as the peer's scope lives.
    *
-   * The authority on the limits. Safe to call twice for one connection. Fails with `PeerLimitExceeded` when the table is full and nobody
-   * may be evicted, and with `PeerNotConnected` when the connection closed before it was admitted; closing it is the caller's task.
+   * The authority on the limits. Safe to call twice for one connection. Fails with `PeerLimitExceeded` when the table
+   * is full and nobody may be evicted, and with `PeerNotConnected` when the connection closed before it was admitted;
+   * closing it is the caller's task.
    */
   readonly admit: (connection: Connection) => Effect.Effect<void, PeerLimitExceeded | PeerNotConnected>
   /** The transport reports a connection gone; see {@link Released}. */
   readonly release: (connection: Connection) => Effect.Effect<Released>
   /** Keeps the peer from becoming idle, and from being evicted, while the scope is open. Gives its best connection. */
   readonly hold: (peer: PeerId) => Effect.Effect<Connection, PeerNotConnected, Scope.Scope>
-  /** Keeps the peer from becoming idle while the scope is open, not from being evicted: for streams that the remote opened. */
+  /**
+   * Keeps the peer from becoming idle while the scope is open, not from being evicted: for streams that the remote
+   * opened.
+   */
   readonly attend: (connection: Connection) => Effect.Effect<void, PeerNotConnected, Scope.Scope>
   /**
-   * Runs the body on the peer's best connection, and anew on another one when that becomes the best, the former run being interrupted: for
-   * streams that live as long as the peer. Ends when a run ends, or the peer is not connected.
+   * Runs the body on the peer's best connection, and anew on another one when that becomes the best, the former run
+   * being interrupted: for streams that live as long as the peer. Ends when a run ends, or the peer is not connected.
    */
   readonly follow: (peer: PeerId, body: (connection: Connection) => Effect.Effect<void>) => Effect.Effect<void>
   /**
-   * The remote means to close one of several connections, and asks this side to open nothing more on it. False while this side has a stream
-   * open there, and where no other connection is open, or only a worse one.
+   * The remote means to close one of several connections, and asks this side to open nothing more on it. False while
+   * this side has a stream open there, and where no other connection is open, or only a worse one.
    */
   readonly retire: (connection: Connection) => Effect.Effect<boolean>
   /**
-   * Closes the peer's scope: says goodbye with the reason where the remote is a Codio node, and closes its connections. True when the
-   * table held the peer.
+   * Closes the peer's scope: says goodbye with the reason where the remote is a Codio node, and closes its connections.
+   * True when the table held the peer.
    */
-  readonly remove: (peer: PeerId, reason: DisconnectReason) => Effect.Effect<boolean>
+  readonly remove: (peer: PeerId, reason: GoodbyeReason) => Effect.Effect<boolean>
   /** Admits no connection of the peer while the scope lives. Those that it has are not closed; see `remove`. */
   readonly bar: (peer: PeerId) => Effect.Effect<void, never, Scope.Scope>
   /** The reason to report should the peer be lost next: a goodbye was heard, or pings went unanswered. */
   readonly expect: (peer: PeerId, reason: DisconnectReason, remoteReason?: GoodbyeReason) => Effect.Effect<void>
   /**
-   * How much a peer is wanted, connected or not; one that is not ranked is transient. A full table evicts by rank in the step in which it
-   * admits.
+   * How much a peer is wanted, connected or not; one that is not ranked is transient. A full table evicts by rank in
+   * the step in which it admits.
    */
   readonly rank: (peer: PeerId, interest: Interest) => Effect.Effect<void>
   /** Stores the round-trip time of an answered ping. */
   readonly measured: (peer: PeerId, roundTripTime: Duration.Duration) => Effect.Effect<void>
   /** Stores what identify told, and publishes `PeerIdentified`, once for each peer. */
   readonly identified: (peer: PeerId, remote: RemoteIdentity) => Effect.Effect<void>
-  /** Runs the task in a fiber of each peer's scope, of those connected now and of those to come, while this scope lives. */
+  /**
+   * Runs the task in a fiber of each peer's scope, of those connected now and of those to come, while this scope lives.
+   */
   readonly eachPeer: (task: (peer: PeerId) => Effect.Effect<void>) => Effect.Effect<void, never, Scope.Scope>
   /**
-   * The open connections of a peer, the best one first, which is the same for the remote: direct before relayed, then the one that the peer
-   * with the smaller id dialled, then the newest. Empty when it is not connected.
+   * The open connections of a peer, the best one first, which is the same for the remote: direct before relayed, then
+   * the one that the peer with the smaller id dialled, then the newest. Empty when it is not connected.
    */
   readonly connections: (peer: PeerId) => Effect.Effect<ReadonlyArray<Connection>>
   /** Whether the peer is connected. Cheaper than `get`. */

@@ -79,7 +79,7 @@ export const rooms: ReadonlyArray<Room> = [
       imports: "layers/codio",
       because: "the two sides agree to retire a connection by a request"
     },
-    { file: "ScopedPeerTable.ts", imports: "layers/codio", because: "a peer that is let go is told why by a request" },
+    { file: "Departure.ts", imports: "layers/codio", because: "a peer that is let go is told why by a request" },
     {
       file: "Supervisor.ts",
       imports: "layers/codio",

@@ -100,8 +100,7 @@ export const make = Effect.fnUntraced(function*(options: {
     const at = yield* Clock.currentTimeMillis
     const isOurs = released.kind === "removed"
     const isReplaced = isOurs && (isDialing(peer.id) || (yield* table.has(peer.id)))
-    const { reason = "lost", remoteReason } = released
-    Book.lost(peer, { at, isOurs, isReplaced, reason, remoteReason }, at + cooldownMillis)
+    Book.lost(peer, { ...released.departure, at, isOurs, isReplaced }, at + cooldownMillis)
     if (!isReplaced) yield* changed(peer)
   })
 

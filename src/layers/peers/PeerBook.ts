@@ -10,6 +10,7 @@ import { DialError, Refused } from "../../schema/NetworkError.ts"
 import type { DisconnectReason, GoodbyeReason, RefusalReason } from "../../schema/NetworkEvent.ts"
 import type { Direction, Interest, Multiaddr, PeerId } from "../../schema/Peer.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
+import type { Departure } from "../../services/PeerTable.ts"
 import type { Backoff } from "../Backoff.ts"
 import { BoundedMap } from "../BoundedMap.ts"
 import { KnownAddresses, shortened } from "./Addresses.ts"
@@ -48,8 +49,6 @@ export interface PeerRecord {
   readonly hurriedAt: number
   /** The error that the next dial fails with at once: the last connection was lost early, or ended by the remote. */
   readonly loss: ConnectError | undefined
-  /** The remote said goodbye, so the loss that follows is its wish. */
-  readonly farewell: GoodbyeReason | undefined
   readonly connectedAt: number | undefined
   /**
    * The last connection was lost early or ended by the remote, or the last dial was refused: a sighting tells nothing
@@ -79,14 +78,12 @@ export interface Refusal {
 }
 
 /** How a peer's last connection ended. */
-export interface Loss {
+export interface Loss extends Departure {
   readonly at: number
   /** This node ended it on purpose: idle, evicted, disconnect, blocked. */
   readonly isOurs: boolean
   /** A newer connection exists or is being dialled. */
   readonly isReplaced: boolean
-  readonly reason: DisconnectReason
-  readonly remoteReason: GoodbyeReason | undefined
 }
 
 export class PeerBook extends Context.Service<PeerBook, {
@@ -212,10 +209,8 @@ export const connected = (peer: PeerRecord, now: number): void => {
 
 /** The remote said goodbye. Discovery pauses; the peer stays wanted only if it is restarting or evicted this node. */
 export const saidGoodbye = (peer: PeerRecord, reason: GoodbyeReason, restUntil: number): void => {
-  const record = draft(peer)
-  record.farewell = reason
   rests(peer, restUntil)
-  if (isParting(reason)) record.wanted = false
+  if (isParting(reason)) draft(peer).wanted = false
 }
 
 /**
@@ -228,17 +223,15 @@ export const lost = (peer: PeerRecord, loss: Loss, restUntil: number): void => {
   record.lastDisconnect = { at: loss.at, reason: loss.reason, remoteReason: loss.remoteReason, lasted }
   // The newer connection's own events will update the record.
   if (loss.isReplaced) return
-  // A goodbye may have come as a request before; else it comes with the end of the connection.
-  if (loss.remoteReason !== undefined && record.farewell === undefined) saidGoodbye(peer, loss.remoteReason, restUntil)
-  const { farewell } = record
+  // An expected goodbye came as a request, and was noted then.
+  if (loss.remoteReason !== undefined && !loss.isExpected) saidGoodbye(peer, loss.remoteReason, restUntil)
   record.connectedAt = undefined
   record.discovered = false
-  record.farewell = undefined
-  record.parted = isParting(loss.isOurs ? loss.reason : farewell)
+  record.parted = isParting(loss.isOurs ? loss.reason : loss.remoteReason)
   if (loss.isOurs) {
     record.wanted = false
     rests(peer, restUntil)
-  } else if (farewell === undefined && lasted >= stableMillis) {
+  } else if (loss.remoteReason === undefined && lasted >= stableMillis) {
     startAnew(peer)
   } else {
     record.flapping = true
@@ -368,7 +361,6 @@ const makeRecord = (id: PeerId): PeerRecord => ({
   retryAt: undefined,
   hurriedAt: Number.NEGATIVE_INFINITY,
   loss: undefined,
-  farewell: undefined,
   connectedAt: undefined,
   flapping: false,
   backoff: undefined,

@@ -28,6 +28,7 @@ const loss = (at: number, changes: Partial<Book.Loss> = {}): Book.Loss => ({
   isReplaced: false,
   reason: "lost",
   remoteReason: undefined,
+  isExpected: false,
   ...changes
 })
 
@@ -220,13 +221,14 @@ describe("a peer's record, whatever its past", () => {
       Book.sought(peer)
       Book.saidGoodbye(peer, reason, now + cooldown)
       const { restUntil } = peer
-      Book.lost(peer, loss(now + 20_000, { reason: "remote", remoteReason: reason }), now + 2 * cooldown)
+      const heard = { reason: "remote", remoteReason: reason, isExpected: true } as const
+      Book.lost(peer, loss(now + 20_000, heard), now + 2 * cooldown)
       assert.strictEqual(peer.wanted, !isForGood)
       assert.strictEqual(peer.parted, isForGood)
       assert.isAtLeast(peer.restUntil, now + cooldown)
       // Heeded when it was said, and not again with the end of the connection.
       assert.strictEqual(peer.restUntil, restUntil)
-      assert.deepStrictEqual([peer.farewell, peer.discovered, peer.connectedAt], [undefined, false, undefined])
+      assert.deepStrictEqual([peer.discovered, peer.connectedAt], [false, undefined])
       assert.deepStrictEqual([peer.flapping, Book.isRefusal(peer.loss!)], [true, true])
     })
 
@@ -247,7 +249,7 @@ describe("a peer's record, whatever its past", () => {
       assert.strictEqual(peer.parted, isForGood)
       assert.isAtLeast(peer.restUntil, now + cooldown)
       assert.deepStrictEqual([peer.flapping, peer.hurried, peer.loss], [flapping, hurried, former])
-      assert.deepStrictEqual([peer.farewell, peer.discovered, peer.connectedAt], [undefined, false, undefined])
+      assert.deepStrictEqual([peer.discovered, peer.connectedAt], [false, undefined])
     })
   }
 

@@ -251,6 +251,37 @@ describe("ScopedPeerTable", () => {
       assert.deepStrictEqual([left?.reason, left?.remoteReason], ["remote", "shutdown"])
     }).pipe(Effect.provide(table())))
 
+  it.effect("knows why a peer left from the moment it leaves the table, before its goodbye is said", () =>
+    Effect.gen(function*() {
+      const peers = yield* PeerTable
+      const evicted = FakeConnection.make(alice, { answer: () => "never" })
+      yield* peers.admit(evicted)
+      yield* peers.rank(bob, "wanted")
+      yield* peers.admit(FakeConnection.make(bob))
+      const released = yield* peers.release(evicted)
+      assert.isTrue(evicted.state.open)
+      assert.deepStrictEqual(released, {
+        kind: "removed",
+        departure: { reason: "evicted", remoteReason: undefined, isExpected: true }
+      })
+      yield* TestClock.adjust("250 millis")
+      assert.isFalse(evicted.state.open)
+    }).pipe(Effect.provide(table({ maxPeers: 1 }))))
+
+  it.effect("reports a goodbye that it heard, though pings went unanswered after it", () =>
+    Effect.gen(function*() {
+      const peers = yield* PeerTable
+      const connection = FakeConnection.make(alice)
+      yield* peers.admit(connection)
+      yield* peers.expect(alice, "unhealthy")
+      yield* peers.expect(alice, "remote", "idle")
+      yield* peers.expect(alice, "unhealthy")
+      assert.deepStrictEqual(yield* peers.release(connection), {
+        kind: "last",
+        departure: { reason: "remote", remoteReason: "idle", isExpected: true }
+      })
+    }).pipe(Effect.provide(table())))
+
   it.effect("reports what the remote's host said as it closed, unless more is known", () =>
     Effect.gen(function*() {
       const events = yield* recorded
@@ -260,7 +291,9 @@ describe("ScopedPeerTable", () => {
         yield* peers.admit(connection)
         if (goodbye !== undefined) yield* peers.expect(alice, "remote", goodbye)
         connection.state.open = false
-        const { reason, remoteReason } = yield* peers.release(connection)
+        const released = yield* peers.release(connection)
+        assert(released.kind === "last")
+        const { reason, remoteReason } = released.departure
         return [reason, remoteReason]
       })
       assert.deepStrictEqual(yield* lose("full"), ["remote", "evicted"])

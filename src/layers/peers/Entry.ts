@@ -1,0 +1,97 @@
+/**
+ * A connected peer, as the peer table holds it.
+ */
+import { Clock, DateTime, Duration, Effect, Latch, Scope } from "effect"
+import type { Interest, PeerId, RemoteIdentity } from "../../schema/Peer.ts"
+import { PeerInfo } from "../../schema/Peer.ts"
+import type { Departure } from "../../services/PeerTable.ts"
+import type { Connection } from "../../services/Transport.ts"
+import * as Connections from "./Connections.ts"
+import type { Occupant } from "./Slots.ts"
+
+export interface Entry extends Occupant {
+  /** The peer's life: its tasks run in it, and its end closes the connections. */
+  readonly scope: Scope.Closeable
+  readonly connections: Connections.PeerConnections
+  /** Opened when `PeerConnected` is published. `PeerDisconnected` waits for it. */
+  readonly announced: Latch.Latch
+  /** Opened when `PeerDisconnected` is published. The next `PeerConnected` of the same peer waits for it. */
+  readonly parted: Latch.Latch
+  roundTripTime: Duration.Duration | undefined
+  remote: RemoteIdentity | undefined
+  /** Why the peer will have left if its connections close next, where something was heard of it. */
+  expected: Departure | undefined
+}
+
+/** An entry without connections, made of the peer's first one. */
+export const make = (local: PeerId, { direction, peer }: Connection, now: number): Entry => ({
+  id: peer,
+  scope: Scope.makeUnsafe("parallel"),
+  connections: Connections.make(local, peer),
+  announced: Latch.makeUnsafe(false),
+  parted: Latch.makeUnsafe(false),
+  isInbound: direction === "inbound",
+  networks: new Set(),
+  connectedAt: now,
+  holds: 0,
+  attends: 0,
+  idleSince: now,
+  roundTripTime: undefined,
+  remote: undefined,
+  expected: undefined
+})
+
+/** Streams that are open on the peer's connections, whoever opened them. */
+export const activeStreams = Effect.fnUntraced(function*({ connections }: Entry) {
+  let active = 0
+  for (const connection of connections.all()) active += yield* connection.activeStreams
+  return active
+})
+
+/** Whether a stream is open, or is being opened. */
+export const isBusy = Effect.fnUntraced(function*(entry: Entry) {
+  return entry.holds + entry.attends > 0 || (yield* activeStreams(entry)) > 0
+})
+
+/** Closes the peer's connections. */
+export const closeConnections = (entry: Entry) => eachConnection(entry, (connection) => connection.close)
+
+/** Completes when the remote has what was written to streams that are closed. */
+export const flushed = (entry: Entry) => eachConnection(entry, (connection) => connection.flushed)
+
+/** What the table tells others of the peer. */
+export const infoOf = Effect.fnUntraced(function*(entry: Entry, interest: Interest) {
+  const now = yield* Clock.currentTimeMillis
+  const [best] = yield* entry.connections.best
+  const all = entry.connections.all()
+  const busy = yield* isBusy(entry)
+  const { connectedAt, idleSince, remote, roundTripTime } = entry
+  return new PeerInfo({
+    id: entry.id,
+    addresses: all.map((connection) => connection.remoteAddress),
+    direction: all[0]?.direction ?? "outbound",
+    path: (yield* (best ?? all[0])?.path ?? Effect.undefined) ?? { _tag: "Direct" },
+    interest,
+    connectedAt: DateTime.makeUnsafe(connectedAt),
+    ...(busy ? {} : { idleSince: DateTime.makeUnsafe(idleSince) }),
+    connectionDuration: Duration.millis(now - connectedAt),
+    idleDuration: busy ? Duration.zero : Duration.millis(now - idleSince),
+    ...(roundTripTime === undefined ? {} : { roundTripTime }),
+    protocolVersion: remote?.protocolVersion ?? "",
+    agentVersion: remote?.agentVersion ?? "",
+    protocols: remote?.protocols ?? []
+  }, unchecked)
+})
+
+/** Inputs were validated on entry; validating a `PeerId` again would decode it again. */
+export const unchecked = { disableChecks: true }
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+const eachConnection = (entry: Entry, body: (connection: Connection) => Effect.Effect<void>) =>
+  Effect.suspend(() =>
+    // Bounded by the connections that one peer may have.
+    Effect.forEach(entry.connections.all(), body, { concurrency: "unbounded", discard: true })
+  )

@@ -1,10 +1,10 @@
 /**
- * What is refused before any cryptography: inbound connections of which the address alone says that they are too many.
+ * Refuses inbound connections before any cryptography, when their addresses alone show that there are too many.
  *
  * Every refusal of the gate is counted here, by reason.
  *
- * A bucket of effect's `RateLimiter` stays in its store for ever, one for each address that ever came, so the buckets here are own ones:
- * 4,096 hosts at most, the longest unseen go first.
+ * The token buckets are kept by hand: effect's `RateLimiter` never forgets one, and would hold a bucket for every host
+ * that ever came. Here they are 4,096 at most; those unseen for longest go first.
  */
 import { Clock, Effect, Metric } from "effect"
 import type { RefusalReason } from "../../schema/NetworkEvent.ts"
@@ -14,8 +14,9 @@ import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import * as NetworkMetrics from "../../services/NetworkMetrics.ts"
 import { PeerTable } from "../../services/PeerTable.ts"
 import type { GateRequest } from "../../services/Transport.ts"
+import { BoundedMap } from "../BoundedMap.ts"
 
-/** Hosts whose rate is remembered. One that is forgotten begins with a full burst. */
+/** How many hosts have a token bucket. A host whose bucket was dropped begins with a full burst. */
 const hostsMax = 4_096
 
 interface Bucket {
@@ -35,25 +36,19 @@ export interface InboundLimits {
 export const make: Effect.Effect<InboundLimits, never, NetworkConfig | PeerTable> = Effect.gen(function*() {
   const { inboundBurst, inboundRate, maxPendingInbound } = yield* NetworkConfig
   const table = yield* PeerTable
-  const buckets = new Map<string, Bucket>()
+  const buckets = new BoundedMap<string, Bucket>(hostsMax)
+  // The hosts of pending connections. Each arrival is compared with all of them, and parsing an address takes time.
+  const hosts = new BoundedMap<Multiaddr, string>(2 * maxPendingInbound)
   const refusals: Partial<Record<RefusalReason, number>> = {}
-  // A host that opens sockets and never speaks would take all of the others' too.
+  // So that a host that opens connections and never speaks leaves room for the handshakes of others.
   const pendingPerHost = Math.ceil(maxPendingInbound / 2)
 
   const takes = (host: string, now: number): boolean => {
     const bucket = buckets.get(host) ?? { tokens: inboundBurst, filledAt: now }
-    // The map's order is that of the last visit.
-    buckets.delete(host)
     buckets.set(host, bucket)
-    if (buckets.size > hostsMax) {
-      for (const oldest of buckets.keys()) {
-        buckets.delete(oldest)
-        break
-      }
-    }
     bucket.tokens = Math.min(inboundBurst, bucket.tokens + (now - bucket.filledAt) * inboundRate / 1000)
     bucket.filledAt = now
-    // Sums of fractions miss their mark by a rounding error.
+    // Sums of fractions are off by a rounding error.
     if (bucket.tokens < 1 - 1e-6) return false
     bucket.tokens -= 1
     return true
@@ -68,13 +63,14 @@ export const make: Effect.Effect<InboundLimits, never, NetworkConfig | PeerTable
   const problem = Effect.fnUntraced(function*({ pending, remoteAddress }: GateRequest & { readonly stage: "address" }) {
     const host = hostOf(remoteAddress)
     if (pending.length >= maxPendingInbound) return "pending"
-    // Counted only when there are so many in all.
+    // One host can have this many only if there are this many in all.
     if (pending.length >= pendingPerHost) {
       let ofHost = 0
-      for (const other of pending) if (hostOf(other) === host) ofHost++
+      for (const other of pending) if ((hosts.get(other) ?? hostOf(other)) === host) ofHost++
       if (ofHost >= pendingPerHost) return "pending"
     }
     if (!takes(host, yield* Clock.currentTimeMillis)) return "rate"
+    hosts.set(remoteAddress, host)
     return (yield* table.accepts(remoteAddress)) ? undefined : "subnet"
   })
 
@@ -94,8 +90,8 @@ export const make: Effect.Effect<InboundLimits, never, NetworkConfig | PeerTable
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-// Who comes through a relay has no address here: those of one relay are counted together. Of other kinds of address, such as the
-// simulator's, the last part is the port.
+// Peers that come through a relay have no address of their own here, so those of one relay are counted together. The
+// last part of other kinds of address, such as the simulator's, is the port.
 function hostOf(address: Multiaddr): string {
   const relayed = /\/p2p\/([^/]+)\/p2p-circuit/.exec(address)
   return relayed?.[1] ?? hostNetworkOf(address) ?? address.replace(/[:/][^:/]*$/, "")

@@ -43,24 +43,27 @@ export type TestServices = Core | Dht | Transport | NetworkConfig | NetworkMonit
 
 /** How a node of the simulated network is made. */
 export interface TestNodeOptions {
-  /** What it finds and leaves on its disk. Defaults to an empty disk that goes with the node. */
+  /** The disk that the node reads and writes. Defaults to an empty disk, lost with the node. */
   readonly disk?: SimDisk.SimDisk | undefined
-  /** Its DHT. Defaults to `SimDht.layer`, which costs little; `SimKad.layer()` is Kademlia as in production. */
+  /**
+   * The DHT of the node. Defaults to `SimDht.layer`, which costs little; `SimKad.layer()` is Kademlia as in production.
+   */
   readonly dht?: Layer.Layer<Dht, never, SimKad.SimKadServices> | undefined
 }
 
-/**
- * A simulated node with more about it than its `Network`.
- */
+/** A simulated node: its `Network`, its services and its end. */
 export interface TestNode {
   readonly name: string
   readonly network: Network["Service"]
   readonly services: Context.Context<TestServices>
-  /** The same, in the time of whoever calls: cheaper to read a thousand times, and not for what waits or forks. */
+  /**
+   * The same services in the time of the caller: cheaper to read a thousand times, and not for operations that wait or
+   * fork.
+   */
   readonly untimed: Context.Context<TestServices>
-  /** Ends it in order, as the closing of its scope does. */
+  /** Ends the node in order, as the closing of its scope does. */
   readonly stop: Effect.Effect<void>
-  /** How many of its fibers have begun and not ended. */
+  /** How many fibers of the node run. */
   readonly fibers: Effect.Effect<number>
   /** Runs an effect in the time of the node's machine, as the node itself runs. */
   readonly within: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
@@ -70,7 +73,7 @@ export interface TestNode {
  * A node of the given name, for as long as the scope lives, on the machine of that name. Each call is one node.
  *
  * It does not look for others on the local network unless `enableMdns` is true. The options that concern sockets and
- * relays have no effect. `SimNetwork.kill` ends it: what it leaves on its disk is what it had written before.
+ * relays have no effect. `SimNetwork.kill` ends it: its disk holds what was written before the kill.
  */
 export const start = Effect.fnUntraced(function*(
   name: string,
@@ -101,18 +104,18 @@ export const start = Effect.fnUntraced(function*(
     context.pipe(
       Context.add(Clock.Clock, machine.clock),
       Context.add(Metric.FiberRuntimeMetrics, counting)
-      // Both are references, which nobody has to require.
+      // Both are references: no layer has to provide them.
     ) as Context.Context<R>
   const within: TestNode["within"] = (effect) => Effect.updateContext(effect, inTime)
 
   const node = layersOf(name, config, options.dht).pipe(Layer.provide(Layer.succeed(SimDisk.KeyValueStore)(disk.store)))
-  // Layers are memoised by reference: without `fresh` two nodes would share what they are built of.
+  // Layers are memoised by reference: without `fresh` two nodes would share their services.
   const built = yield* within(Layer.build(Layer.fresh(node))).pipe(
     Scope.provide(scope),
     Effect.onError((cause) => Scope.close(scope, Exit.failCause(cause)))
   )
-  // The services with operations, which a test calls from fibers of its own: what they do has to happen in the time of
-  // the node.
+  // A test calls the operations of these services from its own fibers, but the operations have to run in the node's
+  // time.
   const timed = <I, S extends object>(key: Context.Key<I, S>) => <R>(context: Context.Context<R | I>) =>
     Context.add(context, key, inTimeOf(Context.get(context, key), inTime))
   const services: Context.Context<TestServices> = built.pipe(
@@ -184,8 +187,8 @@ export const run = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E
   })
 
 /**
- * Waits until a condition holds, moving a `TestClock` as {@link run} does. One that does not hold after 5 minutes is a
- * defect.
+ * Waits until a condition holds, moving a `TestClock` as {@link run} does. A condition that does not hold after 5
+ * minutes is a defect.
  */
 export const until = <E, R>(condition: Effect.Effect<boolean, E, R>): Effect.Effect<void, E, R> =>
   Effect.gen(function*() {
@@ -210,7 +213,7 @@ const passing = (clock: Clock.Clock): (duration: Duration.Duration) => Effect.Ef
 const isTestClock = (clock: Clock.Clock): clock is TestClock.TestClock => "adjust" in clock
 
 const layersOf = (name: string, config: NetworkConfigInput, dht: TestNodeOptions["dht"] = SimDht.layer) =>
-  // Read from the bottom: what stands first.
+  // To be read from the bottom, where the layers are that need no other.
   Layer.mergeAll(
     BootstrapDiscovery.layer,
     RememberedPeers.layer,
@@ -235,6 +238,6 @@ function inTimeOf<A extends object>(service: A, inTime: InTime): A {
     if (typeof value === "function") return (...args: ReadonlyArray<unknown>) => wrap(value(...args))
     return value
   }
-  // Every operation keeps its type: only the context is added to in which it runs.
+  // Every operation keeps its type; only services are added to the context in which it runs.
   return Object.fromEntries(Object.entries(service).map(([name, value]) => [name, wrap(value)])) as A
 }

@@ -1,10 +1,10 @@
 /**
  * A virtual clock for long simulations: a `TestClock` whose wake costs a few microseconds instead of some thirty.
  *
- * `TestClock.adjust`, `TestClock.setTime` and everything else that moves a `TestClock` moves this one too. What makes
- * the difference is that it comes with a scheduler of its own: an `adjust` runs what it has woken to its end itself,
- * where a `TestClock` waits for the event loop. Sleeps that end at the same time end in the order in which they began,
- * and all that follows from one wake happens before the next, also across promises that are resolved already.
+ * `TestClock.adjust`, `TestClock.setTime` and everything else that moves a `TestClock` moves this one too. It is fast
+ * because it brings its own scheduler: `adjust` itself runs each fiber that it wakes until the fiber waits again, while
+ * a `TestClock` waits for the event loop. Sleeps that end at the same time end in the order in which they began, and
+ * all consequences of one wake happen before the next wake, also across promises that are already resolved.
  *
  * ```ts
  * it.effect("stays connected for a day", () => Effect.provide(scenario, SimNetwork.layerWithClock()))
@@ -13,16 +13,13 @@
 import { Clock, Context, Duration, Effect, Layer, Scheduler } from "effect"
 import type { TestClock } from "effect/testing"
 
-/** A test clock that also runs timers, at the time that it shows. */
+/** A test clock that also runs timers. */
 export interface SimClock extends TestClock.TestClock {
   /** How many sleeps and timers have ended so far. */
   readonly wakes: number
-  /** How many wait now. */
+  /** How many sleeps and timers are pending. */
   readonly waiting: number
-  /**
-   * Calls the task when that much time has passed, and returns what takes it back. Much cheaper than a fiber that
-   * sleeps.
-   */
+  /** Calls the task when that much time has passed; the result cancels it. Much cheaper than a fiber that sleeps. */
   readonly afterUnsafe: (millis: number, task: () => void) => () => void
 }
 
@@ -43,12 +40,12 @@ export const make: Effect.Effect<{ readonly clock: SimClock; readonly scheduler:
     const requests: Array<Request> = []
     let now = 0
     let wakes = 0
-    // While set, `turn` runs whatever is scheduled; otherwise it is the event loop's.
+    // While it is set `turn` runs the scheduled tasks; otherwise the event loop does.
     let isTurning = false
     let sliceEnd = 0
 
-    // All microtasks are run before a tick is, so that promises which are resolved already have said what they have to
-    // say. Now and then the event loop has its turn too, for the sake of whatever else lives in the process.
+    // Node runs all microtasks before a tick, so promises that are already resolved are handled first. Now and then the
+    // event loop has its turn too, for everything else in the process.
     const hop = () => {
       if (realMillis() < sliceEnd) queueMicrotask(tick)
       else setImmediate(slice)
@@ -106,7 +103,7 @@ export const make: Effect.Effect<{ readonly clock: SimClock; readonly scheduler:
         tasks.isScheduled = true
         setImmediate(() => {
           tasks.isScheduled = false
-          // A clock that moves runs them itself, in their turn.
+          // A clock that is being adjusted runs the tasks itself, in their turn.
           if (!isTurning) tasks.runOnce()
           if (!isTurning && tasks.size > 0 && !tasks.isScheduled) dispatcher.scheduleTask(() => {}, 0)
         })
@@ -157,7 +154,7 @@ export const layer: Layer.Layer<never> = Layer.effectContext(
   )
 )
 
-/** A sleep by a timer. */
+/** A sleep, made of a timer. */
 export const sleepWith = (after: SimClock["afterUnsafe"], millis: number): Effect.Effect<void> =>
   millis <= 0 ? Effect.void : Effect.callback<void>((resume) => {
     if (!Number.isFinite(millis)) return
@@ -170,7 +167,7 @@ export const sleepWith = (after: SimClock["afterUnsafe"], millis: number): Effec
 // ---------------------------------------------------------------------------------------------------------------------
 
 const sliceMillis = 20
-// effect's own default.
+// The default of effect's own scheduler.
 const opsMax = 2_048
 
 interface Request {
@@ -181,10 +178,10 @@ interface Request {
 
 interface Timer {
   readonly at: number
-  /** Timers of one time go in the order of their making. */
+  /** Timers of the same time run in the order in which they were made. */
   readonly order: number
   readonly task: () => void
-  /** Where in the heap it is; -1 when it is in it no more. */
+  /** The index in the heap; -1 outside of it. */
   index: number
 }
 
@@ -251,7 +248,7 @@ class Timers {
 const isBefore = (one: Timer, other: Timer): boolean =>
   one.at < other.at || (one.at === other.at && one.order < other.order)
 
-/** What is scheduled, by priority and then in order, as effect's own scheduler has it. */
+/** The scheduled tasks by priority, then by age, as in effect's own scheduler. */
 class Tasks {
   isScheduled = false
   private readonly now: () => number
@@ -271,7 +268,7 @@ class Tasks {
     else this.lesser.push({ priority, task })
   }
 
-  /** Runs what is there, but not what that schedules. */
+  /** Runs the tasks that are there, and not those that they schedule. */
   runOnce(): void {
     const { lesser, tasks } = this
     this.tasks = []
@@ -284,7 +281,7 @@ class Tasks {
     for (const { task } of all.sort((a, b) => a.priority - b.priority)) task()
   }
 
-  /** Runs everything, for a time slice at most. False when there was nothing. */
+  /** Runs all tasks, for one time slice at most. False when there was none. */
   run(): boolean {
     if (this.size === 0) return false
     const end = this.now() + sliceMillis

@@ -16,12 +16,12 @@ export { KeyValueStore } from "effect/persistence/KeyValueStore"
 
 /** The disk of a simulated machine, which outlives its node. */
 export interface SimDisk {
-  /** What is on it, by key. */
+  /** The values on the disk, by key. */
   readonly entries: ReadonlyMap<string, string | Uint8Array>
-  /** A store over it. One that was mounted before writes no more. */
+  /** A store over the disk. The store of an earlier `mount` writes no more. */
   readonly mount: () => {
     readonly store: KeyValueStore.KeyValueStore
-    /** From now on what is written goes nowhere, as the process is dead. */
+    /** From now on the store writes nothing: its process is dead. */
     readonly detach: () => void
   }
 }

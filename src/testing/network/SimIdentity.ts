@@ -1,6 +1,6 @@
 /**
- * Who simulated nodes are: a name makes the keys, so that the same name is the same peer, which signs as a real one
- * does.
+ * The identities of simulated nodes. The name of a node is the seed of its key: the same name is the same peer, and
+ * signs as a real peer does.
  */
 import { Redacted } from "effect"
 import { sha256 } from "multiformats/hashes/sha2"
@@ -8,7 +8,7 @@ import * as SeededIdentity from "../../layers/machine/SeededIdentity.ts"
 import type { PeerId } from "../../schema/Peer.ts"
 import type { Identity } from "../../services/Identity.ts"
 
-// As many as there are names of nodes.
+// Bounded by the names of nodes in use.
 const byName = new Map<string, Identity["Service"]>()
 const byPeer = new Map<PeerId, Identity["Service"]>()
 
@@ -23,7 +23,7 @@ export const identityOf = (name: string): Identity["Service"] => {
   return identity
 }
 
-/** The identity of a peer that has been named before; without a key, so that nothing can be signed, for any other. */
+/** The identity of a peer. Without a key, so that it cannot sign, unless the name of the peer was used before. */
 export const signerOf = (peer: PeerId): Identity["Service"] =>
   byPeer.get(peer) ?? { peerId: peer, privateKey: Redacted.make(new Uint8Array()) }
 
@@ -31,5 +31,5 @@ export const signerOf = (peer: PeerId): Identity["Service"] =>
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-// Its type allows for a promise; sha2-256 is synchronous on Node.
+// The type allows a promise, but sha2-256 is synchronous on Node.
 type Digested = Exclude<ReturnType<typeof sha256.digest>, Promise<unknown>>

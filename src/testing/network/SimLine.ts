@@ -1,12 +1,11 @@
 /**
- * The lines of the simulated network: what a message takes from one node to another, and what becomes of it on the way.
+ * Connections of the simulated network, below the transport: how long a message takes from one node to the other, and
+ * whether it arrives.
  */
 import type { PeerId, ProtocolId, RemoteIdentity } from "../../schema/Peer.ts"
 import type { After, SimMachine } from "./SimMachine.ts"
 
-/**
- * What simulated transports say to each other.
- */
+/** The messages between simulated transports. */
 export type SimMessage =
   | { readonly _tag: "Hello"; readonly peer: PeerId }
   | { readonly _tag: "Finish"; readonly peer: PeerId; readonly identity: RemoteIdentity }
@@ -44,33 +43,29 @@ export interface Line {
   readonly near: End
   readonly far: End
   isEstablished: boolean
-  /** One of the two has moved: nothing passes any more. */
+  /** One of the two nodes has moved: nothing passes any more. */
   isStray: boolean
-  /** Delivers a task at the far end, as a message would be. */
+  /** Runs a task at the far end, delivered as a message is. */
   readonly callOut: (task: () => void) => void
   /** Breaks on both sides at once. */
   readonly cut: (reason: string) => void
-  /** The peer is gone: its own end is told at once, the other in due time. */
+  /** The peer is gone: its own end is told at once, the other end when the message has arrived. */
   readonly leave: (peer: PeerId, reason: string, remoteReason: string) => void
   readonly wake: () => void
 }
 
-/**
- * What one direction between two nodes is like. Shared by all lines between the two.
- */
+/** One direction between two nodes, shared by all connections between them. */
 export interface Link {
   latencyMillis: number
   jitterMillis: number
   loss: number
-  /** Infinite without a limit. */
+  /** Infinity means no limit. */
   bytesPerMilli: number
-  /** When what was sent before has left. */
+  /** When the last byte that was sent has left. */
   busyUntil: number
 }
 
-/**
- * What the lines ask the switchboard.
- */
+/** What a line needs of the switchboard. */
 export interface Switchboard {
   readonly now: () => number
   readonly after: After
@@ -78,16 +73,16 @@ export interface Switchboard {
   readonly link: (from: PeerId, to: PeerId) => Link
   readonly machine: (peer: PeerId) => SimMachine
   readonly isBlocked: (from: PeerId, to: PeerId) => boolean
-  /** Does the task after those that are being done. */
+  /** Runs the task after the tasks that are running. */
   readonly deliver: (task: () => void) => void
   readonly established: () => void
   readonly dropped: (line: Line) => void
 }
 
-/** Where a line breaks that is cut. */
+/** The detail of the hang-up when a line is cut. */
 export const lost = "the connection was lost"
 
-/** How long the next message takes over a link, without what was sent before it; nothing when it never arrives. */
+/** How long the next message takes over a link when nothing is queued before it; undefined when it never arrives. */
 export const sample = (link: Link, chance: () => number): number | undefined => {
   // Whole milliseconds: clocks do not sleep in smaller steps.
   let millis = Math.round(link.latencyMillis + (link.jitterMillis === 0 ? 0 : chance() * link.jitterMillis))
@@ -179,8 +174,8 @@ const lossesMax = 8
 const retransmissionMillis = 200
 // TCP, IP and framing, roughly.
 const headerBytes = 80
-// A virtual clock stands at fractions of a millisecond after a jittered delay, and sums of fractions miss their mark by
-// a rounding error. A message is due this little before its time.
+// After a jittered delay a virtual clock stands at fractions of a millisecond, whose sums have rounding errors. A
+// message counts as due this much before its time.
 const roundingMillis = 0.001
 
 /** One direction of a line. */

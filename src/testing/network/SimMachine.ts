@@ -1,7 +1,7 @@
 /**
  * The machine on which a simulated node runs: its clock, whether it runs at all, and the addresses of its interfaces.
  *
- * It outlives the node: who is killed and started anew finds the machine as it was.
+ * It outlives the node: a node that is killed and started anew finds the machine as it was.
  */
 import { type Clock, Duration, Effect, Latch } from "effect"
 import type { TestClock } from "effect/testing"
@@ -10,40 +10,40 @@ import type { NetworkChange, NetworkInterface } from "../../services/NetworkMoni
 /** The simulated machine that a node runs on. */
 export interface SimMachine {
   /**
-   * The time as the machine has it. Sleeps that end while it does not run end when it runs again, in their order. It
-   * can be adjusted where the network's clock can, for all machines at once.
+   * The machine's time. A sleep whose time is over while the machine does not run ends when it runs again, in order.
+   * Adjusting this clock adjusts the network's clock, for all machines at once, where that is a test clock.
    */
   readonly clock: Clock.Clock
-  /** False while it stalls or sleeps. */
+  /** False while the machine stalls or sleeps. */
   readonly isRunning: boolean
-  /** The name of the node on it, or its peer id as long as nobody has told the name. */
+  /** The name of the node, or its peer id until the name is known. */
   name: string
-  /** Where the node on it listens now: `/memory/<address>`. */
+  /** The node listens at `/memory/<address>`. */
   readonly address: string
   readonly interfaces: ReadonlyArray<NetworkInterface>
-  /** Does the task now, or when the machine runs again: timers first, then what came in meanwhile. */
+  /** Runs the task now, or when the machine runs again: timers first, then what was received meanwhile. */
   readonly receive: (task: () => void) => void
   /**
-   * Called for each change that a look at the machine would show. `isDue` when a look that should have been is made up
+   * Called for each change that a look at the machine would show. `isDue` says that a look was missed and is made up
    * for now.
    */
   readonly onChange: Set<(change: NetworkChange, isDue: boolean) => void>
   /** Called when the node is killed. */
   readonly onKill: Set<() => void>
-  /** It runs nothing for that long. While it is `asleep` its timers do not go on either; its wall clock does. */
+  /** Runs nothing for that long. While the machine is `asleep` its timers stand still, too; its wall clock goes on. */
   readonly freeze: (millis: number, asleep: boolean) => void
-  /** Its wall clock leaps ahead, and nothing else happens. */
+  /** Sets the wall clock ahead, and nothing else. */
   readonly jump: (millis: number) => void
-  /** Its interfaces have other addresses, and the node another one, if it moves. */
+  /** Gives the interfaces other addresses, and the node another one if it moves. */
   readonly readdress: (moves: boolean) => void
 }
 
-/** Calls a task after some time, and returns what takes it back. */
+/** Calls a task after some time; the result cancels it. */
 export type After = (millis: number, task: () => void) => () => void
 
 export const make = (options: {
   readonly name: string
-  /** Counts the machines of a network; makes their addresses differ. */
+  /** The number of the machine in its network, which makes its addresses unique. */
   readonly index: number
   readonly base: Clock.Clock
   readonly after: After
@@ -81,7 +81,7 @@ export const make = (options: {
     return Effect.suspend(() => sleepUntil(elapsed() + millis))
   }
 
-  // Asked anew each time: what is received may freeze the machine.
+  // Asked anew each time, since a received message may freeze the machine.
   const isRunning = () => frozenUntil === undefined
 
   const tell = (change: NetworkChange, isDue = false) => onChange.forEach((listener) => listener(change, isDue))
@@ -95,7 +95,7 @@ export const make = (options: {
     if (isAsleep) sleptMillis += away
     tell({ _tag: "Awoke", after: Duration.millis(away) }, !isAsleep)
     running.openUnsafe()
-    // The event loop sees to its timers before it looks at its sockets.
+    // An event loop runs its timers before it reads its sockets.
     after(1, receiveAll)
   }
   const receiveAll = () => {
@@ -173,7 +173,7 @@ export const make = (options: {
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-// Sums of fractions of a millisecond miss their mark by a rounding error.
+// Allows for the rounding errors of sums of fractions of a millisecond.
 const roundingMillis = 0.001
 
 const nanos = (millis: number): bigint => BigInt(Math.round(millis * 1e6))

@@ -1,6 +1,4 @@
-/**
- * How nodes of the simulated network are called: by a name, which always has the same peer id.
- */
+/** The names of simulated nodes. A name always has the same peer id. */
 import { Schema } from "effect"
 import { PeerId } from "../../schema/Peer.ts"
 import { identityOf } from "./SimIdentity.ts"
@@ -10,16 +8,15 @@ import { identityOf } from "./SimIdentity.ts"
  */
 export type SimNode = string | { readonly localPeer: PeerId }
 
-/** How the addresses of simulated nodes begin; the name follows. */
+/** The beginning of a simulated address, before the name. */
 export const memory = "/memory/"
 
-// Short texts of base58 may happen to be multihashes, so a name is a peer id only from the length on that real ones
-// have.
+// A short base58 text may happen to be a multihash, so a name is taken for a peer id only at the length of real ones.
 const isPeerId = (name: string): name is PeerId => name.length >= 46 && Schema.is(PeerId)(name)
 
 const peerIds = new Map<string, PeerId>()
 
-/** The peer id of a node. A peer id stands for itself. */
+/** The peer id of a node; for a peer id the same peer id. */
 export function peerIdOf(node: SimNode): PeerId {
   if (typeof node !== "string") return node.localPeer
   const known = peerIds.get(node)

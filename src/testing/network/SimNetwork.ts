@@ -2,7 +2,7 @@
  * The switchboard of the simulated network: it carries the messages between simulated nodes, late, lost or not at all.
  *
  * Several nodes over one `SimNetwork` layer see each other. Time comes from `Clock`, so that a `TestClock` or a
- * `SimClock` drives everything; chance comes from one seed, so that a run can be repeated. `SimTransport`,
+ * `SimClock` drives everything; randomness comes from one seed, so that a run can be repeated. `SimTransport`,
  * `SimDiscovery`, `SimDht` and `SimNetworkMonitor` are the ports over it.
  *
  * Of the links:
@@ -17,7 +17,7 @@
  * - `stall`, `sleep`: its process, or its machine, does not run for a while. What is sent to it waits; its timers are
  *   late.
  * - `jump`: its wall clock leaps ahead, as after a sleep that takes no time of the others.
- * - `readdress`: it is in another network now, its connections are dead in silence, and perhaps its address is another.
+ * - `readdress`: it is in another network, its connections go dead in silence, and its address may change.
  */
 import { Clock, Context, Duration, Effect, Exit, type Fiber, FiberSet, Layer, Random, type Scope } from "effect"
 import type { Multiaddr, PeerId } from "../../schema/Peer.ts"
@@ -30,13 +30,11 @@ export type { LineEnd, SimMessage } from "./SimLine.ts"
 export type { SimMachine } from "./SimMachine.ts"
 export type { SimNode } from "./SimNames.ts"
 
-/**
- * What messages between two nodes take. Of a link that is changed, what is not given stays as it was.
- */
+/** What messages between two nodes take. Changing a link leaves the absent fields as they were. */
 export interface SimLinkOptions {
   /** How long a message takes, one way. Defaults to zero: messages arrive without a sleep. */
   readonly latency?: Duration.Input | undefined
-  /** Up to this much more, by chance. Messages of one connection never overtake each other. Defaults to zero. */
+  /** Up to this much more, at random. Messages of one connection never overtake each other. Defaults to zero. */
   readonly jitter?: Duration.Input | undefined
   /**
    * The chance, 0 to 1, that a transmission is lost. It is repeated after 200 ms, 400 ms and so on, so that a loss is a
@@ -49,15 +47,15 @@ export interface SimLinkOptions {
 
 export interface SimNetworkOptions extends SimLinkOptions {
   /**
-   * Where chance begins. Defaults to the environment's `CODIO_SIM_SEED`, then to a random one, which is printed when
-   * the scope fails.
+   * The seed of all randomness. Defaults to the environment's `CODIO_SIM_SEED`, then to a random one, which is printed
+   * when the scope fails.
    */
   readonly seed?: string | number | undefined
 }
 
 /** The simulated network: its links, its machines and their faults. */
 export class SimNetwork extends Context.Service<SimNetwork, {
-  /** What repeats this run, as the option `seed` or in `CODIO_SIM_SEED`. */
+  /** The seed of this run: the option `seed` or `CODIO_SIM_SEED` repeats it. */
   readonly seed: string | number
   /** The nodes that run now. */
   readonly nodes: Effect.Effect<ReadonlyArray<PeerId>>
@@ -78,29 +76,29 @@ export class SimNetwork extends Context.Service<SimNetwork, {
   readonly blackhole: (node: SimNode, other?: SimNode) => Effect.Effect<void>
   /** From now on nothing passes from the node to the other, or to all others, in silence. The way back stays open. */
   readonly mute: (node: SimNode, other?: SimNode) => Effect.Effect<void>
-  /** Ends every partition, blackhole and mute; what was held back arrives. */
+  /** Ends every partition, blackhole and mute; messages that were held back arrive. */
   readonly heal: Effect.Effect<void>
-  /** Breaks the open connections between two nodes, and what is on the way is lost. They may dial again at once. */
+  /** Breaks the open connections between two nodes, and messages on the way are lost. They may dial again at once. */
   readonly sever: (node: SimNode, other: SimNode) => Effect.Effect<void>
   /**
-   * From now on the nodes are behind one NAT: they reach each other, and everybody by dialling out. Dials from outside
+   * From now on the nodes are behind one NAT: they reach each other, and all others by dialling out. Dials from outside
    * get no answer.
    */
   readonly nat: (nodes: ReadonlyArray<SimNode>) => Effect.Effect<void>
-  /** From now on the node can be dialled by everybody. */
+  /** From now on every node can dial this one. */
   readonly expose: (node: SimNode) => Effect.Effect<void>
   /**
-   * Ends a node without a goodbye, as `kill -9` does. What `TestNetwork` made of it ends too: its fibers, and its hold
-   * of its disk, on which nothing is written any more. A new node of the same name may start.
+   * Ends a node without a goodbye, as `kill -9` does. Everything that `TestNetwork` made for it ends too: its fibers,
+   * and its writes to its disk. A new node of the same name may start.
    */
   readonly kill: (node: SimNode) => Effect.Effect<void>
   /**
    * The process of the node runs nothing for that long, as between SIGSTOP and SIGCONT, then everything at once: first
-   * the timers that are late, then what was sent to it meanwhile. Takes effect at once, and does not wait. The node's
-   * time is `TestNetwork`'s doing.
+   * the timers that are late, then what was sent to it meanwhile. Takes effect at once, and does not wait. Only nodes
+   * of `TestNetwork` have the time of their machine.
    */
   readonly stall: (node: SimNode, duration: Duration.Input) => Effect.Effect<void>
-  /** As `stall`, of the whole machine: its timers do not go on meanwhile, and its wall clock does. */
+  /** As `stall`, but of the whole machine: its timers stand still meanwhile, and its wall clock goes on. */
   readonly sleep: (node: SimNode, duration: Duration.Input) => Effect.Effect<void>
   /** The wall clock of the node leaps ahead, and its timers do not: a sleep during which nothing happened elsewhere. */
   readonly jump: (node: SimNode, duration: Duration.Input) => Effect.Effect<void>
@@ -111,7 +109,7 @@ export class SimNetwork extends Context.Service<SimNetwork, {
    */
   readonly readdress: (node: SimNode, options?: { readonly moves?: boolean | undefined }) => Effect.Effect<void>
 
-  /** The machine of a node, which is there before the node is, and after. */
+  /** The machine of a node. It exists before the node starts, and after its end. */
   readonly machine: (node: SimNode) => Machine.SimMachine
   /** Adds a node while the scope lives. A second node of the same id is a defect. For implementations of the ports. */
   readonly join: (endpoint: Endpoint) => Effect.Effect<void, never, Scope.Scope>
@@ -124,7 +122,7 @@ export class SimNetwork extends Context.Service<SimNetwork, {
   readonly delay: Effect.Effect<void>
   /** Whether messages pass between two running nodes now, from the first to the second. */
   readonly reaches: (from: PeerId, to: PeerId) => boolean
-  /** Whether a dial of the second by the first would arrive, as far as NAT has a say. */
+  /** Whether NAT lets a dial from the first node to the second arrive. */
   readonly isExposed: (from: PeerId, to: PeerId) => boolean
   /** The nodes to which a node has an open connection over which messages pass. */
   readonly neighbours: (peer: PeerId) => ReadonlyArray<PeerId>
@@ -134,8 +132,7 @@ export class SimNetwork extends Context.Service<SimNetwork, {
   readonly watch: (listener: () => void) => Effect.Effect<void, never, Scope.Scope>
 }>()("codio-network/testing/SimNetwork") {
   /**
-   * A network. Provides `Random` too, from the same seed, for the jitter of the nodes' schedules and for the program
-   * that it is given to.
+   * A network. Also provides `Random`, from the same seed, for the jitter of the nodes' schedules and for the program.
    */
   static readonly layer = (options?: SimNetworkOptions): Layer.Layer<SimNetwork> =>
     Layer.effectContext(
@@ -146,30 +143,25 @@ export class SimNetwork extends Context.Service<SimNetwork, {
       })
     )
 
-  /**
-   * A network and a `SimClock`, from zero, for all that it is given to: for long simulations, which it makes several
-   * times as fast.
-   */
+  /** A network, and a `SimClock` that begins at zero: makes long simulations several times as fast. */
   static readonly layerWithClock = (options?: SimNetworkOptions): Layer.Layer<SimNetwork> =>
     SimNetwork.layer(options).pipe(Layer.provideMerge(SimClock.layer))
 
-  /** The peer id of a name: the same in every run. A peer id stands for itself. */
+  /** The peer id of a name, the same in every run. A peer id is its own. */
   static readonly peerId = (node: SimNode): PeerId => peerIdOf(node)
 
   /** Where a node listens: `/memory/<name>`, without its peer id. */
   static readonly address = (name: string): Multiaddr => `${memory}${name}` as Multiaddr
 }
 
-/**
- * What a transport brings to the switchboard.
- */
+/** The transport of a node as the switchboard sees it. */
 export interface Endpoint {
   readonly peer: PeerId
   /** Where it listens now, without peer id. */
   readonly address: Multiaddr
-  /** Somebody dials. `from` is no address that can be dialled. */
+  /** Called for an inbound connection. `from` cannot be dialled. */
   readonly accept: (end: LineEnd, from: Multiaddr) => void
-  /** The node was killed: nothing may come from it any more. */
+  /** Called when the node is killed: it may send nothing any more. */
   readonly killed: () => void
 }
 
@@ -177,7 +169,7 @@ export const make = Effect.fnUntraced(function*(options: SimNetworkOptions = {})
   const seed = options.seed ?? process.env["CODIO_SIM_SEED"] ?? Math.abs(yield* Random.nextInt)
   const random = yield* Effect.service(Random.Random).pipe(Random.withSeed(seed))
   const clock = yield* Clock.Clock
-  // A test's console keeps what it is given to itself, and the seed is needed on the screen.
+  // The console of a test shows nothing, and the seed is needed on the screen.
   yield* Effect.addFinalizer((exit) =>
     Effect.sync(() => {
       if (Exit.isFailure(exit)) globalThis.console.error(`SimNetwork: CODIO_SIM_SEED=${seed} repeats this run`)
@@ -212,7 +204,7 @@ export const make = Effect.fnUntraced(function*(options: SimNetworkOptions = {})
   const machine = (node: SimNode): Machine.SimMachine => {
     const peer = peerIdOf(node)
     const found = machines.get(peer)
-    // Whoever asked before may have known the id alone.
+    // Until now only the peer id may have been known.
     const isNews = typeof node === "string" && node !== peer && found?.name !== node
     if (found !== undefined && !isNews) return found
     const made = found ?? Machine.make({ name: peer, index: machines.size + 1, base: clock, after })
@@ -233,8 +225,7 @@ export const make = Effect.fnUntraced(function*(options: SimNetworkOptions = {})
     return found
   }
 
-  // What arrives at once is delivered here, one after the other, so that no message is handled in the middle of
-  // another.
+  // Messages that arrive at the same time are delivered one after the other: none is handled in the middle of another.
   const ready: Array<() => void> = []
   let delivering = false
   const deliver = (task: () => void) => {
@@ -280,8 +271,8 @@ export const make = Effect.fnUntraced(function*(options: SimNetworkOptions = {})
   const freeze = (node: SimNode, duration: Duration.Input, asleep: boolean) =>
     Effect.sync(() => machine(node).freeze(Duration.toMillis(Duration.fromInputUnsafe(duration)), asleep))
 
-  // With the network goes everybody on it, at once: nodes that stop later find no connection, and wait for no virtual
-  // time to pass.
+  // The network ends before its nodes, and all connections with it: nodes that stop afterwards wait for nothing, since
+  // no virtual time passes any more.
   yield* Effect.addFinalizer(() =>
     Effect.sync(() => {
       for (const endpoint of endpoints.values()) endpoint.killed()

@@ -1,7 +1,7 @@
 /**
  * Discovery on the local network that the simulated nodes share, as multicast DNS does it: a node asks at its start and
- * every few seconds, whoever hears it answers, and the first question announces the node to all others. Sightings
- * repeat themselves.
+ * every few seconds, every node that hears the question answers, and the first question also announces the asking node.
+ * Sightings repeat.
  */
 import { type Duration, Effect, Layer, Schedule } from "effect"
 import type { PeerAddresses, PeerId } from "../../schema/Peer.ts"
@@ -9,7 +9,7 @@ import { Discovery } from "../../services/Discovery.ts"
 import { Transport } from "../../services/Transport.ts"
 import { type SimMachine, SimNetwork } from "../network/SimNetwork.ts"
 
-/** How long a simulated sighting takes. */
+/** Options of the simulated discovery. */
 export interface SimDiscoveryOptions {
   /** The time between two questions. Defaults to 3 seconds, as for mDNS. */
   readonly interval?: Duration.Input | undefined
@@ -41,8 +41,7 @@ export const make = Effect.fnUntraced(function*(options: SimDiscoveryOptions = {
     () => Effect.sync(() => members.delete(self))
   )
 
-  // Nodes repeat the same answer to everybody every few seconds, so it is made when their address has changed, and not
-  // each time.
+  // A node repeats the same answer every few seconds, so the answer is made anew only when the address has changed.
   const others = Effect.flatMap(network.delay, () => {
     const found = [...members].filter((member) => member !== self && network.reaches(localPeer, member.peer))
     const stale = [self, ...found].filter((member) => member.at !== member.machine.address)
@@ -78,7 +77,7 @@ export const layer: Layer.Layer<never, never, SimNetwork | Transport | Discovery
 interface Member {
   readonly peer: PeerId
   readonly machine: SimMachine
-  /** Where the machine was when the answer was made. */
+  /** The machine's address when the answer was made. */
   at: string
   answer: PeerAddresses
   readonly look: Effect.Effect<void>

@@ -1,6 +1,6 @@
 /**
  * The `NetworkMonitor` of a simulated node: tells what `SimNetwork.stall`, `sleep`, `jump` and `readdress` do to its
- * machine, when a look every two seconds would have found it out, as the monitor of a real machine does.
+ * machine, at the moment at which the monitor of a real machine, which looks every two seconds, would notice.
  */
 import { Duration, Effect, FiberSet, Layer, PubSub, Stream } from "effect"
 import { interval, lateness } from "../../layers/machine/NodeNetworkMonitor.ts"

@@ -127,7 +127,7 @@ export const make = Effect.fnUntraced(function*(name: string) {
     end.send({ _tag: "Hello", peer: localPeer })
   }
 
-  // The handshake of a dial: ends with the connection, not yet identified.
+  // The handshake of a dial: succeeds with the connection, before identify.
   const shake = (to: Multiaddr, expected: PeerId | undefined, prepared: (end: LineEnd) => void) =>
     Effect.callback<SimConnection.LiveConnection, DialReason>((resume) =>
       network.connect(localPeer, to, (end) => {
@@ -280,7 +280,7 @@ export const make = Effect.fnUntraced(function*(name: string) {
     }),
     ping: Effect.fnUntraced(function*(peer) {
       const fail = (detail: string) => new PingError({ peer, reason: new StreamFailed({ detail }) })
-      // The newest, which is the table's best among those that the same side dialled.
+      // The newest connection, which the peer table ranks first among connections of one direction.
       let live: SimConnection.LiveConnection | undefined
       for (const one of connections) if (one.connection.peer === peer) live = one
       if (live === undefined) return yield* fail("not connected")

@@ -1,23 +1,21 @@
-/**
- * What has to be true of a simulated network at any time, looked at from outside.
- */
+/** The promises that a simulated network has to keep at any time, seen from outside. */
 import { Duration } from "effect"
 import type { PeerId } from "../../schema/Peer.ts"
 import type { Invariant } from "./SimulationFailed.ts"
 
-/** A node as it is seen at one time. */
+/** A node at one moment. */
 export interface NodeView {
   readonly name: string
   readonly peer: PeerId
-  /** It runs, and its process and machine do too. */
+  /** Whether the node runs, and so do its process and its machine. */
   readonly isAwake: boolean
   readonly size: number
   readonly maxPeers: number
   readonly peers: ReadonlySet<PeerId>
-  /** To whom it has a connection over which messages pass. */
+  /** The nodes to which it has a connection over which messages pass. */
   readonly neighbours: ReadonlySet<PeerId>
   readonly blocked: ReadonlySet<PeerId>
-  /** Whom it keeps, and has no reason not to reach. */
+  /** The nodes that it keeps and should reach. */
   readonly kept: ReadonlySet<PeerId>
 }
 
@@ -34,9 +32,7 @@ export interface Broken {
   readonly nodes: ReadonlyArray<string>
 }
 
-/**
- * A look at all nodes, which is to be repeated about every second. It answers with the first promise that is broken.
- */
+/** Looks at all nodes, to be called about every second, and answers with the first broken promise. */
 export const make = (options: InvariantOptions) => {
   const healthMillis = Duration.toMillis(options.healthBound)
   const reconnectMillis = Duration.toMillis(options.reconnectBound)
@@ -62,7 +58,7 @@ export const make = (options: InvariantOptions) => {
         if (has && node.blocked.has(other.peer)) {
           return { invariant: "blocked", detail: `${node.name} has ${other.name}, which it blocks`, nodes: both }
         }
-        // What stands still is not to blame for what it does not do.
+        // A node that stands still cannot do anything about its table.
         const isDead = node.isAwake && has && !(other.isAwake && node.neighbours.has(other.peer))
         const deadMillis = dead.of(both, isDead, now)
         if (deadMillis > healthMillis) {
@@ -100,9 +96,9 @@ export const make = (options: InvariantOptions) => {
 
   return {
     look,
-    /** One of the two let the other go: the time in which it has to be back begins anew. */
+    /** One of the two nodes disconnected the other: the time in which the connection has to be back begins anew. */
     excuse: (node: string, other?: string) => missing.forget(node, other),
-    /** The node takes itself for one that stood still, and gives all its peers their time once more. */
+    /** The node's clock leapt. The node believes that it stood still, and gives all its peers their time once more. */
     leapt: (node: string) => dead.forget(node, undefined)
   }
 }
@@ -113,7 +109,7 @@ export const make = (options: InvariantOptions) => {
 
 const show = (millis: number): string => Duration.format(Duration.millis(Math.round(millis)))
 
-/** For how long something has been the case of two nodes. */
+/** Since when a condition has held for a pair of nodes. */
 class Since {
   private readonly times = new Map<string, number>()
 
@@ -129,7 +125,7 @@ class Since {
     return 0
   }
 
-  /** Whoever has ended begins anew when it is there again. */
+  /** Forgets nodes that do not run: after a start their time begins anew. */
   keepOnly(names: ReadonlySet<string>): void {
     for (const key of this.times.keys()) if (!key.split(" ").every((name) => names.has(name))) this.times.delete(key)
   }

@@ -1,6 +1,4 @@
-/**
- * What the nodes of a simulation said: the last events in full, of all a digest.
- */
+/** The events of all nodes of a simulation: the last ones in full, and a digest of all. */
 import type { NetworkEvent } from "../../schema/NetworkEvent.ts"
 
 const linesMax = 40
@@ -11,7 +9,7 @@ export class Journal {
   private readonly names: ReadonlyMap<string, string>
   private readonly lines = new Map<string, Array<readonly [time: number, event: NetworkEvent]>>()
 
-  /** Which names the peer ids stand for. */
+  /** The names of the nodes, by peer id. */
   constructor(names: ReadonlyMap<string, string>) {
     this.names = names
   }

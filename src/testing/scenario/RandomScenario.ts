@@ -1,18 +1,17 @@
 /**
- * Scenarios by chance: the same for the same seed, and no two alike otherwise. Faults and wishes of every kind fill the
- * first part; then everything heals, and in the last part nothing happens, so that it can be seen whether the nodes
- * come back.
+ * Random scenarios, each determined by its seed. Faults and wishes of every kind fill the first part; then everything
+ * heals, and the last part is quiet, to show whether the nodes come back.
  */
 import { Duration, Effect, Random } from "effect"
 import type { Keeps, ScenarioInput } from "./Scenario.ts"
 
-/** What the drawn scenario is like. */
+/** How a scenario is drawn. */
 export interface RandomScenarioOptions {
   /** How many nodes, from 3. Defaults to 10. */
   readonly nodes?: number | undefined
   /** How long it lasts. Defaults to 10 minutes. The last two fifths are quiet. */
   readonly lasts?: Duration.Input | undefined
-  /** How many faults and wishes there are, besides what ends them. Defaults to between 8 and 24, by chance. */
+  /** How many faults and wishes there are, besides what ends them. Defaults to a random number from 8 to 24. */
   readonly steps?: number | undefined
 }
 
@@ -57,7 +56,7 @@ function draw(chance: () => number, options: RandomScenarioOptions): ScenarioInp
   const away = new Map<string, number>()
   const add = (at: number, action: Action) => steps.push([Math.round(at), action])
   const until = (at: number, least: number, most: number) => Math.min(healing, at + between(least, most))
-  // In their order, since who is away is decided as they are drawn.
+  // Drawn in the order of time, since each draw depends on which nodes are away.
   const times = Array.from({ length: options.steps ?? between(8, 24) }, () => between(20_000, healing - 1_000))
   for (const at of times.sort((a, b) => a - b)) {
     const node = someone()
@@ -111,7 +110,7 @@ function draw(chance: () => number, options: RandomScenarioOptions): ScenarioInp
   for (const [node, other] of blocked) add(healing, { do: "unblock", node, other })
 
   return {
-    // Not empty, since `size` is at least one.
+    // Never empty: `size` is at least one.
     nodes: names.map((name) =>
       natted.has(name) ? { name, nat: "home" } : { name }
     ) as unknown as ScenarioInput["nodes"],
@@ -122,7 +121,7 @@ function draw(chance: () => number, options: RandomScenarioOptions): ScenarioInp
     },
     keeps,
     link: { latency: text(between(1, 120)), jitter: text(between(0, 40)), loss: pick([0, 0, 0.01, 0.05]) },
-    // A stable sort: what was drawn first comes first.
+    // The sort is stable: of steps at the same time the first drawn comes first.
     steps: steps.sort(([a], [b]) => a - b).map(([at, action]) => ({ at: text(at), ...action }) as Step),
     lasts: text(lastsMillis)
   }

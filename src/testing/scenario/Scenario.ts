@@ -22,7 +22,7 @@
 import { Schema } from "effect"
 import { NetworkOptions } from "../../schema/NetworkOptions.ts"
 
-// It becomes a part of an address.
+// A name becomes a part of an address.
 const Name = Schema.String.check(
   Schema.isPattern(/^[\w-]+$/, { message: "expected a name of letters, digits, _ and -" })
 )
@@ -37,7 +37,9 @@ export const Link = Schema.Struct({
 })
 export type Link = typeof Link.Type
 
-/** A node, its options besides those of all nodes, and the NAT it is behind: those of one name are behind one. */
+/**
+ * A node, its options besides those of all nodes, and its NAT: nodes that name the same NAT are behind the same one.
+ */
 export const Node = Schema.Struct({
   name: Name,
   options: Schema.optionalKey(NetworkOptions),
@@ -46,9 +48,9 @@ export const Node = Schema.Struct({
 export type Node = typeof Node.Type
 
 /**
- * Who keeps whom from the start: pairs, keeper first, or a shape over the nodes in their order. In a `line` and a
- * `ring` each keeps the next, in a `star` all keep the first, in a `mesh` each keeps all that follow it, and in a
- * `random` one each keeps `degree` others by chance.
+ * Which nodes keep which others from the start: pairs, the keeper first, or a shape over the nodes in their order. In a
+ * `line` and a `ring` each keeps the next, in a `star` all keep the first, in a `mesh` each keeps all that follow it,
+ * and in a `random` shape each keeps `degree` random others.
  */
 export const Keeps = Schema.Union([
   Schema.Array(Schema.Tuple([Name, Name])),
@@ -63,8 +65,8 @@ const two = { node: Name, other: Name }
 
 /**
  * What happens, and when, from the start of the scenario: a fault of `SimNetwork`, or a wish that a node has. `start`
- * is for a node that was killed or stopped, with its disk unless `disk` is false; it keeps and blocks whom it kept and
- * blocked before. A wish of a node that does not run has no effect.
+ * is for a node that was killed or stopped, with its disk unless `disk` is false; its former wishes to keep and to
+ * block hold again. A wish of a node that does not run has no effect.
  */
 export const Step = Schema.Union([
   step(Schema.Literal("partition"), { groups: Schema.Array(Schema.Array(Name)) }),
@@ -88,7 +90,7 @@ const namesIn = (step: Step): ReadonlyArray<string> => [
   ...("groups" in step ? step.groups.flat() : [])
 ]
 
-/** A scenario, whose durations are values. */
+/** A scenario with its durations decoded. */
 export const Scenario = Schema.Struct({
   nodes: Schema.NonEmptyArray(Node),
   /**
@@ -97,7 +99,7 @@ export const Scenario = Schema.Struct({
    */
   options: Schema.optionalKey(NetworkOptions),
   keeps: Schema.optionalKey(Keeps),
-  /** Every link, but for those in `links`. */
+  /** The links that are not in `links`. */
   link: Schema.optionalKey(Link),
   links: Schema.optionalKey(Schema.Array(Schema.Struct({ between: Schema.Tuple([Name, Name]), ...Link.fields }))),
   steps: Schema.Array(Step),
@@ -121,7 +123,7 @@ export type ScenarioInput = typeof Scenario.Encoded
 /** Checks a scenario, and throws when it is wrong, saying where. */
 export const make = Schema.decodeSync(Scenario)
 
-/** The pairs of `keeps`, keeper first. `chance` gives numbers from 0 to 1. */
+/** The pairs of `keeps`, the keeper first. `chance` gives random numbers from 0 to 1. */
 export const pairsOf = (
   { keeps = [], nodes }: Scenario,
   chance: () => number

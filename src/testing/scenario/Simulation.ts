@@ -41,7 +41,7 @@ export interface SimulationOptions {
   readonly application?: ((node: TestNetwork.TestNode) => Effect.Effect<void, never, Scope.Scope>) | undefined
 }
 
-/** What a scenario came to that kept every promise. */
+/** The outcome of a run in which every promise was kept. */
 export interface SimulationReport {
   readonly seed: string | number
   readonly lasted: Duration.Duration
@@ -58,8 +58,8 @@ export interface SimulationReport {
  *
  * Fails with the first broken promise, `SimulationFailed`: a table over its limit (`limit`), a peer in a table that has
  * been out of reach longer than `healthBound` (`dead`), a peer that does not have the node in its own table for as long
- * (`one-sided`), one that is blocked and connected (`blocked`), a kept peer that could be dialled and has been missing
- * longer than `reconnectBound` (`kept`), and a node that did not end within 10 s of its stop, or left a fiber
+ * (`one-sided`), a peer that is blocked and connected (`blocked`), a kept peer that could be dialled and has been
+ * missing longer than `reconnectBound` (`kept`), and a node that did not end within 10 s of its stop, or left a fiber
  * (`fibers`).
  */
 export const run = (
@@ -72,7 +72,7 @@ export const run = (
     return Effect.provide(
       simulate(scenario, texts, options),
       SimNetwork.layerWithClock({ ...scenario.link, seed: options.seed }),
-      // Another run is another network.
+      // Each run has a network of its own.
       { local: true }
     )
   })
@@ -120,7 +120,9 @@ const simulate = Effect.fnUntraced(function*(
   })
   const perform = performer({ network, hosts, invariants, lossy })
 
-  /** The first former run of a node that takes too long to end, or has left a fiber; forgets those that are over. */
+  /**
+   * Checks the former runs of a node: none may take too long to end, or leave a fiber. Forgets the runs that are over.
+   */
   const overdue = Effect.fnUntraced(function*(self: Hosts.Host) {
     for (const ended of [...self.ended]) {
       const fibers = yield* ended.node.fibers
@@ -179,7 +181,7 @@ const simulate = Effect.fnUntraced(function*(
     yield* passTo(now() + stopMillisMax + 2 * tickMillis)
   })
   yield* Effect.scoped(played).pipe(
-    // With their network gone nodes end at once, but for what they wait for.
+    // Without their network nodes end at once, except for time that they wait out.
     Effect.onError(() =>
       Effect.gen(function*() {
         for (const self of hosts.all) {

@@ -13,7 +13,7 @@ export type Invariant = typeof Invariant.Type
  */
 export class SimulationFailed extends Schema.TaggedError<SimulationFailed>()("SimulationFailed", {
   invariant: Invariant,
-  /** What is the case and should not be. */
+  /** What was seen and should not be. */
   detail: Schema.String,
   at: Schema.Duration,
   /** The last step before, as JSON; empty before the first. */

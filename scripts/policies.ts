@@ -36,17 +36,18 @@ export const render = Effect.gen(function*() {
 
   return `# Policies
 
-What a node does by itself, when, and how to have it otherwise. A behaviour is a \`Context.Reference\` with a default; \`Layer.succeed\` replaces
-it, for one node where it is provided to \`Network.layer\`. A number is an option of \`NetworkConfig\`. \`npm run docs:policies\` draws this page from
-the defaults themselves, and a spec checks that it has been run; the column "drawn" is one run with a fixed seed, between the least and the
-most that the jitter allows.
+What a node does by itself, when, and how to change it. A behaviour is a \`Context.Reference\` with a default. \`Layer.succeed\` replaces it, and
+\`Layer.provide\` gives it to the \`Network.layer\` of one node. A number is an option ([OPTIONS](OPTIONS.md)).
+
+\`npm run docs:policies\` draws this page from the defaults themselves, and a spec checks that it has been run. The columns "least" and "most" are the
+bounds of the jitter; "drawn" is one run with a fixed seed.
 
 ## ReconnectPolicy
 
-When a lost peer is dialled again: a \`Schedule\` for each peer, whose input is the error of the last dial. The first dial after a loss is
-immediate where the connection had lasted 15 s, and the schedule begins anew then, by a sighting of the peer, by a change of this machine's
-addresses, and after a sleep of it. A node that has lost everybody tries the others whom it knows on the schedule of a kept peer. Times are
-counted from the first failed dial; the dials themselves take time besides.
+When a lost peer is dialled again: a \`Schedule\` for each peer, whose input is the error of the last dial. If the lost connection lasted 15 s, the
+first dial follows at once. The schedule begins anew after such a connection, a sighting of the peer, a change of this machine's addresses, and a
+sleep of the machine. A node that has lost every peer dials other known peers on the schedule of a kept peer. The table counts from the first
+failed dial, without the time that the dials themselves take.
 
 A kept peer, without end:
 
@@ -62,10 +63,10 @@ Spec: \`test/layers/peers/SupervisedConnectionManager.test.ts\`, "follows the po
 
 ## HealthPolicy
 
-When a silent peer is given up: the time between pings is a \`Schedule\`, an answer has a time limit, a miss is asked again at once, and so many
-misses in a row close the connection. Time in which this process itself stood still does not count, and an answer that waits behind other bytes
-is no miss: a peer that has sent or read 16 KiB of streams since it was asked is alive. A remote that crashes is seen at once, by its closed
-connection; these are the times of one that is frozen or cut off, counted from its last answer.
+When a silent peer is given up. A \`Schedule\` gives the time between pings, and an answer has a time limit. After a miss the peer is pinged again at
+once, and after \`maxFailures\` misses in a row its connection is closed. Time in which this process itself did not run does not count. A peer that has
+sent or read 16 KiB of streams since the ping is alive, because the answer may wait behind other bytes. A remote that crashes is noticed at once by its
+closed connection; the table is for a remote that is frozen or cut off, and counts from its last answer.
 
 By default:
 
@@ -81,12 +82,12 @@ Specs: \`test/services/HealthPolicy.test.ts\`; \`test/layers/peers/PingHealth.te
 
 ## DialPolicy
 
-How the addresses of one peer are dialled: in which order, how long after one another, how long each, how many at a time. An example of six
-addresses, given newest first, when none of them answers:
+How the addresses of one peer are dialled: in which order, how far apart, how long each, and how many at a time. An example of six addresses, given newest
+first, when none of them answers:
 
 ${table(["address", "known of it", "dialled after", "given up after"], dialTimeline(dial))}
 
-The first that connects ends the others. One that fails at once starts the next at once. The whole dial has \`dialTimeout\`, ${
+The first address that connects ends the other dials. A dial that fails at once starts the next at once. The whole dial has \`dialTimeout\`, ${
     seconds(Duration.toMillis(config.dialTimeout))
   }.
 
@@ -96,8 +97,8 @@ Specs: \`test/services/DialPolicy.test.ts\`, \`test/layers/peers/AddressRace.tes
 
 ## EvictionPolicy
 
-Who makes room in a full table. A kept peer, and one to which this node holds a stream of its own, is never a candidate. An example of five
-candidates, each row from left to right:
+Which peer is evicted from a full table. A kept peer, and a peer with a stream that this node opened, is never a candidate. An example of five
+candidates; the columns say which goes first:
 
 ${table(["newcomer", "evicted first", "then"], evictions(evict))}
 
@@ -107,7 +108,7 @@ Spec: \`test/services/EvictionPolicy.test.ts\`, "is the table's, and another one
 
 ## AddressGuard
 
-Which addresses that strangers told, through the DHT or identify, are dialled. On a machine whose interface has 192.168.1.20/24:
+Which addresses are dialled that others told, through the DHT or identify. On a machine whose interface has 192.168.1.20/24:
 
 ${table(["address", "told by a stranger", "told by a peer on this machine"], guarded(guard))}
 
@@ -117,8 +118,9 @@ Specs: \`test/services/AddressGuard.test.ts\`; \`test/live/addresses.live.test.t
 
 ## Idleness
 
-A number: \`connectionIdleTimeout\`, ${idle} since the end of the last application stream. A peer that either side keeps is never idle. One that
-was idle, evicted, that refused or said goodbye is left alone by discovery for \`rediscoveryCooldown\`, ${cooldown}.
+Two options: a peer is closed for idleness \`connectionIdleTimeout\`, ${idle}, after the end of its last application stream. A peer that either side
+keeps is never idle. A peer that was idle or evicted, that refused or said goodbye, is not dialled because of a sighting for \`rediscoveryCooldown\`,
+${cooldown}.
 `
 })
 

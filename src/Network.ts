@@ -23,6 +23,7 @@ import * as ProviderRanking from "./layers/dht/lookup/ProviderRanking.ts"
 import * as RelayClient from "./layers/reach/RelayClient.ts"
 import * as RelayReservations from "./layers/reach/RelayReservations.ts"
 import * as RememberedPeers from "./layers/discovery/RememberedPeers.ts"
+import * as PeerBook from "./layers/peers/PeerBook.ts"
 import * as ScopedPeerTable from "./layers/peers/ScopedPeerTable.ts"
 import * as SupervisedConnectionManager from "./layers/peers/SupervisedConnectionManager.ts"
 import * as TcpListener from "./layers/libp2p/TcpListener.ts"
@@ -477,6 +478,7 @@ export class Network extends Context.Service<Network, {
       Layer.provideMerge(TransportProtocols.layer),
       Layer.provideMerge(part("connections")(SupervisedConnectionManager.layer)),
       Layer.provideMerge(ScopedPeerTable.layer),
+      Layer.provide(PeerBook.layer),
       Layer.provideMerge(NetworkEvents.layer)
     )
   )

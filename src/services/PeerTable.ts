@@ -63,7 +63,7 @@ export class PeerTable extends Context.Service<PeerTable, {
   readonly accepts: (remoteAddress: Multiaddr) => Effect.Effect<boolean>
   /**
    * Why a dial of the peer would be refused, as far as that is known before it: it has no place and nobody may be
-   * evicted for it, or it is barred. Reserves nothing. Never suspends.
+   * evicted for it, or it is blocked. Reserves nothing. Never suspends.
    */
   readonly refuses: (peer: PeerId) => Effect.Effect<RefusalReason | undefined>
   /**
@@ -107,15 +107,13 @@ export class PeerTable extends Context.Service<PeerTable, {
    * True when the table held the peer.
    */
   readonly remove: (peer: PeerId, reason: GoodbyeReason) => Effect.Effect<boolean>
-  /** Admits no connection of the peer while the scope lives. Those that it has are not closed; see `remove`. */
-  readonly bar: (peer: PeerId) => Effect.Effect<void, never, Scope.Scope>
   /** The reason to report should the peer be lost next: a goodbye was heard, or pings went unanswered. */
   readonly expect: (peer: PeerId, reason: DisconnectReason, remoteReason?: GoodbyeReason) => Effect.Effect<void>
   /**
-   * How much a peer is wanted, connected or not; one that is not ranked is transient. A full table evicts by rank in
-   * the step in which it admits.
+   * The peer is kept no longer, which the table does not learn by itself: its idle time begins now. All else of the
+   * interest is asked of `Interests` when it matters, as in the step in which a full table admits and evicts.
    */
-  readonly rank: (peer: PeerId, interest: Interest) => Effect.Effect<void>
+  readonly interestFell: (peer: PeerId) => Effect.Effect<void>
   /** Stores the round-trip time of an answered ping. */
   readonly measured: (peer: PeerId, roundTripTime: Duration.Duration) => Effect.Effect<void>
   /** Stores what identify told, and publishes `PeerIdentified`, once for each peer. */

@@ -8,6 +8,7 @@ import { NetworkConfig } from "../../src/services/NetworkConfig.ts"
 import { NetworkEvents } from "../../src/services/NetworkEvents.ts"
 import { PeerTable } from "../../src/services/PeerTable.ts"
 import * as FakeConnection from "../support/FakeConnection.ts"
+import * as FakeInterests from "../support/FakeInterests.ts"
 
 const candidate = (
   name: string,
@@ -41,6 +42,7 @@ const table = (rule?: typeof byInterest) =>
   ScopedPeerTable.layer.pipe(
     Layer.provideMerge(NetworkEvents.layer),
     Layer.provide(FakeConnection.transport),
+    Layer.provideMerge(FakeInterests.layer),
     Layer.provide(NetworkConfig.layer({ maxPeers: 2 })),
     Layer.provide(rule === undefined ? Layer.empty : Layer.succeed(EvictionPolicy)(rule))
   )
@@ -93,7 +95,7 @@ describe("EvictionPolicy", () => {
       }
       yield* Effect.gen(function*() {
         const peers = yield* PeerTable
-        yield* peers.rank(alice, "kept")
+        yield* FakeInterests.rank(alice, "kept")
         yield* peers.admit(FakeConnection.make(alice))
         yield* peers.admit(FakeConnection.make(bob))
         const held = yield* Scope.make()

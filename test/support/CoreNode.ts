@@ -5,6 +5,7 @@ import { Context, Effect, Layer, Stream } from "effect"
 import { KeyValueStore } from "effect/persistence"
 import * as CodioProtocol from "../../src/layers/codio/CodioProtocol.ts"
 import * as KeyValuePeerStore from "../../src/layers/machine/KeyValuePeerStore.ts"
+import * as PeerBook from "../../src/layers/peers/PeerBook.ts"
 import * as PingHealth from "../../src/layers/peers/PingHealth.ts"
 import * as ScopedPeerTable from "../../src/layers/peers/ScopedPeerTable.ts"
 import * as SupervisedConnectionManager from "../../src/layers/peers/SupervisedConnectionManager.ts"
@@ -27,6 +28,7 @@ const core = CodioProtocol.layer.pipe(
   Layer.provideMerge(TransportProtocols.layer),
   Layer.provideMerge(SupervisedConnectionManager.layer),
   Layer.provideMerge(ScopedPeerTable.layer),
+  Layer.provide(PeerBook.layer),
   Layer.provideMerge(NetworkEvents.layer)
 )
 

@@ -20,7 +20,7 @@ import {
 import type { ConnectError } from "../../schema/NetworkError.ts"
 import { Denied, DialError, DialTimeout, PeerLimitExceeded, Refused } from "../../schema/NetworkError.ts"
 import { DialFailed } from "../../schema/NetworkEvent.ts"
-import type { DialTarget, Interest, Multiaddr, PeerId, PeerInfo } from "../../schema/Peer.ts"
+import type { DialTarget, Multiaddr, PeerId, PeerInfo } from "../../schema/Peer.ts"
 import { peerOf, showTarget, withoutPeer } from "../../schema/Peer.ts"
 import { AddressGuard } from "../../services/AddressGuard.ts"
 import { DialPolicy } from "../../services/DialPolicy.ts"
@@ -33,7 +33,7 @@ import { PeerTable } from "../../services/PeerTable.ts"
 import type { Connection } from "../../services/Transport.ts"
 import { Transport } from "../../services/Transport.ts"
 import type { KnownAddress } from "./Addresses.ts"
-import { dateOf, dialled, interestOf, PeerBook, type PeerRecord } from "./PeerBook.ts"
+import { dateOf, dialled, PeerBook, type PeerRecord } from "./PeerBook.ts"
 import * as AddressRace from "./AddressRace.ts"
 import { admitted } from "./Admission.ts"
 
@@ -51,7 +51,7 @@ export class Dialer extends Context.Service<Dialer, {
    * The gate tells that the peer answers at an address, in the step before the connection exists. When the address is
    * dialled without knowing whose it is, the peer is wanted from now until that dial ends.
    */
-  readonly answered: (address: Multiaddr, id: PeerId) => Effect.Effect<void>
+  readonly answered: (address: Multiaddr, id: PeerId) => void
   /** Ends the dial of the peer for all who wait for it. */
   readonly abort: (id: PeerId) => Effect.Effect<void>
   /** The peers and the addresses that are being dialled now. */
@@ -71,10 +71,11 @@ interface PeerDial {
 /** The dials in flight of an address whose peer is not known, with the peers that have answered at the gate. */
 interface AddressDials {
   count: number
-  readonly answered: Set<PeerId>
+  /** By peer, what ends the wish for it. */
+  readonly answered: Map<PeerId, () => void>
 }
 
-export const make = Effect.gen(function*() {
+const make = Effect.gen(function*() {
   const config = yield* NetworkConfig
   const transport = yield* Transport
   const table = yield* PeerTable
@@ -97,7 +98,7 @@ export const make = Effect.gen(function*() {
   const translate = (target: DialTarget, startedAt: number) => (error: DialError): ConnectError => {
     if (error.reason._tag !== "Denied") return error
     const id = peerOf(target)
-    const answered = id !== undefined ? [id] : [...addressDials.get(target as Multiaddr)?.answered ?? []]
+    const answered = id !== undefined ? [id] : [...addressDials.get(target as Multiaddr)?.answered.keys() ?? []]
     for (const peer of answered) {
       const reason = book.refusalsOf(peer).find(({ at, direction }) => direction === "outbound" && at >= startedAt)
         ?.reason
@@ -260,32 +261,23 @@ export const make = Effect.gen(function*() {
     dialAddress: (address) =>
       Effect.acquireUseRelease(
         Effect.sync(() => {
-          const dials = addressDials.get(address) ?? { count: 0, answered: new Set() }
+          const dials = addressDials.get(address) ?? { count: 0, answered: new Map() }
           dials.count++
           addressDials.set(address, dials)
           return dials
         }),
         () => dialAndAdmit(address, transport.dial(address)),
         (dials) =>
-          Effect.suspend(() => {
-            if (--dials.count > 0) return Effect.void
+          Effect.sync(() => {
+            if (--dials.count > 0) return
             addressDials.delete(address)
-            // Who answered and did not become a peer ranks as before.
-            return Effect.forEach(dials.answered, (id) => {
-              const peer = book.get(id)
-              const interest: Interest = peer === undefined ? "transient" : interestOf(peer)
-              return table.rank(id, interest)
-            }, { discard: true })
+            for (const end of dials.answered.values()) end()
           })
       ),
-    answered: (address, id) =>
-      Effect.suspend(() => {
-        const dials = addressDials.get(withoutPeer(address))
-        if (dials === undefined) return Effect.void
-        dials.answered.add(id)
-        const peer = book.get(id)
-        return peer !== undefined && interestOf(peer) === "kept" ? Effect.void : table.rank(id, "wanted")
-      }),
+    answered(address, id) {
+      const dials = addressDials.get(withoutPeer(address))
+      if (dials?.answered.has(id) === false) dials.answered.set(id, book.answers(id))
+    },
     abort: (id) =>
       Effect.suspend(() => {
         const dial = peerDials.get(id)

@@ -60,7 +60,9 @@ export const install = Effect.fnUntraced(function*(options: { readonly hasLocalP
    * dialer finds the reason in the book, under the ids it was told.
    */
   const tellDialerWhoAnswers = ({ direction, peer, remoteAddress }: PeerRequest): Effect.Effect<void> =>
-    direction === "outbound" ? dialer.answered(remoteAddress, peer) : Effect.void
+    Effect.sync(() => {
+      if (direction === "outbound") dialer.answered(remoteAddress, peer)
+    })
 
   const admits = Effect.fnUntraced(function*(request: PeerRequest) {
     if ((book.get(request.peer)?.blocks ?? 0) > 0) return yield* refuse(request, "blocked")

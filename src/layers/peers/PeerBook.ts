@@ -9,6 +9,7 @@ import type { ConnectError } from "../../schema/NetworkError.ts"
 import { DialError, Refused } from "../../schema/NetworkError.ts"
 import type { DisconnectReason, GoodbyeReason, RefusalReason } from "../../schema/NetworkEvent.ts"
 import type { Direction, Interest, Multiaddr, PeerId } from "../../schema/Peer.ts"
+import { Interests } from "../../services/Interests.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import type { Departure } from "../../services/PeerTable.ts"
 import type { Backoff } from "../Backoff.ts"
@@ -100,13 +101,21 @@ export class PeerBook extends Context.Service<PeerBook, {
   readonly noteRefusal: (id: PeerId, refusal: Refusal) => void
   /** Newest first. */
   readonly refusalsOf: (id: PeerId) => ReadonlyArray<Refusal>
+  /**
+   * The peer answers at an address that is dialled without knowing whose it is: it is wanted until the answer is
+   * called, without becoming known.
+   */
+  readonly answers: (id: PeerId) => () => void
 }>()("codio-network/layers/PeerBook") {}
 
-export const make = Effect.map(NetworkConfig, ({ maxKnownPeers }) => {
+const make = Effect.gen(function*() {
+  const { maxKnownPeers } = yield* NetworkConfig
   const records = new BoundedMap<PeerId, PeerRecord>(maxKnownPeers, isOfInterest)
   const refusals = new BoundedMap<PeerId, ReadonlyArray<Refusal>>(maxKnownPeers)
+  /** How many dials each peer answers. Bounded by the dials. */
+  const answering = new Map<PeerId, number>()
 
-  return PeerBook.of({
+  const book = PeerBook.of({
     get: (id) => records.get(id),
     record(id) {
       const found = records.get(id) ?? makeRecord(id)
@@ -116,11 +125,38 @@ export const make = Effect.map(NetworkConfig, ({ maxKnownPeers }) => {
     all: () => records.values(),
     size: () => records.size,
     noteRefusal: (id, refusal) => refusals.set(id, [refusal, ...refusals.get(id) ?? []].slice(0, outcomesMax)),
-    refusalsOf: (id) => refusals.get(id) ?? []
+    refusalsOf: (id) => refusals.get(id) ?? [],
+    answers(id) {
+      answering.set(id, (answering.get(id) ?? 0) + 1)
+      return once(() => {
+        const left = (answering.get(id) ?? 1) - 1
+        if (left > 0) answering.set(id, left)
+        else answering.delete(id)
+      })
+    }
   })
+
+  const interests = Interests.of({
+    of(id) {
+      const peer = records.get(id)
+      const interest = peer === undefined ? "transient" : interestOf(peer)
+      return answering.has(id) && interest !== "kept" ? "wanted" : interest
+    },
+    isBlocked: (id) => (records.get(id)?.blocks ?? 0) > 0,
+    *wanted() {
+      yield* answering.keys()
+      for (const peer of records.values()) {
+        const interest = interestOf(peer)
+        if (interest === "wanted" || interest === "kept") yield peer.id
+      }
+    }
+  })
+
+  return Context.make(PeerBook, book).pipe(Context.add(Interests, interests))
 })
 
-export const layer: Layer.Layer<PeerBook, never, NetworkConfig> = Layer.effect(PeerBook, make)
+/** The book, and what it tells the peer table. */
+export const layer: Layer.Layer<PeerBook | Interests, never, NetworkConfig> = Layer.effectContext(make)
 
 // ---------------------------------------------------------------------------------------------------------------------
 // questions
@@ -373,11 +409,16 @@ const makeRecord = (id: PeerId): PeerRecord => ({
 /** Counts one more until the answer is called; calling it again changes nothing. */
 const counted = (peer: PeerRecord, what: "keeps" | "calls" | "blocks"): () => void => {
   const record = draft(peer)
-  let isOver = false
   record[what]++
+  return once(() => void record[what]--)
+}
+
+const once = (end: () => void): () => void => {
+  let isOver = false
   return () => {
-    if (!isOver) record[what]--
+    if (isOver) return
     isOver = true
+    end()
   }
 }
 
@@ -388,7 +429,7 @@ const beginsAnew = (peer: PeerRecord): void => {
 }
 
 const isOfInterest = (peer: PeerRecord) =>
-  peer.keeps + peer.blocks + peer.calls > 0 || peer.wanted || peer.connectedAt !== undefined
+  peer.keeps + peer.blocks + peer.calls > 0 || peer.wanted || peer.discovered || peer.connectedAt !== undefined
 
 /** Whether the reason ends a connection for good: it was idle, or one side wanted no more of the other. */
 const isParting = (reason: DisconnectReason | undefined): boolean =>

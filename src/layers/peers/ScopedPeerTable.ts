@@ -9,8 +9,9 @@ import { Clock, Effect, FiberSet, Layer, Metric, Scope } from "effect"
 import { PeerLimitExceeded, PeerNotConnected } from "../../schema/NetworkError.ts"
 import type { GoodbyeReason, RefusalReason } from "../../schema/NetworkEvent.ts"
 import { PeerConnected, PeerIdentified } from "../../schema/NetworkEvent.ts"
-import type { Interest, PeerId, RemoteIdentity } from "../../schema/Peer.ts"
+import type { PeerId, RemoteIdentity } from "../../schema/Peer.ts"
 import { EvictionPolicy } from "../../services/EvictionPolicy.ts"
+import { Interests } from "../../services/Interests.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import { NetworkEvents } from "../../services/NetworkEvents.ts"
 import * as NetworkMetrics from "../../services/NetworkMetrics.ts"
@@ -37,30 +38,27 @@ export const make = Effect.gen(function*() {
   const policy = yield* EvictionPolicy
   const events = yield* NetworkEvents
   const transport = yield* Transport
+  const interests = yield* Interests
 
   const entries = new Map<PeerId, Entry.Entry>()
-  const ranks = new Map<PeerId, Interest>()
-  const barred = new Map<PeerId, number>()
   const tasks = new Set<Task>()
   let closed = false
 
-  const rankOf = (peer: PeerId): Interest => ranks.get(peer) ?? "transient"
+  const infoOf = (entry: Entry.Entry) => Entry.infoOf(entry, interests.of(entry.id))
 
-  const infoOf = (entry: Entry.Entry) => Entry.infoOf(entry, rankOf(entry.id))
-
-  const places = PeerPlaces.make({ config, policy, entries, ranks, isBusy: Entry.isBusy })
+  const places = PeerPlaces.make({ config, policy, entries, interests, isBusy: Entry.isBusy })
   const departures = yield* Departure.make(entries)
   const idleness = yield* Idleness.make({
     entries,
     timeout: config.connectionIdleTimeout,
-    interestOf: rankOf,
+    interestOf: interests.of,
     close: (entry) => departures.beginApart(entry, Departure.byThisNode("idle"))
   })
 
   const reserve: PeerTable["Service"]["reserve"] = (connection) =>
     Effect.suspend(() => {
       if (closed) return Effect.succeed<RefusalReason>("shutdown")
-      if (barred.has(connection.peer)) return Effect.succeed<RefusalReason>("blocked")
+      if (interests.isBlocked(connection.peer)) return Effect.succeed<RefusalReason>("blocked")
       const entry = entries.get(connection.peer)
       if (entry !== undefined && entry.connections.size() >= connectionsMax) {
         return Effect.succeed<RefusalReason>("connections")
@@ -106,7 +104,7 @@ export const make = Effect.gen(function*() {
     const path = yield* connection.path
     const isOpen = yield* connection.isOpen
     // From here to the next question all is one step: what was looked at before may have changed.
-    if (closed || barred.has(peer) || departures.isGone(connection) || !isOpen) {
+    if (closed || interests.isBlocked(peer) || departures.isGone(connection) || !isOpen) {
       return yield* new PeerNotConnected({ peer }, Entry.unchecked)
     }
     const present = entries.get(peer)
@@ -136,7 +134,7 @@ export const make = Effect.gen(function*() {
         peer,
         address: connection.remoteAddress,
         direction: connection.direction,
-        interest: rankOf(peer)
+        interest: interests.of(peer)
       }, Entry.unchecked)
     )
     yield* entry.announced.open
@@ -183,15 +181,10 @@ export const make = Effect.gen(function*() {
     }
   })
 
-  const rank = (peer: PeerId, interest: Interest) =>
+  const interestFell = (peer: PeerId) =>
     Effect.suspend(() => {
-      const former = rankOf(peer)
-      if (interest === "transient") ranks.delete(peer)
-      else ranks.set(peer, interest)
       const entry = entries.get(peer)
-      if (entry === undefined || former !== "kept" || interest === "kept") return Effect.void
-      // A kept peer is never idle, so its idle time begins now.
-      return idleness.begin(entry)
+      return entry === undefined ? Effect.void : idleness.begin(entry)
     })
 
   const update = (peer: PeerId, change: (entry: Entry.Entry) => void) =>
@@ -238,7 +231,7 @@ export const make = Effect.gen(function*() {
     accepts: places.accepts,
     refuses: Effect.fnUntraced(function*(peer) {
       if (closed) return "shutdown"
-      if (barred.has(peer)) return "blocked"
+      if (interests.isBlocked(peer)) return "blocked"
       return (yield* places.isFullFor(peer)) ? "full" : undefined
     }),
     reserve,
@@ -249,16 +242,6 @@ export const make = Effect.gen(function*() {
     follow,
     retire: (connection) =>
       Effect.suspend(() => entries.get(connection.peer)?.connections.retire(connection) ?? Effect.succeed(false)),
-    bar: (peer) =>
-      Effect.asVoid(Effect.acquireRelease(
-        Effect.sync(() => barred.set(peer, (barred.get(peer) ?? 0) + 1)),
-        () =>
-          Effect.sync(() => {
-            const left = (barred.get(peer) ?? 1) - 1
-            if (left === 0) barred.delete(peer)
-            else barred.set(peer, left)
-          })
-      )),
     remove,
     expect: (peer, reason, remoteReason) =>
       update(peer, (entry) => {
@@ -266,7 +249,7 @@ export const make = Effect.gen(function*() {
         if (remoteReason === undefined && entry.expected?.remoteReason !== undefined) return
         entry.expected = { reason, remoteReason, isExpected: true }
       }),
-    rank,
+    interestFell,
     measured: (peer, roundTripTime) =>
       update(peer, (entry) => {
         entry.roundTripTime = roundTripTime
@@ -291,7 +274,7 @@ export const make = Effect.gen(function*() {
 })
 
 /** {@link make} as a Layer. */
-export const layer: Layer.Layer<PeerTable, never, NetworkConfig | NetworkEvents | Transport> = Layer.effect(
+export const layer: Layer.Layer<PeerTable, never, Interests | NetworkConfig | NetworkEvents | Transport> = Layer.effect(
   PeerTable,
   make
 )

@@ -50,11 +50,9 @@ export const make = Effect.fnUntraced(function*(options: {
     Effect.gen(function*() {
       dialing++
       Book.sought(peer)
-      yield* table.rank(peer.id, Book.interestOf(peer))
       const exit = yield* Effect.exit(dialer.dialPeer(peer))
       if (Exit.isSuccess(exit)) return Book.found(peer)
       Book.missed(peer)
-      yield* table.rank(peer.id, Book.interestOf(peer))
       const failure = Cause.findErrorOption(exit.cause)
       if (failure._tag === "None") return
       const now = yield* Clock.currentTimeMillis

@@ -2,9 +2,10 @@
  * The places of the table: who may have one, who would make room, and which are promised.
  */
 import { Clock, Duration, Effect } from "effect"
-import type { Interest, Multiaddr, PeerId } from "../../schema/Peer.ts"
+import type { Multiaddr, PeerId } from "../../schema/Peer.ts"
 import { interestRank } from "../../schema/Peer.ts"
 import type { EvictionCandidate, EvictionRule } from "../../services/EvictionPolicy.ts"
+import type { Interests } from "../../services/Interests.ts"
 import type { NetworkConfigValues } from "../../services/NetworkConfig.ts"
 import type { PeerTable } from "../../services/PeerTable.ts"
 import { type Connection, identifyTime } from "../../services/Transport.ts"
@@ -42,13 +43,11 @@ export const make = <A extends Occupant>(options: {
   readonly config: NetworkConfigValues
   readonly policy: EvictionRule
   readonly entries: ReadonlyMap<PeerId, A>
-  readonly ranks: ReadonlyMap<PeerId, Interest>
+  readonly interests: Interests["Service"]
   readonly isBusy: (entry: A) => Effect.Effect<boolean>
 }) => {
-  const { config, entries, isBusy, policy, ranks } = options
+  const { config, entries, interests, isBusy, policy } = options
   const reservations = new Map<PeerId, Reservation>()
-
-  const rankOf = (peer: PeerId): Interest => ranks.get(peer) ?? "transient"
 
   const limitsOf = ({ direction, peer, remoteAddress }: Newcomer) =>
     limitsFor(
@@ -66,10 +65,10 @@ export const make = <A extends Occupant>(options: {
    * has been admitted would be evicted for it, and who has not is refused when its turn comes.
    */
   function* reservedByOthers(peer?: PeerId): Generator<Place> {
-    const rank = peer === undefined ? 0 : interestRank(rankOf(peer))
+    const rank = peer === undefined ? 0 : interestRank(interests.of(peer))
     const isClaimed = rank >= interestRank("wanted")
     for (const [other, place] of reservations) {
-      if (other !== peer && !(isClaimed && interestRank(rankOf(other)) < rank)) yield place
+      if (other !== peer && !(isClaimed && interestRank(interests.of(other)) < rank)) yield place
     }
   }
 
@@ -82,7 +81,7 @@ export const make = <A extends Occupant>(options: {
     const now = yield* Clock.currentTimeMillis
     const candidates = new Map<PeerId, EvictionCandidate>()
     for (const entry of entries.values()) {
-      const interest = rankOf(entry.id)
+      const interest = interests.of(entry.id)
       if (entry.holds > 0 || interest === "kept" || entry.id === peer) continue
       candidates.set(entry.id, {
         id: entry.id,
@@ -93,7 +92,7 @@ export const make = <A extends Occupant>(options: {
         connectionDuration: Duration.millis(now - entry.connectedAt)
       })
     }
-    const chosen = policy([...candidates.values()], { id: peer, interest: rankOf(peer), direction })
+    const chosen = policy([...candidates.values()], { id: peer, interest: interests.of(peer), direction })
     // A policy answers with candidates only, whatever it says.
     return chosen.flatMap(({ id }) => {
       const entry = candidates.has(id) ? entries.get(id) : undefined
@@ -120,7 +119,7 @@ export const make = <A extends Occupant>(options: {
       for (const limit of limitsOf(connection)) {
         while (missing(limit, remaining(evicted)) > 0) {
           const victim = candidates.find((one) =>
-            entries.get(one.id) === one && one.holds === 0 && rankOf(one.id) !== "kept" && !evicted.has(one) &&
+            entries.get(one.id) === one && one.holds === 0 && interests.of(one.id) !== "kept" && !evicted.has(one) &&
             limit.counts(one)
           )
           if (victim === undefined) return { exceeded: limit }
@@ -174,9 +173,7 @@ export const make = <A extends Occupant>(options: {
       forgetExpired(yield* Clock.currentTimeMillis)
       if (missing(limit, entries.values(), reservedByOthers()) <= 0) return true
       // It may be a peer for which a place is made, once it has said who it is.
-      for (const [peer, interest] of ranks) {
-        if (interestRank(interest) >= interestRank("wanted") && !entries.has(peer)) return true
-      }
+      for (const peer of interests.wanted()) if (!entries.has(peer)) return true
       return false
     }),
 
@@ -204,7 +201,7 @@ export const make = <A extends Occupant>(options: {
         transient: 0
       }
       for (const entry of entries.values()) {
-        slots[rankOf(entry.id)]++
+        slots[interests.of(entry.id)]++
         if (entry.isInbound) slots.inbound++
       }
       return slots

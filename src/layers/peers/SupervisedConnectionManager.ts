@@ -107,26 +107,31 @@ export const make = Effect.gen(function*() {
         yield* changed(peer)
         return yield* Effect.map(table.get(id), Option.getOrElse(() => present.value))
       }
-      // The call counts from now, since the gate and the table ask for the interest; a supervisor waits for success,
-      // since a failure is the caller's.
-      const endCall = Book.calledBy(peer)
-      yield* table.rank(id, Book.interestOf(peer))
-      const joined = dialer.dialing(id)
-      return yield* dialer.dialPeer(peer).pipe(
-        // A dial that was already under way may not have tried the caller's addresses.
-        Effect.catch((error) =>
-          joined !== undefined && addressesIn(target).some((address) => !joined.has(withPeer(address, id)))
-            ? dialer.dialPeer(peer)
-            : Effect.fail(error)
-        ),
-        Effect.onExit((exit) => {
-          endCall()
-          if (Exit.isSuccess(exit)) Book.wanted(peer)
-          return changed(peer)
-        })
-      )
+      return yield* dialFor(peer, target)
     }
   )
+
+  /**
+   * Dials the peer for a call of `connect`, which counts as a wish while it lasts: the gate and the table ask for it.
+   * A supervisor waits for success, since a failure is the caller's.
+   */
+  const dialFor = (peer: Book.PeerRecord, target: DialTarget) =>
+    Effect.acquireUseRelease(
+      Effect.sync(() => Book.calledBy(peer)),
+      () => {
+        const joined = dialer.dialing(peer.id)
+        return Effect.catch(dialer.dialPeer(peer), (error) =>
+          // A dial that was already under way may not have tried the caller's addresses.
+          joined !== undefined && addressesIn(target).some((address) => !joined.has(withPeer(address, peer.id)))
+            ? dialer.dialPeer(peer)
+            : Effect.fail(error))
+      },
+      (endCall, exit) => {
+        endCall()
+        if (Exit.isSuccess(exit)) Book.wanted(peer)
+        return changed(peer)
+      }
+    )
 
   const keepPeer = Effect.fnUntraced(function*(id: PeerId, target: DialTarget) {
     yield* Effect.acquireRelease(
@@ -136,7 +141,13 @@ export const make = Effect.gen(function*() {
         const end = Book.keptBy(peer)
         return Effect.as(changed(peer), { peer, end })
       }),
-      ({ end, peer }) => Effect.andThen(Effect.sync(end), Effect.suspend(() => changed(peer)))
+      ({ end, peer }) =>
+        Effect.suspend(() => {
+          const former = Book.interestOf(peer)
+          end()
+          const hasFallen = former === "kept" && Book.interestOf(peer) !== "kept"
+          return Effect.andThen(hasFallen ? table.interestFell(id) : Effect.void, changed(peer))
+        })
     )
   })
 
@@ -210,8 +221,6 @@ export const make = Effect.gen(function*() {
       }),
       ({ end, peer }) => Effect.andThen(Effect.sync(end), Effect.suspend(() => changed(peer)))
     )
-    // A connection may have passed the gate and not be a peer yet.
-    yield* table.bar(id)
     yield* dialer.abort(id)
     yield* table.remove(id, "blocked")
   })
@@ -265,11 +274,16 @@ export const make = Effect.gen(function*() {
 export const layer: Layer.Layer<
   ConnectionManager,
   never,
-  NetworkConfig | Transport | PeerTable | PeerStore | Discovery | Dht | NetworkEvents | NetworkMonitor
-> = Layer.effect(ConnectionManager, make).pipe(
-  Layer.provide(Dialer.layer),
-  Layer.provide(Book.layer)
-)
+  | NetworkConfig
+  | Transport
+  | PeerTable
+  | PeerStore
+  | Discovery
+  | Dht
+  | NetworkEvents
+  | NetworkMonitor
+  | Book.PeerBook
+> = Layer.provide(Layer.effect(ConnectionManager, make), Dialer.layer)
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal

@@ -22,7 +22,7 @@ import { Dialer } from "./Dialer.ts"
 
 /** Tells the supervisors of changes. */
 export interface Supervisor {
-  /** The peer's record changed in any way: tells the table, and wakes the peer's supervisor or starts one. */
+  /** The peer's record changed in any way: wakes the peer's supervisor, or starts one. */
   readonly changed: (peer: Book.PeerRecord) => Effect.Effect<void>
   /** Wakes the peer's supervisor, if it has one: its connections changed, or its next dial shall not wait. */
   readonly wake: (peer: Book.PeerRecord) => Effect.Effect<void>
@@ -58,7 +58,6 @@ export const make = Effect.fnUntraced(function*(options: { readonly peersChanged
     })
 
   const changed = Effect.fnUntraced(function*(peer: Book.PeerRecord) {
-    yield* table.rank(peer.id, Book.interestOf(peer))
     yield* wake(peer)
     yield* options.peersChanged.beat
     if (!Book.isDesired(peer) || supervised.has(peer)) return
@@ -120,7 +119,6 @@ export const make = Effect.fnUntraced(function*(options: { readonly peersChanged
     if (delay === undefined) {
       yield* events.publish(new ReconnectFailed({ peer: peer.id, attempts: peer.attempts }))
       Book.givenUp(peer)
-      yield* table.rank(peer.id, Book.interestOf(peer))
       return yield* hurry(peer, changed)
     }
     Book.retriesAt(peer, (yield* Clock.currentTimeMillis) + Duration.toMillis(delay))

@@ -8,11 +8,13 @@ import { NetworkConfig, type NetworkConfigInput } from "../../../src/services/Ne
 import { NetworkEvents } from "../../../src/services/NetworkEvents.ts"
 import { PeerTable } from "../../../src/services/PeerTable.ts"
 import * as FakeConnection from "../../support/FakeConnection.ts"
+import * as FakeInterests from "../../support/FakeInterests.ts"
 
 const services = (config: NetworkConfigInput) =>
   ScopedPeerTable.layer.pipe(
     Layer.provideMerge(NetworkEvents.layer),
     Layer.provide(FakeConnection.transport),
+    Layer.provideMerge(FakeInterests.layer),
     Layer.provideMerge(NetworkConfig.layer(config))
   )
 
@@ -115,7 +117,7 @@ describe("InboundLimits", () => {
       }
       assert.deepStrictEqual(yield* ask(limits, at("203.0.113.3"), 1), ["subnet"])
       assert.deepStrictEqual(yield* ask(limits, at("203.0.114.3"), 1), [true])
-      yield* table.rank(FakeConnection.peerId("missing"), "kept")
+      yield* FakeInterests.rank(FakeConnection.peerId("missing"), "kept")
       assert.deepStrictEqual(yield* ask(limits, at("203.0.113.3"), 1), [true])
       assert.deepStrictEqual(yield* limits.refusals, { subnet: 1 })
     }).pipe(Effect.provide(services({ maxPeersPerSubnet: 2 }))))

@@ -6,6 +6,7 @@ import type { ConnectError } from "../../../src/schema/NetworkError.ts"
 import { DialError, Unreachable } from "../../../src/schema/NetworkError.ts"
 import type { DisconnectReason, GoodbyeReason } from "../../../src/schema/NetworkEvent.ts"
 import type { Multiaddr } from "../../../src/schema/Peer.ts"
+import { Interests } from "../../../src/services/Interests.ts"
 import { NetworkConfig } from "../../../src/services/NetworkConfig.ts"
 import { SimNetwork } from "../../../src/testing/network/SimNetwork.ts"
 
@@ -142,6 +143,45 @@ describe("PeerBook", () => {
       book.noteRefusal(SimNetwork.peerId("x4"), { at: 0, direction: "inbound", reason: "full" })
       assert.deepStrictEqual(book.refusalsOf(bob), [])
     }).pipe(Effect.provide(layer(5))))
+})
+
+describe("the interests that the table asks for", () => {
+  it.effect("are those of the records, and strangers are transient", () =>
+    Effect.gen(function*() {
+      const book = yield* Book.PeerBook
+      const interests = yield* Interests
+      assert.strictEqual(interests.of(bob), "transient")
+      assert.strictEqual(book.size(), 0)
+      const peer = book.record(bob)
+      const end = Book.keptBy(peer)
+      assert.strictEqual(interests.of(bob), "kept")
+      assert.deepStrictEqual([...interests.wanted()], [bob])
+      const unblock = Book.blockedBy(peer)
+      assert.deepStrictEqual([interests.of(bob), interests.isBlocked(bob)], ["transient", true])
+      assert.deepStrictEqual([...interests.wanted()], [])
+      unblock()
+      end()
+      assert.deepStrictEqual([interests.of(bob), interests.isBlocked(bob)], ["transient", false])
+    }).pipe(Effect.provide(layer())))
+
+  it.effect("want a stranger that answers at a dialled address, until the last of its dials ends", () =>
+    Effect.gen(function*() {
+      const book = yield* Book.PeerBook
+      const interests = yield* Interests
+      const ends = [book.answers(bob), book.answers(bob)]
+      assert.strictEqual(interests.of(bob), "wanted")
+      assert.deepStrictEqual([...interests.wanted()], [bob])
+      assert.strictEqual(book.size(), 0)
+      ends[0]!()
+      ends[0]!()
+      assert.strictEqual(interests.of(bob), "wanted")
+      const endKeep = Book.keptBy(book.record(bob))
+      assert.strictEqual(interests.of(bob), "kept")
+      endKeep()
+      ends[1]!()
+      assert.strictEqual(interests.of(bob), "transient")
+      assert.deepStrictEqual([...interests.wanted()], [])
+    }).pipe(Effect.provide(layer())))
 })
 
 describe("a peer's record, whatever its past", () => {

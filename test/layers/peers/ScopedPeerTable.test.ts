@@ -3,12 +3,13 @@ import { Clock, type Duration, Effect, Exit, Fiber, Layer, References, Schema, S
 import { TestClock } from "effect/testing"
 import * as ScopedPeerTable from "../../../src/layers/peers/ScopedPeerTable.ts"
 import type { GoodbyeReason, NetworkEvent } from "../../../src/schema/NetworkEvent.ts"
-import type { Direction, PeerId } from "../../../src/schema/Peer.ts"
+import type { Direction, Interest, PeerId } from "../../../src/schema/Peer.ts"
 import { NetworkConfig, type NetworkConfigInput } from "../../../src/services/NetworkConfig.ts"
 import { NetworkEvents } from "../../../src/services/NetworkEvents.ts"
 import { PeerTable } from "../../../src/services/PeerTable.ts"
 import type { Farewell } from "../../../src/services/Transport.ts"
 import * as FakeConnection from "../../support/FakeConnection.ts"
+import * as FakeInterests from "../../support/FakeInterests.ts"
 
 const [alice, bob, carol, dave] = ["alice", "bob", "carol", "dave"].map(FakeConnection.peerId) as [
   ReturnType<typeof FakeConnection.peerId>,
@@ -20,7 +21,8 @@ const [alice, bob, carol, dave] = ["alice", "bob", "carol", "dave"].map(FakeConn
 const table = (config: NetworkConfigInput = {}) =>
   ScopedPeerTable.layer.pipe(
     Layer.provideMerge(NetworkEvents.layer),
-    Layer.provide([NetworkConfig.layer(config), FakeConnection.transport])
+    Layer.provide([NetworkConfig.layer(config), FakeConnection.transport]),
+    Layer.provideMerge(FakeInterests.layer)
   )
 
 /** Whether the gate's last question is answered with yes. */
@@ -118,10 +120,10 @@ describe("ScopedPeerTable", () => {
       const peers = yield* PeerTable
       assert.isTrue(yield* reserved(peers, alice, "inbound"))
       assert.strictEqual(yield* peers.refuses(bob), "full")
-      yield* peers.rank(bob, "wanted")
+      yield* FakeInterests.rank(bob, "wanted")
       assert.isUndefined(yield* peers.refuses(bob))
       assert.isTrue(yield* reserved(peers, bob, "outbound"))
-      yield* peers.rank(carol, "wanted")
+      yield* FakeInterests.rank(carol, "wanted")
       assert.isFalse(yield* reserved(peers, carol, "outbound"))
       yield* peers.admit(FakeConnection.make(bob))
       assert.strictEqual(
@@ -135,14 +137,14 @@ describe("ScopedPeerTable", () => {
     Effect.gen(function*() {
       const events = yield* recorded
       const peers = yield* PeerTable
-      yield* peers.rank(alice, "discovered")
+      yield* FakeInterests.rank(alice, "discovered")
       yield* peers.admit(FakeConnection.make(alice))
       yield* TestClock.adjust("1 second")
       const oldest = FakeConnection.make(bob)
       yield* peers.admit(oldest)
       yield* TestClock.adjust("1 second")
       yield* peers.admit(FakeConnection.make(carol))
-      yield* peers.rank(dave, "wanted")
+      yield* FakeInterests.rank(dave, "wanted")
       assert.isTrue(yield* reserved(peers, dave, "outbound"))
       yield* peers.admit(FakeConnection.make(dave))
       yield* TestClock.adjust(0)
@@ -156,7 +158,7 @@ describe("ScopedPeerTable", () => {
     Effect.gen(function*() {
       const peers = yield* PeerTable
       yield* peers.admit(FakeConnection.make(alice))
-      yield* peers.rank(bob, "kept")
+      yield* FakeInterests.rank(bob, "kept")
       const held = yield* Scope.make()
       yield* Scope.provide(peers.hold(alice), held)
       assert.isFalse(yield* reserved(peers, bob, "outbound"))
@@ -214,10 +216,10 @@ describe("ScopedPeerTable", () => {
   it.effect("never closes a kept peer for idleness, and gives it a full timeout afterwards", () =>
     Effect.gen(function*() {
       const peers = yield* PeerTable
-      yield* peers.rank(alice, "kept")
+      yield* FakeInterests.rank(alice, "kept")
       yield* peers.admit(FakeConnection.make(alice))
       yield* TestClock.adjust("63 minutes")
-      yield* peers.rank(alice, "transient")
+      yield* FakeInterests.rank(alice, "transient")
       yield* TestClock.adjust("299 seconds")
       assert.strictEqual(yield* peers.size, 1)
       yield* TestClock.adjust("1 second")
@@ -256,7 +258,7 @@ describe("ScopedPeerTable", () => {
       const peers = yield* PeerTable
       const evicted = FakeConnection.make(alice, { answer: () => "never" })
       yield* peers.admit(evicted)
-      yield* peers.rank(bob, "wanted")
+      yield* FakeInterests.rank(bob, "wanted")
       yield* peers.admit(FakeConnection.make(bob))
       const released = yield* peers.release(evicted)
       assert.isTrue(evicted.state.open)
@@ -321,7 +323,7 @@ describe("ScopedPeerTable", () => {
         const peers = yield* PeerTable
         for (let i = 0; i < 20; i++) {
           const id = FakeConnection.peerId(`kept ${i}`)
-          yield* peers.rank(id, "kept")
+          yield* FakeInterests.rank(id, "kept")
           yield* peers.admit(FakeConnection.make(id))
         }
         yield* peers.admit(FakeConnection.make(alice))
@@ -382,14 +384,14 @@ describe("ScopedPeerTable", () => {
         const peers = yield* Effect.provide(PeerTable, context)
         const [first, other, again] = [alice, bob, alice].map((id) => FakeConnection.make(id))
         yield* peers.admit(first!)
-        yield* peers.rank(bob, "wanted")
+        yield* Effect.provide(FakeInterests.rank(bob, "wanted"), context)
         const admit = (connection: FakeConnection.FakeConnection) =>
           Effect.catch(peers.admit(connection), () => connection.close).pipe(
             Effect.provideService(References.MaxOpsBeforeYield, operations),
             Effect.forkChild({ startImmediately: true })
           )
         const admissions = [yield* admit(other!)]
-        yield* peers.rank(alice, "kept")
+        yield* Effect.provide(FakeInterests.rank(alice, "kept"), context)
         admissions.push(yield* admit(again!))
         const end = yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
         for (let i = 0; i < 50; i++) yield* TestClock.adjust(0)
@@ -398,6 +400,20 @@ describe("ScopedPeerTable", () => {
         assert.deepStrictEqual(open, [false, false, false], `${operations}`)
       }
     }))
+
+  it.effect("has no slot for a peer that is blocked, at the gate or afterwards", () =>
+    Effect.gen(function*() {
+      const peers = yield* PeerTable
+      const { blocked } = yield* FakeInterests.FakeInterests
+      assert.isTrue(yield* reserved(peers, alice, "inbound"))
+      blocked.add(alice)
+      assert.strictEqual(yield* peers.refuses(alice), "blocked")
+      assert.isFalse(yield* reserved(peers, alice, "outbound"))
+      assert.strictEqual((yield* Effect.flip(peers.admit(FakeConnection.make(alice))))._tag, "PeerNotConnected")
+      blocked.delete(alice)
+      yield* peers.admit(FakeConnection.make(alice))
+      assert.strictEqual(yield* peers.size, 1)
+    }).pipe(Effect.provide(table())))
 
   it.effect("gives inbound peers maxInboundPeers places, and the rest to those that it dials", () =>
     Effect.gen(function*() {
@@ -415,7 +431,7 @@ describe("ScopedPeerTable", () => {
       // One that is wanted evicts an inbound peer, not the idlest one.
       yield* TestClock.adjust("1 second")
       yield* attended(peers, alice)
-      yield* peers.rank(dave, "wanted")
+      yield* FakeInterests.rank(dave, "wanted")
       assert.isUndefined(yield* peers.reserve(inbound(dave)))
       yield* peers.admit(inbound(dave))
       assert.sameMembers((yield* peers.peers).map((peer) => peer.id), [alice, carol, dave])
@@ -436,7 +452,7 @@ describe("ScopedPeerTable", () => {
       assert.deepStrictEqual(error._tag === "PeerLimitExceeded" && [error.limit, error.rule], [2, "subnet"])
       // From the network next to it, and for one that is wanted.
       yield* peers.admit(from(carol, "/ip4/203.0.114.3/tcp/1"))
-      yield* peers.rank(dave, "wanted")
+      yield* FakeInterests.rank(dave, "wanted")
       yield* peers.admit(from(dave, "/ip4/203.0.113.4/tcp/1", false))
       assert.sameMembers((yield* peers.peers).map((peer) => peer.id), [bob, carol, dave])
       // A second connection of a peer must not bring a third peer into the network.
@@ -529,6 +545,8 @@ describe("ScopedPeerTable", () => {
         const works: Array<Fiber.Fiber<unknown>> = []
         const asked: Array<FakeConnection.FakeConnection> = []
         const admitted: Array<FakeConnection.FakeConnection> = []
+        const context = yield* Effect.context<FakeInterests.FakeInterests | PeerTable>()
+        const rank = (peer: PeerId, interest: Interest) => Effect.provide(FakeInterests.rank(peer, interest), context)
         const users = new Map<string, Scope.Closeable>()
         const use = Effect.fnUntraced(function*(key: string, user: Effect.Effect<unknown, unknown, Scope.Scope>) {
           if (users.has(key)) return
@@ -599,11 +617,11 @@ describe("ScopedPeerTable", () => {
               case "remove":
                 return yield* peers.remove(peer, "disconnect")
               case "want":
-                return yield* peers.rank(peer, "wanted")
+                return yield* rank(peer, "wanted")
               case "keep":
-                return yield* peers.rank(peer, "kept")
+                return yield* rank(peer, "kept")
               case "forget":
-                return yield* peers.rank(peer, "transient")
+                return yield* rank(peer, "transient")
               case "hold":
                 return yield* use(`hold ${name}`, peers.hold(peer))
               case "drop":

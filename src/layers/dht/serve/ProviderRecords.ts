@@ -1,17 +1,17 @@
 /**
  * Provider records of others, as a server of the DHT keeps them: in memory, in the bytes in which they are answered.
  *
- * What a record costs decides how many a node can keep. The id and the addresses of a provider are there once, whatever it provides, as
- * texts of one byte a character, which have a third of the overhead of small buffers; a record is its place in two lists, that of its key
- * and that of its provider, and a row of numbers (`ProviderRows`). Of a key there is half of its hash. A provider that comes with other
- * addresses has them in all its records at once.
+ * The cost of a record decides how many a node can keep. The id and the addresses of a provider are stored once,
+ * whatever it provides, as latin1 text, which has a third of the overhead of a small buffer. A record is a row of
+ * numbers (`ProviderRows`) in two lists: the records of its key and the records of its provider. A key is stored as
+ * half of its hash. When a provider announces other addresses, all its records have them.
  *
- * Anybody may send records, under as many ids as they like, so everything is bounded. Who has more than others gives way: when the store is
- * full, a newcomer takes the place of a record from the subnet, or else the sender, that has the most of all as far as is known, and is
- * refused when its own has more. A sender loses what it announced longest ago. Whoever commands many subnets can still push others out,
- * until they announce again.
+ * Anybody may send records, under as many ids as they like, so everything is bounded. When the store is full, a new
+ * record evicts the oldest record of the provider that has the most, by itself or by its subnet, among the providers
+ * looked at. It is refused when its own provider or subnet has more. An attacker with many subnets can still push
+ * others out, until they announce again.
  *
- * Time is given from outside, in milliseconds since the epoch, and counts in whole seconds.
+ * The caller gives the time, in milliseconds since the epoch. It counts in whole seconds.
  */
 import { hash } from "node:crypto"
 import { keyBytesMax } from "../../../schema/Content.ts"
@@ -21,49 +21,49 @@ import { none, ProviderRows, RecordRows, type Subnet } from "./ProviderRows.ts"
 
 /** Why a record was not stored. */
 export type ProviderRefusal =
-  /** The key has no byte, or more than a key may have. */
+  /** The key is empty, or too long. */
   | "key"
-  /** A time to live of zero, less, or none at all. */
+  /** The time to live is not above zero. */
   | "ttl"
   /** The encoded provider is longer than {@link ProviderRecordsOptions.bodyBytesMax}. */
   | "size"
   /** The subnet has its share of all records, or of the providers of this key. */
   | "subnet"
-  /** The store is full, and nobody in it that was looked at has as many as the sender or its subnet. */
+  /** The store is full, and no provider that was looked at has as many records as the sender or its subnet. */
   | "full"
 
 export interface ProviderRecordsOptions {
   /**
-   * How many records there may be. Defaults to 200,000, which take 19 MB with few providers, 55 MB when every provider is another and has two
-   * addresses.
+   * How many records there may be. Defaults to 200,000, which take 19 MB with few providers, and 55 MB when each record
+   * has a provider of its own with two addresses.
    */
   readonly recordsMax?: number | undefined
   /**
-   * How many of them one sender may have; beyond, it replaces what it announced longest ago. Defaults to half, since the one origin of a
-   * small network has many keys, and its only server all of them.
+   * How many records one sender may have; one more replaces its oldest. Defaults to half of all, since in a small
+   * network one node may provide nearly everything, and one server store it.
    */
   readonly recordsPerSenderMax?: number | undefined
-  /** How many of them may come from one subnet, where the subnet is given. Defaults to half. */
+  /** How many records may come from one subnet, where the subnet is given. Defaults to half of all. */
   readonly recordsPerSubnetMax?: number | undefined
   /**
-   * How many providers a key may have. The one that expires first makes room. Defaults to 256: an answer of 16 KiB holds 150, and answers take
-   * turns. Rust keeps 20 of a key.
+   * How many providers a key may have. The record that expires first makes room. Defaults to 256: an answer of 16 KiB
+   * holds 150, and the next answer begins with the others. Rust keeps 20.
    */
   readonly providersPerKeyMax?: number | undefined
-  /** How many of them may come from one subnet, where the subnet is given. Defaults to a quarter. */
+  /** How many providers of a key may come from one subnet, where the subnet is given. Defaults to a quarter. */
   readonly providersPerSubnetMax?: number | undefined
   /** How many bytes the id and the addresses of a provider may have. Defaults to 1,024, some twenty addresses. */
   readonly bodyBytesMax?: number | undefined
 }
 
-/** How long a record is served, in seconds: 24 hours, as Rust, Go and JavaScript serve it at least. None is kept longer. */
+/** How long a record is served at most, in seconds: 24 hours. Rust, Go and JavaScript serve it as long or longer. */
 export const recordSecondsMax = 24 * 60 * 60
 
 export interface ProviderRecords {
   /**
-   * Stores that a provider has a key, or that it still has. The bytes are copied. `body` is the provider as it is answered, a Peer message;
-   * without one the record waits for `bodyOf` of {@link ProviderRecords.get}. `ttlSeconds` shortens the 24 hours. `subnet` is a name to
-   * count by, for a sender that is to be counted.
+   * Stores or renews a record. The bytes are copied. `body` is the provider as it is answered, a Peer message; without
+   * one the record is left out of answers until `bodyOf` of {@link ProviderRecords.get} knows it. `ttlSeconds` shortens
+   * the 24 hours. The sender is counted by `subnet`; one without is not counted.
    */
   readonly put: (
     key: Uint8Array,
@@ -73,8 +73,8 @@ export interface ProviderRecords {
     options?: { readonly ttlSeconds?: number | undefined; readonly subnet?: string | undefined }
   ) => "stored" | ProviderRefusal
   /**
-   * The providers of a key, at most `bytesMax` bytes of them. Those that did not fit come first the next time. `bodyOf` tells what is known
-   * by now of a provider that was stored without a body.
+   * The providers of a key, at most `bytesMax` bytes of them. Those that did not fit come first the next time. `bodyOf`
+   * is asked about providers that were stored without a body.
    */
   readonly get: (
     key: Uint8Array,
@@ -84,9 +84,11 @@ export interface ProviderRecords {
   ) => Array<Uint8Array>
   /** Forgets that a provider has a key. */
   readonly remove: (key: Uint8Array, provider: Uint8Array) => void
-  /** Looks at some more keys, and forgets what has expired; how many records that were. Each put looks at one. */
+  /**
+   * Forgets what has expired of the next so many keys. Returns how many records that were. Each put looks at one key.
+   */
   readonly sweep: (now: number, keys: number) => number
-  /** How many records there are, those included that have expired and are not swept yet. */
+  /** How many records there are, including expired ones that are not swept yet. */
   readonly size: () => number
   /** How many keys have a record. */
   readonly keys: () => number
@@ -103,7 +105,7 @@ export const make = (options: ProviderRecordsOptions = {}): ProviderRecords => {
   const rows = new RecordRows(recordsMax)
   const senders = new ProviderRows(recordsMax)
   let size = 0
-  // Seconds from the first call, which are small enough for a column; those since the epoch are not any more from 2038 on.
+  // Seconds are counted from the first call: those since the epoch do not fit into an Int32Array from 2038 on.
   let epoch: number | undefined
   const secondsAt = (now: number) => Math.floor((now - (epoch ??= now)) / 1000)
   const listOf = (key: string): number => lists.get(key) ?? none
@@ -174,7 +176,7 @@ export const make = (options: ProviderRecordsOptions = {}): ProviderRecords => {
   const keyCursor = cursorOf(lists)
   const sweep = (seconds: number, keys: number): number => {
     let gone = 0
-    // Once round is enough.
+    // Once around is enough.
     for (let i = Math.min(keys, lists.size); i > 0; i--) {
       const key = keyCursor()
       if (key !== undefined) gone += forgetExpired(key, seconds)
@@ -182,10 +184,10 @@ export const make = (options: ProviderRecordsOptions = {}): ProviderRecords => {
     return gone
   }
 
-  /** The provider with the most records, itself or its subnet, among those that were looked at. */
+  /** The provider with the most records, by itself or by its subnet, among those that were looked at. */
   let heaviest = none
   const providerCursor = cursorOf(providers)
-  /** Makes room for one record of a sender that has so many; false when nobody known has as many. */
+  /** Makes room for one record of a sender with so many. False when no provider that was looked at has as many. */
   const makeRoom = (weight: number): boolean => {
     for (let i = 0; i < sampleMax; i++) {
       const id = providerCursor()
@@ -221,7 +223,7 @@ export const make = (options: ProviderRecordsOptions = {}): ProviderRecords => {
       const name = nameOf(keyBytes)
       const sender = keyOf(id)
       const known = providers.get(sender) ?? none
-      // What it says of itself now holds for all that it has said.
+      // Body and subnet are the provider's, so all its records have the new ones.
       const renew = (provider: number) => {
         if (body !== undefined) senders.setBody(provider, id, body)
         const subnet = senders.subnet[provider]
@@ -316,12 +318,12 @@ export const make = (options: ProviderRecordsOptions = {}): ProviderRecords => {
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Providers that are looked at to find one that gives way. */
+/** How many providers are looked at to find one that gives way. */
 const sampleMax = 64
 
 /**
- * A key as it is told from others: the first 16 bytes of its hash as latin1, since keys themselves are twice as long. To find two that share them
- * takes 2 ** 64 tries.
+ * What a key is stored by: the first 16 bytes of its hash as latin1, half as long as most keys. To find two keys that
+ * share them takes 2 ** 64 tries.
  */
 const nameOf = (key: Uint8Array): string => hash("sha256", key, "buffer").toString("latin1", 0, 16)
 
@@ -336,8 +338,8 @@ function enter(subnets: Map<string, Subnet>, name: string, records: number): Sub
 }
 
 /**
- * Goes round and round over the keys of a map, which come and go meanwhile. Begins when it is asked first: an iterator that rests keeps all
- * tables from which its map has grown.
+ * Goes round and round over the keys of a map, which may change meanwhile. The iterator is made at the first call: one
+ * that is not moved on keeps all tables from which its map has grown.
  */
 function cursorOf(map: ReadonlyMap<string, unknown>): () => string | undefined {
   let cursor: Iterator<string> | undefined

@@ -1,8 +1,8 @@
 /**
- * Provider records and their providers as rows of columns: what `ProviderRecords` keeps, without an object for each, of which the head alone
- * takes as much as a row.
+ * Provider records and their providers as rows of columns, for `ProviderRecords`. An object for each would take as much
+ * memory for its header alone as a row.
  *
- * A row is a number. One that is given back is given out again, so whoever keeps its number has to forget it then.
+ * A row is a number. `give` returns a row, whose number is then taken again; do not keep it.
  */
 import { Bytes } from "effect"
 import { keyOf } from "../wire/Nodes.ts"
@@ -10,23 +10,23 @@ import { keyOf } from "../wire/Nodes.ts"
 /** No row. */
 export const none = -1
 
-/** The records: each in the list of its key, and in that of its provider. */
+/** The records. Each is in two lists: the records of its key and the records of its provider. */
 export class RecordRows {
   /** The names of the keys. */
   key: Array<string> = []
   provider = new Int32Array(0)
-  /** In seconds from the first call; it is served before. */
+  /** When it expires, in seconds from the first call. */
   until = new Int32Array(0)
-  /** The next one of the key. Of rows that are free the next that is. */
+  /** The next record of the key. In a free row: the next free row. */
   next = new Int32Array(0)
-  /** Those of the provider that it announced before and after this one. */
+  /** The records that the provider announced before and after this one. */
   older = new Int32Array(0)
   newer = new Int32Array(0)
   private readonly max: number
   private used = 0
   private free = none
 
-  /** At most so many. */
+  /** `max` is how many rows there may be. */
   constructor(max: number) {
     this.max = max
   }
@@ -58,23 +58,23 @@ export class RecordRows {
 
 /** The providers. */
 export class ProviderRows {
-  /** As latin1, and so what is known of it. */
+  /** As latin1. */
   id: Array<string> = []
-  /** Its body, or what of it is behind its id; undefined while it has none. */
+  /** The body as latin1, without the id where that comes first; undefined while the provider has none. */
   rest: Array<string | undefined> = []
-  /** Whether the id is in front of that. */
+  /** Whether the id comes first in the body, and is left out of `rest`. */
   hasId = new Uint8Array(0)
   subnet: Array<Subnet | undefined> = []
-  /** How many records name it: it goes with the last. */
+  /** How many records the provider has. It leaves with the last. */
   records = new Int32Array(0)
-  /** The ends of its list. Of rows that are free the oldest is the next that is free. */
+  /** The ends of its list of records. In a free row `oldest` is the next free row. */
   oldest = new Int32Array(0)
   newest = new Int32Array(0)
   private readonly max: number
   private used = 0
   private free = none
 
-  /** At most so many. */
+  /** `max` is how many rows there may be. */
   constructor(max: number) {
     this.max = max
   }
@@ -108,7 +108,7 @@ export class ProviderRows {
     this.free = row
   }
 
-  /** The body of a provider, a Peer message, of which the id is kept once. */
+  /** Sets the body of a provider, a Peer message. Its id is stored only once. */
   setBody(row: number, id: Uint8Array, body: Uint8Array): void {
     const end = headBytes + id.length
     const hasId = body[0] === idTag && body[1] === id.length && Bytes.Equivalence(body.subarray(headBytes, end), id)
@@ -130,13 +130,13 @@ export class ProviderRows {
     return body
   }
 
-  /** How many records there are of it, or of its subnet. */
+  /** How many records the provider has, or its subnet if that has more. */
   weightOf(row: number): number {
     return Math.max(this.records[row]!, this.subnet[row]?.records ?? 0)
   }
 }
 
-/** A network that records are counted by. */
+/** A subnet by which records are counted. */
 export interface Subnet {
   readonly name: string
   records: number
@@ -156,11 +156,11 @@ function grown<A extends Int32Array | Uint8Array>(column: A, length: number): A 
   return next
 }
 
-// Of a list that is made longer by its end V8 makes a dictionary.
+// V8 turns an array into a dictionary when its length is set beyond its end.
 function listGrown<T>(list: ReadonlyArray<T>, length: number): Array<T> {
   return Array.from({ length }, (_, index) => list[index] as T)
 }
 
-/** A Peer message begins with the tag of its id, and the length of it in one byte, as those below 128 are. */
+/** A Peer message begins with the tag of its id and the length of the id, which is below 128 and so has one byte. */
 const idTag = 0x0a
 const headBytes = 2

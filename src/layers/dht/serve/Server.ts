@@ -1,16 +1,17 @@
 /**
  * What this node answers as a server of the DHT.
  *
- * A message becomes an answer without waiting, from what is in memory; only a value is judged by the rules of its namespace, which are
- * effects. Rust, Go and JavaScript are answered alike:
+ * A message is answered from memory, without waiting. Only a value has to be judged by the rules of its namespace,
+ * which are effects. Rust, Go and JavaScript are answered alike:
  * - Content keys are any 1 to 80 bytes, as Rust and Go provide them.
- * - Nobody provides for others: of the providers in a message only the sender counts. One without an address has those that identify told,
- *   or the one at which this node has dialled it. The address of a connection that it made is none that anybody could dial.
- * - Among the closer peers nobody hears of itself, nor of one without an address.
+ * - A peer can only announce itself: other providers in its message are ignored. If it names no address, those that
+ *   identify told are stored, or the one at which this node has dialled it. The address of an inbound connection is
+ *   never stored: nobody could dial it.
+ * - The closer peers of an answer leave out the asker, and peers without an address.
  * - An answer has at most 16 KiB, since Rust reads no more.
  *
- * What a peer may not send is a {@link Refusal}, which ends its stream. A provider record that has no place is dropped, as ADD_PROVIDER
- * has no answer.
+ * A message that a peer may not send is answered by a {@link Refusal}, which ends its stream. A provider record for
+ * which there is no room is dropped, as ADD_PROVIDER has no answer.
  */
 import { multiaddr } from "@multiformats/multiaddr"
 import { Bytes, Clock, Data, Effect, Schedule, type Scope } from "effect"
@@ -30,14 +31,14 @@ import { type Position, positionOf } from "../wire/Position.ts"
 import type { ProviderRecords } from "./ProviderRecords.ts"
 import type { ValueRecords } from "./ValueRecords.ts"
 
-/** Who sent a message. */
+/** The peer that sent a message. */
 export interface Sender {
-  /** The multihash that is its id, and the same as a latin1 text. */
+  /** The multihash that is its id, and the same bytes as latin1 text. */
   readonly bytes: Uint8Array
   readonly key: string
-  /** The bytes of the multiaddr at which this node dialled it, if it did. */
+  /** The bytes of the multiaddr at which this node dialled the peer; undefined for an inbound connection. */
   readonly dialledAt: Uint8Array | undefined
-  /** The network that its records are counted by, if they are. */
+  /** The subnet by which its records are counted; undefined when they are not. */
   readonly subnet: string | undefined
 }
 
@@ -52,7 +53,7 @@ export interface ServerOptions {
     count: number,
     without: string
   ) => ReadonlyArray<{ readonly bytes: Uint8Array; readonly key: string }>
-  /** A peer as it is answered: a Peer message of its id and its addresses. Undefined while none is known. Also asked for this node itself. */
+  /** A peer as it is answered: a Peer message. Undefined while no address is known. Also asked for this node itself. */
   readonly encodedOf: (id: Uint8Array) => Uint8Array | undefined
   /** The bytes of the multiaddrs that a peer has told of itself, by identify. */
   readonly addressesOf: (id: Uint8Array) => ReadonlyArray<Uint8Array>
@@ -69,15 +70,15 @@ export class Refusal extends Data.TaggedError("Refusal")<{ readonly detail: stri
   }
 }
 
-/** A frame to be sent; nothing for a message that has no answer. */
+/** A frame to be sent; undefined for a message that has no answer. */
 export type AnswerFrame = Uint8Array | undefined
 
 export interface Server {
-  /** Throws a {@link Refusal}, and nothing else, where it does not answer with an effect. */
+  /** Throws a {@link Refusal}, and nothing else, unless it returns an effect. */
   readonly answer: (message: Message, from: Sender) => AnswerFrame | Effect.Effect<AnswerFrame, Refusal>
 }
 
-/** A server, which forgets expired provider records while the scope lives. */
+/** A server. While the scope lives, it forgets expired provider records. */
 export const make = Effect.fnUntraced(function*(
   options: ServerOptions
 ): Effect.fn.Return<Server, never, Scope.Scope> {
@@ -89,7 +90,7 @@ export const make = Effect.fnUntraced(function*(
     Effect.forkScoped
   )
 
-  /** The peers closest to a position, as far as they are known by an address and fit into so many bytes. */
+  /** The peers closest to a position, without those that have no address or do not fit into so many bytes. */
   const closerTo = (target: Position, from: Sender, bytesMax: number): Array<Uint8Array> => {
     const closer: Array<Uint8Array> = []
     let left = bytesMax
@@ -108,7 +109,7 @@ export const make = Effect.fnUntraced(function*(
     const closer = closerTo(positionOf(key), from, portableBytesMax - frameOverhead)
     // The target itself is often known and not in the table, such as a client.
     const target = key.length > idBytesMax || Bytes.Equivalence(key, from.bytes) ? undefined : encodedOf(key)
-    // One that is in the table is the first.
+    // A target that is in the table is the first of the closer peers already.
     if (target !== undefined && (closer[0] === undefined || !Bytes.Equivalence(closer[0], target))) {
       let bytes = [target, ...closer].reduce((sum, peer) => sum + peer.length + peerOverhead, 0)
       while (bytes > portableBytesMax - frameOverhead && closer.length > 0) bytes -= closer.pop()!.length + peerOverhead
@@ -139,7 +140,7 @@ export const make = Effect.fnUntraced(function*(
     let addresses = readable(sender)
     if (addresses.length === 0) addresses = options.addressesOf(from.bytes).slice(0, keptAddressesMax)
     if (addresses.length === 0 && from.dialledAt !== undefined) addresses = [from.dialledAt]
-    // Without any it may be known by the time somebody asks.
+    // An address may be known by the time somebody asks.
     const body = addresses.length === 0 ? undefined : encodePeer(from.bytes, addresses)
     providers.put(key, from.bytes, body, clock.currentTimeMillisUnsafe(), {
       ttlSeconds: message.ttlSeconds,
@@ -158,7 +159,7 @@ export const make = Effect.fnUntraced(function*(
   const putValue = ({ key: sent, record }: Message): Effect.Effect<AnswerFrame, Refusal> => {
     const key = given(sent)
     if (record === undefined) throw new Refusal({ detail: "no value to store" })
-    // Who has stored a value sends it back.
+    // A node that has stored a value sends it back.
     return Effect.suspend(() => values.put(key, record, clock.currentTimeMillisUnsafe())).pipe(
       Effect.mapError(({ detail }) => new Refusal({ detail })),
       Effect.map(() => encodeFrame({ type: MessageType.PUT_VALUE, key, record }))
@@ -210,7 +211,7 @@ function contentKey(key: Uint8Array | undefined): Uint8Array {
   throw new Refusal({ detail: `a key has 1 to ${keyBytesMax} bytes, this one has ${key?.length ?? 0}` })
 }
 
-/** One address that cannot be read is no reason to lose the others. */
+/** The addresses that can be read, as far as they are kept. */
 function readable({ addresses }: MessagePeer): ReadonlyArray<Uint8Array> {
   const found: Array<Uint8Array> = []
   let left = addressesBytesMax

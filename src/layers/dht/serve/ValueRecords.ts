@@ -1,10 +1,10 @@
 /**
- * Values of others, as a server of the DHT keeps them: in memory, under the rules of their namespaces, each in the record in which it is
- * answered.
+ * Values of others, as a server of the DHT keeps them: in memory, under the rules of their namespaces, each in the
+ * record in which it is answered.
  *
- * A put is judged by what is stored when its turn comes, so puts of one key go one after the other, in the order in which they came. Those of
- * different keys are judged side by side: rules that take their time for one do not hold up the others. Time is given from outside, in
- * milliseconds since the epoch.
+ * A put is judged against the value that is stored when its turn comes, so the puts of one key are judged one after the
+ * other, in the order in which they came. Puts of different keys are judged side by side: slow rules for one key do not
+ * delay the others. The caller gives the time, in milliseconds since the epoch.
  */
 import { Bytes, Effect, Semaphore } from "effect"
 import { RecordInvalid } from "../../../schema/NetworkError.ts"
@@ -14,28 +14,33 @@ import { decodeRecord, encodeRecord } from "../wire/Record.ts"
 import { rulesOf } from "../values/Values.ts"
 
 export interface ValueRecordsOptions {
-  /** How many values there may be. Defaults to 10,000. The one that was put longest ago makes room. */
+  /** How many values there may be. Defaults to 10,000. The value that was put longest ago makes room. */
   readonly recordsMax?: number | undefined
-  /** How many bytes their records may have together. Defaults to 32 MiB, which is 4,000 values of the greatest length. */
+  /**
+   * How many bytes their records may have together. Defaults to 32 MiB, which is 4,000 values of the maximum length.
+   */
   readonly bytesMax?: number | undefined
-  /** How many puts are judged at once, each of another key. Defaults to 16. Others wait, as many as there are streams that bring them. */
+  /**
+   * How many puts are judged at once, each of another key. Defaults to 16. At most one put of each inbound stream
+   * waits.
+   */
   readonly judgedMax?: number | undefined
 }
 
-/** How long a value is served after it was put last: 48 hours, as Go and Rust serve it. JavaScript's kad-dht does for 48 too. */
+/** How long a value is served after its last put: 48 hours, as in Go, Rust and JavaScript. */
 export const valueMillisMax = 48 * 60 * 60 * 1000
 
 export interface ValueRecords {
   /**
-   * Stores the value of a record that a message brought under a key. Fails when it is no record, or one of another key; when no namespace of
-   * this node has the key, or its rules refuse the value; and when the stored value wins over it.
+   * Stores the value in a record. Fails when the bytes are no record, or the record of another key; when no namespace
+   * of this node has the key, or its rules refuse the value; and when the stored value wins over it.
    */
   readonly put: (key: Uint8Array, record: Uint8Array, now: number) => Effect.Effect<void, RecordInvalid>
-  /** The record under a key, as it is sent. */
+  /** The record of a key, as it is sent. */
   readonly get: (key: Uint8Array, now: number) => Uint8Array | undefined
-  /** How many values there are, those included that have expired and are not swept yet. */
+  /** How many values there are, including expired ones that have not made room yet. */
   readonly size: () => number
-  /** How many bytes their records have together. */
+  /** The bytes of all records. */
   readonly bytes: () => number
 }
 
@@ -43,7 +48,8 @@ export const make = (
   namespaces: ReadonlyArray<ValueRules>,
   { bytesMax = 32 * 1024 * 1024, judgedMax = 16, recordsMax = 10_000 }: ValueRecordsOptions = {}
 ): ValueRecords => {
-  // Insertion order, which is (almost) expiry order: the first entry expires first. No BoundedMap, since its limit is one of bytes, too.
+  // Insertion order, which is (almost) expiry order: the first entry expires first. No BoundedMap, since its limit is
+  // one of bytes, too.
   const stored = new Map<string, Stored>()
   const judges = Semaphore.makeUnsafe(judgedMax)
   const turns = new Map<string, Turns>()
@@ -67,7 +73,10 @@ export const make = (
     }
   }
 
-  /** One after the other for each key; who waits for another of the key takes nobody's place. */
+  /**
+   * Judges the puts of a key one after the other. A put that waits for its key does not count against `judgedMax`. A
+   * `PartitionedSemaphore` would share the permits between keys, but judge puts of one key side by side.
+   */
   const inTurn = <A, E>(name: string, judged: Effect.Effect<A, E>): Effect.Effect<A, E> =>
     Effect.acquireUseRelease(
       Effect.sync(() => {
@@ -95,7 +104,7 @@ export const make = (
     if (present !== undefined && (yield* rules.replaces(path, decodeRecord(present)!.value, value))) {
       return yield* invalid("a value is stored that wins over it")
     }
-    // The bytes are the message's until here.
+    // Copied: the bytes are views of the message.
     store(name, encodeRecord({ key, value }, now), now)
   })
 
@@ -123,7 +132,7 @@ interface Stored {
   readonly until: number
 }
 
-/** The puts of a key that are judged, or wait to be. */
+/** The puts of a key that are being judged, or wait. */
 interface Turns {
   readonly turn: Semaphore.Semaphore
   puts: number

@@ -1,9 +1,11 @@
 /**
- * Gives a value that has won a lookup to the nodes close to its key that have an older one or none, as Go's Kademlia does.
+ * Gives the value that has won a lookup to the nodes close to its key that have an older one or none, as Go's Kademlia
+ * does.
  *
- * Nodes come and go, and a put reaches those that are the closest at its time; whoever reads a value puts it back where the next reader looks.
- * That goes on in the background, one value at a time. A value that finds no place in the queue is left to the next who reads it, and one that
- * many read is given once a minute: a node that has no rules for it refuses it each time.
+ * A put reaches the nodes that are closest at that time, and nodes come and go. So each reader puts the value back
+ * where the next reader looks. That goes on in the background, one value at a time. A value for which the queue has no
+ * room is left to the next reader. The same value is given at most once a minute, since a node without rules for it
+ * refuses it each time.
  */
 import { Bytes, Clock, Effect, Queue, type Scope } from "effect"
 import { BoundedMap } from "../../BoundedMap.ts"
@@ -12,12 +14,12 @@ import { keyOf } from "../wire/Nodes.ts"
 export interface ValueRepairOptions<N> {
   /** Asks a node to store the value. Needs a time limit of its own. */
   readonly put: (node: N, key: Uint8Array, bytes: Uint8Array) => Effect.Effect<unknown, unknown>
-  /** How many values may wait. Defaults to 32, which is 256 KiB of the longest. */
+  /** How many values may wait. Defaults to 32, at most 256 KiB. */
   readonly waitingMax?: number | undefined
 }
 
 export interface ValueRepair<N> {
-  /** Has the nodes given the value, and does not wait for it. */
+  /** Gives the nodes the value in the background. */
   readonly repair: (key: Uint8Array, bytes: Uint8Array, nodes: ReadonlyArray<N>) => Effect.Effect<void>
 }
 
@@ -30,7 +32,7 @@ export const make = Effect.fnUntraced(function*<N>(
 
   yield* Effect.forkScoped(Effect.forever(
     Effect.flatMap(Queue.take(waiting), ({ bytes, key, nodes }) =>
-      // One that does not take it is one copy less.
+      // A node that does not take it is one copy less.
       Effect.forEach(nodes, (node) => Effect.ignore(put(node, key, bytes)), { concurrency: parallel, discard: true }))
   ))
 
@@ -55,12 +57,12 @@ export const make = Effect.fnUntraced(function*<N>(
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** So many nodes are given a value at once: it is no hurry, and lookups have the streams, too. */
+/** How many nodes are given a value at once. Few, since lookups share the streams. */
 const parallel = 5
 
 const againMillis = 60_000
 
-/** How many values are known to have been given: 8 MiB of the longest. */
+/** How many given values are remembered, at most 8 MiB. */
 const givenMax = 1024
 
 interface Repair<N> {

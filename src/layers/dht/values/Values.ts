@@ -1,6 +1,6 @@
 /**
- * `putValue` and `getValue` over whatever DHT is given: which namespace a value belongs to, which of several wins, and whether enough nodes
- * have answered.
+ * `putValue` and `getValue` over any DHT: which namespace a value belongs to, which of several values wins, and whether
+ * enough nodes have answered.
  */
 import { Bytes, Effect, Stream } from "effect"
 import { DhtError, NoPeers, NotFound, QuorumFailed, RecordInvalid } from "../../../schema/NetworkError.ts"
@@ -8,8 +8,8 @@ import { keyBytes, pathOf, type Signer, type ValueNamespace, type ValueRules } f
 import type { Dht } from "../../../services/Dht.ts"
 
 /**
- * What a lookup for a value comes to: the copy of each node that answered, if it has one, and at the end, unless the lookup was cut off, the
- * closest to the key of those that answered.
+ * What a lookup for a value brings: the copy of each node that answered, if it has one. At the end, unless the lookup
+ * was cut off, the nodes closest to the key among those that answered.
  */
 export type ValueAnswer<N> =
   | { readonly from: N; readonly bytes: Uint8Array | undefined }
@@ -20,12 +20,14 @@ export interface ValuesOptions<N> {
   readonly signer: Signer
   /** This node's own copy, as it is stored. */
   readonly local: (key: Uint8Array) => Effect.Effect<Uint8Array | undefined>
-  /** Stores the value here, and asks others to; tells of each that was asked, and of each that has stored it. */
+  /**
+   * Stores the value here and asks other nodes to store it. Counts each that was asked, and each that has stored it.
+   */
   readonly put: (key: Uint8Array, bytes: Uint8Array, count: ValueCount) => Effect.Effect<void, DhtError>
   readonly get: (key: Uint8Array) => Stream.Stream<ValueAnswer<N>, DhtError>
   /**
-   * Gives the value that was found to those of the closest that have another or none, without waiting for it. Absent where the DHT does so by
-   * itself.
+   * Gives the value that won to those of the closest nodes that have another one or none, in the background. Absent
+   * where the DHT does so by itself.
    */
   readonly repair?: (key: Uint8Array, bytes: Uint8Array, nodes: ReadonlyArray<N>) => Effect.Effect<void>
 }
@@ -98,7 +100,7 @@ export const make = <N>(options: ValuesOptions<N>): Pick<Dht["Service"], "putVal
         let acknowledged = 0
         const copies = new Map<N, Uint8Array>()
         let closest: ReadonlyArray<N> = []
-        // What does not pass is an answer without a value: this node need not believe the one that gave it.
+        // A copy that does not pass the check counts as an answer without a value.
         const take = Effect.fnUntraced(function*(answer: ValueAnswer<N>) {
           if ("closest" in answer) {
             closest = answer.closest

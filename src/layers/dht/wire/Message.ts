@@ -6,16 +6,16 @@
  *     Message   type = 1, key = 2, record = 3, closer = 8 (Peer), providers = 9 (Peer), ttlSeconds = 777
  *     Peer      id = 1, address = 2 (repeated)
  *
- * `ttlSeconds` is this library's: it goes with ADD_PROVIDER, and others skip it, as they skip any field that they do not know. Rust has the
- * same number for the ttl of a value's record. `clusterLevel` (10) and a peer's `connection` (3) are neither written nor read: nobody uses
- * them.
+ * `ttlSeconds` is this library's own field. It goes with ADD_PROVIDER, and other implementations skip it like any field
+ * that they do not know. Rust has the same number for the ttl of a value's record. `clusterLevel` (10) and a peer's
+ * `connection` (3) are neither written nor read: nobody uses them.
  *
- * Not the generated code of kad-dht, which the package does not export, nor its runtime: they make a class, three closures and a copy for
- * each message, and leave lengths unbounded.
+ * Written by hand, since the generated code of kad-dht is not exported, makes a class, three closures and a copy for
+ * each message, and leaves lengths unbounded.
  *
  * Gotchas
- * - What is decoded are views of the bytes that came. Who keeps a key, an id or an address longer than the message copies it, or keeps up to
- *   {@link answerBytesMax} alive for it.
+ * - Decoded keys, ids and addresses are views of the bytes that came. Copy one to keep it longer than the message: a
+ *   view keeps the whole chunk alive, up to {@link answerBytesMax}.
  * - Rust neither sends nor reads more than {@link portableBytesMax}, Go and JavaScript up to 4 MiB.
  */
 import {
@@ -43,13 +43,13 @@ export const MessageType = {
 export interface MessagePeer {
   /** The multihash that is its id; 1 to {@link idBytesMax} bytes. */
   readonly id: Uint8Array
-  /** The bytes of its multiaddrs, at most {@link addressesMax}, as they came: nobody has read them yet. */
+  /** The bytes of its multiaddrs, at most {@link addressesMax}, unchecked. */
   readonly addresses: ReadonlyArray<Uint8Array>
-  /** The body of a Peer with this id and these addresses and nothing else, to be sent as it is. */
+  /** The body of a Peer with this id and these addresses and nothing else, ready to be sent. */
   readonly encoded: Uint8Array
 }
 
-/** A message that came. */
+/** A message as it was read. */
 export interface Message {
   /** One of {@link MessageType}, or a number that this library does not know. */
   readonly type: number
@@ -60,7 +60,7 @@ export interface Message {
   readonly ttlSeconds?: number
 }
 
-/** A message that is to be sent; its peers are what {@link encodePeer} makes. */
+/** A message to be sent. Its peers are bodies made by {@link encodePeer}. */
 export interface MessageFields {
   readonly type: number
   readonly key?: Uint8Array | undefined
@@ -74,15 +74,21 @@ export interface MessageFields {
 /** The longest message that every implementation reads: Rust's limit (libp2p-kad `DEFAULT_MAX_PACKET_SIZE`), 16 KiB. */
 export const portableBytesMax = 16 * 1024
 /**
- * The longest answer that is read, 1 MiB: 3,000 providers with a few addresses each. Go sends as many of the providers of a key as fit into
- * 4 MiB, which is more than anybody asks. Rust and JavaScript send at most 20 closer peers and, of their own accord, 20 providers.
+ * The longest answer that is read, 1 MiB: 3,000 providers with a few addresses each. Go may send 4 MiB of providers,
+ * more than any lookup needs. Rust and JavaScript send at most 20 closer peers and, by default, 20 providers.
  */
 export const answerBytesMax = 1024 * 1024
-/** The longest question that is read, 64 KiB. A value with its record has at most 10 KiB here and in Go's IPNS, other questions a few hundred bytes. */
+/**
+ * The longest question that is read, 64 KiB. A value in its record has at most 10 KiB here and in Go's IPNS; other
+ * questions have a few hundred bytes.
+ */
 export const requestBytesMax = 64 * 1024
-/** The longest key of any message. A longer one makes the message malformed. Content keys have at most 80 bytes, those of values 255. */
+/**
+ * The longest key of any message. A longer one makes the message malformed. Content keys have at most 80 bytes, those
+ * of values 255.
+ */
 export const messageKeyBytesMax = 1024
-/** The longest id of a peer. libp2p's are 34 to 42 bytes; a peer with a longer one is left out. */
+/** The longest id of a peer; a peer with a longer id is left out. Ids of libp2p have 34 to 42 bytes. */
 export const idBytesMax = 64
 /** The longest address of a peer; longer ones are left out. */
 export const addressBytesMax = 512
@@ -96,7 +102,7 @@ export const providersMax = 1024
 /** How many bytes a Peer takes in a message besides its body: its tag, and a length of at most two bytes. */
 export const peerOverhead = 3
 
-/** The body of a Peer: what is sent for a peer with its addresses. */
+/** The body of a Peer with its addresses. */
 export const encodePeer = (id: Uint8Array, addresses: ReadonlyArray<Uint8Array>): Uint8Array => {
   const bytes = new Uint8Array(peerBytes(id, addresses))
   let at = id.length === 0 ? 0 : putBytes(bytes, 0, tags.id, id)
@@ -105,8 +111,8 @@ export const encodePeer = (id: Uint8Array, addresses: ReadonlyArray<Uint8Array>)
 }
 
 /**
- * A message with its length in front. The fields go in the order of their numbers, and one of its default is left out, as the generated
- * encoders of all implementations do.
+ * A message with its length in front. Fields are in the order of their numbers, and a type of 0 is left out, as the
+ * generated encoders of all implementations do.
  */
 export const encodeFrame = (fields: MessageFields): Uint8Array => {
   const { closer, key, providers, record, ttlSeconds, type } = fields
@@ -130,10 +136,11 @@ export const encodeFrame = (fields: MessageFields): Uint8Array => {
 }
 
 /**
- * Reads one message, without the length in front of it. Throws a {@link MessageError} and nothing else, whatever the bytes are.
+ * Reads one message, without the length in front of it. Throws a {@link MessageError} and nothing else, whatever the
+ * bytes are.
  *
- * Fields that are unknown are skipped, of repeated scalars the last one counts, a missing type is 0. A peer without an id is left out, and
- * so is what is beyond the limits of this module, except a key, which makes the message malformed.
+ * Unknown fields are skipped, the last of repeated scalars counts, and a missing type is 0. A peer without an id is
+ * left out, and so is what exceeds a limit of this module. Only a key that is too long makes the message malformed.
  */
 export const decodeMessage = (bytes: Uint8Array): Message => {
   const cursor = new Cursor(bytes)
@@ -174,7 +181,8 @@ export const decodeMessage = (bytes: Uint8Array): Message => {
 }
 
 /**
- * Reads the body of a Peer, as {@link encodePeer} makes it; undefined when it has no id. Throws a {@link MessageError} for what is none.
+ * Reads the body of a Peer, as {@link encodePeer} makes it; undefined when it has no id. Throws a {@link MessageError}
+ * for other bytes.
  */
 export const decodePeer = (body: Uint8Array): MessagePeer | undefined => {
   const cursor = new Cursor(body)
@@ -195,17 +203,17 @@ export const decodePeer = (body: Uint8Array): MessagePeer | undefined => {
 }
 
 /**
- * Finds the messages in what a stream brings, wherever it is cut.
+ * Finds the messages in the chunks of a stream, wherever it is cut.
  *
- * A message that lies whole in a chunk is a view of it; one in several chunks is copied once, into a buffer that holds at most twice what
- * has come of it, so that the length that a remote announces costs nothing by itself.
+ * A message within one chunk is a view of it. A message in several chunks is copied once, into a buffer of at most
+ * twice the bytes that have come, so that a remote cannot make this node allocate by announcing a length.
  */
 export class FrameReader {
   private readonly limit: number
-  /** The length in front, as far as it has come. */
+  /** The length in front of the message, as far as it has come. */
   private length = 0
   private scale = 1
-  /** What has come of a message whose length is known. */
+  /** The bytes that have come of a message whose length is known. */
   private body: Uint8Array | undefined
   private have = 0
   private failure: MessageError | undefined
@@ -216,9 +224,9 @@ export class FrameReader {
   }
 
   /**
-   * Calls `each` with every message that ends in the chunk, until it answers false; how many bytes of the chunk are read then. Who stops
-   * pushes the rest later. Throws a {@link MessageError} for a length that is beyond the limit or none, as soon as that has come, and
-   * from then on at every call.
+   * Calls `each` with every message that ends in the chunk, until it returns false. Returns how many bytes of the chunk
+   * are read; after false the caller pushes the rest later. Throws a {@link MessageError} as soon as a length is
+   * malformed or beyond the limit, and from then on at every call.
    */
   push(chunk: Uint8Array, each: (message: Uint8Array) => unknown): number {
     if (this.failure !== undefined) throw this.failure
@@ -303,9 +311,9 @@ class DecodedPeer implements MessagePeer {
     this.body = body
   }
 
-  // Made when asked for: most peers that a message names are known already.
+  // Made on demand: most peers that a message names are known already.
   get encoded(): Uint8Array {
-    // Whatever else came with them takes room.
+    // A body that is longer has fields besides, which are not passed on.
     return peerBytes(this.id, this.addresses) === this.body.length ? this.body : encodePeer(this.id, this.addresses)
   }
 }

@@ -1,6 +1,6 @@
 /**
- * The peers of the DHT, each read once: what a lookup compares and what an answer sends is kept, so that a message costs no parsing of ids
- * and addresses.
+ * The peers of the DHT, each read once: what a lookup compares and what an answer sends is kept, so that a message
+ * costs no parsing of ids and addresses.
  */
 import { base58btc } from "multiformats/bases/base58"
 import type { PeerId } from "../../../schema/Peer.ts"
@@ -13,13 +13,13 @@ import { type Position, positionOf } from "./Position.ts"
 export class Node {
   /** The multihash that is its id. */
   readonly bytes: Uint8Array
-  /** The same as text of one character for each byte, to tell peers apart in a `Map`. */
+  /** The same bytes as latin1 text, to look the peer up in a `Map`. */
   readonly key: string
   readonly position: Position
   private text: PeerId | undefined
-  private places: ReadonlyArray<Uint8Array> = []
+  private known: ReadonlyArray<Uint8Array> = []
   private body: Uint8Array | undefined
-  /** Whether the peer itself has told the addresses, so that nobody else does. */
+  /** The peer itself has told its addresses; what others say of them does not count. */
   isIdentified = false
   /** When discovery was told of it last, in milliseconds since the epoch. */
   toldAt = 0
@@ -34,24 +34,24 @@ export class Node {
     return this.text ??= base58btc.baseEncode(this.bytes) as PeerId
   }
 
-  /** The bytes of its multiaddrs, the last heard of first. */
+  /** The bytes of its multiaddrs, the latest first. */
   get addresses(): ReadonlyArray<Uint8Array> {
-    return this.places
+    return this.known
   }
 
   set addresses(addresses: ReadonlyArray<Uint8Array>) {
-    this.places = addresses
+    this.known = addresses
     this.body = undefined
   }
 
   /** Id and addresses as the body of a Peer in a message. */
   get encoded(): Uint8Array {
-    return this.body ??= encodePeer(this.bytes, this.places)
+    return this.body ??= encodePeer(this.bytes, this.known)
   }
 }
 
 /**
- * The book of them. Of more than `limit` the oldest go, and are read anew when somebody names them again.
+ * The nodes that are known, at most `limit`. The oldest leave, and are read anew when somebody names them again.
  */
 export class Nodes {
   // No BoundedMap: pinned nodes are the oldest, and it would pass over all of them for every newcomer.
@@ -59,7 +59,7 @@ export class Nodes {
   private readonly limit: number
   private readonly isPinned: (node: Node) => boolean
 
-  /** Pinned nodes are those that must stay, such as the members of the routing table, of which there are few. */
+  /** Pinned nodes never leave, such as those of the routing table, which are few. */
   constructor(limit: number, isPinned: (node: Node) => boolean = () => false) {
     this.limit = limit
     this.isPinned = isPinned
@@ -85,8 +85,8 @@ export class Nodes {
   }
 
   /**
-   * Somebody names a peer with addresses. Those that the peer has told itself stay as they are; to others these are added in front. True when
-   * one of them is new.
+   * Somebody names a peer with addresses. They are added in front of what is known, unless the peer itself has told its
+   * addresses. True when one is new.
    */
   hear(node: Node, addresses: ReadonlyArray<Uint8Array>): boolean {
     if (node.isIdentified || addresses.length === 0) return false
@@ -98,8 +98,8 @@ export class Nodes {
   }
 
   /**
-   * The peer itself has told where it is; nothing else counts from here on. Of one that tells nothing, or of which the peer store has
-   * forgotten what it told, the addresses that are known stay, and others may tell more.
+   * The peer itself has told its addresses; what others say does not count from here on. If there are none, because the
+   * peer told none or the peer store has forgotten them, the known addresses stay, and others may add more.
    */
   identify(node: Node, addresses: ReadonlyArray<Uint8Array>): void {
     node.isIdentified = addresses.length > 0
@@ -107,7 +107,7 @@ export class Nodes {
   }
 
   private shrink(newest: Node): void {
-    // Oldest first. A few at a time, so that this is rare.
+    // Some more than needed, so that this is rare.
     let excess = Math.ceil(this.limit / 16)
     for (const node of this.nodes.values()) {
       if (excess === 0) return
@@ -119,8 +119,8 @@ export class Nodes {
 }
 
 /**
- * Whether the bytes have the form of a peer's id: the sha2-256 multihash of a key, or an Ed25519 or secp256k1 key itself. What others name
- * may be anything.
+ * Whether the bytes have the form of a peer's id: the sha2-256 multihash of a key, or an Ed25519 or secp256k1 key
+ * itself. Others may send any bytes as an id.
  */
 export const isPeerId = (bytes: Uint8Array): boolean => {
   if (bytes[0] === 0x12) return bytes[1] === 32 && bytes.length === 34
@@ -131,12 +131,12 @@ export const isPeerId = (bytes: Uint8Array): boolean => {
 }
 
 /**
- * How many addresses of a peer are kept: of a node of the DHT, and of a provider. Together with the limit of an address's length: at most
- * 4 KiB a node, whatever others claim.
+ * How many addresses of a peer are kept: of a node of the DHT, and of a provider. Together with the limit of an
+ * address's length: at most 4 KiB a node, whatever others claim.
  */
 export const keptAddressesMax = 16
 
-/** Bytes as a text of one character for each. */
+/** Bytes as latin1 text, one character for each. */
 export const keyOf = (bytes: Uint8Array): string =>
   Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1")
 
@@ -144,5 +144,5 @@ export const keyOf = (bytes: Uint8Array): string =>
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** The longest address that is kept of what others say; those with two certificate hashes and a relay have about 200 bytes. */
+/** The longest address that others may tell. One with two certificate hashes and a relay has about 200 bytes. */
 const addressBytesMax = 256

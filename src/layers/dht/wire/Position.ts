@@ -1,18 +1,18 @@
 /**
- * Places in the keyspace of Kademlia, which peers and keys share: the sha2-256 of a peer's id or of a key. How far two of them are apart is the
- * XOR of their bytes, read as one number of 256 bits.
+ * Positions in the keyspace of Kademlia, which peers and keys share: the sha2-256 of a peer's id or of a key. The
+ * distance of two positions is the XOR of their bytes, read as one number of 256 bits.
  */
 import { hash } from "node:crypto"
 
 /**
- * A place in the keyspace.
+ * A position in the keyspace.
  */
 export interface Position {
   /** The first 32 bits, unsigned. They and the next 32 decide nearly every comparison without a look at the bytes. */
   readonly h0: number
   /** The next 32 bits, unsigned. */
   readonly h1: number
-  /** All of it, 32 bytes. Not to be changed. */
+  /** All 32 bytes. Not to be changed. */
   readonly bytes: Uint8Array
 }
 
@@ -25,7 +25,7 @@ export const positionBits = 256
 export const positionOf = (bytes: Uint8Array): Position => ofDigest(hash("sha256", bytes, "buffer"))
 
 /**
- * The position that the 32 bytes name themselves, which are kept and not copied. Throws a `RangeError` for another length.
+ * The position whose 32 bytes are given; they are kept and not copied. Throws a `RangeError` for another length.
  */
 export const ofDigest = (bytes: Uint8Array): Position => {
   if (bytes.length !== positionBits / 8) throw new RangeError(`a position has 32 bytes, this one has ${bytes.length}`)
@@ -33,12 +33,13 @@ export const ofDigest = (bytes: Uint8Array): Position => {
 }
 
 /**
- * Whether `a` is nearer to the target than `b` is. False when they are one place.
+ * Whether `a` is nearer to the target than `b` is. False when they are the same.
  */
 export const closer = (a: Position, b: Position, target: Position): boolean => compareDistance(a, b, target) < 0
 
 /**
- * Below zero when `a` is nearer to the target than `b`, above zero when it is farther, zero when they are one place. For `sort`.
+ * Below zero when `a` is nearer to the target than `b`, above zero when it is farther, zero when they are the same. For
+ * `sort`.
  */
 export const compareDistance = (a: Position, b: Position, target: Position): number => {
   const first = ((a.h0 ^ target.h0) >>> 0) - ((b.h0 ^ target.h0) >>> 0)
@@ -54,13 +55,15 @@ export const compareDistance = (a: Position, b: Position, target: Position): num
 }
 
 /**
- * How far two positions are apart, as a share of the keyspace: from 0, one place, to just under 1. It rounds; for an order `compareDistance` is.
+ * The distance of two positions as a share of the keyspace: 0 for the same position, at most just under 1. Rounded; to
+ * sort by distance, use `compareDistance`.
  */
 export const distanceOf = (a: Position, b: Position): number =>
   ((a.h0 ^ b.h0) >>> 0) / 2 ** 32 + ((a.h1 ^ b.h1) >>> 0) / 2 ** 64
 
 /**
- * How many leading bits two positions share: 0 to 256. It is the number of the bucket in which one has the other.
+ * How many leading bits two positions share: 0 to 256. It is the number of the bucket that holds the one in the table
+ * of the other.
  */
 export const commonPrefixLength = (a: Position, b: Position): number => {
   if (a.h0 !== b.h0) return Math.clz32(a.h0 ^ b.h0)

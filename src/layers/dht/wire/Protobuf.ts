@@ -1,8 +1,8 @@
 /**
  * Protocol buffers of version 3, as far as Kademlia needs them: varints, and fields of bytes.
  *
- * A field is `[tag][value]`, where the tag is a varint: the number of the field, and 3 bits for the type of its value. Types 0, a varint, and
- * 2, `[uvarint length][bytes]`, are read and written; others are skipped.
+ * A field is `[tag][value]`. The tag is a varint of the field's number and 3 bits for the type of the value. Type 0, a
+ * varint, and type 2, `[uvarint length][bytes]`, are read and written; others are skipped.
  */
 import { Data } from "effect"
 
@@ -18,7 +18,7 @@ export const malformed = (detail: string): MessageError => new MessageError({ de
 /** The scale of the tenth byte of a varint, which is its last. */
 export const lastScale = 2 ** 63
 
-/** Reads fields one after the other. What it throws is a {@link MessageError}. */
+/** Reads fields one after the other. Throws a {@link MessageError} and nothing else. */
 export class Cursor {
   at = 0
   readonly end: number
@@ -29,7 +29,7 @@ export class Cursor {
     this.end = source.length
   }
 
-  /** A varint of at most 10 bytes that a number holds, below 2^53. */
+  /** A varint of at most 10 bytes, below 2^53. */
   uint(): number {
     const { end, source } = this
     let value = 0
@@ -53,7 +53,7 @@ export class Cursor {
     return this.source.subarray(from, this.at)
   }
 
-  /** Passes over a field that is not known, or that has another wire type than the known one of its number. */
+  /** Passes over the value of a field that is not known, or not of the expected type. */
   skip(tag: number): void {
     const number = Math.floor(tag / 8)
     // Protocol buffers number their fields from 1 to 2^29 - 1.

@@ -3,7 +3,8 @@
  *
  *     Record    key = 1, value = 2, timeReceived = 5 (text, RFC 3339)
  *
- * `timeReceived` is written, since Go and JavaScript expect it, and not read: the clock of whoever sent it says nothing here.
+ * `timeReceived` is written, since Go and JavaScript expect it, and never read: another node's clock says nothing about
+ * the age of a value here.
  */
 import { DateTime } from "effect"
 import { Cursor, fieldBytes, MessageError, putBytes } from "./Protobuf.ts"

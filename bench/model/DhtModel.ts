@@ -102,13 +102,13 @@ export interface DhtModel {
   readonly provide: (key: Position, options?: ModelLookupOptions) => Effect.Effect<ModelLookup>
   /** Looks for a provider record, until it is found or the lookup is over. */
   readonly find: (key: Position, options?: ModelLookupOptions) => Effect.Effect<ModelFind>
-  /** Leaves a record as `provide` does, and with the nodes that `KadCrowding.beyond` names too. */
+  /** Leaves a record as `provide` does, and with the nodes that `Crowding.beyond` names too. */
   readonly provideBeyond: (
     key: Position,
     networkSize: number,
     options?: ModelLookupOptions
   ) => Effect.Effect<ModelLookup>
-  /** Looks for a record with the nodes that `KadCrowding.beyond` names. */
+  /** Looks for a record with the nodes that `Crowding.beyond` names. */
   readonly findBeyond: (key: Position, networkSize: number, options?: ModelLookupOptions) => Effect.Effect<ModelBeyond>
   /** Lets the network age. */
   readonly advance: (duration: Duration.Input) => Effect.Effect<ModelUpkeep>

@@ -1,6 +1,7 @@
 /**
- * The engine of the DHT, over whatever carries its questions and keeps its table: lookups, what this node provides, its server and the records
- * that it stores. `KadDht` gives it libp2p's streams and kad-dht's table, the simulator those of its own.
+ * The engine of the DHT: lookups, what this node provides, its server and the records that it stores. It works over
+ * whatever carries its questions and keeps its routing table: `KadDht` gives it streams of libp2p and the table of
+ * kad-dht, the simulator gives it its own.
  */
 import { Bytes, Clock, Duration, Effect, FiberSet, type Latch, Queue, type Scope, Stream } from "effect"
 import type { KeyValueStore } from "effect/persistence"
@@ -10,28 +11,28 @@ import { DhtError, NotFound, QueryTimeout } from "../../schema/NetworkError.ts"
 import type { PeerAddresses, PeerId } from "../../schema/Peer.ts"
 import type { Signer, ValueRules } from "../../schema/ValueNamespace.ts"
 import { Dht, type FindOptions } from "../../services/Dht.ts"
-import { NetworkConfig } from "../../services/NetworkConfig.ts"
-import * as KadBeyond from "./lookup/Beyond.ts"
 import { KadDhtPolicy } from "../../services/KadDhtPolicy.ts"
-import { decodePeer, encodeFrame, MessageType } from "./wire/Message.ts"
-import { type Node, keyOf } from "./wire/Nodes.ts"
-import { positionOf } from "./wire/Position.ts"
-import { decodeRecord, encodeRecord } from "./wire/Record.ts"
+import { NetworkConfig } from "../../services/NetworkConfig.ts"
+import * as Crowding from "./lookup/Crowding.ts"
+import * as Queries from "./lookup/Queries.ts"
+import * as SharedLookups from "./lookup/SharedLookups.ts"
 import * as Announce from "./provide/Announce.ts"
 import type { AnnounceOptions } from "./provide/Announcement.ts"
-import * as KadQueries from "./lookup/Queries.ts"
-import * as Server from "./serve/Server.ts"
 import * as ProvidedKeys from "./provide/ProvidedKeys.ts"
 import * as ProviderRecords from "./serve/ProviderRecords.ts"
-import * as SharedLookups from "./lookup/SharedLookups.ts"
+import * as Server from "./serve/Server.ts"
 import * as ValueRecords from "./serve/ValueRecords.ts"
 import * as ValueRepair from "./values/Repair.ts"
 import * as Values from "./values/Values.ts"
+import { decodePeer, encodeFrame, MessageType } from "./wire/Message.ts"
+import { keyOf, type Node } from "./wire/Nodes.ts"
+import { positionOf } from "./wire/Position.ts"
+import { decodeRecord, encodeRecord } from "./wire/Record.ts"
 
-export interface KadEngineOptions {
-  /** The peers of the DHT as this node knows them. */
+export interface EngineOptions {
+  /** What this node knows of the DHT's peers. */
   readonly peers:
-    & Pick<KadQueries.KadQueriesOptions, "self" | "seeds" | "isAtHand" | "ready" | "hear">
+    & Pick<Queries.QueriesOptions, "self" | "seeds" | "isAtHand" | "ready" | "hear">
     & Pick<Server.ServerOptions, "encodedOf" | "addressesOf">
     & {
       readonly nodeOf: (id: PeerId) => Node
@@ -44,39 +45,42 @@ export interface KadEngineOptions {
       ) => Effect.Effect<void, never, Scope.Scope>
       readonly whereIs: (id: PeerId) => Effect.Effect<PeerAddresses & { readonly isCertain: boolean }>
     }
-  /** Asks one peer; see {@link KadQueries.KadQueriesOptions}. */
-  readonly request: KadQueries.KadQueriesOptions["request"]
-  /** Writes to a peer what has no answer. */
+  /** Asks one peer; see {@link Queries.QueriesOptions}. */
+  readonly request: Queries.QueriesOptions["request"]
+  /** Writes a message that has no answer. */
   readonly send: AnnounceOptions<Node>["send"]
   /** The peers of the table closest to a position. */
   readonly closest: Server.ServerOptions["closest"]
   /** This node's addresses as they would be announced. */
   readonly addresses: () => ReadonlyArray<string>
-  /** Those of the addresses that can be read, as text. */
-  readonly read: KadQueries.KadQueriesOptions["read"]
+  /** The readable ones of the addresses, as text. */
+  readonly read: Queries.QueriesOptions["read"]
   /** The namespaces of which this node stores and asks for values. */
   readonly namespaces: ReadonlyArray<ValueRules>
   readonly signer: Signer
-  /** Opened when this node's addresses may have changed; the engine opens it for its own reasons, too. */
+  /** Opened when this node's addresses may have changed; the engine opens it for reasons of its own, too. */
   readonly changed: Latch.Latch
 }
 
-export interface KadEngine {
+export interface Engine {
   readonly dht: Dht["Service"]
-  /** Asks others where a peer is, whatever this node knows. */
+  /** Asks other peers for a peer's addresses, whatever this node knows. */
   readonly askForPeer: (id: PeerId) => Effect.Effect<PeerAddresses, DhtError>
-  /** Looks up this node's own place: those around it know it then, and are known. Done by itself when the first peer comes. */
+  /**
+   * Looks up this node's own position, so that its neighbours in the keyspace and this node come to know each other.
+   * Happens by itself when the first peer comes.
+   */
   readonly introduce: Effect.Effect<void>
-  /** Answers the questions of others. */
+  /** Answers the questions of other peers. */
   readonly server: Server.Server
 }
 
 /**
- * An engine for as long as the scope lives. The keys that it provides are those of the `KeyValueStore`, and of `startProviding`.
+ * An engine that runs while the scope lives. It takes up the provided keys that the `KeyValueStore` holds.
  */
 export const make = Effect.fnUntraced(function*(
-  options: KadEngineOptions
-): Effect.fn.Return<KadEngine, never, NetworkConfig | KeyValueStore.KeyValueStore | Scope.Scope> {
+  options: EngineOptions
+): Effect.fn.Return<Engine, never, NetworkConfig | KeyValueStore.KeyValueStore | Scope.Scope> {
   const { changed, namespaces, peers, read, request, signer } = options
   const { self } = peers
   const { kadReplicationFactor: copies } = yield* NetworkConfig
@@ -87,12 +91,12 @@ export const make = Effect.fnUntraced(function*(
 
   // ----- asking
 
-  const beyond: KadBeyond.KadBeyond<Node> = KadBeyond.make({
+  const beyond: Crowding.CrowdWatch<Node> = Crowding.make({
     count: copies,
     lookup: (bytes) =>
       queries.lookup(positionOf(bytes), { question: encodeFrame({ type: MessageType.FIND_NODE, key: bytes }) })
   })
-  const queries = KadQueries.make({ ...peers, count: copies, request, beyond, read })
+  const queries = Queries.make({ ...peers, count: copies, request, beyond, read })
 
   const introduce = Effect.asVoid(
     Effect.suspend(() =>
@@ -129,13 +133,13 @@ export const make = Effect.fnUntraced(function*(
       const others = providers.find(key, { after, late: () => late })
       if (here.length === 0) return others
       const seen = new Set(here.map(({ id }) => id))
-      // The network is asked when the reader wants more.
+      // The network is asked only when the reader wants more.
       return Stream.concat(Stream.fromIterable(here), Stream.filter(others, ({ id }) => !seen.has(id)))
     }).pipe(Stream.take(options?.maxProviders ?? policy.maxProviders))
 
   // ----- peers
 
-  const places = yield* SharedLookups.make({
+  const addressLookups = yield* SharedLookups.make({
     lookup: (id: PeerId, found: (some: ReadonlyArray<PeerAddresses>) => void) => queries.peer(peers.nodeOf(id), found),
     cacheTime: policy.cacheTime,
     isCached: isLasting
@@ -144,7 +148,7 @@ export const make = Effect.fnUntraced(function*(
   const askForPeer = Effect.fnUntraced(function*(id: PeerId) {
     const after = Duration.fromInputUnsafe(policy.findTimeout)
     const failing = (reason: DhtError["reason"]) => new DhtError({ operation: "findPeer", subject: id, reason })
-    const found = yield* Stream.runHead(places.find(id)).pipe(
+    const found = yield* Stream.runHead(addressLookups.find(id)).pipe(
       Effect.timeoutOrElse({ duration: after, orElse: () => Effect.fail(failing(new QueryTimeout({ after }))) })
     )
     return found._tag === "Some" ? found.value : yield* failing(new NotFound({}))
@@ -154,7 +158,7 @@ export const make = Effect.fnUntraced(function*(
     const { addresses, isCertain } = yield* peers.whereIs(id)
     const known: PeerAddresses = { id, addresses }
     if (isCertain) return known
-    // It may have moved since it was connected, so what is known of it comes second.
+    // The peer may have moved since it was connected, so what others say goes first.
     const asked = askForPeer(id)
     return yield* addresses.length === 0 ? asked : Effect.catch(asked, () => Effect.succeed(known))
   })
@@ -179,16 +183,16 @@ export const make = Effect.fnUntraced(function*(
     put: Effect.fnUntraced(function*(key, bytes, count) {
       const record = encodeRecord({ key, value: bytes }, now())
       yield* valueRecords.put(key, record, now()).pipe(
-        Effect.mapError((reason) => new DhtError({ operation: "putValue", subject: KadQueries.textOf(key), reason }))
+        Effect.mapError((reason) => new DhtError({ operation: "putValue", subject: Queries.textOf(key), reason }))
       )
       yield* queries.putValue(key, record, {
         asked: ({ id }) => count.asked.add(id),
         answered: ({ id }, message) => {
-          // Who has stored a value sends it back.
+          // A node that has stored the value sends it back.
           const stored = message.record === undefined ? undefined : decodeRecord(message.record)
           if (stored !== undefined && Bytes.Equivalence(stored.value, bytes)) count.acknowledged.add(id)
         }
-        // What has been counted by then is what there is.
+        // At the time limit, what has been counted so far is the outcome.
       }).pipe(Effect.timeoutOption(policy.findTimeout))
     }),
     get: (key) =>
@@ -205,7 +209,7 @@ export const make = Effect.fnUntraced(function*(
 
   // ----- what this node provides
 
-  // New peers come in groups; only the first is not made to wait.
+  // New peers come in groups, so that all but the first wait 250 ms to be one change.
   const growth = yield* Queue.sliding<void>(1)
   yield* Effect.forkScoped(Effect.forever(
     Queue.take(growth).pipe(Effect.andThen(Effect.sleep("250 millis")), Effect.andThen(changed.open))
@@ -215,8 +219,8 @@ export const make = Effect.fnUntraced(function*(
       changed.openUnsafe()
       return
     }
-    // Somebody new may know what nobody knew.
-    run(Effect.andThen(providers.forgetEmpty, places.forgetEmpty))
+    // The new peer may know what nobody knew before.
+    run(Effect.andThen(providers.forgetEmpty, addressLookups.forgetEmpty))
     if (change === "first") {
       run(introduce)
       changed.openUnsafe()
@@ -236,7 +240,7 @@ export const make = Effect.fnUntraced(function*(
         })),
       send: options.send,
       ...beyond,
-      // What is announced counts for hours.
+      // Read anew for each batch: announced addresses last for hours.
       provider: peers.ownBodyNow
     }),
     takers: peers.ids,
@@ -274,7 +278,7 @@ export const make = Effect.fnUntraced(function*(
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** What this node has of the providers of a key is read up to so many bytes: a thousand of them. */
+/** At most so many bytes of this node's own provider records are read for a key: about a thousand providers. */
 const localBytes = 256 * 1024
 
 const isLasting = ({ reason }: DhtError): boolean => reason._tag !== "NoPeers"

@@ -1,13 +1,15 @@
 /**
  * The DHT: this library's engine over the routing table of kad-dht. [libp2p]
  *
- * Questions, lookups, the server and its records are ours (`Engine`, `libp2p/Streams`, `libp2p/Handler`).
- * kad-dht stays underneath for what is subtle and not hot: the routing table with its pings and evictions, its refresh, the mode. It is given
- * a registrar that hands the protocol's streams to our server, and its table is read through `libp2p/Table`. When kad-dht is not made
- * as expected, the layer fails with a `HostError` that names what is missing.
+ * Questions, lookups, the server and its records are ours (`Engine`, `libp2p/Streams`, `libp2p/Handler`). kad-dht
+ * stays underneath for what is subtle and not hot: the routing table with its pings and evictions, its refresh, the
+ * mode. It is given a registrar that hands the protocol's streams to our server, and its table is read through
+ * `libp2p/Table`. When kad-dht is not made as expected, the layer fails with a `HostError` that names what is
+ * missing.
  *
  * Gotchas
- * - Kademlia opens connections on its own: to the peers that a lookup passes. They count against `maxPeers`, at the lowest interest.
+ * - Kademlia opens connections on its own: to the peers that a lookup passes. They count against `maxPeers`, at the
+ *   lowest interest.
  */
 import { Effect, Latch, Layer, type Scope } from "effect"
 import type { KeyValueStore } from "effect/persistence"
@@ -17,7 +19,7 @@ import type { Discovery } from "../../services/Discovery.ts"
 import { Identity } from "../../services/Identity.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import * as Attachment from "./libp2p/Attachment.ts"
-import * as KadEngine from "./Engine.ts"
+import * as Engine from "./Engine.ts"
 import * as Handler from "./libp2p/Handler.ts"
 import * as Peers from "./libp2p/Peers.ts"
 import * as PublishedValue from "./libp2p/PublishedValue.ts"
@@ -67,7 +69,7 @@ const engine = Effect.fnUntraced(function*(attached: Attachment.Attachment) {
       })
   )
 
-  const { askForPeer, dht, server } = yield* KadEngine.make({
+  const { askForPeer, dht, server } = yield* Engine.make({
     peers,
     request: (node, question, before) =>
       streams.request(node, question, before).pipe(

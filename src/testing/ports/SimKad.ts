@@ -1,5 +1,5 @@
 /**
- * The `Dht` of a simulated node as it is in production: Kademlia, by the engine that nodes run (`KadEngine`) and in the bytes of its messages.
+ * The `Dht` of a simulated node as it is in production: Kademlia, by the engine that nodes run (`Engine`) and in the bytes of its messages.
  *
  * It takes the place of `SimDht` where a spec is about Kademlia itself, and costs more for each node and each question:
  *
@@ -17,7 +17,7 @@ import { multiaddr } from "@multiformats/multiaddr"
 import { Clock, Data, Duration, Effect, FiberSet, Latch, Layer, Schedule, type Scope } from "effect"
 import type { KeyValueStore } from "effect/persistence"
 import { base58btc } from "multiformats/bases/base58"
-import * as KadEngine from "../../layers/dht/Engine.ts"
+import * as Engine from "../../layers/dht/Engine.ts"
 import { isPeerId, Node, Nodes, keyOf } from "../../layers/dht/wire/Nodes.ts"
 import * as PublishedValue from "../../layers/dht/libp2p/PublishedValue.ts"
 import type { PeersChange } from "../../layers/dht/libp2p/Peers.ts"
@@ -146,7 +146,7 @@ export const make = Effect.fnUntraced(function*(
   // ----- the engine
 
   const changed = yield* Latch.make()
-  const { dht, introduce, server } = yield* KadEngine.make({
+  const { dht, introduce, server } = yield* Engine.make({
     peers: {
       self,
       ownBodyNow: () => {

@@ -59,11 +59,11 @@ describe("the engine over sockets", () => {
       yield* connect(a, b)
       yield* b.dht.startProviding(key)
       yield* Effect.promise(() => liar.components.registrar.unhandle(kadProtocol))
-      const place = multiaddr("/ip4/127.0.0.1/tcp/1").bytes
+      const address = multiaddr("/ip4/127.0.0.1/tcp/1").bytes
       const nobody = [[1, 2, 3], [0, 2, 8, 1], [0x12, 2, 1, 1], [0x12, 0x20, 1]]
-        .map((id) => encodePeer(Uint8Array.from(id), [place]))
+        .map((id) => encodePeer(Uint8Array.from(id), [address]))
       // A key that is of the right form, and no point of the curve.
-      nobody.push(encodePeer(Uint8Array.from([0, 37, 8, 2, 0x12, 33, ...new Uint8Array(33)]), [place]))
+      nobody.push(encodePeer(Uint8Array.from([0, 37, 8, 2, 0x12, 33, ...new Uint8Array(33)]), [address]))
       yield* serve({ host: liar }, ({ key, type }, { stream }) => {
         stream.send(encodeFrame({ type, key, closer: nobody, providers: nobody }))
       })

@@ -1,40 +1,99 @@
 /**
- * Whether somebody has crowded a key: made ids until enough of them were nearer to it than all others, so that its records are left with
- * him, who keeps none of them (a Sybil attack).
+ * Crowded keys: somebody has made ids until enough of them are nearer to a key than all honest nodes, so that the key's
+ * records end up with the attacker, who keeps none of them (a Sybil attack).
  *
- * Ids of honest nodes are spread evenly over the keyspace, so that among N nodes about N times d are within the distance d of any place,
- * with the scatter of a Poisson distribution. Two things follow:
- * - The distance of the twentieth closest of a lookup tells N; the median of many lookups tells it well ({@link makeNetworkSize}).
- * - Twenty nodes nearer than all honest ones are where less than one is to be expected ({@link crowdingOf}).
+ * Ids of honest nodes are spread evenly over the keyspace: among N nodes about N times d lie within the distance d of
+ * any position, with the scatter of a Poisson distribution. Two things follow:
+ * - The distance of a lookup's twentieth closest peer tells N; the median of many lookups tells it well
+ *   ({@link makeNetworkSize}).
+ * - Twenty nodes nearer than all honest nodes lie where less than one is expected ({@link crowdingOf}).
  *
- * What helps is to look beyond the crowd ({@link beyond}): in the halves of the region around the key in which the key is not there are no
- * more false ids than elsewhere.
+ * The cure is to look beyond the crowd ({@link beyond}): the region around the key is halved again and again, and the
+ * halves without the key hold no more false ids than any other part of the keyspace.
  *
- * It does not tell of a crowd that is too small to take all copies of a record, nor of somebody who has a good part of all nodes, spread
- * evenly. A flagged lookup is no proof: one in about four thousand is flagged by chance (measured), and an estimate of N that is too low flags more.
+ * Gotchas
+ * - Not noticed are a crowd too small to take all copies of a record, and an attacker with a good part of all nodes,
+ *   spread evenly.
+ * - A flagged lookup is no proof: one in about four thousand is flagged by chance (measured), and more when the
+ *   estimate of N is too low.
  */
-import { Effect } from "effect"
-import type { LookupPeer } from "./Lookup.ts"
+import { Clock, Effect, Metric } from "effect"
+import * as NetworkMetrics from "../../../services/NetworkMetrics.ts"
+import { BoundedMap } from "../../BoundedMap.ts"
 import { commonPrefixLength, distanceOf, ofDigest, type Position, positionOf } from "../wire/Position.ts"
+import type { LookupPeer, LookupResult } from "./Lookup.ts"
+
+export interface CrowdWatchOptions<P extends LookupPeer> {
+  /** How many of the closest peers a lookup is for: k. */
+  readonly count: number
+  /** Looks up the peers closest to the position of these bytes. */
+  readonly lookup: (bytes: Uint8Array) => Effect.Effect<LookupResult<P>>
+}
+
+export interface CrowdWatch<P extends LookupPeer> {
+  /** Learns from the outcome of a lookup how large the network is. */
+  readonly observe: (target: Position, closest: ReadonlyArray<P>) => void
+  /**
+   * Honest peers around a crowded key, beyond the crowd; none when the key is not crowded as far as can be told. Nodes
+   * that provide a key and nodes that look for it find the same peers. Logs a warning at most once a minute.
+   */
+  readonly peersBeyond: (target: Position, closest: ReadonlyArray<P>) => Effect.Effect<ReadonlyArray<P>>
+}
+
+/**
+ * Notices crowded keys among lookups, and looks beyond them.
+ */
+export const make = <P extends LookupPeer>({ count, lookup }: CrowdWatchOptions<P>): CrowdWatch<P> => {
+  const size = makeNetworkSize()
+  let warnedAt = -Infinity
+
+  return {
+    observe: size.observe,
+    peersBeyond: Effect.fnUntraced(function*(target, closest) {
+      const estimate = size.estimate()
+      if (estimate === undefined || !crowdingOf(target, closest, estimate).isCrowded) return []
+      yield* Metric.update(NetworkMetrics.crowdedLookups, 1)
+      const now = yield* Clock.currentTimeMillis
+      if (now >= warnedAt + warningMillis) {
+        warnedAt = now
+        yield* Effect.logWarning(
+          `the ${closest.length} nodes closest to a key are improbably near to it; its records are kept beyond them, too`
+        )
+      }
+      const { isInRegion, targets } = beyond(target, estimate, count)
+      const found = new Map<string, P>()
+      for (const target of targets) {
+        const result = yield* Effect.flatMap(keyOf(target), lookup)
+        for (const peer of result.closest) if (isInRegion(peer)) found.set(peer.key, peer)
+      }
+      // `found` includes the crowd; those peers were asked already.
+      for (const { key } of closest) found.delete(key)
+      return [...found.values()]
+    })
+  }
+}
 
 /** An estimate of how many nodes a network has. */
 export interface NetworkSize {
   /**
-   * Learns from a lookup: its target, and the closest that it found, nearest first. Targets are to be spread over the keyspace; a target that
-   * comes again replaces what it told before. Fewer than eight peers tell nothing: they may be all there are.
+   * Learns from a lookup: its target, and the closest peers found, nearest first. Targets should be spread over the
+   * keyspace; a repeated target replaces what it said before. Fewer than eight peers say nothing: they may be all there
+   * are.
    */
   readonly observe: (target: Position, closest: ReadonlyArray<LookupPeer>) => void
-  /** How many nodes there are; undefined before eight targets were seen. Within a fifth of the truth with 32 of them (measured). */
+  /**
+   * How many nodes there are; undefined before eight targets. With 32 targets within a fifth of the truth (measured).
+   */
   readonly estimate: () => number | undefined
 }
 
-/** What the closest of a lookup look like. */
+/** How near to the target the closest peers of a lookup are, against what chance gives. */
 export interface Crowding {
-  /** How many nodes are to be expected within the distance of the farthest of the closest. */
+  /** How many nodes are expected within the distance of the farthest of the closest peers. */
   readonly expected: number
-  /** How likely so many, so near, are by chance. */
+  /** How likely it is that so many peers are so near by chance. */
   readonly probability: number
-  /** Whether that is less than 1 in 10,000. */
+  /** Whether `probability` is below 1 in 10,000. */
   readonly isCrowded: boolean
 }
 
@@ -42,7 +101,7 @@ export interface Crowding {
  * An estimate that remembers the last 64 targets.
  */
 export const makeNetworkSize = (): NetworkSize => {
-  const samples = new Map<string, number>()
+  const samples = new BoundedMap<string, number>(samplesMax)
   let median: number | undefined
   return {
     observe: (target, closest) => {
@@ -51,15 +110,12 @@ export const makeNetworkSize = (): NetworkSize => {
       const distance = distanceOf(last.position, target)
       if (distance === 0) return
       median = undefined
-      const name = `${target.h0}/${target.h1}`
-      samples.delete(name)
       // Half of all targets have their k-th node within (k - 1/3) / N: the median of a gamma distribution.
-      samples.set(name, (closest.length - 1 / 3) / distance)
-      if (samples.size > samplesMax) { for (const oldest of samples.keys()) return void samples.delete(oldest) }
+      samples.set(`${target.h0}/${target.h1}`, (closest.length - 1 / 3) / distance)
     },
     estimate: () => {
       if (samples.size < samplesMin || median !== undefined) return median
-      // A crowd around some of the targets does not move it.
+      // The median: a crowd around some of the targets does not move it.
       const sorted = [...samples.values()].sort((a, b) => a - b)
       const middle = sorted.length >> 1
       return median = sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2
@@ -68,8 +124,8 @@ export const makeNetworkSize = (): NetworkSize => {
 }
 
 /**
- * Whether the closest peers of a lookup, nearest first, are improbably near to its target in a network of that size. The nearest 5, 10, 15
- * and 20 are looked at, whichever are the least probable.
+ * Whether the closest peers of a lookup, nearest first, are improbably near to its target in a network of that size.
+ * Takes the least probable of the nearest 5, 10, 15 and 20.
  *
  * A network with fewer than 60 nodes is never crowded: a lookup asks a good part of it anyway.
  */
@@ -86,10 +142,13 @@ export const crowdingOf = (target: Position, closest: ReadonlyArray<LookupPeer>,
 }
 
 /**
- * Where to look for honest peers around a crowded key: targets, nearest to the key last, each in the next smaller half of the region that
- * holds about twice `count` nodes, on the side where the key is not. A record that is left with what is found there, and asked for there, is
- * out of reach of the crowd; `isInRegion` says whom of the closest of such a lookup that means. With the same `networkSize`, give or take
- * a half, who provides and who looks for it meet.
+ * Where to look for honest peers around a crowded key.
+ *
+ * The region around the key that holds about twice `count` nodes is halved three times, and each target lies in the
+ * half without the key, so the last target is nearest to the key. A record left with the peers found there, and asked
+ * for there, is out of the crowd's reach. `isInRegion` says which of the closest peers of such a lookup count. Nodes
+ * that provide and nodes that look for the key meet as long as their estimates of `networkSize` differ by at most
+ * half.
  */
 export const beyond = (key: Position, networkSize: number, count = 20) => {
   const shared = Math.max(0, Math.floor(Math.log2(networkSize / (2 * count))))
@@ -102,20 +161,21 @@ export const beyond = (key: Position, networkSize: number, count = 20) => {
   }
 }
 
-/** A place beyond a crowd: any that shares the first `bits` bits with `position` is as good. */
+/** A target beyond a crowd: any position that shares the first `bits` bits with `position` is as good. */
 export interface BeyondTarget {
   readonly position: Position
   readonly bits: number
 }
 
 /**
- * Bytes whose position shares the bits of a target, for FIND_NODE, which carries a key and not a position. Found by trying: `2 ** bits` hashes
- * on average, which for a million nodes (17 bits) take 0.3 s; others run in between. The same target gives the same bytes.
+ * Bytes whose position shares the bits of a target, for FIND_NODE, which carries a key and not a position. Found by
+ * trying: `2 ** bits` hashes on average, which for a million nodes (17 bits) take 0.3 s; other fibers run in between.
+ * The same target gives the same bytes.
  */
 export const keyOf = ({ bits, position }: BeyondTarget): Effect.Effect<Uint8Array> =>
   Effect.gen(function*() {
     const bytes = new Uint8Array(34)
-    // In the form of a multihash, as keys and ids are.
+    // A multihash, like keys and ids.
     bytes.set([0x12, 0x20])
     bytes.set(position.bytes.subarray(0, 28), 2)
     const counter = new DataView(bytes.buffer, 30)
@@ -130,19 +190,20 @@ export const keyOf = ({ bits, position }: BeyondTarget): Effect.Effect<Uint8Arra
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
+const warningMillis = 60_000
 const peersMin = 8
 const samplesMin = 8
 const samplesMax = 64
 const networkSizeMin = 60
 const probabilityMin = 1e-4
-// Two milliseconds.
+/** How many hashes are tried before other fibers run: two milliseconds. */
 const attemptsPerTurn = 1_024
 
-/** How likely at least `count` are where `mean` are to be expected: the upper tail of a Poisson distribution. */
+/** How likely at least `count` are where `mean` are expected: the upper tail of a Poisson distribution. */
 function atLeast(count: number, mean: number): number {
   if (mean >= count) return 1
   if (mean === 0) return 0
-  // The first term by logarithms, since its parts are too large; each further one is smaller by mean / n.
+  // The first term by logarithms, since its factors are too large; each further term is the last times mean / n.
   let logarithm = -mean
   for (let n = 1; n <= count; n++) logarithm += Math.log(mean / n)
   let term = Math.exp(logarithm)

@@ -1,16 +1,20 @@
 /**
- * The iterative lookup of Kademlia: asks the peers nearest to a target for nearer ones, until the nearest that are known have all answered.
+ * The iterative lookup of Kademlia: asks the peers nearest to a target for nearer peers, until the nearest known peers
+ * have all answered.
  *
- * It knows nothing of the wire. `ask` sends one question to one peer; whatever a lookup is for happens in there. Each asked peer is in one of
- * these states:
+ * It knows nothing of the wire. `ask` sends one question to one peer and does whatever the lookup is for. An asked peer
+ * is in one of these states:
  *
- * - *under way*: it takes one of the `parallel` places;
- * - *slow*: under way for longer than `slowAfter`. It gives its place back, and others are asked and suffice as though it had failed; should it
- *   answer before the end, it counts. So a dead peer costs a lookup `slowAfter` and not the timeout of an ask;
- * - *late*: under way for four times as long. It is not waited for either when fewer than `count` others have answered, unless nobody has;
+ * - *asked*: its answer is awaited. It counts against `parallel`.
+ * - *slow*: asked for longer than `slowAfter`. It no longer counts against `parallel`, and the lookup goes on as though
+ *   it had failed; if it answers before the end, the answer counts. So a dead peer costs a lookup `slowAfter`, not the
+ *   timeout of a question.
+ * - *late*: slow for 4x as long. The lookup ends without it even if fewer than `count` answered, as long as somebody
+ *   did.
  * - *answered*, or *failed*, which passes it over.
  *
- * **Gotchas**: the lookup has no time limit, an ask needs its own. Asks that are slow when the lookup ends are interrupted, and not waited for.
+ * **Gotchas**: the lookup has no time limit of its own; give each question one. Questions still slow when the lookup
+ * ends are interrupted, and not awaited.
  */
 import { Cause, Clock, Context, Duration, Effect, Exit, Fiber } from "effect"
 import { commonPrefixLength, compareDistance, type Position } from "../wire/Position.ts"
@@ -24,7 +28,7 @@ export interface LookupPeer {
 
 /** What a peer says to a question. */
 export interface LookupAnswer<P> {
-  /** Peers that it thinks near the target. Of more than `count` the nearest are heeded. */
+  /** Peers that it thinks near the target. If there are more than `count`, the nearest are heeded. */
   readonly closer: ReadonlyArray<P>
   /** Ends the lookup: it has found what it is for. */
   readonly enough?: boolean | undefined
@@ -32,209 +36,77 @@ export interface LookupAnswer<P> {
 
 export interface LookupOptions<P extends LookupPeer, R = never> {
   readonly target: Position
-  /** Whom to ask first, in any order. */
+  /** The peers to ask first, in any order. */
   readonly seeds: ReadonlyArray<P>
-  /** How many of the nearest must have answered. Defaults to 20, Kademlia's k. */
+  /** How many of the nearest peers must have answered. Defaults to 20, Kademlia's k. */
   readonly count?: number | undefined
-  /** How many asks are under way at once, over all paths; slow ones aside, of which there are at most twice as many. Defaults to 10. */
+  /**
+   * How many questions are under way at once over all paths, slow ones aside; of those there are at most twice as many.
+   * Defaults to 10.
+   */
   readonly parallel?: number | undefined
   /**
-   * How many asks are begun before what has come meanwhile is read: each costs a write, and on a fast network the answer to the first lies
-   * there before ten are written. Unbounded by default.
+   * How many questions are sent before answers that have arrived meanwhile are read. Each question costs a write, and
+   * on a fast network the first answer is there before ten are written. Unbounded by default.
    */
   readonly together?: number | undefined
   /**
-   * How many disjoint paths, each of which follows only what its own peers told: one that meets liars leaves the others alone
-   * (S/Kademlia, section 4.4). Seeds are dealt to them, no peer is asked twice. Defaults to 1.
+   * How many disjoint paths the lookup takes. Each follows only what its own peers said, so a path that meets liars
+   * leaves the others alone (S/Kademlia, section 4.4). Seeds are dealt out to the paths; no peer is asked twice.
+   * Defaults to 1.
    */
   readonly paths?: number | undefined
   /**
-   * Whether a peer can be asked without a dial. Of those that are about as useful such peers go first: of the `count` nearest those that share
-   * at most 4 leading bits fewer with the target than the nearest that is to be asked. Nobody by default.
+   * Whether a peer can be asked without a dial. Such peers go first among peers that are about as useful: those of the
+   * `count` nearest that share at most 4 leading bits fewer with the target than the nearest peer not asked yet. No
+   * peer by default.
    */
   readonly isAtHand?: ((peer: P) => boolean) | undefined
   /** The key of a peer to leave out: this node's own. */
   readonly self?: string | undefined
   /**
-   * When an ask is slow. Twice what the slowest answer of this lookup has taken, if that is longer. Defaults to 500 ms.
+   * After how long a question is slow; after twice the time of this lookup's slowest answer if that is longer. Defaults
+   * to 500 ms.
    */
   readonly slowAfter?: Duration.Input | undefined
-  /** How many peers a lookup asks at most, whatever it is told; each adds `count` candidates at most. Defaults to ten times `count`. */
+  /**
+   * How many peers a lookup asks at most, whatever it is told; each answer adds `count` candidates at most. Defaults to
+   * ten times `count`.
+   */
   readonly asksMax?: number | undefined
   /**
-   * Asks a peer. `rank` says how many of the known peers that have not failed are nearer to the target at this moment. A failure passes the
+   * Asks a peer. `rank` is the number of nearer peers known at this moment that have not failed. A failure passes the
    * peer over; a defect ends the lookup with it.
    */
   readonly ask: (peer: P, rank: number) => Effect.Effect<LookupAnswer<P>, unknown, R>
 }
 
 export interface LookupResult<P> {
-  /** The nearest that have answered, at most `count` of them, nearest first. Empty when nobody has answered. */
+  /** The nearest peers that have answered, at most `count`, nearest first. Empty when no peer has answered. */
   readonly closest: ReadonlyArray<P>
-  /** How many were asked. */
+  /** How many peers were asked. */
   readonly asked: number
   /** How many of them have answered. */
   readonly answered: number
-  /** How many answers in a row led to that of the closest which took most, its own included. 1 when all were seeds, 0 without an answer. */
+  /**
+   * The length of the longest chain of answers that led to one of the closest peers, its own answer included. 1 when
+   * all were seeds, 0 without an answer.
+   */
   readonly hops: number
 }
 
 /**
- * Looks up the peers nearest to a target. Never fails: with no seed that answers the result is empty. Interruption interrupts the asks and
- * waits for their ends.
+ * Looks up the peers nearest to a target. Never fails: when no seed answers, the result is empty. Interruption
+ * interrupts the questions under way and waits for their ends.
  */
 export const lookup = <P extends LookupPeer, R = never>(
   options: LookupOptions<P, R>
 ): Effect.Effect<LookupResult<P>, never, R> =>
   Effect.contextWith((context: Context.Context<R>) =>
     Effect.callback<LookupResult<P>>((resume) => {
-      const { ask, count = 20, isAtHand, parallel = 10, self, target, together = Infinity } = options
-      const asksMax = options.asksMax ?? 10 * count
-      const slowMillis = Duration.toMillis(options.slowAfter ?? defaultSlowAfter)
-      const clock = Context.get(context, Clock.Clock)
-      const fork = Effect.runForkWith(context)
-
-      const candidates = new Map<string, Candidate<P>>()
-      // In the order of their asking, so that the first that is not slow is the oldest.
-      const underWay = new Map<Candidate<P>, Fiber.Fiber<unknown, unknown>>()
-      let asked = 0
-      let answered = 0
-      let slowestMillis = 0
-      let timer: Fiber.Fiber<void> | undefined
-      let turn: Fiber.Fiber<void> | undefined
-      let isFilling = false
-      let isDone = false
-
-      const seeds = options.seeds.toSorted((a, b) => compareDistance(a.position, b.position, target))
-      const paths: Array<Path<P>> = Array.from(
-        { length: Math.max(1, Math.min(options.paths ?? 1, seeds.length)) },
-        () => ({ nearest: [], active: 0 })
-      )
-      const activeMax = Math.max(1, Math.floor(parallel / paths.length))
-
-      const tell = (path: Path<P>, peer: P, hop: number) => {
-        if (peer.key === self) return
-        let candidate = candidates.get(peer.key)
-        if (candidate === undefined) {
-          candidate = { peer, state: "told", hop, path, since: 0 }
-          candidates.set(peer.key, candidate)
-        }
-        insert(path.nearest, candidate, target)
-      }
-
-      const finish = (exit: Exit.Exit<LookupResult<P>>) => {
-        isDone = true
-        timer?.interruptUnsafe()
-        turn?.interruptUnsafe()
-        for (const fiber of underWay.values()) fiber.interruptUnsafe()
-        resume(exit)
-      }
-
-      const result = (): LookupResult<P> => {
-        const closest = [...candidates.values()].filter(({ state }) => state === "answered")
-          .sort((a, b) => compareDistance(a.peer.position, b.peer.position, target)).slice(0, count)
-        const hops = closest.reduce((most, { hop }) => Math.max(most, hop), 0)
-        return { closest: closest.map(({ peer }) => peer), asked, answered, hops }
-      }
-
-      const start = (path: Path<P>, candidate: Candidate<P>, rank: number) => {
-        asked++
-        path.active++
-        candidate.state = "asked"
-        candidate.path = path
-        candidate.since = clock.currentTimeMillisUnsafe()
-        const fiber = fork(ask(candidate.peer, rank))
-        underWay.set(candidate, fiber)
-        fiber.addObserver((exit) => {
-          underWay.delete(candidate)
-          if (isDone) return
-          if (candidate.state === "asked") path.active--
-          if (Exit.isSuccess(exit)) {
-            answered++
-            candidate.state = "answered"
-            slowestMillis = Math.max(slowestMillis, clock.currentTimeMillisUnsafe() - candidate.since)
-            for (const peer of nearestOf(exit.value.closer, count, target)) tell(path, peer, candidate.hop + 1)
-            if (exit.value.enough === true) return finish(Exit.succeed(result()))
-          } else {
-            candidate.state = "failed"
-            if (Cause.hasDies(exit.cause)) return finish(Exit.failCause(exit.cause as Cause.Cause<never>))
-          }
-          fill()
-        })
-      }
-
-      // An ask may end in the step that starts it.
-      const fill = () => {
-        if (isFilling) return
-        isFilling = true
-        let isMore = true
-        const most = asked + together
-        while (isMore) {
-          isMore = false
-          for (const path of paths) {
-            if (asked >= most || path.active >= activeMax || underWay.size >= 3 * parallel || asked >= asksMax) continue
-            const next = nextOf(path.nearest, count, target, isAtHand)
-            if (next === undefined) continue
-            start(path, next.candidate, next.rank)
-            if (isDone) return
-            isMore = true
-          }
-        }
-        isFilling = false
-        if (asked >= most) rest()
-        if (
-          (underWay.size === 0 && turn === undefined) ||
-          paths.every(({ nearest }) => suffices(nearest, count, asked < asksMax))
-        ) {
-          return finish(Exit.succeed(result()))
-        }
-        watch()
-      }
-
-      // Goes on in the next turn of the event loop.
-      const rest = () => {
-        if (turn !== undefined) return
-        turn = fork(Effect.yieldNow)
-        turn.addObserver(() => {
-          turn = undefined
-          if (!isDone) fill()
-        })
-      }
-
-      // One timer for all asks, for the first that becomes slow or late.
-      const watch = () => {
-        if (timer !== undefined || !Number.isFinite(slowMillis)) return
-        const limit = Math.max(slowMillis, 2 * slowestMillis)
-        let at = Infinity
-        for (const { since, state } of underWay.keys()) {
-          if (state !== "late") at = Math.min(at, since + (state === "slow" ? lateFactor * limit : limit))
-        }
-        if (at === Infinity) return
-        timer = fork(Effect.sleep(Math.max(1, at - clock.currentTimeMillisUnsafe())))
-        timer.addObserver(() => {
-          timer = undefined
-          if (isDone) return
-          const limit = Math.max(slowMillis, 2 * slowestMillis)
-          const now = clock.currentTimeMillisUnsafe()
-          for (const candidate of underWay.keys()) {
-            const took = now - candidate.since
-            if (candidate.state === "asked" && took >= limit) {
-              candidate.state = "slow"
-              candidate.path.active--
-            }
-            if (candidate.state === "slow" && took >= lateFactor * limit) candidate.state = "late"
-          }
-          fill()
-        })
-      }
-
-      seeds.forEach((peer, index) => tell(paths[index % paths.length]!, peer, 1))
-      fill()
-
-      return Effect.suspend(() => {
-        isDone = true
-        return Fiber.interruptAll([timer, turn, ...underWay.values()].filter((fiber) => fiber !== undefined))
-      })
+      const run = new Run(options, context, resume)
+      run.fill()
+      return run.interrupt
     })
   )
 
@@ -246,29 +118,219 @@ export const lookup = <P extends LookupPeer, R = never>(
 const defaultSlowAfter = Duration.millis(500)
 
 /**
- * So many leading bits fewer than the nearest make a peer no less useful: the closest 20 of a network spread over about as many. Among 4,000
- * modelled nodes a lookup asks a twentieth more when a third of them is at hand, in as many hops.
+ * A peer that shares so many leading bits fewer than the nearest is no less useful: the closest 20 of a network spread
+ * over about as many bits. In a model of 4,000 nodes a lookup asks a twentieth more peers when a third of them is at
+ * hand, in as many hops.
  */
 const equalBits = 4
 
-/** How many times as long a slow ask takes until it is late. */
+/** A slow question is late after this multiple of the time after which it was slow. */
 const lateFactor = 4
 
 interface Candidate<P> {
   readonly peer: P
   state: "told" | "asked" | "slow" | "late" | "answered" | "failed"
   readonly hop: number
-  /** The one that asks it. */
+  /** The path that asks the peer. */
   path: Path<P>
-  /** When it was asked, in milliseconds. */
+  /** When the peer was asked, in milliseconds. */
   since: number
 }
 
 interface Path<P> {
-  /** What this path knows, nearest first. Others may know it too, and have asked it. */
+  /** The peers that this path knows, nearest first. Another path may know a peer too, and have asked it. */
   readonly nearest: Array<Candidate<P>>
-  /** Asks under way that are not slow. */
+  /** Questions under way that are not slow. */
   active: number
+}
+
+/** One lookup under way. Everything happens in steps of the event loop: `fill` asks, and each answer calls it again. */
+class Run<P extends LookupPeer, R> {
+  private readonly options: LookupOptions<P, R>
+  private readonly count: number
+  private readonly parallel: number
+  private readonly asksMax: number
+  private readonly slowMillis: number
+  private readonly clock: Clock.Clock
+  private readonly fork: <A, E>(effect: Effect.Effect<A, E, R>) => Fiber.Fiber<A, E>
+  private readonly resume: (exit: Exit.Exit<LookupResult<P>>) => void
+
+  private readonly paths: ReadonlyArray<Path<P>>
+  private readonly candidates = new Map<string, Candidate<P>>()
+  /** In the order of their asking, so that the first that is not slow is the oldest. */
+  private readonly underWay = new Map<Candidate<P>, Fiber.Fiber<unknown, unknown>>()
+  private asked = 0
+  private answered = 0
+  private slowestMillis = 0
+  private timer: Fiber.Fiber<void> | undefined
+  private turn: Fiber.Fiber<void> | undefined
+  private isFilling = false
+  private isDone = false
+
+  constructor(
+    options: LookupOptions<P, R>,
+    context: Context.Context<R>,
+    resume: (exit: Exit.Exit<LookupResult<P>>) => void
+  ) {
+    this.options = options
+    this.count = options.count ?? 20
+    this.parallel = options.parallel ?? 10
+    this.asksMax = options.asksMax ?? 10 * this.count
+    this.slowMillis = Duration.toMillis(options.slowAfter ?? defaultSlowAfter)
+    this.clock = Context.get(context, Clock.Clock)
+    this.fork = Effect.runForkWith(context)
+    this.resume = resume
+    const seeds = options.seeds.toSorted((a, b) => compareDistance(a.position, b.position, options.target))
+    const paths = Math.max(1, Math.min(options.paths ?? 1, seeds.length))
+    this.paths = Array.from({ length: paths }, () => ({ nearest: [], active: 0 }))
+    seeds.forEach((peer, index) => this.tell(this.paths[index % paths]!, peer, 1))
+  }
+
+  /** Asks as many peers as may be asked now, and ends the lookup when there is nothing left to wait for. */
+  fill(): void {
+    // A question may end in the step that sends it.
+    if (this.isFilling) return
+    this.isFilling = true
+    const most = this.asked + (this.options.together ?? Infinity)
+    for (let isMore = true; isMore;) isMore = this.askNext(most)
+    this.isFilling = false
+    if (this.isDone) return
+    if (this.asked >= most) this.rest()
+    const mayAsk = this.asked < this.asksMax
+    if (
+      (this.underWay.size === 0 && this.turn === undefined) ||
+      this.paths.every(({ nearest }) => suffices(nearest, this.count, mayAsk))
+    ) {
+      this.finish(Exit.succeed(this.result()))
+    } else {
+      this.watch()
+    }
+  }
+
+  readonly interrupt: Effect.Effect<void> = Effect.suspend(() => {
+    this.isDone = true
+    const fibers = [this.timer, this.turn, ...this.underWay.values()]
+    return Fiber.interruptAll(fibers.filter((fiber) => fiber !== undefined))
+  })
+
+  /** Asks one peer for each path that may ask. False when none may. */
+  private askNext(most: number): boolean {
+    const { isAtHand, target } = this.options
+    const activeMax = Math.max(1, Math.floor(this.parallel / this.paths.length))
+    let isMore = false
+    for (const path of this.paths) {
+      if (this.asked >= Math.min(most, this.asksMax)) continue
+      if (path.active >= activeMax || this.underWay.size >= 3 * this.parallel) continue
+      const next = nextOf(path.nearest, this.count, target, isAtHand)
+      if (next === undefined) continue
+      this.start(path, next.candidate, next.rank)
+      if (this.isDone) return false
+      isMore = true
+    }
+    return isMore
+  }
+
+  private start(path: Path<P>, candidate: Candidate<P>, rank: number): void {
+    this.asked++
+    path.active++
+    candidate.state = "asked"
+    candidate.path = path
+    candidate.since = this.clock.currentTimeMillisUnsafe()
+    const fiber = this.fork(this.options.ask(candidate.peer, rank))
+    this.underWay.set(candidate, fiber)
+    fiber.addObserver((exit) => this.ended(candidate, exit))
+  }
+
+  private ended(candidate: Candidate<P>, exit: Exit.Exit<LookupAnswer<P>, unknown>): void {
+    this.underWay.delete(candidate)
+    if (this.isDone) return
+    if (candidate.state === "asked") candidate.path.active--
+    if (Exit.isSuccess(exit)) {
+      this.answered++
+      candidate.state = "answered"
+      this.slowestMillis = Math.max(this.slowestMillis, this.clock.currentTimeMillisUnsafe() - candidate.since)
+      for (const peer of nearestOf(exit.value.closer, this.count, this.options.target)) {
+        this.tell(candidate.path, peer, candidate.hop + 1)
+      }
+      if (exit.value.enough === true) return this.finish(Exit.succeed(this.result()))
+    } else {
+      candidate.state = "failed"
+      if (Cause.hasDies(exit.cause)) return this.finish(Exit.failCause(exit.cause as Cause.Cause<never>))
+    }
+    this.fill()
+  }
+
+  /** A path hears of a peer. */
+  private tell(path: Path<P>, peer: P, hop: number): void {
+    if (peer.key === this.options.self) return
+    let candidate = this.candidates.get(peer.key)
+    if (candidate === undefined) {
+      candidate = { peer, state: "told", hop, path, since: 0 }
+      this.candidates.set(peer.key, candidate)
+    }
+    insert(path.nearest, candidate, this.options.target)
+  }
+
+  /** Goes on in the next turn of the event loop, when the answers that have arrived are read. */
+  private rest(): void {
+    if (this.turn !== undefined) return
+    this.turn = this.fork(Effect.yieldNow)
+    this.turn.addObserver(() => {
+      this.turn = undefined
+      if (!this.isDone) this.fill()
+    })
+  }
+
+  /** One timer for all questions: for the first that becomes slow or late. */
+  private watch(): void {
+    if (this.timer !== undefined || !Number.isFinite(this.slowMillis)) return
+    const limit = this.slowLimit()
+    let at = Infinity
+    for (const { since, state } of this.underWay.keys()) {
+      if (state !== "late") at = Math.min(at, since + (state === "slow" ? lateFactor * limit : limit))
+    }
+    if (at === Infinity) return
+    this.timer = this.fork(Effect.sleep(Math.max(1, at - this.clock.currentTimeMillisUnsafe())))
+    this.timer.addObserver(() => {
+      this.timer = undefined
+      if (this.isDone) return
+      this.judge()
+      this.fill()
+    })
+  }
+
+  /** Finds the questions that have become slow or late. */
+  private judge(): void {
+    const limit = this.slowLimit()
+    const now = this.clock.currentTimeMillisUnsafe()
+    for (const candidate of this.underWay.keys()) {
+      const took = now - candidate.since
+      if (candidate.state === "asked" && took >= limit) {
+        candidate.state = "slow"
+        candidate.path.active--
+      }
+      if (candidate.state === "slow" && took >= lateFactor * limit) candidate.state = "late"
+    }
+  }
+
+  private slowLimit(): number {
+    return Math.max(this.slowMillis, 2 * this.slowestMillis)
+  }
+
+  private finish(exit: Exit.Exit<LookupResult<P>>): void {
+    this.isDone = true
+    this.timer?.interruptUnsafe()
+    this.turn?.interruptUnsafe()
+    for (const fiber of this.underWay.values()) fiber.interruptUnsafe()
+    this.resume(exit)
+  }
+
+  private result(): LookupResult<P> {
+    const closest = [...this.candidates.values()].filter(({ state }) => state === "answered")
+      .sort((a, b) => compareDistance(a.peer.position, b.peer.position, this.options.target)).slice(0, this.count)
+    const hops = closest.reduce((most, { hop }) => Math.max(most, hop), 0)
+    return { closest: closest.map(({ peer }) => peer), asked: this.asked, answered: this.answered, hops }
+  }
 }
 
 function insert<P extends LookupPeer>(
@@ -295,7 +357,8 @@ function nearestOf<P extends LookupPeer>(peers: ReadonlyArray<P>, count: number,
 }
 
 /**
- * The nearest that nobody has asked, or one about as near that is at hand; unless `count` nearer ones have answered or are about to.
+ * The nearest peer not asked yet, or a peer at hand that is about as near. None when `count` nearer peers have answered
+ * or are being asked.
  */
 function nextOf<P extends LookupPeer>(
   nearest: ReadonlyArray<Candidate<P>>,
@@ -324,7 +387,7 @@ function nextOf<P extends LookupPeer>(
   return first
 }
 
-/** Whether the `count` nearest have answered, or all that will. */
+/** Whether the `count` nearest peers have answered, or all that are waited for. */
 function suffices<P>(nearest: ReadonlyArray<Candidate<P>>, count: number, mayAsk: boolean): boolean {
   let answered = 0
   let isSlow = false

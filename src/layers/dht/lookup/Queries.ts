@@ -1,76 +1,83 @@
 /**
- * What a node asks of the DHT: the closest peers, providers, where a peer is, values. Lookups over whatever carries the questions.
+ * The questions that a node asks the DHT: for closest peers, providers, a peer's addresses, values. Each is a lookup,
+ * over whatever carries the questions.
  */
 import { Effect, Queue, Stream } from "effect"
 import { type ContentKey, type Provider, toBytes } from "../../../schema/Content.ts"
 import { DhtError, NoPeers } from "../../../schema/NetworkError.ts"
 import type { Multiaddr, PeerAddresses } from "../../../schema/Peer.ts"
-import type { KadBeyond } from "./Beyond.ts"
-import * as KadLookup from "./Lookup.ts"
 import { encodeFrame, type Message, type MessagePeer, MessageType } from "../wire/Message.ts"
 import { type Node, keyOf } from "../wire/Nodes.ts"
 import { type Position, positionOf } from "../wire/Position.ts"
+import type { CrowdWatch } from "./Crowding.ts"
+import * as Lookup from "./Lookup.ts"
 
-export interface KadQueriesOptions {
+export interface QueriesOptions {
   readonly self: Node
   /** How many of the closest peers a lookup is for: k. */
   readonly count: number
-  /** Whom to ask first: those of the routing table, and connected peers that serve the DHT. */
+  /** The peers to ask first: those of the routing table, and connected peers that serve the DHT. */
   readonly seeds: (target: Position) => ReadonlyArray<Node>
   /** Whether a peer is connected, so that it can be asked without a dial. */
   readonly isAtHand: (peer: Node) => boolean
-  /** Waits until there is somebody to ask, or fails with `NoPeers`. */
+  /** Waits until there is a peer to ask, or fails with `NoPeers`. */
   readonly ready: (operation: DhtError["operation"], subject: string) => Effect.Effect<void, DhtError>
-  /** Asks one peer. `before` goes out in the same write, and its answer is that the question is answered. */
+  /** Asks one peer. `before` goes out in the same write; the answer to the question acknowledges it, too. */
   readonly request: (
     peer: Node,
     question: Uint8Array,
     before?: Uint8Array
   ) => Effect.Effect<{ readonly message: Message; readonly tookBefore: boolean }, unknown>
-  /** The nodes of the peers that an answer names. */
+  /** The nodes for the peers that an answer names. */
   readonly hear: (peers: ReadonlyArray<MessagePeer>) => ReadonlyArray<Node>
-  /** Crowded keys are looked beyond. */
-  readonly beyond: Pick<KadBeyond<Node>, "observe" | "peersBeyond">
-  /** Those of the addresses that can be read, as text. */
+  /** Notices crowded keys and looks beyond them. */
+  readonly beyond: Pick<CrowdWatch<Node>, "observe" | "peersBeyond">
+  /** The readable ones of the addresses, as text. */
   readonly read: (addresses: ReadonlyArray<Uint8Array>) => ReadonlyArray<Multiaddr>
 }
 
 export interface LookupTask {
   /** What every peer is asked. */
   readonly question: Uint8Array
-  /** What is sent in front of the question to a peer which has so many nearer ones before it; see `KadQueriesOptions.request`. */
+  /**
+   * What is sent in front of the question, see `QueriesOptions.request`. `rank` is the number of nearer peers known.
+   */
   readonly before?: (peer: Node, rank: number) => Uint8Array | undefined
   /** Reads an answer; true ends the lookup. */
   readonly visit?: (peer: Node, message: Message, tookBefore: boolean) => boolean | void
-  /** Disjoint paths; 1 by default. */
+  /** How many disjoint paths; 1 by default. */
   readonly paths?: number | undefined
-  /** Asks under way at once; 10 by default. */
+  /** How many questions are under way at once; 10 by default. */
   readonly parallel?: number | undefined
-  /** Asks that are begun before what has come is read; all by default. */
+  /** How many questions are sent before answers are read; all by default. */
   readonly together?: number | undefined
 }
 
 /**
- * So many nodes are asked for providers before what has come is read. Ten questions take 0.6 ms to write, in which the first answer may be
- * there: the first provider of one node against 19 takes 0.9 of what it does when ten are written first.
+ * How many nodes are asked for providers before answers are read. Ten questions take 0.6 ms to write, and the first
+ * answer may be there earlier: with 3 the first provider takes 0.9 of the time that it takes with 10 (measured among
+ * 20 nodes).
  */
 const providersTogether = 3
 
-/** What a lookup for a value comes to. */
+/** What a lookup for a value gives: a record or none from each peer that answers, then the closest peers. */
 export type FoundValue =
   | { readonly from: Node; readonly record: Message["record"] }
   | { readonly closest: ReadonlyArray<Node> }
 
-/** So many disjoint paths lead to a value: one liar among them is outvoted by the others, and a lookup costs little more. */
+/**
+ * How many disjoint paths a lookup for a value takes: a path that meets a liar is outvoted by the others, at little
+ * cost.
+ */
 const valuePaths = 3
 
-export const make = (options: KadQueriesOptions) => {
+export const make = (options: QueriesOptions) => {
   const { beyond, count, hear, isAtHand, read, ready, request, seeds, self } = options
 
   const show = (node: Node): PeerAddresses => ({ id: node.id, addresses: read(node.addresses) })
 
-  const lookup = (target: Position, task: LookupTask): Effect.Effect<KadLookup.LookupResult<Node>> =>
-    KadLookup.lookup<Node>({
+  const lookup = (target: Position, task: LookupTask): Effect.Effect<Lookup.LookupResult<Node>> =>
+    Lookup.lookup<Node>({
       target,
       seeds: seeds(target),
       count,
@@ -81,13 +88,13 @@ export const make = (options: KadQueriesOptions) => {
       ...task.together === undefined ? {} : { together: task.together },
       ask: (peer, rank) =>
         Effect.map(request(peer, task.question, task.before?.(peer, rank)), ({ message, tookBefore }) => {
-          // What is looked for first: to read whom else an answer names takes longer than to hand it over.
+          // The answer is handed over first: reading which peers it names takes longer.
           const enough = task.visit?.(peer, message, tookBefore) === true
           return { closer: hear(message.closer), enough }
         })
     })
 
-  /** A lookup on somebody's behalf: fails with `NoPeers` when nobody has answered. */
+  /** A lookup for a caller: fails with `NoPeers` when no peer has answered. */
   const ask = Effect.fnUntraced(function*(
     operation: DhtError["operation"],
     subject: string,
@@ -111,7 +118,7 @@ export const make = (options: KadQueriesOptions) => {
       return closest.map(show)
     }),
 
-    /** Hands over what each answer names, this node itself left out and every provider once. */
+    /** Hands over the providers that each answer names: each provider once, this node left out. */
     providers: Effect.fnUntraced(function*(
       key: ContentKey,
       found: (some: ReadonlyArray<Provider>) => void
@@ -128,19 +135,19 @@ export const make = (options: KadQueriesOptions) => {
       const others = yield* beyond.peersBeyond(target, closest)
       const question = encodeFrame({ type: MessageType.GET_PROVIDERS, key: bytes })
       yield* Effect.forEach(others, (peer) =>
-        // One that does not answer is one fewer.
+        // A peer that does not answer is one peer fewer.
         Effect.ignore(Effect.map(request(peer, question), ({ message }) => visit(peer, message))), {
         concurrency: 10,
         discard: true
       })
     }),
 
-    /** Hands over where the peer is as soon as somebody says so. */
+    /** Hands over the peer's addresses as soon as an answer names them. */
     peer: (peer: Node, found: (some: ReadonlyArray<PeerAddresses>) => void): Effect.Effect<void, DhtError> =>
       Effect.asVoid(ask("findPeer", peer.id, peer.bytes, MessageType.FIND_NODE, {
         visit: (_, message) => {
           for (const { addresses, id } of message.closer) {
-            // As it is named now: it may have moved since this node knew it.
+            // The addresses of this answer: the peer may have moved since this node knew it.
             if (addresses.length === 0 || keyOf(id) !== peer.key) continue
             found([{ id: peer.id, addresses: read(addresses) }])
             return true
@@ -149,7 +156,9 @@ export const make = (options: KadQueriesOptions) => {
         }
       })),
 
-    /** Puts a record on the peers closest to its key; tells of each that is asked, and of each that sends back the same value. */
+    /**
+     * Puts a record on the peers closest to its key. Reports each peer that is asked and each answer.
+     */
     putValue: Effect.fnUntraced(function*(
       key: Uint8Array,
       record: Uint8Array,
@@ -164,13 +173,13 @@ export const make = (options: KadQueriesOptions) => {
         count.asked(peer)
         return request(peer, put).pipe(
           Effect.map(({ message }) => count.answered(peer, message)),
-          // One that does not take it is one copy less.
+          // A peer that does not take the record is one copy less.
           Effect.ignore
         )
       }, { concurrency: "unbounded", discard: true })
     }),
 
-    /** One element for each peer that answers, with its record if it has one; then the closest of them. */
+    /** One element for each peer that answers, with its record if it has one; then the closest peers. */
     values: (key: Uint8Array): Stream.Stream<FoundValue, DhtError> =>
       Stream.callback((queue) =>
         ask("getValue", textOf(key), key, MessageType.GET_VALUE, {
@@ -185,5 +194,5 @@ export const make = (options: KadQueriesOptions) => {
   }
 }
 
-/** A key of a value in words. */
+/** The key of a value as text. */
 export const textOf = (key: Uint8Array): string => new TextDecoder().decode(key)

@@ -1,35 +1,35 @@
 /**
- * Lookups that those who ask for the same key at the same time share, and whose outcome answers for a short while.
+ * Lookups shared by callers that ask for the same key at the same time, with a short cache of their outcomes.
  *
- * A lookup runs for as long as somebody reads it: the last reader that stops ends it. A reader that comes in the middle is given what has
- * been found so far at once.
+ * A lookup runs while it has readers: when the last reader stops, the lookup ends. A reader that joins in the middle
+ * is given at once what has been found so far.
  */
 import { Cache, type Cause, type Duration, Effect, Exit, Queue, RcMap, type Scope, Stream } from "effect"
 
 export interface SharedLookupsOptions<K, A, E> {
-  /** One lookup; hands over what it finds as it comes. Interrupted when nobody reads it any more. */
+  /** One lookup; hands over what it finds as it comes. Interrupted when its last reader stops. */
   readonly lookup: (key: K, found: (some: ReadonlyArray<A>) => void) => Effect.Effect<void, E>
-  /** How long the outcome of a lookup answers for the next. */
+  /** How long the outcome of a lookup is cached for the next. */
   readonly cacheTime: Duration.Input
-  /** Whether a failure answers as well. */
+  /** Whether a failure is cached as well. */
   readonly isCached: (error: E) => boolean
 }
 
-/** How long somebody reads a lookup. */
+/** How long a reader reads a lookup. */
 export interface SharedLookupsReader<E> {
   readonly after: Duration.Input
-  /** What the reader ends with when nothing has been found by then; with something found it just ends. */
+  /** How the reader ends when nothing has been found by then. When something has been found, it just ends. */
   readonly late: () => Effect.Effect<void, E>
 }
 
 export interface SharedLookups<K, A, E> {
-  /** What a lookup finds, several at once where they came at once. Ends with it, or when the reader's time is over. */
+  /** What a lookup finds, in the chunks in which it came. Ends with the lookup, or when the reader's time is over. */
   readonly find: (key: K, reader?: SharedLookupsReader<E>) => Stream.Stream<A, E>
-  /** Forgets those that found nothing: what made them may have changed. */
+  /** Forgets the outcomes that found nothing: the reason may have gone. */
   readonly forgetEmpty: Effect.Effect<void>
 }
 
-/** How many outcomes are kept. */
+/** How many outcomes are cached. */
 const outcomesMax = 1024
 
 export const make = Effect.fnUntraced(function*<K, A, E>(
@@ -38,10 +38,10 @@ export const make = Effect.fnUntraced(function*<K, A, E>(
   const outcomes = yield* Cache.make<K, Outcome<A, E>>({
     capacity: outcomesMax,
     timeToLive: options.cacheTime,
-    // Asked only for what is there; see `find`.
+    // Never called: `find` only reads what is there.
     lookup: () => Effect.never
   })
-  // Started again by whatever changes meanwhile, so that an outcome of before does not answer after.
+  // Raised by `forgetEmpty`: a lookup that began before it does not cache an empty outcome after it.
   let epoch = 0
 
   const flights: RcMap.RcMap<K, Flight<A, E>> = yield* RcMap.make({
@@ -51,7 +51,8 @@ export const make = Effect.fnUntraced(function*<K, A, E>(
       yield* options.lookup(key, (some) => {
         if (some.length === 0) return
         flight.found.push(...some)
-        // Straight to who reads, in this step: in a turn of the event loop other answers are read, which takes longer than to hand this one over.
+        // Handed to the readers in this step: by the next turn of the event loop other answers are read first, which
+        // takes longer.
         for (const queue of flight.readers) {
           Queue.offerAllUnsafe(queue, some)
           Queue.flushUnsafe(queue)
@@ -65,7 +66,8 @@ export const make = Effect.fnUntraced(function*<K, A, E>(
             : began === epoch && !Exit.hasInterrupts(exit) && isTold(exit, options.isCached)
           return Effect.all([
             isCached ? Cache.set(outcomes, key, { found, exit }) : Effect.void,
-            // Whoever comes now asks anew, once the outcome answers no more. One that is cut off has left the map, and another may be in it.
+            // The next reader starts another lookup once the outcome has expired. An interrupted lookup has left the
+            // map already, and another may have taken its key.
             Exit.hasInterrupts(exit) ? Effect.void : RcMap.invalidate(flights, key),
             Effect.sync(() => flight.readers.forEach((queue) => finish(queue, exit)))
           ], { discard: true })
@@ -80,7 +82,7 @@ export const make = Effect.fnUntraced(function*<K, A, E>(
     Stream.callback<A, E>(Effect.fnUntraced(function*(queue) {
       const flight = yield* RcMap.get(flights, key)
       yield* Effect.acquireRelease(
-        // One step, so that nothing is found in between.
+        // In one step, so that nothing is found in between.
         Effect.sync(() => {
           Queue.offerAllUnsafe(queue, flight.found)
           flight.readers.add(queue)
@@ -128,7 +130,7 @@ interface Outcome<A, E> {
   readonly exit: Exit.Exit<void, E>
 }
 
-/** A lookup that runs, and what it has found. */
+/** A lookup under way, and what it has found. */
 interface Flight<A, E> {
   readonly found: Array<A>
   readonly readers: Set<Queue.Queue<A, E | Cause.Done>>

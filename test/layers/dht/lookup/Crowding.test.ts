@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { beyond, crowdingOf, keyOf, makeNetworkSize } from "../../../../src/layers/dht/lookup/Crowding.ts"
+import { beyond, crowdingOf, keyOf, make, makeNetworkSize } from "../../../../src/layers/dht/lookup/Crowding.ts"
 import {
   commonPrefixLength,
   compareDistance,
@@ -8,6 +8,36 @@ import {
   type Position,
   positionOf
 } from "../../../../src/layers/dht/wire/Position.ts"
+import * as LogLines from "../../../support/LogLines.ts"
+
+describe("make", () => {
+  const target = positionOf(Buffer.from("some content"))
+
+  it.effect("gives no peers for a key that is not crowded, nor before the network is known", () =>
+    Effect.gen(function*() {
+      assert.deepStrictEqual(yield* watchOf(honest).peersBeyond(target, closestTo(target, honest)), [])
+      const young = make({ count: 20, lookup: () => Effect.die("asked") })
+      assert.deepStrictEqual(yield* young.peersBeyond(target, crowdOf(target)), [])
+    }))
+
+  it.effect("gives honest peers near a crowded key, the same to all, and warns once a minute", () =>
+    Effect.gen(function*() {
+      const crowd = crowdOf(target)
+      const all = [...honest, ...crowd]
+      const closest = closestTo(target, all)
+      assert.sameMembers(closest, crowd)
+      const [provider, finder] = [watchOf(all), watchOf(all)]
+      const given = yield* provider.peersBeyond(target, closest)
+      assert.isAtLeast(given.length, 10)
+      assert.isTrue(given.every(({ key }) => !key.startsWith("false")))
+      assert.sameMembers(
+        (yield* finder.peersBeyond(target, closest)).map(({ key }) => key),
+        given.map(({ key }) => key)
+      )
+      yield* provider.peersBeyond(target, closest)
+      assert.strictEqual((yield* LogLines.lines).filter((line) => line.startsWith("Warn")).length, 2)
+    }).pipe(LogLines.capture))
+})
 
 describe("makeNetworkSize", () => {
   it("tells the size of a network within a fifth, by 32 lookups", () => {
@@ -25,7 +55,7 @@ describe("makeNetworkSize", () => {
     assert.isUndefined(estimateOf(7, closestOf))
     assert.isDefined(estimateOf(8, closestOf))
     const size = makeNetworkSize()
-    for (let i = 0; i < 100; i++) size.observe(place(`target ${i % 7}`), closestOf(place(`target ${i % 7}`)))
+    for (let i = 0; i < 100; i++) size.observe(positionAt(`target ${i % 7}`), closestOf(positionAt(`target ${i % 7}`)))
     assert.isUndefined(size.estimate())
   })
 
@@ -36,9 +66,9 @@ describe("makeNetworkSize", () => {
   it("remembers the last 64 targets", () => {
     const size = makeNetworkSize()
     const [small, large] = [network(100), network(2_000)]
-    for (let i = 0; i < 64; i++) size.observe(place(`before ${i}`), small(place(`before ${i}`)))
+    for (let i = 0; i < 64; i++) size.observe(positionAt(`before ${i}`), small(positionAt(`before ${i}`)))
     assert.closeTo(size.estimate()!, 100, 20)
-    for (let i = 0; i < 64; i++) size.observe(place(`after ${i}`), large(place(`after ${i}`)))
+    for (let i = 0; i < 64; i++) size.observe(positionAt(`after ${i}`), large(positionAt(`after ${i}`)))
     assert.closeTo(size.estimate()!, 2_000, 400)
   })
 
@@ -46,7 +76,7 @@ describe("makeNetworkSize", () => {
     const closestOf = network(1_000)
     const size = makeNetworkSize()
     for (let i = 0; i < 32; i++) {
-      const target = place(`target ${i}`)
+      const target = positionAt(`target ${i}`)
       size.observe(target, i % 4 === 0 ? crowdAt(target, 20, 24) : closestOf(target))
     }
     assert.closeTo(size.estimate()! / 1_000, 1, 0.2)
@@ -84,7 +114,7 @@ describe("crowdingOf", () => {
       for (let run = 0; run < 5; run++) {
         const estimate = estimateOf(32, closestOf, `run ${run}`)!
         for (let i = 0; i < 200; i++) {
-          const target = place(`key ${run} ${i}`)
+          const target = positionAt(`key ${run} ${i}`)
           if (crowdingOf(target, closestOf(target), estimate).isCrowded) flagged++
         }
       }
@@ -92,13 +122,13 @@ describe("crowdingOf", () => {
     assert.isAtMost(flagged, 2)
   })
 
-  it("flags nearly every crowd that has taken all places nearer than the nearest honest node", () => {
+  it("flags nearly every crowd that has taken all positions nearer than the nearest honest node", () => {
     const closestOf = network(1_000)
     const estimate = estimateOf(32, closestOf)!
     const flagged = (size: number) => {
       let count = 0
       for (let i = 0; i < 100; i++) {
-        const key = place(`key ${i}`)
+        const key = positionAt(`key ${i}`)
         const honest = closestOf(key)
         const crowd = crowdAt(key, size, commonPrefixLength(honest[0]!.position, key) + 1)
         if (crowdingOf(key, [...crowd, ...honest].slice(0, 20), estimate).isCrowded) count++
@@ -112,7 +142,7 @@ describe("crowdingOf", () => {
   })
 
   it("takes no network of fewer than 60 for crowded", () => {
-    const key = place("key")
+    const key = positionAt("key")
     assert.isFalse(crowdingOf(key, crowdAt(key, 20, 40), 59).isCrowded)
     assert.isTrue(crowdingOf(key, crowdAt(key, 20, 40), 60).isCrowded)
   })
@@ -120,7 +150,7 @@ describe("crowdingOf", () => {
 
 describe("beyond", () => {
   it("names the halves of the region of twice as many nodes in which the key is not", () => {
-    const key = place("key")
+    const key = positionAt("key")
     // 2^8 regions of 40 nodes.
     const { isInRegion, targets } = beyond(key, 40 * 256)
     assert.deepStrictEqual(targets.map(({ position }) => commonPrefixLength(position, key)), [8, 9, 10])
@@ -133,7 +163,7 @@ describe("beyond", () => {
 
   it.effect("has bytes for each target that hash to its neighbourhood, the same each time", () =>
     Effect.gen(function*() {
-      for (const target of beyond(place("key"), 1_000).targets) {
+      for (const target of beyond(positionAt("key"), 1_000).targets) {
         const bytes = yield* keyOf(target)
         assert.strictEqual(bytes.length, 34)
         assert.isAtLeast(commonPrefixLength(positionOf(bytes), target.position), target.bits)
@@ -149,7 +179,7 @@ interface Peer {
   readonly position: Position
 }
 
-function place(text: string): Position {
+function positionAt(text: string): Position {
   return positionOf(new TextEncoder().encode(text))
 }
 
@@ -157,7 +187,7 @@ function place(text: string): Position {
 function network(size: number) {
   const peers: ReadonlyArray<Peer> = Array.from({ length: size }, (_, index) => ({
     key: `${index}`,
-    position: place(`node ${index} of ${size}`)
+    position: positionAt(`node ${index} of ${size}`)
   }))
   return (target: Position) => peers.toSorted((a, b) => compareDistance(a.position, b.position, target)).slice(0, 20)
 }
@@ -169,20 +199,46 @@ function estimateOf(
 ): number | undefined {
   const size = makeNetworkSize()
   for (let i = 0; i < lookups; i++) {
-    const target = place(`target ${i} ${name}`)
+    const target = positionAt(`target ${i} ${name}`)
     size.observe(target, closestOf(target))
   }
   return size.estimate()
 }
 
-/** Peers that share so many bits with a place, nearest first. */
+/** Peers that share so many bits with a position, nearest first. */
 function crowdAt(target: Position, size: number, bits: number): ReadonlyArray<Peer> {
   return Array.from({ length: size }, (_, index) => {
     const bytes = Uint8Array.from(target.bytes)
-    const rest = place(`false ${index}`).bytes
+    const rest = positionAt(`false ${index}`).bytes
     for (let bit = bits; bit < 256; bit++) {
       if ((rest[bit >> 3]! & (0x80 >> (bit & 7))) !== 0) bytes[bit >> 3]! ^= 0x80 >> (bit & 7)
     }
     return { key: `false ${index}`, position: ofDigest(bytes) }
   }).sort((a, b) => compareDistance(a.position, b.position, target))
+}
+
+const honest = Array.from({ length: 1_000 }, (_, i) => ({ key: `${i}`, position: positionOf(Buffer.from(`${i}`)) }))
+
+const closestTo = (target: Position, peers: ReadonlyArray<{ readonly key: string; readonly position: Position }>) =>
+  peers.toSorted((a, b) => compareDistance(a.position, b.position, target)).slice(0, 20)
+
+/** Twenty ids that share 60 bits with the target. */
+const crowdOf = (target: Position) =>
+  Array.from({ length: 20 }, (_, i) => {
+    const bytes = Uint8Array.from(target.bytes)
+    bytes[8] = bytes[8]! ^ (i + 1)
+    return { key: `false ${i}`, position: ofDigest(bytes) }
+  })
+
+const watchOf = (peers: ReadonlyArray<{ readonly key: string; readonly position: Position }>) => {
+  const watch = make({
+    count: 20,
+    lookup: (bytes) =>
+      Effect.sync(() => ({ closest: closestTo(positionOf(bytes), peers), asked: 20, answered: 20, hops: 1 }))
+  })
+  for (let i = 0; i < 32; i++) {
+    const position = positionOf(Buffer.from(`lookup ${i}`))
+    watch.observe(position, closestTo(position, peers))
+  }
+  return watch
 }

@@ -22,7 +22,7 @@ describe("KadLookup", () => {
     },
     Effect.fnUntraced(function*({ atHand, key, seed, size, together }) {
       const network = networkOf(size, String(seed))
-      const target = place(key)
+      const target = positionAt(key)
       const asked: Array<string> = []
       const first = network.peers[0]!
       const result = yield* lookup({
@@ -57,7 +57,7 @@ describe("KadLookup", () => {
     },
     Effect.fnUntraced(function*({ atHand, dead, paths, seed, size }) {
       const network = networkOf(size, String(seed))
-      const target = place(`key of ${seed}`)
+      const target = positionAt(`key of ${seed}`)
       const isDead = (peer: Peer) => peer.position.bytes[31]! % 100 < dead
       const asked = new Set<string>()
       const first = network.peers[0]!
@@ -94,7 +94,7 @@ describe("KadLookup", () => {
       const isDead = (peer: Peer) => peer !== network.peers[0] && peer.position.bytes[31]! < 51
       let missed = 0
       for (let run = 0; run < 20; run++) {
-        const target = place(`key ${run}`)
+        const target = positionAt(`key ${run}`)
         const { closest } = yield* lookup({
           target,
           seeds: network.answer(network.peers[0]!, target),
@@ -110,16 +110,16 @@ describe("KadLookup", () => {
 
   it.effect("is empty without seeds, and when all of them fail", () =>
     Effect.gen(function*() {
-      const none = yield* lookup({ target: place("x"), seeds: [], ask: () => Effect.die("nobody is asked") })
+      const none = yield* lookup({ target: positionAt("x"), seeds: [], ask: () => Effect.die("nobody is asked") })
       assert.deepStrictEqual(none, { closest: [], asked: 0, answered: 0, hops: 0 })
-      const dead = yield* lookup({ target: place("x"), seeds: peersOf(3), ask: () => Effect.fail("dead") })
+      const dead = yield* lookup({ target: positionAt("x"), seeds: peersOf(3), ask: () => Effect.fail("dead") })
       assert.deepStrictEqual(dead, { closest: [], asked: 3, answered: 0, hops: 0 })
     }))
 
   it.effect("counts how many answers in a row led to the closest", () =>
     Effect.gen(function*() {
       // A chain: each knows the next.
-      const target = place("x")
+      const target = positionAt("x")
       const chain = peersOf(7).toSorted((a, b) => compareDistance(b.position, a.position, target))
       const ask = (peer: Peer) => Effect.succeed({ closer: chain.slice(chain.indexOf(peer) + 1).slice(0, 1) })
       const { closest, hops } = yield* lookup({ target, seeds: [chain[0]!], ask, count: 3 })
@@ -187,7 +187,7 @@ describe("KadLookup", () => {
 
   it.effect("reads what has come before it goes on after `together` asks", () =>
     Effect.gen(function*() {
-      const target = place("x")
+      const target = positionAt("x")
       const seeds = peersOf(30)
       const [nearest] = seeds.toSorted((a, b) => compareDistance(a.position, b.position, target))
       // The answer of the nearest lies there in the next turn of the event loop.
@@ -207,7 +207,7 @@ describe("KadLookup", () => {
       samePeers(bench.waiting(), bench.byDistance.slice(0, 8))
       yield* Fiber.interrupt(fiber)
       const dead = yield* lookup({
-        target: place("x"),
+        target: positionAt("x"),
         seeds: peersOf(30),
         together: 3,
         ask: () => Effect.fail("dead")
@@ -234,7 +234,7 @@ describe("KadLookup", () => {
     Effect.gen(function*() {
       let ended = 0
       const fiber = yield* Effect.forkChild(lookup({
-        target: place("x"),
+        target: positionAt("x"),
         seeds: peersOf(30),
         ask: () =>
           Effect.never.pipe(
@@ -253,12 +253,12 @@ describe("KadLookup", () => {
   it.effect("ends with the defect of an ask", () =>
     Effect.gen(function*() {
       const exit = yield* Effect.exit(
-        lookup({ target: place("x"), seeds: peersOf(3), ask: () => Effect.die("a bug") })
+        lookup({ target: positionAt("x"), seeds: peersOf(3), ask: () => Effect.die("a bug") })
       )
       assert.deepStrictEqual(exit, Exit.die("a bug"))
     }))
 
-  it.effect("gives the place of a slow peer to the next, and does not wait for it when enough others have answered", () =>
+  it.effect("goes on to the next peer while one is slow, and does not wait for it when enough others have answered", () =>
     Effect.gen(function*() {
       const bench = benchOf(peersOf(30), { count: 4, parallel: 4, slowAfter: "300 millis" })
       const fiber = yield* Effect.forkChild(bench.lookup)
@@ -344,7 +344,7 @@ describe("KadLookup", () => {
   it.effect("costs a lookup with dead peers the time after which they are slow", () =>
     Effect.gen(function*() {
       const network = networkOf(400, "time")
-      const target = place("key")
+      const target = positionAt("key")
       const isDead = (peer: Peer) => peer.position.bytes[31]! < 51
       const fiber = yield* Effect.forkChild(Effect.andThen(
         lookup({
@@ -365,7 +365,7 @@ describe("KadLookup", () => {
 
   it.effect("heeds the nearest `count` of an answer, and asks no more than `asksMax`", () =>
     Effect.gen(function*() {
-      const target = place("x")
+      const target = positionAt("x")
       const crowd = peersOf(2_000).toSorted((a, b) => compareDistance(a.position, b.position, target))
       const [liar] = peersOf(1)
       const asked: Array<Peer> = []
@@ -386,7 +386,7 @@ describe("KadLookup", () => {
   it.effect("leads around liars by disjoint paths", () =>
     Effect.gen(function*() {
       // Liars answer at once, name only each other, and are nearer than all others.
-      const target = place("x")
+      const target = positionAt("x")
       const network = networkOf(300, "honest")
       const liars = peersOf(20_000, "liar").toSorted((a, b) => compareDistance(a.position, b.position, target)).slice(
         0,
@@ -417,7 +417,7 @@ describe("KadLookup", () => {
 
   it.effect("follows on each path only what its own peers told", () =>
     Effect.gen(function*() {
-      const target = place("x")
+      const target = positionAt("x")
       const all = peersOf(40).toSorted((a, b) => compareDistance(b.position, a.position, target))
       // Two chains that share their end; on one of them nobody goes on after the first.
       const bench = benchOf(all, { seeds: all.slice(0, 2), paths: 2, parallel: 2, count: 2 })
@@ -450,12 +450,15 @@ interface Peer {
   readonly position: Position
 }
 
-function place(text: string): Position {
+function positionAt(text: string): Position {
   return positionOf(new TextEncoder().encode(text))
 }
 
 function peersOf(count: number, seed = "peer"): ReadonlyArray<Peer> {
-  return Array.from({ length: count }, (_, index) => ({ key: `${seed} ${index}`, position: place(`${seed} ${index}`) }))
+  return Array.from(
+    { length: count },
+    (_, index) => ({ key: `${seed} ${index}`, position: positionAt(`${seed} ${index}`) })
+  )
 }
 
 /** A network in which each has every bucket as full as it can be: 20, or all that there are. */
@@ -469,7 +472,7 @@ function networkOf(size: number, seed: string) {
     if (known !== undefined) return known
     const buckets = new Map<number, Array<Peer>>()
     // Who is in a full bucket is a matter of chance.
-    for (const other of closest(place(`chance of ${peer.key}`))) {
+    for (const other of closest(positionAt(`chance of ${peer.key}`))) {
       if (other === peer) continue
       const length = commonPrefixLength(peer.position, other.position)
       const bucket = buckets.get(length)
@@ -489,7 +492,7 @@ function networkOf(size: number, seed: string) {
 
 /** A lookup whose asks end when the spec says so. */
 function benchOf(peers: ReadonlyArray<Peer>, changes: Partial<LookupOptions<Peer>>) {
-  const target = place("x")
+  const target = positionAt("x")
   const byDistance = peers.toSorted((a, b) => compareDistance(a.position, b.position, target))
   const asks = new Map<Peer, Deferred.Deferred<LookupAnswer<Peer>, string>>()
   const interrupted: Array<Peer> = []

@@ -10,7 +10,7 @@ import {
 } from "../../../../src/layers/dht/wire/Message.ts"
 import { type Node, Nodes } from "../../../../src/layers/dht/wire/Nodes.ts"
 import { compareDistance, positionOf } from "../../../../src/layers/dht/wire/Position.ts"
-import * as KadQueries from "../../../../src/layers/dht/lookup/Queries.ts"
+import * as Queries from "../../../../src/layers/dht/lookup/Queries.ts"
 import * as ContentKey from "../../../../src/schema/Content.ts"
 import { DhtError, NoPeers } from "../../../../src/schema/NetworkError.ts"
 import type { Multiaddr } from "../../../../src/schema/Peer.ts"
@@ -18,7 +18,7 @@ import { SimNetwork } from "../../../../src/testing/network/SimNetwork.ts"
 
 const key = ContentKey.fromText("some content")
 
-const place = Uint8Array.of(1)
+const address = Uint8Array.of(1)
 
 const opened = (frame: Uint8Array): Message => {
   const messages: Array<Message> = []
@@ -43,7 +43,7 @@ const world = (
   const all = names.map(nodeOf)
   const asked: Array<string> = []
   const heard: Array<string> = []
-  const queries = KadQueries.make({
+  const queries = Queries.make({
     self: nodeOf("self"),
     count: 3,
     seeds: () => connected.length > 0 ? all : all.slice(0, 1),
@@ -67,13 +67,13 @@ const world = (
     beyond: { observe: () => {}, peersBeyond: () => Effect.succeed(beyond.map(nodeOf)) },
     read: (addresses) => addresses.map((bytes) => `/ip4/192.0.2.${bytes[0]}/tcp/1` as Multiaddr)
   })
-  const named = (some: ReadonlyArray<string>) => some.map((name) => encodePeer(nodeOf(name).bytes, [place]))
+  const named = (some: ReadonlyArray<string>) => some.map((name) => encodePeer(nodeOf(name).bytes, [address]))
   return { queries, asked, heard, nodeOf, named }
 }
 
 const idOf = (name: string) => SimNetwork.peerId(name)
 
-describe("KadQueries", () => {
+describe("Queries", () => {
   const names = ["alice", "bob", "carol", "dave", "erin"]
 
   it.effect("gives the closest that answer, nearest first, each with its addresses", () =>

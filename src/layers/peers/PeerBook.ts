@@ -87,7 +87,9 @@ export interface Loss extends Departure {
   readonly isReplaced: boolean
 }
 
+/** What this node knows and wants of each peer, connected or not. */
 export class PeerBook extends Context.Service<PeerBook, {
+  /** The record of a peer, if it has one. */
   readonly get: (id: PeerId) => PeerRecord | undefined
   /**
    * The peer's record, made where there is none. Past `maxKnownPeers`, the record that was mentioned longest ago goes,
@@ -96,6 +98,7 @@ export class PeerBook extends Context.Service<PeerBook, {
   readonly record: (id: PeerId) => PeerRecord
   /** All records, the one mentioned longest ago first. */
   readonly all: () => Iterable<PeerRecord>
+  /** How many records there are. */
   readonly size: () => number
   /** Notes a connection that the gate refused, without making a record of a stranger. */
   readonly noteRefusal: (id: PeerId, refusal: Refusal) => void

@@ -1,6 +1,6 @@
 /**
- * What a heavy suite owes `.ci/run`: the names of its scenarios that failed, and to run single scenarios when it is
- * asked to.
+ * The agreement between the heavy suites and `.ci/run`: a suite reports the names of its failed scenarios, and runs
+ * single scenarios when it is asked to.
  *
  * `SUITE_REPORT` names the file in which the suite writes its report as JSON; `SUITE_ONLY` is a JSON list of the
  * scenarios to run, each by the name that a report gave it. Without them a suite runs everything and writes nothing.

@@ -1,5 +1,5 @@
 /**
- * `npm run build`: compiles the library to dist, and bundles the program. The directory is made anew, so that nothing
+ * `npm run build`: compiles the library to dist, and bundles the program. The directory is made anew, so that no file
  * of an older build is packed.
  */
 import { spawnSync } from "node:child_process"

@@ -1,6 +1,6 @@
 /**
- * Makes the program of src/cli a bundle in dist/cli, since loading the thousand files that it is made of takes most of
- * a start. It is not minified, so that the stack of a bug can be read. Beside it are the licences of what is in it.
+ * Bundles the program of src/cli into dist/cli, since loading its thousand files takes most of a start. The bundle is
+ * not minified, so that the stack of a bug can be read. Beside it are the licences of the packages in it.
  */
 import { readdirSync, readFileSync, writeFileSync } from "node:fs"
 import { isBuiltin } from "node:module"
@@ -12,7 +12,7 @@ const directory = join(root, "dist/cli")
 
 const bundle = await rolldown({
   cwd: root,
-  // What is imported only when it is needed becomes a file of its own: help does not load libp2p.
+  // A dynamic import becomes a file of its own: help does not load libp2p.
   input: { bin: "src/cli/bin.ts" },
   platform: "node",
   onLog: (_, { message }) => fail(message)
@@ -39,7 +39,7 @@ function fail(message) {
   process.exit(1)
 }
 
-/** The directory of the package that a file belongs to. A package.json inside one has no version. */
+/** The directory of the package that a file belongs to. A package.json deeper inside a package has no version. */
 function packageOf(path) {
   const directory = dirname(path)
   const { version } = manifestOf(directory)

@@ -13,7 +13,7 @@ const root = join(import.meta.dirname, "..")
 const work = mkdtempSync(join(tmpdir(), "codio-network-dht-"))
 const report = join(work, "specs.json")
 const env = { ...process.env, NO_COLOR: "1", SPEC_REPORT: report }
-// npm's own settings, and a node that the caller has configured, are not what is tested.
+// The specs must not see the settings of npm, or the node options of the caller.
 for (const name of Object.keys(env)) if (/^npm_|^CODIO_/.test(name)) delete env[name]
 
 const vitest = "node_modules/vitest/vitest.mjs"
@@ -51,7 +51,7 @@ child.on("close", (code) => {
 
 // internal ------------------------------------------------------------------------------------------------------------
 
-/** What tells vitest to run the specs that were asked for: `file > title > title`. */
+/** The arguments with which vitest runs the specs that were asked for, each `file > title > title`. */
 function chosen() {
   if (SuiteReport.asked === undefined) return []
   const paths = [...SuiteReport.asked].map((name) => name.split(" > "))

@@ -124,7 +124,7 @@ ${cooldown}.
 `
 })
 
-/** Where the text belongs. */
+/** The path of the document. */
 export const file = join(root, "docs/POLICIES.md")
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ interface Draws<A> {
   readonly most: A
 }
 
-/** An effect with the chance that gives the least, a chance of a fixed seed, and the chance that gives the most. */
+/** Runs an effect three times: with the least random numbers, with those of a fixed seed, and with the greatest. */
 const drawn = <A>(effect: Effect.Effect<A>): Effect.Effect<Draws<A>> =>
   Effect.all({
     least: Effect.provideService(effect, Random.Random, { nextIntUnsafe: () => 0, nextDoubleUnsafe: () => 0 }),
@@ -214,7 +214,7 @@ function dialTimeline(policy: typeof DialPolicy.Service): ReadonlyArray<Readonly
   ]
   const begins: Array<number> = []
   return policy.order(candidates).map((candidate, index) => {
-    // As long as so many are under way, the next one waits for the first of them to end.
+    // With all dials in flight the next one waits until the first of them ends.
     const slot = begins[index - policy.parallelDials]
     const begin = Math.max(index * stagger, slot === undefined ? 0 : slot + timeout)
     begins.push(begin)
@@ -287,5 +287,5 @@ function seconds(millis: number): string {
   return `${Number((millis / 60_000).toFixed(1))} min`
 }
 
-// At the end, where everything above is defined.
+// Last, when everything above is defined.
 if (import.meta.main) writeFileSync(file, await Effect.runPromise(render))

@@ -5,7 +5,7 @@
  *
  * The program gets each signal once, because a second one may mean "at once". Ctrl-C goes to it directly, as to every
  * process of the terminal's foreground group, and here twice, since npm passes on what it got itself. A signal sent to
- * npm alone comes here once and is passed on.
+ * npm alone arrives here once and is passed on.
  */
 import { spawn } from "node:child_process"
 import { setUp } from "./setup.mjs"

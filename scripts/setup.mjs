@@ -81,7 +81,7 @@ function install() {
   }
 }
 
-/** Two terminals may start on the same bare clone: the second waits for the first, unless that one has died. */
+/** Two terminals may start on the same bare clone: the second waits for the first, unless the first has died. */
 function lock() {
   const directory = join(root, ".cache", "setup.lock")
   mkdirSync(dirname(directory), { recursive: true })

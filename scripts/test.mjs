@@ -23,7 +23,7 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
 
 const bin = (name) => join(root, "node_modules", ".bin", name)
 const env = { ...process.env, DPRINT_CACHE_DIR: join(root, "node_modules", ".cache", "dprint"), NO_COLOR: "1" }
-// npm's own settings, and a node that the caller has configured, are not what is tested.
+// The checks must not see the settings of npm, or the node options of the caller.
 for (const name of Object.keys(env)) if (/^npm_|^CODIO_|^SUITE_/.test(name)) delete env[name]
 
 await Promise.all([
@@ -50,7 +50,7 @@ await specs()
 const examples = existsSync(join(root, "examples"))
   ? readdirSync(join(root, "examples")).filter((file) => file.endsWith(".ts")).sort()
   : []
-// Two at a time, which do not meet: only one looks for peers on the local network.
+// Two at a time. They do not meet, since only one example looks for peers on the local network.
 await Promise.all([0, 1].map(async (lane) => {
   for (const example of examples.filter((_, index) => index % 2 === lane)) {
     await check(`examples/${example}`, process.execPath, [join("examples", example)], 90_000)

@@ -1,12 +1,12 @@
 /**
- * `npm run tidy`: prints what breaks the rules of `test/house/tidy.ts`, and the titles of commits that break the one
- * for them: `area: what changed`, at most 72 characters. Exit code 1 when there is anything.
+ * `npm run tidy`: prints what breaks the rules of `test/house/tidy.ts`, and the commits whose title is not
+ * `area: what changed` in at most 72 characters. Exit code 1 when there is anything.
  */
 import { spawnSync } from "node:child_process"
 import process from "node:process"
 import { readFiles, rules } from "../test/house/tidy.ts"
 
-/** The commits after this one keep the rule. */
+/** Only commits after this one are looked at. */
 const since = "581e9ba"
 
 const files = readFiles()

@@ -1,7 +1,7 @@
 /**
- * Somebody who provides keys, and whom everybody finds: the same for every network that is measured. It speaks no
- * Kademlia of its own, so that it is in no table and asked nothing, and it sends its records to the nodes of the crowd
- * only: the node that is measured holds none of them.
+ * A provider of keys, the same for every network that is measured. It serves no Kademlia, so that it is in no routing
+ * table and is never asked, and it sends its records to the nodes of the crowd only: the measured node holds none of
+ * them.
  */
 import { noise } from "@chainsafe/libp2p-noise"
 import { yamux } from "@chainsafe/libp2p-yamux"
@@ -37,7 +37,7 @@ const self = Buffer.concat([field(1, own), ...node.getMultiaddrs().map(({ bytes 
 export const announce = async (
   crowd: ReadonlyArray<Member>,
   keys: ReadonlyArray<Uint8Array>,
-  /** Whether the nodes name a provider to itself. Those of Rust do not. */
+  /** Whether the nodes name a provider to itself. Nodes of Rust do not. */
   namesAsker: boolean
 ): Promise<void> => {
   const takers = new Map<string, Array<Uint8Array>>()
@@ -68,7 +68,7 @@ export const stop = async (): Promise<void> => {
 
 // internal ------------------------------------------------------------------------------------------------------------
 
-// ADD_PROVIDER has no answer; the one to GET_PROVIDERS behind it shows that it was read.
+// ADD_PROVIDER has no answer; the answer to the GET_PROVIDERS behind it shows that it was read.
 async function tell(address: string, keys: ReadonlyArray<Uint8Array>, namesAsker: boolean): Promise<void> {
   const stream = await node.dialProtocol(multiaddr(address), kadProtocol)
   for (const key of keys) {
@@ -84,7 +84,7 @@ async function tell(address: string, keys: ReadonlyArray<Uint8Array>, namesAsker
   await stream.close()
 }
 
-/** The next message. Each is asked for only when the one before has come. */
+/** The next message, to be asked for only when the one before has arrived. */
 function read(stream: Awaited<ReturnType<typeof node.dialProtocol>>): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     let got = Buffer.alloc(0)

@@ -1,6 +1,4 @@
-/**
- * A network of one kind, and the node in it that is measured, which is a process of its own.
- */
+/** A network of one kind, and the measured node in it, which has a process of its own. */
 import { Effect, Exit, Scope } from "effect"
 import { type ChildProcess, fork } from "node:child_process"
 import { createHash, randomBytes } from "node:crypto"
@@ -25,7 +23,7 @@ export interface Nodes {
   readonly connect: (node: number, address: string) => Promise<unknown>
   /** These nodes look up keys that nobody provides, one each, so that they hear of others. */
   readonly explore: (keys: ReadonlyArray<{ readonly node: number; readonly key: Uint8Array }>) => Promise<unknown>
-  /** Whom each node has in its table. Rust and Go say only how many. */
+  /** The peers in the table of each node. Rust and Go tell only their number. */
   readonly known: () => Promise<ReadonlyArray<ReadonlyArray<string>> | number>
   readonly provide: (key: Uint8Array, optimistic?: boolean) => Promise<Measured>
   readonly find: (key: Uint8Array) => Promise<Measured>
@@ -33,7 +31,7 @@ export interface Nodes {
   readonly join: (address: string, key: Uint8Array) => Promise<Measured>
   /** Provides so many keys, and waits while all are announced once more. */
   readonly republish: (keys: number, seconds: number) => Promise<Republished>
-  /** Milliseconds of processor time so far; NaN where nobody says. */
+  /** Milliseconds of processor time so far; NaN where the process does not tell. */
   readonly cpu: () => Promise<number>
   readonly stop: () => Promise<void>
 }
@@ -42,13 +40,13 @@ export interface Bed {
   readonly kind: Kind
   /** The nodes that serve. */
   readonly crowd: ReadonlyArray<Member>
-  /** Its only node is the one that is measured. */
+  /** The process of the measured node. */
   readonly measured: Nodes
   /** Has another node join, a process of its own, which stays, and measures its first provide. */
   readonly join: () => Promise<Measured>
-  /** Of the nodes that serve. */
+  /** Milliseconds of processor time of the nodes that serve. */
   readonly cpu: () => Promise<number>
-  /** What is said of how the network came to be. */
+  /** How the network was made, in words. */
   readonly note: string
   readonly stop: () => Promise<void>
 }
@@ -57,11 +55,11 @@ export interface BedOptions {
   readonly kind: Kind
   /** How many nodes each process of the crowd has. */
   readonly crowd: ReadonlyArray<number>
-  /** What the crowd is made of, where it is of another kind than the node that is measured. */
+  /** The kind of the crowd, where it differs from the kind of the measured node. */
   readonly crowdKind?: Kind
   /** Milliseconds added to each round trip of the node that is measured. */
   readonly delayMillis?: number
-  /** The seconds after which that node announces again what it provides. */
+  /** The seconds after which the measured node announces its keys again. */
   readonly republishSeconds?: number
 }
 
@@ -79,7 +77,7 @@ export const make = async (options: BedOptions): Promise<Bed> => {
     })
     const crowd = started.slice()
     const members = crowd.flatMap((nodes) => nodes.members)
-    // Each is introduced to two who were there before.
+    // Each node connects to two earlier ones.
     for (const [index, member] of members.entries()) {
       for (const other of some(members.slice(0, index), 2)) await connect(crowd, member, other.address)
     }
@@ -214,8 +212,8 @@ async function connect(crowd: ReadonlyArray<Nodes>, member: Member, address: str
 }
 
 /**
- * Waits until each node has those in its table that are closest to it, which makes every lookup end where it should;
- * a node that lacks one looks up its own position. Gives the sizes of the tables, least first.
+ * Waits until each node has its closest peers in its table, so that every lookup ends where it should; a node that
+ * lacks one of them looks up its own position. Gives the sizes of the tables, the smallest first.
  */
 async function meet(crowd: ReadonlyArray<Nodes>, all: ReadonlyArray<Member>): Promise<ReadonlyArray<number>> {
   for (const deadline = performance.now() + 240_000;; await pause()) {
@@ -243,8 +241,8 @@ async function meet(crowd: ReadonlyArray<Nodes>, all: ReadonlyArray<Member>): Pr
 }
 
 /**
- * Has a node look around until that adds nothing worth the name, and gives how many it knows. A bucket of its table
- * holds 20 at most.
+ * Has a node look up random keys until its table hardly grows any more, and gives the size of the table. A bucket of
+ * its table holds 20 at most.
  */
 async function lookAround(nodes: Nodes, most: number): Promise<number> {
   for (let last = 0, quiet = 0;; await pause()) {

@@ -1,8 +1,6 @@
-/**
- * What the benchmark of the DHT asks of a node, whatever it is made of, and how it asks a process of such nodes.
- */
+/** What the benchmark of the DHT asks of a node of any library, and of a process of such nodes. */
 
-/** Which library a node is of. */
+/** The library of a node. */
 export type Kind = "ours" | "plain" | "rust" | "go"
 
 /** What a process of nodes is started with. */
@@ -10,11 +8,11 @@ export interface NodesOptions {
   readonly kind: "ours" | "plain"
   /** How many nodes the process has. */
   readonly count: number
-  /** Milliseconds by which whatever comes in is held back: the round trip that is added. */
+  /** Milliseconds by which received bytes are held back: the added round trip. */
   readonly delayMillis?: number
   /** Whether a node pings its peers, as one in use does. The nodes of a crowd do not: nothing dies here. */
   readonly isWatchful?: boolean
-  /** The seconds after which what is provided is announced again, where it is not to be the default. */
+  /** The seconds after which provided keys are announced again. Defaults to the library's default. */
   readonly republishSeconds?: number
 }
 
@@ -23,7 +21,7 @@ export interface BenchNode {
   readonly peer: string
   readonly address: string
   readonly connect: (address: string) => Promise<void>
-  /** Resolves when the announcement is over: each peer that should have a copy was sent one. */
+  /** Resolves when the announcement is over: each peer that should have a copy was sent the record. */
   readonly provide: (key: Uint8Array, options: ProvideOptions) => Promise<void>
   /**
    * Provides so many keys, and resolves when all are announced, with the copies that a key has on average. Plain
@@ -56,7 +54,7 @@ export type Ask =
   | { readonly op: "find"; readonly node: number; readonly key: string }
   | { readonly op: "cpu" }
 
-/** What the operation took, and what was sent for it. */
+/** The duration of an operation, and the messages that were sent for it. */
 export interface Measured {
   readonly millis: number
   /** Milliseconds until the first provider. */
@@ -65,12 +63,12 @@ export interface Measured {
   readonly sent?: Sent
 }
 
-/** What it took to announce keys again, each once. */
+/** The cost of announcing all keys once more. */
 export interface Republished {
-  /** What each key has on average. */
+  /** Copies of each key, on average. */
   readonly copies: number
   readonly sent: Sent
-  /** Milliseconds of processor time, with all else that a node does meanwhile. */
+  /** Milliseconds of processor time, with everything else that the node does meanwhile. */
   readonly cpu: number
   /** Milliseconds until all were announced for the first time, and of processor time. */
   readonly first: { readonly millis: number; readonly cpu: number; readonly sent: Sent }
@@ -107,5 +105,5 @@ export type FromNodes =
 /** The protocol of all networks here. */
 export const kadProtocol = "/codio/kad/1.0.0"
 
-/** How many peers a node may have: more than there are, so that no network is shaped by it. */
+/** How many peers a node may have: more than there are, so that the limit shapes no network. */
 export const peersMax = 250

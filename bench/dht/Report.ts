@@ -10,7 +10,7 @@ export interface Aim {
   readonly ratio?: number
   /** At most so much. */
   readonly most?: number
-  /** The figure of plain js-libp2p to compare with, where it has not the same. */
+  /** The figure of plain js-libp2p to compare with, where it has another name. */
   readonly against?: string
 }
 
@@ -43,7 +43,7 @@ export const make = (): Report => {
             return values === undefined ? "" : `${show(percentile(values, 0.5))} / ${show(percentile(values, 0.95))}`
           }),
           ratio === undefined ? "" : ratio === 0 ? "0" : `1/${(1 / ratio).toFixed(1)}`,
-          // An aim is a ratio, or has one: without plain js-libp2p there is nothing to say.
+          // Without plain js-libp2p there is no ratio, and nothing to say of the aim.
           aim === undefined || is === undefined || (aim.ratio !== undefined && ratio === undefined)
             ? ""
             : judge(aim, is, ratio)

@@ -1,7 +1,6 @@
 /**
- * A longer way to the others: whatever a socket of this process receives is handed on later, in order, handshakes
- * included. That adds one delay to each round trip, and needs neither root nor a proxy whose addresses nobody
- * announces.
+ * A longer round trip to all peers: bytes that a socket of this process receives are handed on later, in order,
+ * handshakes included. Needs neither root nor a proxy, whose address would have to be announced.
  */
 import { Socket } from "node:net"
 
@@ -9,7 +8,7 @@ export const install = (millis: number): void => {
   const push = Socket.prototype.push
   Socket.prototype.push = function(this: Socket, chunk: unknown, encoding?: BufferEncoding) {
     setTimeout(() => push.call(this, chunk, encoding), millis)
-    // What is held back is a few messages: nobody has to wait for the reader.
+    // Only a few messages are held back, so there is no backpressure.
     return true
   }
 }

@@ -20,11 +20,11 @@ const obey: { readonly [Op in Ask["op"]]: (ask: Extract<Ask, { op: Op }>) => Pro
     return null
   },
   explore: async ({ keys }) => {
-    // A few at a time, so that none waits so long for the others that its lookup ends by time.
+    // A few at a time, so that no lookup waits so long for the others that it times out.
     const waiting = keys.values()
     await Promise.all(Array.from({ length: 4 }, async () => {
       for (const { key, node } of waiting) {
-        // On a busy machine it may end by time; then it has heard of some.
+        // On a busy machine the lookup may time out, after it has heard of some nodes.
         await nodes[node]!.explore(Buffer.from(key, "hex")).catch(() => {})
       }
     }))

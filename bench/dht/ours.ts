@@ -16,7 +16,7 @@ export const make = async (options: NodesOptions): Promise<BenchNode> => {
     enableMdns: false,
     enableRelay: false,
     maxPeers: peersMax,
-    // Nobody is dialled but by Kademlia itself, as with plain js-libp2p.
+    // Only Kademlia dials, as with plain js-libp2p.
     minPeers: 0,
     inboundRate: 1_000,
     inboundBurst: 10_000,
@@ -64,7 +64,7 @@ export const make = async (options: NodesOptions): Promise<BenchNode> => {
       })),
     explore: (key) => find(key, () => {}),
     find,
-    // Kademlia tags whom it has in its table.
+    // Kademlia tags the peers of its table.
     known: async () => {
       const peers = await components.peerStore.all()
       return peers.filter(({ tags }) => tags.has("kad-peer")).map(({ id }) => id.toString())
@@ -74,7 +74,7 @@ export const make = async (options: NodesOptions): Promise<BenchNode> => {
 
 // internal ------------------------------------------------------------------------------------------------------------
 
-// Of all nodes of this process: it ends by being killed.
+// The scope of all nodes of this process, never closed: the process is killed.
 const scope = Scope.makeUnsafe()
 
 function run<A, E>(effect: Effect.Effect<A, E>): Promise<A> {

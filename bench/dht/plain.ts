@@ -54,11 +54,11 @@ export const make = async (options: NodesOptions): Promise<BenchNode> => {
     connect: async (address) => {
       await node.dial(multiaddr(address))
     },
-    // The service itself: `node.contentRouting` stores each provider before it hands it on, for 4 ms.
+    // The service itself, since `node.contentRouting` takes 4 ms to store each provider before it hands it on.
     provide: async (key) => {
-      for await (const _ of dht.provide(toCid(key))) { /* over when each was sent its copy */ }
+      for await (const _ of dht.provide(toCid(key))) { /* ends when each peer was sent its copy */ }
     },
-    // Its servers know no providers of a key that is not hashed, such as the bytes of an id.
+    // A server of kad-dht takes no key that is not hashed, such as the bytes of an id, in a question for providers.
     explore: async (key) => {
       for await (const _ of dht.getClosestPeers(key)) { /* the peers met enter the table */ }
     },

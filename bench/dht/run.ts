@@ -1,7 +1,7 @@
 /**
  * `npm run bench:dht`: the DHT of this library against plain js-libp2p, and against Rust and Go where they can be
- * built, interleaved in one run. Prints medians and 95th percentiles, ratios to plain js-libp2p, and what of the aims
- * is met. docs/PERFORMANCE.md says what each figure is.
+ * built, interleaved in one run. Prints medians and 95th percentiles, ratios to plain js-libp2p, and which aims are
+ * met. docs/PERFORMANCE.md says what each figure is.
  *
  *     npm run bench:dht                               all rows but the long one
  *     npm run bench:dht -- crowd delay                those rows
@@ -29,7 +29,7 @@ const { positionals, values } = parseArgs({
   }
 })
 const operations = Number(values.operations)
-/** Operations before those that count, so that both sides have run their code. */
+/** Operations of the warm-up, which do not count. */
 const warmUp = 5
 const available = (values.kinds.split(",") as Array<Kind>).filter((kind) =>
   kind === "plain" || kind === "ours" || missing().length === 0
@@ -47,7 +47,7 @@ interface Row {
   readonly aims: ReadonlyArray<Report.Aim>
 }
 
-/** Long enough for a period whose keys are spread over it. */
+/** The period over which the announcements of the keys are spread. */
 const republishSeconds = 120
 const own: ReadonlyArray<Kind> = ["plain", "ours"]
 const eighth: ReadonlyArray<Report.Aim> = [
@@ -158,11 +158,11 @@ async function measure(row: Row): Promise<void> {
       networks.push(bed)
     }
     const count = row.operations === 0 ? 0 : warmUp + Math.min(operations, row.operations ?? operations)
-    // Keys that the node that is measured has never heard of, nor has a copy of.
+    // Keys that the measured node has never heard of and has no copy of.
     const keys = Array.from({ length: count }, () => Bed.randomKey())
     for (const { crowd, kind } of networks) await Announcer.announce(crowd, keys, kind !== "rust")
     for (const [index, key] of keys.entries()) {
-      // Who goes first alternates, so that nobody always finds the machine as the same other left it.
+      // The order rotates, so that no side always runs after the same other side.
       for (const bed of index % 2 === 0 ? networks : networks.toReversed()) {
         const figures = await operate(bed, key)
         if (index >= warmUp) { for (const [of, value] of Object.entries(figures)) report.add(bed.kind, of, value) }
@@ -170,7 +170,7 @@ async function measure(row: Row): Promise<void> {
     }
     for (const bed of row.republished === undefined ? [] : networks) {
       const keys = row.republished!
-      // A key is announced again a period and a quarter later at most.
+      // A key is announced again after at most five quarters of the period.
       const { copies, cpu, first, sent } = await bed.measured.republish(keys, republishSeconds * 1.25)
       const again = sent.announcements / copies
       report.add(bed.kind, "copies of a key", copies)
@@ -195,14 +195,14 @@ async function measure(row: Row): Promise<void> {
   }
 }
 
-/** One of each operation. A provider that is not found is infinitely late. */
+/** Each operation once. A provider that is not found counts as infinitely late. */
 async function operate(bed: Bed.Bed, known: Uint8Array): Promise<Record<string, number>> {
   const before = await bed.cpu()
   const provided = await bed.measured.provide(Bed.randomKey())
   const found = await bed.measured.find(known)
   const cpu = (await bed.cpu()) - before
   const optimistic = bed.kind === "ours" ? await bed.measured.provide(Bed.randomKey(), true) : undefined
-  // Its lookup goes on, and is no part of what comes next.
+  // The lookup goes on, and must not overlap with the next operation.
   if (optimistic !== undefined) await new Promise((resolve) => setTimeout(resolve, 300))
   return {
     provide: provided.millis,
@@ -212,7 +212,7 @@ async function operate(bed: Bed.Bed, known: Uint8Array): Promise<Record<string, 
     ...sent("provide", provided),
     ...(provided.sent === undefined ? {} : { "provide: copies": provided.sent.announcements }),
     ...sent("find", found),
-    // Of those who serve, for a provide and a find.
+    // Processor time of the serving nodes for one provide and one find.
     ...(Number.isNaN(cpu) ? {} : { "served: cpu": cpu })
   }
 }

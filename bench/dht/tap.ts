@@ -1,6 +1,6 @@
 /**
- * Counts what this process sends on streams of Kademlia that it opened, where the streams of all libraries here are the
- * same: in libp2p's own.
+ * Counts the messages that this process sends on the streams of Kademlia that it opens, in the stream class of libp2p,
+ * which our library and plain js-libp2p share.
  */
 import type { Stream } from "@libp2p/interface"
 import { AbstractMessageStream } from "@libp2p/utils"
@@ -13,7 +13,7 @@ interface Bytes {
 
 const sent = { messages: 0, announcements: 0, writes: 0 }
 
-/** What was sent so far. */
+/** The counts so far. */
 export const soFar = (): Sent => ({ ...sent })
 
 export const since = (before: Sent): Sent => ({
@@ -34,7 +34,7 @@ export const install = (): void => {
 
 // internal ------------------------------------------------------------------------------------------------------------
 
-/** [uvarint length][message], as often as there are messages. A write never ends within one. */
+/** [uvarint length][message], repeated. A write always ends with a whole message. */
 function count(bytes: Uint8Array): void {
   let messages = 0
   for (let at = 0; at < bytes.length;) {
@@ -44,7 +44,8 @@ function count(bytes: Uint8Array): void {
       length |= (byte & 0x7f) << shift
       if (byte < 0x80) break
     }
-    // A line of multistream, which proposes the protocol, begins with a slash; a message with its type, field 1.
+    // A line of multistream-select, which proposes the protocol, begins with a slash; a message begins with field 1,
+    // its type.
     if (bytes[at] !== 0x2f) {
       messages++
       if (bytes[at] === 0x08 && bytes[at + 1] === 2) sent.announcements++

@@ -3,10 +3,10 @@
  * finds what is there, and what upkeep costs, for a size of the network, a churn, and a crowd of false nodes around a
  * key.
  *
- * Of a node there is its routing table and its provider records; there are no connections and no bytes. A network
- * begins with whole tables, as if it had stood for long, and `advance` lets it age: nodes leave without a word, others
- * join by the procedure of kad-dht, all keep their tables up. Lookups that are asked for take time, on a clock of the
- * model's own: a round trip for an answer, a timeout for a dead node. Those of the upkeep take none.
+ * A node is its routing table and its provider records; there are no connections and no bytes. A network begins with
+ * full tables, as if it had run for long, and `advance` lets it age: nodes leave silently, others join by the procedure
+ * of kad-dht, all refresh their tables. A lookup that the caller asks for takes time on the model's own clock: a round
+ * trip for an answer, a timeout for a dead node. A lookup of the upkeep takes no time.
  */
 import { Clock, Duration, Effect, Fiber, Random, Scheduler } from "effect"
 import { beyond } from "../../src/layers/dht/lookup/Crowding.ts"
@@ -31,15 +31,15 @@ import * as SimClock from "../../src/testing/network/SimClock.ts"
 
 export interface DhtModelOptions {
   readonly nodes: number
-  /** Where chance begins. Defaults to 1. */
+  /** The seed of all randomness. Defaults to 1. */
   readonly seed?: string | number | undefined
   /** How tables split their buckets: as the paper does, or as kad-dht does. Defaults to `"kademlia"`. */
   readonly tables?: keyof typeof shapes | undefined
-  /** A question and its answer, on average; 0.4 to 1.6 times as much, by chance. Defaults to 100 ms. */
+  /** A question and its answer, on average; a random 0.4 to 1.6 times as long. Defaults to 100 ms. */
   readonly roundTrip?: Duration.Input | undefined
-  /** What a question to a dead node costs who asks. Defaults to 5 s. */
+  /** How long a question to a dead node takes. Defaults to 5 s. */
   readonly timeout?: Duration.Input | undefined
-  /** How long a node stays, on average; for each that leaves another comes. Without it nobody leaves. */
+  /** How long a node stays, on average; for each node that leaves another joins. Absent, nobody leaves. */
   readonly session?: Duration.Input | undefined
   /** How often a node looks itself up and refreshes its buckets. Defaults to 5 minutes, as in kad-dht. */
   readonly refreshInterval?: Duration.Input | undefined
@@ -48,8 +48,8 @@ export interface DhtModelOptions {
 /**
  * A node of the model.
  *
- * What it does when it is asked: `honest` ones name the nearest they know, and keep records. The others keep none:
- * `withholding` ones name the nearest, `colluding` ones only others of their kind.
+ * An `honest` node names the nearest nodes that it knows, and keeps records. The other kinds keep none: a `withholding`
+ * node names the nearest nodes, a `colluding` node only others of its crowd.
  */
 export interface ModelNode extends LookupPeer {
   readonly isAlive: boolean
@@ -59,7 +59,7 @@ export interface ModelNode extends LookupPeer {
 export type ModelLookupOptions =
   & Partial<Pick<LookupOptions<ModelNode>, "count" | "parallel" | "paths" | "slowAfter">>
   & {
-    /** Who looks up. Defaults to any honest node. */
+    /** The node that looks up. Defaults to a random honest node. */
     readonly from?: ModelNode | undefined
   }
 
@@ -68,7 +68,7 @@ export interface ModelLookup extends LookupResult<ModelNode> {
   readonly target: Position
   /** By the model's clock. */
   readonly tookMillis: number
-  /** How many of the `count` nodes that are the closest in truth were found. */
+  /** How many of the true `count` closest nodes were found. */
   readonly trulyClosest: number
 }
 
@@ -78,7 +78,7 @@ export interface ModelFind extends ModelLookup {
 
 export interface ModelBeyond {
   readonly isFound: boolean
-  /** Requests of its lookups, and to those who may have the record. */
+  /** Requests of the lookups, and to the nodes that may have the record. */
   readonly asked: number
 }
 
@@ -91,14 +91,12 @@ export interface ModelUpkeep {
 }
 
 export interface DhtModel {
-  /** Who is there now. */
+  /** The nodes that are alive. */
   readonly nodes: ReadonlyArray<ModelNode>
   /** A random position. */
   readonly randomPosition: () => Position
   readonly lookup: (target: Position, options?: ModelLookupOptions) => Effect.Effect<ModelLookup>
-  /**
-   * Looks up a key and leaves a provider record with the closest; as many as in `closest`, of which the honest keep it.
-   */
+  /** Looks up a key and leaves a provider record with the nodes in `closest`. The honest ones keep it. */
   readonly provide: (key: Position, options?: ModelLookupOptions) => Effect.Effect<ModelLookup>
   /** Looks for a provider record, until it is found or the lookup is over. */
   readonly find: (key: Position, options?: ModelLookupOptions) => Effect.Effect<ModelFind>
@@ -113,13 +111,13 @@ export interface DhtModel {
   /** Lets the network age. */
   readonly advance: (duration: Duration.Input) => Effect.Effect<ModelUpkeep>
   /**
-   * Joins so many nodes of a kind, nearer to the key than all others, as somebody can have who makes ids until they
+   * Joins so many nodes of a kind, nearer to the key than all others, as an attacker has them who makes ids until they
    * fit.
    */
   readonly crowd: (key: Position, size: number, kind: ModelNode["kind"]) => Effect.Effect<ReadonlyArray<ModelNode>>
   /** Joins so many nodes of a kind, anywhere. */
   readonly scatter: (size: number, kind: ModelNode["kind"]) => Effect.Effect<ReadonlyArray<ModelNode>>
-  /** How many nodes a table knows, on average, and the share of them that is dead; of a thousand tables. */
+  /** The average size of a table and the share of dead nodes in it, over a thousand tables. */
   readonly tables: () => { readonly size: number; readonly dead: number }
 }
 
@@ -161,7 +159,7 @@ export const make = Effect.fnUntraced(function*(options: DhtModelOptions) {
     live.push(node)
     return node
   }
-  /** The nodes of the beginning get theirs when it is first looked at. */
+  /** The first nodes get their full tables lazily. */
   let firstTable = (node: Node) => new SimKadTable<Node>(node.position, shape)
   const tableOf = (node: Node) => node.table ??= firstTable(node)
   const closest = (target: Position, count: number) => {
@@ -176,7 +174,7 @@ export const make = Effect.fnUntraced(function*(options: DhtModelOptions) {
     }
   }
 
-  /** What a node says to another that asks. Both learn that the other is there. */
+  /** The answer of a node to another. Both learn of each other. */
   const answer = (from: Node, node: Node, target: Position): ReadonlyArray<Node> => {
     messages += tableOf(node).add(from, now()) + tableOf(from).add(node, now())
     if (node.kind === "colluding") {
@@ -196,7 +194,10 @@ export const make = Effect.fnUntraced(function*(options: DhtModelOptions) {
   const background = (from: Node, target: Position, seeds = tableOf(from).closest(target, bucketSize)) =>
     lookup({ target, seeds, self: from.key, ask: askAtOnce(from, target) })
 
-  /** As kad-dht 16.4 does: itself, and a bucket for each byte, not bit, that it shares with its nearest neighbour. */
+  /**
+   * Refreshes as kad-dht 16.4 does: looks up the node itself, and a bucket for each byte, not bit, that it shares with
+   * its nearest neighbour.
+   */
   const refresh = Effect.fnUntraced(function*(node: Node, seeds?: ReadonlyArray<Node>) {
     yield* background(node, node.position, seeds)
     const [nearest] = tableOf(node).closest(node.position, 1)
@@ -251,7 +252,7 @@ export const make = Effect.fnUntraced(function*(options: DhtModelOptions) {
     }
   )
 
-  /** How often something happens in a step that does so `mean` times on average (Knuth). */
+  /** A random number of the Poisson distribution with the mean (Knuth). */
   const poisson = (mean: number) => {
     const limit = Math.exp(-mean)
     let product = chance()
@@ -372,11 +373,11 @@ export const make = Effect.fnUntraced(function*(options: DhtModelOptions) {
 
 /** What many lookups come to. */
 export interface ModelSurvey {
-  /** Of lookups of random positions: `[half of them, 95 of 100, all]` took at most so many. */
+  /** Of lookups of random positions: the median, the 95th percentile and the maximum. */
   readonly hops: Quantiles
   readonly asked: Quantiles
   readonly tookMillis: Quantiles
-  /** Of the 20 closest nodes of each position, the share that was found. */
+  /** The share of the 20 closest nodes of each position that was found. */
   readonly closestFound: number
   /** The share of provider records that another node found, right after they had been provided. */
   readonly recordsFound: number
@@ -416,7 +417,7 @@ export const survey = Effect.fnUntraced(function*(model: DhtModel, count: number
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** Into how many steps the time between two refreshes is divided, over which the nodes are spread. */
+/** The time between two refreshes is divided into so many steps, over which the nodes are spread. */
 const steps = 60
 
 const shapes = { kademlia, "kad-dht": kadDht, deepened }
@@ -426,13 +427,13 @@ interface Node extends ModelNode {
   readonly phase: number
   table: SimKadTable<Node> | undefined
   records: Set<Position> | undefined
-  /** Whom one of a crowd names. */
+  /** The nodes that a colluding node names. */
   crowd: ReadonlyArray<Node> | undefined
 }
 
 const millisOf = (duration: Duration.Input): number => Duration.toMillis(duration)
 
-/** A position with the first bits of one, and the others of another. */
+/** A position with the first bits of `first` and the other bits of `rest`. */
 function beginning(first: Position, bits: number, rest: Position): Position {
   return ofDigest(first.bytes.map((byte, index) => {
     const mask = 0xff << Math.min(8, Math.max(0, 8 * (index + 1) - bits))

@@ -93,7 +93,7 @@ async function sizes(): Promise<void> {
   }
 }
 
-/** A crowd comes before the key is provided, or after. Each row is of twenty networks and keys. */
+/** The crowd joins before the key is provided, or after. Each row sums up twenty networks and keys. */
 async function crowds(): Promise<void> {
   const nodes = Number(values.nodes ?? 1_000)
   const runs = 20

@@ -1,5 +1,5 @@
 /**
- * What simulated time costs, and random scenarios without end.
+ * What simulated time costs, and sweeps of random scenarios.
  *
  *     npm run bench:sim                       a table: wakes, and real time for each
  *     npm run bench:sim -- --seeds 1000       random scenarios, ten nodes and ten minutes each; --from 501 begins there
@@ -104,7 +104,7 @@ async function table(): Promise<void> {
   for (const [name, run] of Object.entries(cases)) {
     if (values.only !== undefined && values.only !== name) continue
     await Effect.runPromise(
-      // The network goes first: nodes that stop then wait for nobody.
+      // The network ends before its nodes, so that their stop waits for nothing.
       Effect.scoped(
         Effect.provide(run(), SimNetwork.layerWithClock({ latency: "20 millis", jitter: "5 millis", seed: 1 }))
       )
@@ -172,7 +172,7 @@ function settling(name: string, count: number) {
   return measured(name, run, (text) => `${text} after 30 s`)
 }
 
-// The collector of a node that was not started for it.
+// Collects garbage in a Node that was started without `--expose-gc`.
 function collect(): void {
   setFlagsFromString("--expose-gc")
   runInNewContext("gc")()

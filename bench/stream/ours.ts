@@ -1,5 +1,5 @@
 /**
- * Our side: the same through `Network`, from the compiled package. `node bench/stream/ours.ts server`, or
+ * Our side: the rows through `Network`, from the compiled package. `node bench/stream/ours.ts server`, or
  * `client <address>`.
  */
 import { Effect, Queue, Stream } from "effect"

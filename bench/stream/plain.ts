@@ -31,7 +31,7 @@ const node = await createLibp2p({
   transports: [tcp()],
   connectionEncrypters: [noise()],
   streamMuxers: [yamux()],
-  // The numbers of a node of ours: by default only five connections a second are taken from one address.
+  // The limits of our nodes: by default js-libp2p takes only five connections a second from one address.
   connectionManager: {
     maxConnections: 164,
     maxParallelDials: 16,
@@ -43,7 +43,7 @@ const node = await createLibp2p({
     identify: identify(),
     identifyPush: identifyPush(),
     ping: ping(),
-    // Every node of ours has it. Without the mapper it forgets peers with private addresses.
+    // Our nodes have a DHT, too. Without the mapper kad-dht forgets peers with private addresses.
     dht: kadDHT({ protocol: "/codio/kad/1.0.0", clientMode: false, peerInfoMapper: passthroughMapper })
   }
 })

@@ -3,7 +3,7 @@
  * client which row to run.
  */
 
-/** One measurement, as the client is asked for it. */
+/** A row: the measurement that the client is asked for. */
 export type Row = "upload" | "download" | "fresh" | "long" | "dial"
 
 /** Messages between `run.ts` and the processes. `cpu` asks for the milliseconds of processor time used so far. */

@@ -15,8 +15,8 @@ const sides = ["plain", "ours"] as const
 type Side = typeof sides[number]
 
 /**
- * What is started, until it prints where it listens. Each as its user runs it: the program is a bundle, the library and
- * js-libp2p are modules.
+ * The programs whose start is measured, until they print where they listen. Each runs as its user runs it: `codio` is a
+ * bundle, the library and js-libp2p are modules.
  */
 const starts = {
   program: {
@@ -68,7 +68,7 @@ console.log(
 for (let round = 0; round <= rounds; round++) {
   process.stderr.write(round === 0 ? "warming up ..." : ` ${round} of ${rounds} ...`)
   for (const { row } of rows) {
-    // Who goes first alternates, so that neither always finds the machine as the other left it.
+    // The order alternates, so that neither side always runs after the other.
     for (const side of round % 2 === 0 ? sides : sides.toReversed()) {
       const value = row in starts
         ? await measureStart(starts[row as keyof typeof starts][side])

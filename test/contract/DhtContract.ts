@@ -23,7 +23,7 @@ export interface DhtContractNode {
 export interface DhtFixture<R, N extends DhtContractNode> {
   /** A new node that serves the DHT, listens, lets everybody in, and is connected to nobody. */
   readonly makeNode: (name: string) => Effect.Effect<N, unknown, Scope.Scope | R>
-  /** Connects one node to another, and returns when it is. */
+  /** Connects one node to another, and returns when both can be asked about the other. */
   readonly connect: (node: N, other: N) => Effect.Effect<void, unknown, R>
   /** What the nodes of one test share. */
   readonly layer: Layer.Layer<R>
@@ -77,7 +77,7 @@ export const dhtContract = <R, N extends DhtContractNode>(name: string, fixture:
           const error: DhtError = yield* Effect.flip(asks)
           assert.strictEqual(error.reason._tag, "NoPeers")
         }
-        // What waits for somebody takes seconds.
+        // Waiting for a peer would take seconds.
         assert.isBelow((yield* Clock.currentTimeMillis) - start, 1_900)
       }))
 
@@ -123,7 +123,7 @@ export const dhtContract = <R, N extends DhtContractNode>(name: string, fixture:
           const [first, second] = yield* Effect.all([Scope.make(), Scope.make()])
           yield* Scope.provide(bob.dht.provide(key("scoped")), first)
           yield* Scope.provide(bob.dht.provide(key("scoped"), { ttl: "1 hour" }), second)
-          // Of scopes, startProviding and stopProviding each ends only what it began.
+          // A scope, and stopProviding, each end only what they began.
           yield* bob.dht.stopProviding(key("scoped"))
           yield* Scope.close(first, Exit.void)
           assert.strictEqual(yield* keys, 1)
@@ -252,7 +252,7 @@ export const dhtContract = <R, N extends DhtContractNode>(name: string, fixture:
         yield* alice.dht.putValue(Scores, "player", { points: 5 })
         yield* bob.dht.putValue(Scores, "player", { points: 7 })
         assert.deepStrictEqual(yield* alice.dht.getValue(Scores, "player"), { points: 7 })
-        // Either node has stored the one that wins over it.
+        // Both nodes have stored the better value.
         assert.strictEqual(
           (yield* reasonOf(alice.dht.putValue(Scores, "player", { points: 6 })))._tag,
           "RecordInvalid"
@@ -285,7 +285,7 @@ export const dhtContract = <R, N extends DhtContractNode>(name: string, fixture:
         const [alice, bob] = yield* line("alice", "bob")
         const put = yield* reasonOf(alice.dht.putValue(Scores, "alice", { points: 1 }, { quorum: 2 }))
         assert.deepInclude(put, { _tag: "QuorumFailed", quorum: 2, asked: 1, acknowledged: 1 })
-        // What was stored stays.
+        // The stored copy stays.
         assert.deepStrictEqual(yield* bob.dht.getValue(Scores, "alice", { quorum: 1 }), { points: 1 })
         const get = yield* reasonOf(bob.dht.getValue(Scores, "alice", { quorum: 2 }))
         assert.deepInclude(get, { _tag: "QuorumFailed", quorum: 2, asked: 1, acknowledged: 1 })
@@ -341,7 +341,7 @@ export const dhtContract = <R, N extends DhtContractNode>(name: string, fixture:
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** The greatest score of each player, which everybody may put. */
+/** A namespace: the greatest score of each player, which anybody may put. */
 const Scores = ValueNamespace.make({
   name: "scores",
   schema: ValueNamespace.fromJson(Schema.Struct({ points: Schema.Int })),

@@ -455,7 +455,7 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
           yield* Effect.all([alice.ping(bob.localPeer), bob.ping(alice.localPeer)])
           const before = yield* sum
           for (let i = 0; i < 10; i++) yield* Effect.all([alice.ping(bob.localPeer), bob.ping(alice.localPeer)])
-          // Twenty, each counted on both sides.
+          // Twenty streams, each counted on both sides.
           assert.isBelow((yield* sum) - before, 20 * 512)
         }))
     })
@@ -558,7 +558,7 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
             yield* stream.closeWrite
           })
           const writer = yield* Effect.forkChild(writing)
-          // Nothing tells that a writer is suspended but that it does not end.
+          // The only sign of a suspended writer is that it does not end.
           assert.isTrue(Option.isNone(yield* Effect.timeoutOption(Fiber.await(writer), "400 millis")))
           assert.isAbove(written, 0)
           assert.isAtMost(written, 8 * 1024 * 1024)
@@ -805,7 +805,7 @@ const observe = (node: Node) => {
   const taking = Queue.take(node.events).pipe(
     Effect.map((event) => log.push(event)),
     Effect.forever({ disableYield: true }),
-    // The queue ends with its node.
+    // The queue ends when its node does.
     Effect.ignoreCause
   )
   return Effect.as(Effect.forkScoped(taking, { startImmediately: true }), log)

@@ -1,6 +1,4 @@
-/**
- * A node of the simulated network without its roof: the services of the core, with their own transport and discovery.
- */
+/** A simulated node without `Network`: the services of the core over a simulated transport. */
 import { Context, Effect, Layer, Stream } from "effect"
 import { KeyValueStore } from "effect/persistence"
 import * as CodioProtocol from "../../src/layers/codio/CodioProtocol.ts"

@@ -166,7 +166,7 @@ export const introduce = Effect.fnUntraced(function*(from: Node, to: Node) {
   yield* names(to, from)
 })
 
-/** Nodes of which each is introduced to the next. Others of them may connect as well, see {@link keepApart}. */
+/** Nodes in a line, each introduced to the next. Others of them may connect as well, see {@link keepApart}. */
 export const line = Effect.fnUntraced(function*(size: number, options?: Options) {
   const nodes: Array<Node> = []
   for (let i = 0; i < size; i++) nodes.push(yield* makeNode(options))
@@ -174,7 +174,7 @@ export const line = Effect.fnUntraced(function*(size: number, options?: Options)
   return nodes
 })
 
-/** From here on the node takes questions and never answers one. */
+/** Has the node take questions and never answer any. */
 export const mute = ({ components: { registrar } }: Node) =>
   Effect.promise(async () => {
     await registrar.unhandle(kadProtocol)

@@ -22,7 +22,7 @@ export const peerId = (name: string): PeerId => {
   return base58btc.baseEncode(Digest.decode(digest.bytes).bytes) as PeerId
 }
 
-/** A transport that knows who it is, and nothing else. */
+/** A transport that has a peer id, and nothing else. */
 export const transport: Layer.Layer<Transport> = Layer.unwrap(
   Effect.map(
     Queue.unbounded<ConnectionEvent>(),
@@ -34,7 +34,7 @@ export interface FakeOptions {
   readonly inbound?: boolean
   readonly address?: string
   readonly farewell?: Farewell
-  /** The relay through which it goes. */
+  /** The relay of a relayed connection. */
   readonly relay?: PeerId
   /**
    * A node of this library, which answers each request of `/codio/1.0.0` so, or never. Without it the remote is other

@@ -1,6 +1,4 @@
-/**
- * Frames of Kademlia that are mutated, cut, too long or out of order.
- */
+/** Frames of Kademlia, mutated: changed, cut, too long or out of order. */
 import * as Message from "../../src/layers/dht/wire/Message.ts"
 import { MessageError } from "../../src/layers/dht/wire/Protobuf.ts"
 
@@ -19,7 +17,7 @@ export function* mutants(seed: number): Generator<Uint8Array, never> {
     encodeFrame({ type, key: bytes(34), closer: peers(4), providers: peers(2), ttlSeconds: 3600 }),
     encodeFrame({ type, key: bytes(14), record: bytes(60) })
   ])
-  // Ends of numbers, and the tags of a message.
+  // Bytes that matter: the ends of the ranges of numbers, and the tags of a message.
   const interesting = [0, 1, 0x7f, 0x80, 0xff, 0x08, 0x12, 0x1a, 0x42, 0x4a]
   const mutations: ReadonlyArray<(frame: Uint8Array) => Uint8Array> = [
     (frame) => frame.with(below(frame.length), below(256)),
@@ -27,12 +25,12 @@ export function* mutants(seed: number): Generator<Uint8Array, never> {
     (frame) => frame.subarray(0, below(frame.length)),
     (frame) => frame.subarray(below(frame.length)),
     (frame) => Buffer.concat([frame.subarray(0, below(frame.length)), bytes(1 + below(12)), frame]),
-    // Its second half first.
+    // Swaps the halves.
     (frame) => {
       const at = below(frame.length)
       return Buffer.concat([frame.subarray(at), frame.subarray(0, at)])
     },
-    // A wrong body in a frame that is right.
+    // A wrong body in a right frame.
     (frame) => {
       const body = frame.subarray(frame.length < 0x80 ? 1 : 2)
       const changed = body.with(below(body.length), below(256)).subarray(below(4))
@@ -44,8 +42,8 @@ export function* mutants(seed: number): Generator<Uint8Array, never> {
 }
 
 /**
- * Reads so many, each from two chunks, and counts what came of them. Throws unless each ends as a message within the
- * limits, with a `MessageError` or unfinished. `CODIO_FUZZ_SEED` chooses others.
+ * Reads so many mutants, each in two chunks, and counts the outcomes. Throws unless each gives a message within the
+ * limits, a `MessageError` or an unfinished frame. `CODIO_FUZZ_SEED` chooses others.
  */
 export const readMutants = (count: number) => {
   const seed = Number(process.env["CODIO_FUZZ_SEED"] ?? 6)
@@ -77,7 +75,7 @@ export const readMutants = (count: number) => {
 
 // internal ------------------------------------------------------------------------------------------------------------
 
-// Not by assertions, which cost more than the codec.
+// Without assertions, which cost more than the codec.
 function isWithin({ closer, key, providers }: Message.Message): boolean {
   return closer.length <= Message.closerMax && providers.length <= Message.providersMax &&
     (key?.length ?? 0) <= Message.messageKeyBytesMax &&

@@ -15,25 +15,22 @@ export interface Serving {
 /** One stream as the server sees it. */
 export interface Served {
   readonly stream: Stream
-  /** What has come over it. */
+  /** The messages that arrived on it. */
   readonly messages: ReadonlyArray<Message>
 }
 
 export interface Server {
   /** All streams that were opened, the oldest first. */
   readonly streams: ReadonlyArray<Served>
-  /** What has come over all of them. */
+  /** The messages of all streams. */
   readonly messages: () => ReadonlyArray<Message>
   readonly open: () => number
 }
 
-/** Answers with the key of the question, and its type, as it came. */
+/** Answers with the key and the type of the question. */
 export const echo = ({ key, type }: Message): Uint8Array => encodeFrame({ type, key })
 
-/**
- * Serves a node's peers for as long as the scope lives. `answer` is called for each message, in the order in which they
- * come.
- */
+/** Serves a node's peers for as long as the scope lives. `answer` is called for each message, in order. */
 export const serve = (
   node: Serving,
   answer: (message: Message, served: Served) => void = (message, { stream }) => void stream.send(echo(message))

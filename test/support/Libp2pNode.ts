@@ -1,6 +1,4 @@
-/**
- * A host with transport and TCP on the loopback interface, for specs about the libp2p floor itself.
- */
+/** A host with transport and TCP on the loopback interface, for specs of the libp2p room. */
 import { Effect, Layer, type Scope } from "effect"
 import * as FileIdentity from "../../src/layers/machine/FileIdentity.ts"
 import * as Host from "../../src/layers/libp2p/Host.ts"

@@ -32,13 +32,13 @@ export const makePlain = (listen: ReadonlyArray<string> = ["/ip4/127.0.0.1/tcp/0
 
 export type Plain = Effect.Success<ReturnType<typeof makePlain>>
 
-/** Connects, and waits until the node has been told who the plain one is. */
+/** Connects, and waits until the plain node is identified. */
 export const meet = Effect.fnUntraced(function*(plain: Plain, node: Node) {
   yield* Effect.promise((signal) => plain.dial(node.node.getMultiaddrs(), { signal }))
   yield* knows(node, { node: plain })
 })
 
-/** What kad-dht says came of a message. */
+/** An event of kad-dht about a message. */
 export interface KadEvent {
   readonly name: string
   readonly providers?: ReadonlyArray<unknown>

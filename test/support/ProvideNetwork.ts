@@ -1,6 +1,6 @@
 /**
- * A Kademlia of the size one likes in memory, each node with the buckets that a real one would have: for specs of
- * announcing, which know the true closest of every key.
+ * A Kademlia network in memory, of any size, each node with the buckets of a real node. Specs of announcing know the
+ * true closest peers of every key.
  */
 import { assert } from "@effect/vitest"
 import { Clock, Effect, Fiber } from "effect"
@@ -15,7 +15,7 @@ import * as ContentKey from "../../src/schema/Content.ts"
 
 export const count = 20
 
-/** What a node gets of a record of one provider. */
+/** A provider record as a node receives it. */
 export interface Stored {
   readonly ttlSeconds: number | undefined
 }
@@ -33,9 +33,9 @@ export interface ProvideNetworkOptions {
   readonly bucketSize?: number
   /** Milliseconds until an answer. */
   readonly latency?: number
-  /** Who else is to have a record. */
+  /** Further peers that are to have a record. */
   readonly peersBeyond?: (target: Position) => ReadonlyArray<Node>
-  /** What becomes of a question before it is answered. */
+  /** Runs before a question is answered; may fail it. */
   readonly onRequest?: (peer: Node, before: ReadonlyArray<string>) => "answer" | "refuse" | "fail"
 }
 
@@ -51,7 +51,7 @@ export const make = (size: number, options: ProvideNetworkOptions = {}) => {
   const records = new Map<Node, Map<string, Stored>>(nodes.map((node) => [node, new Map()]))
   let messages = 0
   let sends = 0
-  /** Records that are under way. */
+  /** Records in flight. */
   let writes = 0
   let mostWrites = 0
 
@@ -59,7 +59,7 @@ export const make = (size: number, options: ProvideNetworkOptions = {}) => {
     const buckets = new Map<number, Array<Node>>()
     const others = nodes.filter((other) => other !== node)
     const nearest = new Set(closestOf(others, node.position))
-    // In an order of its own, so that full buckets differ.
+    // In a random order, so that full buckets differ.
     const shuffled = others
       .map((other) => ({ other, chance: ((node.position.h0 ^ other.position.h1) >>> 0) / 2 ** 32 }))
       .sort((a, b) => a.chance - b.chance)
@@ -117,13 +117,13 @@ export const make = (size: number, options: ProvideNetworkOptions = {}) => {
     records,
     messages: () => messages,
     sends: () => sends,
-    /** To how many peers records were under way at most. */
+    /** To how many peers records were in flight at most. */
     mostWrites: () => mostWrites,
-    /** Those that should have a key's record: the closest of all that live. */
+    /** The peers that should have the record of a key: the closest live ones. */
     closest: (key: ContentKey.ContentKey) =>
       closestOf(nodes.filter((node) => node !== self && !dead.has(node)), positionOf(ContentKey.toBytes(key))),
     has: (node: Node, key: ContentKey.ContentKey) => records.get(node)!.has(keyOf(ContentKey.toBytes(key))),
-    /** Announces the keys; gives what was told of them. */
+    /** Announces the keys, and gives the progress that was reported. */
     announce: Effect.fnUntraced(function*(
       keys: ReadonlyArray<ContentKey.ContentKey>,
       given: Partial<AnnouncedKey> & { readonly isWanted?: (key: ContentKey.ContentKey) => boolean } = {}
@@ -153,7 +153,7 @@ export const make = (size: number, options: ProvideNetworkOptions = {}) => {
 
 export type ProvideNetwork = ReturnType<typeof make>
 
-/** Every closest peer that lives has the record, and as many copies were told of. */
+/** Asserts that every closest live peer has the record, and that as many copies were reported. */
 export const assertPlaced = (
   network: ProvideNetwork,
   keys: ReadonlyArray<ContentKey.ContentKey>,
@@ -175,7 +175,7 @@ export const inTime = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
     return yield* Fiber.join(fiber)
   })
 
-/** Announces keys where a fifth of those that the tables know is dead, and asserts that who lives has them. */
+/** Announces keys where a fifth of the peers in the tables is dead, and asserts that the live ones have the records. */
 export const assertPlacedAmongDead = Effect.fnUntraced(function*(size: number, length: number) {
   const network = make(size)
   network.nodes.forEach((node, index) => index % 5 === 3 && network.dead.add(node))

@@ -1,6 +1,4 @@
-/**
- * A simulated network of honest nodes, and the ids that somebody has made around a key.
- */
+/** A simulated network of honest nodes, and the ids that an attacker has made around a key. */
 import { Context, Effect, Layer, Metric, Stream } from "effect"
 import { KeyValueStore } from "effect/persistence"
 import type { ContentKey } from "../../src/schema/Content.ts"
@@ -19,7 +17,7 @@ import * as LogLines from "./LogLines.ts"
 /** The names of the honest nodes, 80 of them. */
 export const honest = Array.from({ length: 80 }, (_, index) => `honest ${index}`)
 
-/** A node of which there is no more than its DHT. */
+/** A node that consists of its DHT only. */
 const makeServer = Effect.fnUntraced(function*(name: string, options?: SimKad.SimKadOptions) {
   const transport = yield* SimTransport.make(name)
   yield* transport.gate(() => Effect.succeed(true))
@@ -30,7 +28,7 @@ const makeServer = Effect.fnUntraced(function*(name: string, options?: SimKad.Si
   return transport
 })
 
-/** Starts nodes, each of which connects to two of those before it, and to one that all know. */
+/** Starts nodes. Each connects to two earlier ones, and to one node that all know. */
 export const join = Effect.fnUntraced(function*(names: ReadonlyArray<string>, options?: SimKad.SimKadOptions) {
   for (const [index, name] of names.entries()) {
     const transport = yield* makeServer(name, options)
@@ -58,10 +56,10 @@ export const makeNode = Effect.fnUntraced(function*(name: string, keysBefore = 0
   }
 })
 
-/** How many lookups in this process have ended in a crowd, as far as they could tell. */
+/** How many lookups in this process noticed that they ended in a crowd. */
 export const seen = Effect.map(Metric.value(NetworkMetrics.crowdedLookups), ({ count }) => Number(count))
 
-/** How many warnings of it there are; under `LogLines.capture`. */
+/** How many warnings of a crowd were logged; under `LogLines.capture`. */
 export const warnings = Effect.map(
   LogLines.lines,
   (lines) => lines.filter((line) => line.includes("improbably near")).length

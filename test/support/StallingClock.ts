@@ -1,6 +1,6 @@
 /**
- * A clock of one node, over the test's: it can stand still, as for a process that is not scheduled, and leap, as when
- * somebody sets it.
+ * A clock for one node, over the test's clock: it can stand still, as for a process that is not scheduled, and leap, as
+ * a clock that is set.
  */
 import { Clock, Duration, Effect, Latch } from "effect"
 
@@ -24,11 +24,11 @@ export const make = Effect.gen(function*() {
   }
   return {
     clock,
-    /** From now on what sleeps does not wake, though its time is over. */
+    /** From now on no sleep ends, though its time is over. */
     stop: running.close,
-    /** What should have woken meanwhile wakes. */
+    /** Ends the sleeps whose time is over. */
     go: running.open,
-    /** Sets the clock forward, or back. */
+    /** Sets the clock forward or back. */
     leap: (duration: Duration.Input) =>
       Effect.sync(() => {
         offsetMillis += Duration.toMillis(Duration.fromInputUnsafe(duration))

@@ -17,7 +17,7 @@ const heapAfterGc = (): number => {
   return process.memoryUsage().heapUsed
 }
 
-/** What may hold the process open, the standard streams aside. */
+/** Handles that may hold the process open, without the standard streams. */
 const handles = (): ReadonlyArray<string> =>
   process.getActiveResourcesInfo().filter((name) => !["TTYWrap", "PipeWrap", "FileWrap"].includes(name))
 

@@ -12,7 +12,7 @@ import type { NetworkConfigInput } from "../../src/services/NetworkConfig.ts"
 
 export { record } from "./record.ts"
 
-/** A node on loopback that nobody finds by itself. */
+/** A node on loopback, without mDNS. */
 export const makeNode = (options: NetworkConfigInput = {}) =>
   Network.make({ listenAddresses: ["/ip4/127.0.0.1/tcp/0"], enableMdns: false, ...options })
 
@@ -29,8 +29,7 @@ export const until = (
   )
 
 /**
- * A node in a process of its own, killed with the scope. With `patience` it pings so seldom, and waits so long for an
- * answer.
+ * A node in a process of its own, killed with the scope. `patience` is the time between its pings, and their timeout.
  */
 export const spawnNode = (options: NetworkConfigInput = {}, patience?: string) =>
   Effect.acquireRelease(
@@ -55,7 +54,7 @@ export const silentServer = Effect.acquireRelease(
     const sockets = new Set<Socket>()
     const server = createServer((socket) => {
       sockets.add(socket)
-      // It is reset when the other side gives up.
+      // The socket is reset when the other side gives up.
       socket.on("error", () => {})
     })
     const accepted = once(server, "connection")

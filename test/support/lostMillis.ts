@@ -1,17 +1,15 @@
-/**
- * The time in which a busy machine did not run this process.
- */
+/** For how long a busy machine did not run this process. */
 import { Effect } from "effect"
 
 /** How often it looks, in milliseconds. */
 const everyMillis = 10
 
-/** A timer is late by so much on a machine with nothing else to do. */
+/** How late a timer is on an idle machine. */
 const lateMillis = 5
 
 /**
- * So much this process has had to wait for a processor since the effect ran. What it computes itself is no time lost,
- * however long it keeps a timer waiting.
+ * How long this process has waited for a processor since the effect ran. Its own computations do not count, however
+ * long they keep a timer waiting.
  */
 export const lostMillis = Effect.map(
   Effect.acquireRelease(

@@ -3,7 +3,7 @@
  *
  *     node test/support/node.ts '{"enableMdns": false}' "1 hour"
  *
- * The second argument is how long it waits between its pings, and for their answers, where not the default is meant.
+ * The second argument, if given, is the time between its pings, and their timeout.
  */
 import { NodeRuntime } from "@effect/platform-node"
 import { Console, type Duration, Effect, Schedule } from "effect"

@@ -1,6 +1,4 @@
-/**
- * What happens in a node, for specs.
- */
+/** Records the events of a node. */
 import { Effect, Stream } from "effect"
 import type { Network } from "../../src/Network.ts"
 import type { NetworkEvent } from "../../src/schema/NetworkEvent.ts"

@@ -1,6 +1,4 @@
-/**
- * Promises about time on real sockets, of which the time is left out in which the machine did not run this process.
- */
+/** Checks promises about time on real sockets, without the time in which the machine did not run this process. */
 import { Effect } from "effect"
 import { until } from "./live.ts"
 import { lostMillis } from "./lostMillis.ts"

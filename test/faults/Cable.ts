@@ -1,6 +1,6 @@
 /**
- * A long cable between two namespaces: what goes in at one end comes out at the other after a delay. It is made of two
- * TAP devices and this process between them, so that no queueing discipline of the kernel is needed.
+ * A long cable between two namespaces: a frame leaves one end a delay after it entered the other. It is made of two TAP
+ * devices and this process between them, so that no queueing discipline of the kernel is needed.
  */
 import { Effect, type Scope } from "effect"
 import { spawn } from "node:child_process"
@@ -18,7 +18,7 @@ export interface End {
 export interface Length {
   /** How long each takes. 0 by default. */
   readonly delayMillis?: number
-  /** How many pass in a second; what comes faster waits, however much that is. All by default. */
+  /** How many pass in a second; further ones wait in a queue without a bound. No limit by default. */
   readonly bytesPerSecond?: number
 }
 
@@ -30,7 +30,7 @@ export const make = (one: End, other: End, length: Length): Effect.Effect<void, 
     far.onFrame = delayed(length, near.put)
   })
 
-/** What the machine lacks for a cable, in words; nothing when it lacks nothing. */
+/** What the machine lacks for a cable, in words; undefined when it lacks nothing. */
 export const lacks: Effect.Effect<string | undefined> = Effect.gen(function*() {
   if (!existsSync("/dev/net/tun")) return "there is no /dev/net/tun here"
   return yield* Effect.callback<string | undefined>((resume) => {
@@ -77,7 +77,7 @@ function plug({ device, namespace }: End): Effect.Effect<Plug, never, Scope.Scop
 }
 
 function delayed({ bytesPerSecond = Infinity, delayMillis = 0 }: Length, put: (frame: Buffer) => void) {
-  // In order, which timers that are due in the same millisecond do not keep.
+  // A queue keeps the order, which timers of the same millisecond would not.
   const waiting: Array<Buffer> = []
   let free = 0
   return (frame: Buffer) => {

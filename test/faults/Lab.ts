@@ -1,38 +1,38 @@
 /**
- * Hosts of a scenario: network namespaces on one switch, a bridge in a namespace of its own, where what happens to
- * their cables is decided.
+ * The hosts of a scenario: network namespaces on one switch, a bridge in a namespace of its own, which holds the rules
+ * for their cables.
  */
 import { Effect, type Scope } from "effect"
 import * as Cable from "./Cable.ts"
 import { command, Machine, removeNamespace } from "./Machine.ts"
 
 export interface Lab {
-  /** A host on the switch, with the next address, and a cable between that is short unless told otherwise. */
+  /** A host on the switch, with the next address. Its cable is short by default. */
   readonly host: (name: string, cable?: Cable.Length) => Effect.Effect<Host, never, Machine | Scope.Scope>
 }
 
 /** Faults of a host last as long as their scope. */
 export interface Host {
   readonly namespace: string
-  /** The address that it was given first. */
+  /** The first address of the host. */
   readonly address: string
-  /** Nothing passes, in either direction, and nobody is told. */
+  /** Nothing passes in either direction, in silence. */
   readonly silent: Effect.Effect<void, never, Scope.Scope>
   /** So many of a hundred packets to it are lost. */
   readonly lossy: (percent: number) => Effect.Effect<void, never, Scope.Scope>
   /** The cable is out: no carrier. */
   readonly unplugged: Effect.Effect<void, never, Scope.Scope>
-  /** From now on it has this address and no other. */
+  /** Gives the host this address instead of its former one. */
   readonly readdress: (address: string) => Effect.Effect<void>
-  /** TCP connections that stand there now. */
+  /** How many TCP connections are established there. */
   readonly connections: Effect.Effect<number>
-  /** Lets nobody in who has not been asked, as a router with address translation does. */
+  /** Drops inbound packets that answer nothing, as a NAT router does. */
   readonly firewalled: Effect.Effect<void, never, Scope.Scope>
 }
 
 /**
- * A network that nobody is on yet. Its addresses are public unless told otherwise: libp2p leaves private
- * addresses out of some answers.
+ * A network without hosts. Its addresses are public by default, since libp2p leaves private addresses out of some
+ * answers.
  */
 export const make = Effect.fnUntraced(function*(
   network = "44.0.0"
@@ -58,7 +58,7 @@ export const make = Effect.fnUntraced(function*(
     yield* ip(middle, "link", "set", port, "master", "br0", "up")
     yield* ip(own, "link", "set", "e0", "up")
     let address = `${network}.${number}`
-    // Everything is near; without a default route nothing is sent to a multicast group.
+    // All hosts are on the link; multicast needs a default route.
     const addAddress = Effect.suspend(() =>
       Effect.andThen(
         ip(own, "addr", "add", `${address}/24`, "dev", "e0"),
@@ -67,7 +67,7 @@ export const make = Effect.fnUntraced(function*(
     )
     yield* addAddress
 
-    /** Rules for what passes the switch's port of this host. */
+    /** Rules for frames that pass the switch's port of this host. */
     const onPort = (name: string, ...rules: ReadonlyArray<string>) =>
       table(middle, "bridge", `${name}${number}`, [
         `chain c { type filter hook forward priority 0; ${rules.join("; ")}; }`

@@ -1,6 +1,6 @@
 /**
- * What the suite takes of the machine: network namespaces and a temporary directory, named after this run and given
- * back whatever happens.
+ * What the suite takes of the machine: network namespaces and a temporary directory, named after this run and always
+ * given back.
  *
  * The scope of {@link Machine} gives them back when the run ends or is interrupted. For a run that cannot, since it
  * crashed or was killed, a guard does: a small process in a session of its own, whose input ends when the run does.
@@ -16,19 +16,19 @@ import { fileURLToPath } from "node:url"
 import { rolldown } from "rolldown"
 
 export class Machine extends Context.Service<Machine, {
-  /** How the namespaces of this run begin. */
+  /** How the names of this run's namespaces begin. */
   readonly prefix: string
-  /** For what the nodes keep on disk. */
+  /** The directory for the nodes' data. */
   readonly directory: string
   /** The file of the peer program. */
   readonly peerProgram: string
-  /** Every call another number, for names. */
+  /** A new number for each call, for names. */
   readonly count: Effect.Effect<number>
 }>()("codio-network/test/faults/Machine") {
   static readonly layer: Layer.Layer<Machine> = Layer.effect(Machine, Effect.suspend(() => make))
 }
 
-/** What the machine lacks for this suite, in words; nothing when it lacks nothing. */
+/** What the machine lacks for this suite, in words; undefined when it lacks nothing. */
 export const lacks: Effect.Effect<string | undefined> = Effect.gen(function*() {
   if (process.platform !== "linux") return "network namespaces need Linux"
   if (process.getuid?.() !== 0) return "network namespaces need root"
@@ -44,17 +44,17 @@ export const lacks: Effect.Effect<string | undefined> = Effect.gen(function*() {
   return problem === undefined ? undefined : `network namespaces are not permitted here (${problem})`
 })
 
-/** Runs a command to its end and gives its output; a defect with what it said when it fails. */
+/** Runs a command to its end and gives its output; a defect with the error output when it fails. */
 export const command = (file: string, args: ReadonlyArray<string>, input = ""): Effect.Effect<string> =>
   Effect.callback<string>((resume) => {
     const child = execFile(file, args, { encoding: "utf8" }, (error, stdout, stderr) => {
       resume(error === null ? Effect.succeed(stdout) : Effect.die(new Error(stderr.trim() || error.message)))
     })
-    // It may end without reading.
+    // The command may end without reading its input.
     child.stdin?.on("error", () => {}).end(input)
   })
 
-/** Kills what runs in a namespace, and removes it. Safe to call twice. */
+/** Kills the processes of a namespace, and removes it. Safe to call twice. */
 export const removeNamespace = (name: string): Effect.Effect<void> =>
   Effect.gen(function*() {
     const pids = yield* Effect.catchCause(command("ip", ["netns", "pids", name]), () => Effect.succeed(""))
@@ -73,7 +73,7 @@ const family = "codio-faults"
 const trial =
   `table bridge trial { chain c { type filter hook forward priority 0; iifname "e0" numgen random mod 100 < 30 drop; }\n}\n`
 
-/** Why a command failed, in one line; nothing when it did not. */
+/** Why a command failed, in one line; undefined when it did not. */
 function attempt(file: string, args: ReadonlyArray<string>, input?: string): Effect.Effect<string | undefined> {
   return command(file, args, input).pipe(
     Effect.as(undefined),
@@ -82,7 +82,7 @@ function attempt(file: string, args: ReadonlyArray<string>, input?: string): Eff
 }
 
 /**
- * The time at which a process began, which with its id names it for as long as the machine is up; nothing when it is
+ * The time at which a process began, which with its id names it for as long as the machine is up; undefined when it is
  * gone.
  */
 function begun(pid: number): string | undefined {
@@ -94,7 +94,7 @@ function begun(pid: number): string | undefined {
   }
 }
 
-/** The namespaces that exist, by how their names begin. */
+/** The namespaces whose names begin so. */
 function namespaces(prefix: string): ReadonlyArray<string> {
   return existsSync("/run/netns") ? readdirSync("/run/netns").filter((name) => name.startsWith(prefix)) : []
 }
@@ -104,8 +104,8 @@ function prefixOf(pid: number): string {
 }
 
 /**
- * The peer program as one file: some sixty processes run it, and loading the thousand files that it is made of takes
- * four times as long. It looks for the package.json of the library two directories above.
+ * The peer program as one file: some sixty processes run it, and loading its thousand files takes four times as long.
+ * It looks for the package.json of the library two directories above.
  */
 function bundlePeer(directory: string): Effect.Effect<string> {
   return Effect.promise(async () => {

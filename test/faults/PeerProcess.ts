@@ -11,16 +11,16 @@ import type { Host } from "./Lab.ts"
 import { Machine } from "./Machine.ts"
 
 export interface PeerProcess {
-  /** Of its first node. */
+  /** The peer id of its first node. */
   readonly id: string
-  /** Where its first node is, ending in `/p2p/<id>`. */
+  /** An address of its first node, ending in `/p2p/<id>`. */
   readonly address: string
   readonly pid: number
   /** The answer; a defect when the command fails. */
   readonly ask: (command: Command) => Effect.Effect<any>
   /** How the command fails; a defect when it does not. */
   readonly refusal: (command: Command) => Effect.Effect<Failure>
-  /** What happened so far, oldest first. */
+  /** The events so far, the oldest first. */
   readonly happened: ReadonlyArray<Happened>
   /**
    * The first event with this tag that fits, past or to come, that happened at `since` or later; a defect when it has
@@ -30,21 +30,18 @@ export interface PeerProcess {
     tag: string,
     options: { readonly peer?: string; readonly since?: number; readonly seconds: number }
   ) => Effect.Effect<Happened>
-  /** The step of the backoff for that peer before a moment, in seconds; 0 when it was never told. */
+  /** The step of the backoff for that peer before a moment, in seconds; 0 without an event of it. */
   readonly backoff: (peer: string, before: number) => number
-  /** Ends it at once, and tells nobody. */
+  /** Kills it, without a goodbye. */
   readonly kill: Effect.Effect<void>
-  /** Frozen, its sockets open, while the scope lives. */
+  /** Freezes it while the scope lives; its sockets stay open. */
   readonly frozen: Effect.Effect<void, never, Scope.Scope>
 }
 
 /** The port on which every node listens. */
 export const port = 4001
 
-/**
- * Starts it; it is killed with the scope. On the same host its id is always the same, and the rest of what it kept is
- * forgotten.
- */
+/** Starts it; it is killed with the scope. On the same host its id is always the same, and its other data is gone. */
 export const start = (
   host: Host,
   options: PeerOptions = {}
@@ -74,7 +71,7 @@ export const start = (
 /** No answer takes so long, however busy the machine. */
 const answerSeconds = 60
 
-/** What a peer said on standard error, its last words. */
+/** The end of a peer's error output. */
 const errorCharacters = 4_000
 
 function launch(host: Host, peerProgram: string, options: PeerOptions) {

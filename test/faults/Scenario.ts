@@ -7,19 +7,22 @@ import type { Machine } from "./Machine.ts"
 export interface Scenario {
   /** A sentence about behaviour. */
   readonly name: string
-  /** About how long it runs: the longest begin first, so that none of them ends alone. */
+  /** About how long it runs. The longest scenarios begin first, so that none of them runs alone at the end. */
   readonly seconds: number
-  /** What the machine lacks for it, in words; nothing when it lacks nothing. Defaults to what every scenario needs. */
+  /**
+   * What the machine lacks for it, in words; undefined when it lacks nothing. Defaults to a check of the needs of every
+   * scenario.
+   */
   readonly lacks?: Effect.Effect<string | undefined>
   readonly run: (report: Report) => Effect.Effect<void, never, Machine | Scope.Scope>
 }
 
-/** What was measured, against its bound. A bound that is broken fails the scenario, which goes on. */
+/** Compares measurements with their bounds. A broken bound fails the scenario, which goes on. */
 export interface Report {
   /** Checks a number, such as one of bytes. */
   readonly atMost: (what: string, value: number, bound: number, unit?: string) => Effect.Effect<void>
   readonly atLeast: (what: string, value: number, bound: number, unit?: string) => Effect.Effect<void>
-  /** Checks that one moment, of those that events and `Clock` tell, follows another soon enough. */
+  /** Checks that one moment follows another soon enough. Moments are those of events and of `Clock`. */
   readonly within: (what: string, from: number, to: number, seconds: number) => Effect.Effect<void>
   readonly equal: (what: string, value: unknown, expected: unknown) => Effect.Effect<void>
 }

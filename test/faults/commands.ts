@@ -1,5 +1,5 @@
 /**
- * What the suite and its peer program say to each other: JSON lines, commands on standard input, answers and events on
+ * The protocol between the suite and its peer program: JSON lines, commands on standard input, answers and events on
  * standard output.
  */
 import type { NetworkConfigInput } from "../../src/services/NetworkConfig.ts"
@@ -10,7 +10,7 @@ export interface PeerOptions {
   readonly nodes?: number
   readonly config?: NetworkConfigInput
   /**
-   * `fast` is the library's own preset; `patient` closes nobody within the length of a scenario. Defaults to the
+   * `fast` is the library's own preset; `patient` closes no connection within the length of a scenario. Defaults to the
    * library's default.
    */
   readonly health?: "fast" | "patient"
@@ -30,7 +30,7 @@ export type Command =
     | { readonly do: "connect" | "keep"; readonly target: string }
     | { readonly do: "disconnect" | "ping"; readonly peer: string }
     | { readonly do: "peers" | "addresses" | "memory" }
-    /** All nodes of the process connect to the target, so many at a time: what became of each. */
+    /** All nodes of the process connect to the target, so many at a time: the outcome of each. */
     | { readonly do: "crowd"; readonly target: string; readonly concurrency: number }
     /** Sends so many bytes to the peer, which sends them back: how many came. */
     | { readonly do: "echo"; readonly peer: string; readonly bytes: number }
@@ -59,8 +59,8 @@ export type Answer =
   | { readonly id: number; readonly error: Failure }
 
 /**
- * What happened in a node, and when: milliseconds since the epoch, which all processes of a machine share. Durations
- * are milliseconds.
+ * An event of a node, and its time: milliseconds since the epoch, which all processes of a machine share. Durations are
+ * milliseconds.
  */
 export interface Happened {
   readonly node: number

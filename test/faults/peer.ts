@@ -16,7 +16,7 @@ import { lostMillis } from "../support/lostMillis.ts"
 
 type Node = Network["Service"]
 
-/** Answered by every node, for `echo` and `flood`. */
+/** A protocol that every node answers, for `echo` and `flood`. */
 const echoProtocol = "/faults/echo/1.0.0"
 
 const options: PeerOptions = JSON.parse(process.argv[2] ?? "{}")
@@ -53,7 +53,7 @@ const makeNode = (index: number, lost: () => number): Effect.Effect<Node, unknow
 const silent = new Set<Socket>()
 const hold = (socket: Socket) => {
   silent.add(socket)
-  // A reset by the other side is an end like any other. What it says is read, so that the end is noticed.
+  // A reset by the other side is an end like any other. Its bytes are read, so that the end is noticed.
   socket.on("error", () => {}).on("close", () => silent.delete(socket)).resume()
 }
 
@@ -84,7 +84,7 @@ const program = Effect.gen(function*() {
           nodes,
           (node) =>
             node.connect(command.target).pipe(
-              // Of a machine that is busy: asked again.
+              // A failure of a busy machine is tried again.
               Effect.retry({ times: 5, while: (error) => describe(error).reason === "DialError.DialTimeout" }),
               Effect.as("connected"),
               Effect.catch((error) => Effect.succeed(describe(error).reason))
@@ -108,7 +108,7 @@ const program = Effect.gen(function*() {
             Effect.promise(async () => {
               const socket = connect(command.port, command.host)
               hold(socket)
-              // Made or refused; a refusal is an end.
+              // The connection was made or refused; a refusal is an end.
               await Promise.race([once(socket, "connect"), once(socket, "close")]).catch(() => {})
               return socket.destroyed ? 0 : 1
             }),
@@ -167,7 +167,7 @@ function flood(node: Node, peer: PeerId, streams: number) {
     return (yield* Stream.runHead(stream.read))._tag === "Some" ? 1 : 0
   }).pipe(
     Effect.timeout("10 seconds"),
-    // One that is refused, or reset.
+    // A connection that is refused or reset.
     Effect.catch(() => Effect.succeed(0))
   )
   return Effect.map(

@@ -1,9 +1,9 @@
 /**
- * `npm run test:faults`: what the library promises under faults of real links and real processes. Every scenario has
+ * `npm run test:faults`: the promises of the library under faults of real links and real processes. Every scenario has
  * hosts of its own, so three run at a time; each prints what it measured and the bound. The last line counts the
  * scenarios.
  *
- *     npm run test:faults -- kill frozen     # those whose names hold one of the words
+ *     npm run test:faults -- kill frozen     # scenarios whose names hold one of the words
  */
 import { NodeRuntime } from "@effect/platform-node"
 import { Cause, Clock, Console, Effect, Exit } from "effect"
@@ -12,13 +12,13 @@ import { lacks, Machine } from "./Machine.ts"
 import { type Measured, reportTo, type Scenario } from "./Scenario.ts"
 import { scenarios } from "./scenarios.ts"
 
-/** For the whole suite. */
+/** The time limit of the whole suite. */
 const limitSeconds = 240
 
-/** For one scenario, most of which is waiting. */
+/** The time limit of one scenario, most of which is waiting. */
 const scenarioSeconds = 150
 
-/** Those that were asked for and that the machine can run, the longest first; says what it cannot. */
+/** The scenarios that were asked for and that the machine can run, the longest first; prints what it cannot run. */
 const choose = Effect.fnUntraced(function*(words: ReadonlyArray<string>) {
   const named = scenarios.filter(({ name }) =>
     SuiteReport.isAsked(name) && (words.length === 0 || words.some((word) => name.includes(word)))
@@ -39,7 +39,7 @@ const choose = Effect.fnUntraced(function*(words: ReadonlyArray<string>) {
   return { chosen: chosen.sort((a, b) => b.seconds - a.seconds), leftOut }
 })
 
-/** Runs one and prints it; true when it passed. */
+/** Runs a scenario and prints its outcome; true when it passed. */
 const perform = Effect.fnUntraced(function*({ name, run }: Scenario) {
   const measured: Array<Measured> = []
   const began = yield* Clock.currentTimeMillis
@@ -71,7 +71,7 @@ const program = Effect.gen(function*() {
   if (Exit.hasInterrupts(exit)) return yield* Effect.interrupt
   if (Exit.isFailure(exit)) yield* Console.log(`\n${(Cause.squash(exit.cause) as Error).message}`)
   yield* Console.log(`\nall scenarios took ${(((yield* Clock.currentTimeMillis) - began) / 1000).toFixed(0)} s`)
-  // Those that the limit cut off count as failed.
+  // Scenarios that the limit cut off count as failed.
   const failed = chosen.map(({ name }) => name).filter((name) => !passed.has(name))
   yield* Effect.sync(() => SuiteReport.write({ passed: passed.size, failed, leftOut }))
   yield* Console.log(`${passed.size} passed, ${failed.length} failed`)

@@ -8,8 +8,8 @@ import { type Room, rooms } from "./rooms.ts"
 import { circles, importsOf, sourceFiles, withoutComments } from "./source.ts"
 
 /**
- * A layer in a service file would hide which implementation a program has chosen; these have one that needs no other
- * service.
+ * A layer in the file of a service would hide which implementation a program has chosen. The layers of these files need
+ * no other service.
  */
 const servicesWithLayer = new Set(["services/Discovery.ts", "services/NetworkConfig.ts", "services/NetworkEvents.ts"])
 
@@ -132,7 +132,7 @@ describe("the rooms", () => {
 
 // internal ------------------------------------------------------------------------------------------------------------
 
-/** What nearly every folder stands on: not looked for one by one. */
+/** The folders that nearly every folder may import. */
 const shared = new Set(["schema", "services", "layers"])
 
 function roomOf(path: string): Room | undefined {
@@ -150,7 +150,7 @@ function ownImport(
   files: ReadonlyMap<string, string>
 ): ReadonlyArray<string> {
   if (!files.has(target)) return [`${path}: imports ${target}, which does not exist`]
-  // An index lists what others import, from wherever it lies.
+  // An index lists files of any folder for its importers.
   if (isIndex(path)) return []
   if (isIndex(target)) return [`${path}: imports ${target}; own files are imported directly`]
   const folder = posix.dirname(target)
@@ -184,7 +184,7 @@ function realTime(path: string, code: string): ReadonlyArray<string> {
   return [...code.matchAll(words)].map(([word]) => `${path}: uses ${word}; time comes from Clock, chance from Random`)
 }
 
-/** The folder of an own file, or the package. */
+/** The folder of an own file that is imported, or the package. */
 function targetOf(path: string, specifier: string): string {
   return specifier.startsWith(".")
     ? posix.dirname(posix.join(posix.dirname(path), specifier))

@@ -1,6 +1,6 @@
 /**
  * The law of the house, one row a folder of `src`: what its files may import from other folders, and which packages.
- * docs/ARCHITECTURE.md shows the rooms. Who adds a folder adds its row; who needs an exception adds it with its reason.
+ * docs/ARCHITECTURE.md shows the rooms. A new folder needs a row; an exception needs its reason.
  *
  * Rooms of `layers` meet in services. Only carriers of libp2p look down into `layers/libp2p`.
  */

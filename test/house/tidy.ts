@@ -32,7 +32,7 @@ export const rules: ReadonlyArray<Rule> = [
   }
 ]
 
-/** The files that the rules read: code, and what is written about it. */
+/** The files that the rules read: code and documents. */
 export const readFiles = (): Files => {
   const root = join(import.meta.dirname, "../..")
   const files = new Map<string, string>()
@@ -84,8 +84,8 @@ export const wideComments = (files: Files): ReadonlyArray<string> =>
 
 /**
  * An export is used when an entry point exports it, or when another file of src, test, bench or examples imports it; so
- * one that only specs use counts as used. A type is used, too, when another export of its file names it: whoever uses
- * that export may have to name the type.
+ * one that only specs use counts as used. A type is used, too, when another export of its file names it: users of that
+ * export may have to name the type.
  */
 export const unusedExports = (files: Files): ReadonlyArray<string> => {
   const code = [...files].filter(([path]) => isCode(path))
@@ -171,7 +171,7 @@ interface Parsed {
   readonly comments: ReadonlyArray<{ readonly start: number; readonly end: number }>
 }
 
-/** A file is read by several rules. */
+/** Kept, since several rules read each file. */
 const parsed = new Map<string, Parsed & { readonly text: string }>()
 
 function parse(path: string, text: string): Parsed {

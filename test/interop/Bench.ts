@@ -31,7 +31,7 @@ export const isConnected = (peer: Peer, other: Peer) =>
     (found) => found.length > 0
   )
 
-/** Waits until a peer has somebody to ask in the DHT. */
+/** Waits until a peer has so many peers in its routing table. */
 export const knows = (peer: Peer, count = 1) =>
   eventually(
     `${peer.kind} has ${count} in its routing table`,

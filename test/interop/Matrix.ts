@@ -1,6 +1,4 @@
-/**
- * Rows of cells: what was checked, between which two peers, and what came of it.
- */
+/** Rows of cells: what was checked, between which two peers, and the outcome. */
 import { Cause, Clock, Console, Effect, Exit } from "effect"
 import type { Kind } from "./Peer.ts"
 
@@ -16,11 +14,11 @@ export interface Cell {
   readonly detail?: string
 }
 
-/** What an upstream does wrong, and what a check that meets it fails with. */
+/** A fault of an upstream, and the failure of a check that meets it. */
 export interface Fault {
   readonly name: string
   readonly shows: RegExp
-  /** Whether it depends on more than the two peers, so that a check may hold in spite of it. */
+  /** Whether the fault shows only sometimes, so that a check may hold in spite of it. */
   readonly isChance?: boolean
 }
 
@@ -31,7 +29,7 @@ export interface Matrix {
    */
   readonly check: <A>(row: string, pair: Pair, test: Effect.Effect<A, Error>, fault?: Fault) => Effect.Effect<void>
   readonly cells: ReadonlyArray<Cell>
-  /** Takes over cells of elsewhere. */
+  /** Adds cells of another matrix. */
   readonly add: (cells: ReadonlyArray<Cell>) => void
 }
 

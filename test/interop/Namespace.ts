@@ -1,24 +1,24 @@
 /**
- * A network of its own for one part of the suite: no interface but loopback, which has a public address. Peers tell
- * nobody of private ones when they look for a direct way.
+ * A network of its own for one part of the suite: no interface but loopback, which has a public address. Peers tell no
+ * private addresses when they look for a direct way.
  */
 import { Effect } from "effect"
 import { spawn, spawnSync } from "node:child_process"
 import { createInterface } from "node:readline"
 import type { Cell } from "./Matrix.ts"
 
-/** The address, which is routed nowhere from in there. */
+/** The public address. Nothing is routed to it from outside. */
 export const publicAddress = "44.0.0.1"
 
 const setUp = `ip link set lo up && ip address add ${publicAddress}/32 dev lo`
 
-/** Why this machine makes no such network; undefined when it does. */
+/** Why this machine cannot make such a network; undefined when it can. */
 export const lacks = (): string | undefined =>
   spawnSync("unshare", ["--net", "sh", "-c", setUp], { stdio: "ignore" }).status === 0
     ? undefined
     : "it permits no network namespace"
 
-/** Runs parts of the suite in there, and gives their cells. */
+/** Runs parts of the suite in the namespace, and gives their cells. */
 export const inside = (program: string, parts: ReadonlyArray<string>): Effect.Effect<ReadonlyArray<Cell>, Error> =>
   Effect.callback((resume) => {
     const cells: Array<Cell> = []

@@ -1,5 +1,5 @@
 /**
- * The peers of the suite, all driven by the same commands: nodes of this library in this process, those of Rust and Go
+ * The peers of the suite, all driven by the same commands: nodes of this library in this process, nodes of Rust and Go
  * as child processes over JSON lines.
  */
 import { type Duration, Effect, Schedule, type Scope } from "effect"
@@ -42,7 +42,7 @@ export interface Took {
   readonly millis: number
 }
 
-/** What the commands answer with. */
+/** The answers to the commands. */
 export interface Answers {
   readonly addresses: { readonly addresses: ReadonlyArray<string> }
   readonly connect: { readonly peer: string }
@@ -77,7 +77,7 @@ export interface Answers {
   readonly crowd: { readonly connected: number; readonly millis: number; readonly refused?: ReadonlyArray<string> }
 }
 
-/** What a peer tells without being asked. */
+/** An event that a peer reports. */
 export interface Happened {
   readonly event: "connected" | "disconnected" | "mdns" | "received" | "dcutr"
   readonly peer: string
@@ -94,11 +94,11 @@ export interface Peer {
   readonly id: string
   readonly addresses: ReadonlyArray<string>
   readonly run: <Op extends keyof Answers>(op: Op, command?: Command) => Effect.Effect<Answers[Op], Error>
-  /** All that happened so far. */
+  /** The events so far. */
   readonly happened: ReadonlyArray<Happened>
 }
 
-/** Waits until the peer has seen something, since a mark in `happened`. */
+/** Waits for an event that fits, at or after an index in `happened`. */
 export const saw = (
   peer: Peer,
   what: string,

@@ -130,7 +130,7 @@ export const make = (options: PeerOptions): Effect.Effect<Peer, Error, Scope.Sco
 
 // internal ------------------------------------------------------------------------------------------------------------
 
-// Bytes of a fixed pattern whose period is a prime, so that a piece that is lost, doubled or out of order shows.
+// Bytes of a fixed pattern whose period is a prime, so that bytes that are lost, doubled or out of order show.
 const period = 65_521
 const pattern = new Uint8Array(2 * period)
 for (const index of pattern.keys()) {
@@ -166,7 +166,7 @@ const fill = Effect.fnUntraced(function*(stream: ByteStream, bytes: number) {
 })
 
 const serve = Effect.fnUntraced(function*(network: Network["Service"], happened: Array<Happened>) {
-  // Sends back what comes, and ends when the other side does.
+  // Echoes, and ends when the other side does.
   yield* network.handle(echoProtocol, (stream) => Stream.runForEach(stream.read, stream.write))
   // The first two end their own half before they read, the last one after.
   for (const protocol of [drainProtocol, slowProtocol, sinkProtocol]) {

@@ -25,7 +25,7 @@ export const toolchains: { readonly rust: Toolchain; readonly go: Toolchain } = 
     version: ["--version"],
     build: (_, cache) => ({
       args: ["build", "--quiet", "--jobs", "2"],
-      // One for all versions of the sources, so that the dependencies are built once.
+      // Shared by all versions of the sources, so that the dependencies are built once.
       env: { CARGO_TARGET_DIR: join(cache, "rust-target") },
       program: join(cache, "rust-target", "debug", "codio-interop-rust")
     })
@@ -69,7 +69,7 @@ export const build = (kind: "rust" | "go"): Effect.Effect<string, Error> =>
       const { args, env, program: built } = build(source, cache)
       yield* run(["nice", "-n", "15", command, ...args], source, env)
       mkdirSync(home, { recursive: true })
-      // Whole, or not at all: another run may look for it meanwhile.
+      // Moved into position at once, since another run may look for the program meanwhile.
       cpSync(built, `${program}.${process.pid}`)
       renameSync(`${program}.${process.pid}`, program)
     }).pipe(Effect.ensuring(Effect.sync(() => rmSync(source, { recursive: true, force: true }))))

@@ -63,7 +63,7 @@ const program = Effect.gen(function*() {
   const matrix = Matrix.make()
   const bench = Bench.make(matrix, { rust, go })
   const failures: Array<string> = []
-  // Waits most of its time, so it goes on beside the others; its rows come last.
+  // The idle part waits most of its time, so it runs beside the others; its rows come last.
   const late = Matrix.make()
   const waiting = yield* Effect.forkChild(isAsked("idle") ? idle(Bench.make(late, { rust, go })) : Effect.void)
   for (const [name, part] of Object.entries(parts)) {
@@ -87,5 +87,5 @@ const program = Effect.gen(function*() {
   if (failed > 0) yield* Effect.sync(() => process.exitCode = 1)
 })
 
-// What the nodes log while peers come and go is not what the suite is about.
+// The logs of the nodes about peers that come and go would hide the matrix.
 NodeRuntime.runMain(Effect.provide(program, Layer.succeed(References.MinimumLogLevel)("Error")))

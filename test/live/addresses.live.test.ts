@@ -48,7 +48,7 @@ describe("the addresses of one peer, on real sockets", () => {
       const [address] = yield* bob.addresses
       const begin = performance.now()
       const info = yield* alice.connect({ id: bob.localPeer, addresses: [address!, one.address, two.address] })
-      // One after another, the silent ones would take 3 s each.
+      // One after the other, the silent addresses would take 3 s each.
       assert.isBelow(performance.now() - begin, 5_500)
       assert.deepStrictEqual(info.addresses, [withoutPeer(address!)])
       assert.deepStrictEqual([one.seen.came, two.seen.came], [1, 1])

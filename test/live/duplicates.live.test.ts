@@ -37,7 +37,7 @@ describe("two nodes that dial each other at once, on real sockets", () => {
         yield* Effect.all([alice.connect(there!), bob.connect(here!)], { concurrency: 2 })
         yield* Live.until(Effect.map(both(alice, bob), (counts) => counts.every((count) => count === 2)))
 
-        // One that lasts until all is done, and others without a pause.
+        // A stream in each direction that lasts until all is done, and short ones without a pause.
         const lasting = yield* Scope.make()
         const streams = yield* Scope.provide(
           Effect.all([alice.open(bob.localPeer, echo), bob.open(alice.localPeer, echo)]),

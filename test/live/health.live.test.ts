@@ -1,6 +1,4 @@
-/**
- * What health checks on real sockets make of a process that stands still.
- */
+/** Health checks on real sockets, in a process that stands still. */
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Context, Duration, Effect, Layer, Option } from "effect"
 import type { Socket } from "node:net"

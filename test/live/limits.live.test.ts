@@ -11,7 +11,7 @@ import * as Live from "../support/live.ts"
 const portOf = (node: Network["Service"]) =>
   Effect.map(node.addresses, ([address]) => Number(/tcp\/(\d+)/.exec(address!)![1]))
 
-/** A socket that says nothing, and what became of it. */
+/** A socket that says nothing, and its state. */
 const silentSocket = (port: number) =>
   Effect.acquireRelease(
     Effect.promise(async () => {
@@ -24,7 +24,7 @@ const silentSocket = (port: number) =>
       socket.on("close", () => {
         state.closed = true
       })
-      // One that is reset at once may never tell that it was connected.
+      // A socket that is reset at once may never emit `connect`.
       await Promise.race([once(socket, "connect"), once(socket, "close")]).catch(() => {})
       return { socket, state }
     }),
@@ -57,13 +57,13 @@ describe("limits on real sockets", () => {
       const sockets = yield* Effect.all(Array.from({ length: 8 }, () => silentSocket(port)), { concurrency: 8 })
       const open = () => sockets.filter(({ state }) => !state.closed).length
       const refused = () => sockets.filter(({ state }) => state.closed)
-      // The burst, and one for each second that has passed meanwhile.
+      // The burst, and one more for each second since.
       yield* Live.until(
         Effect.sync(() => refused().length > 0 && open() <= 3 + Math.floor((performance.now() - begun) / 1000))
       )
       assert.isAtLeast(open(), 3)
       assert.isTrue(refused().every(({ state }) => state.bytes === 0))
-      // A second later there is room for one more.
+      // A second later the bucket has a token again.
       const other = yield* Live.makeNode()
       const [address] = yield* node.addresses
       yield* Live.until(Effect.map(Effect.result(other.connect(address!)), ({ _tag }) => _tag === "Success"))
@@ -137,7 +137,7 @@ describe("limits on real sockets", () => {
         Live.makeNode()
       ])
       yield* Effect.flatMap(wanted.addresses, ([address]) => node.connect(address!))
-      // Whoever dialled it would wait for a word.
+      // A dial would wait for its handshake.
       const silent = yield* Live.silentServer
       const error = yield* Effect.flip(node.connect(`/ip4/127.0.0.1/tcp/${silent.port}/p2p/${other.localPeer}`))
       assert.deepStrictEqual(error._tag === "PeerLimitExceeded" && [error.peer, error.limit], [other.localPeer, 1])

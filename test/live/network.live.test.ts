@@ -114,7 +114,7 @@ describe("a node on real sockets", () => {
       yield* Live.until(Effect.map(server.peerCount, (count) => count === 3))
       assert.isUndefined(most.pollUnsafe(), "more than three peers at some moment")
       yield* Fiber.interrupt(most)
-      // Our own wish evicts a stranger; the limit holds.
+      // A wanted peer evicts a stranger; the limit holds.
       const outside = yield* Live.makeNode()
       yield* server.connect(yield* first(outside))
       assert.strictEqual(yield* server.peerCount, 3)
@@ -246,7 +246,7 @@ describe("a node on real sockets", () => {
         yield* within("the killed one is gone", 1_000, Effect.map(node.peerCount, (count) => count === 2))
         stopped.process.kill("SIGSTOP")
         yield* cable.swallow
-        // Told by events, since the two are not cut off for good: they may meet again at the address behind the cable.
+        // Read from events, since the two may meet again at the address behind the cable.
         const reason = (of: typeof events, who: PeerId | undefined) =>
           of.flatMap((event) => event._tag === "PeerDisconnected" && event.peer === who ? [event.reason] : [])[0]
         const left = () => [

@@ -9,10 +9,10 @@ import * as LogLines from "../support/LogLines.ts"
 
 const protocol = "/stop/1.0.0"
 
-/** By so much a busy machine may be late. `test/sim/stop.test.ts` has the moment itself. */
+/** How late a busy machine may be. `test/sim/stop.test.ts` has the moment itself. */
 const lateMillis = 1500
 
-/** A node in a scope of its own, which a spec closes, and one to which it is connected. */
+/** A node in a scope that the spec closes, and a peer to which it is connected. */
 const pair = Effect.fnUntraced(function*(stopTimeout: `${number} seconds`) {
   const scope = yield* Scope.make()
   const alice = yield* Scope.provide(Live.makeNode({ stopTimeout }), scope)
@@ -56,7 +56,7 @@ describe("a node on real sockets that stops", () => {
       yield* Effect.forkChild(Effect.andThen(Effect.sleep("1500 millis"), mayRead.open), { startImmediately: true })
       const took = yield* stop
       assert.isAtLeast(yield* Deferred.await(read), written)
-      // So long it waited, and not for as long as it may.
+      // It waited as long as it had to, and not as long as it may.
       assert.isAbove(took, 1400)
       assert.notInclude(lines.join(), "left to itself")
       assert.match(

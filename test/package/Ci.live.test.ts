@@ -1,6 +1,4 @@
-/**
- * What `.ci/run` makes of its suites, with suites that a spec makes up.
- */
+/** `.ci/run` with suites that the spec makes up. */
 import { afterAll, assert, describe, it } from "@effect/vitest"
 import { spawn } from "node:child_process"
 import { once } from "node:events"

@@ -102,7 +102,7 @@ function clone(name: string): string {
   return directory
 }
 
-/** A program that ends half a second after its first signal, and tells how many it got. */
+/** A program that ends half a second after its first signal, and prints how many it got. */
 function counting(signal: NodeJS.Signals): string {
   return `
     let got = 0

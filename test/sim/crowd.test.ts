@@ -1,7 +1,7 @@
 /**
- * Somebody makes ids until enough of them are nearer to a key than all honest nodes: what the nodes of the simulated
- * network see of it, what they do about it, and what they cannot see. test/heavy/dht/FalseIds.heavy.test.ts has the
- * other lies, docs/SCALING.md a list and the figures of larger networks.
+ * An attacker makes ids until enough of them are nearer to a key than all honest nodes: what simulated nodes notice of
+ * it, what they do about it, and what they cannot notice. test/heavy/dht/FalseIds.heavy.test.ts has the other lies,
+ * docs/SCALING.md a list and the figures of larger networks.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
@@ -12,7 +12,8 @@ import { honest, join, makeNode, seen, warnings } from "../support/SimCrowd.ts"
 
 const key = ContentKey.fromText("some content")
 /**
- * Who tries `false 0`, `false 1` and so on has twenty ids that are nearer to the key than all honest ones after 1,271.
+ * Of the ids of `false 0`, `false 1` and so on the first 1,271 hold twenty that are nearer to the key than all honest
+ * ids.
  */
 const crowd = [
   [100, 112, 142, 245, 352, 353, 487, 551, 577, 646],
@@ -33,7 +34,7 @@ describe("a crowd of false ids around a key", () => {
         const [newcomer, stranger] = [yield* makeNode("newcomer", 3), yield* makeNode("stranger", 3)]
         const before = yield* seen
         const since = Effect.map(seen, (count) => count - before)
-        // As many as there are copies: none of the closest keeps a record.
+        // As many false ids as a record has copies: none of the closest nodes keeps a record.
         const ids = new Set<string>(crowd.map(SimNetwork.peerId))
         assert.isTrue((yield* seeker.closest(key)).every((id) => ids.has(id)))
 
@@ -49,7 +50,7 @@ describe("a crowd of false ids around a key", () => {
         assert.strictEqual(yield* since, 2)
         assert.strictEqual(yield* warnings, 2)
 
-        // A crowd that leaves some copies to others does no harm, whoever sees it.
+        // A crowd that is smaller than the number of copies does no harm, whether it is noticed or not.
         yield* newcomer.provide(smallKey)
         assert.deepStrictEqual(yield* stranger.find(smallKey), [newcomer.id])
       }).pipe(Effect.scoped, LogLines.capture, Effect.provide(SimNetwork.layerWithClock({ seed: 1 }))),

@@ -37,7 +37,7 @@ const crossed = Effect.gen(function*() {
 const bothOf = (alice: Node, bob: Node) =>
   Effect.all([alice.table.connections(bob.id), bob.table.connections(alice.id)])
 
-/** Who dialled the best connection, as the node sees it. */
+/** The direction of the best connection, as the node sees it. */
 const dialler = Effect.fnUntraced(function*(node: Node, other: Node) {
   const [best] = yield* node.table.connections(other.id)
   return best?.direction === "outbound" ? node.id : other.id
@@ -75,14 +75,14 @@ describe("two nodes that dial each other at once", () => {
   it.effect("leave a stream in peace that one has opened on the other connection, until it ends", () =>
     Effect.gen(function*() {
       const { alice, bob } = yield* crossed
-      // As a program does that opened its stream before the second connection came.
+      // As a program does that opened its stream before there was a second connection.
       for (const [node, other] of [[alice, bob], [bob, alice]] as const) {
         const [, surplus] = yield* node.table.connections(other.id)
         const held = yield* Scope.make()
         const stream = yield* Scope.provide(TestNetwork.run(surplus!.open(echo)), held)
         yield* TestClock.adjust("20 minutes")
         assert.strictEqual((yield* node.table.connections(other.id)).length, 2)
-        // What is new goes to the best one.
+        // A new stream goes over the best connection.
         const [best] = yield* node.table.connections(other.id)
         const fresh = yield* TestNetwork.run(node.protocols.open(other.id, echo))
         assert.strictEqual(fresh.connection, best)
@@ -148,7 +148,7 @@ describe("two nodes that dial each other at once", () => {
           assert.deepStrictEqual(lost(alice, bob), [])
         }).pipe(
           Effect.provide(SimNetwork.layer({ latency: "20 millis", jitter: "10 millis", seed }), { local: true }),
-          // The network goes first, so that nobody waits for a goodbye.
+          // The network ends before its nodes, so that none waits for a goodbye.
           Effect.scoped
         ),
       { discard: true }

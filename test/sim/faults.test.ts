@@ -31,7 +31,7 @@ describe("a bootstrap peer", () => {
       assert.strictEqual(yield* alice.peerCount, 0)
       const [retry] = (yield* alice.status).backoffs
       yield* TestNetwork.start("bob")
-      // The wait that it was in ends, and a dial follows.
+      // The wait of the backoff ends, and a dial follows.
       const wait = DateTime.toEpochMillis(retry!.at) - (yield* Clock.currentTimeMillis)
       assert.isAtMost(wait, 72_000)
       yield* TestClock.adjust(wait - 10)
@@ -57,7 +57,7 @@ describe("a partition", () => {
       yield* TestClock.adjust("10 minutes")
       assert.deepStrictEqual([yield* alice.peerCount, yield* bob.peerCount], [0, 0])
       yield* network.heal
-      // A dial in flight gets through; else the next one comes after a minute and a fifth at most.
+      // A dial in flight gets through; else the next dial begins after at most a minute and a fifth.
       yield* TestClock.adjust("90 seconds")
       assert.deepStrictEqual([yield* alice.peerCount, yield* bob.peerCount], [1, 1])
     }).pipe(Effect.provide(net)))

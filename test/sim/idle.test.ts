@@ -20,7 +20,7 @@ const pair = Effect.gen(function*() {
 const goodbyes = (events: ReadonlyArray<NetworkEvent>) =>
   events.flatMap((event) => event._tag === "PeerDisconnected" ? [event] : [])
 
-/** Moves the clock to where the peer has been there for so long. */
+/** Moves the clock until the peer has been connected for so long. */
 const toAge = Effect.fnUntraced(function*(node: Network["Service"], age: Duration.Input) {
   const [peer] = yield* node.peers
   assert.isDefined(peer)
@@ -34,7 +34,7 @@ describe("idle peers", () => {
       yield* toAge(alice, "299 seconds")
       assert.deepStrictEqual([yield* alice.peerCount, yield* bob.peerCount], [1, 1])
       yield* TestClock.adjust("1 second")
-      // Both time out within the same dial, the one that was connected first says goodbye first.
+      // Both peers idle out during the same dial; the peer that was connected first says goodbye first.
       yield* TestClock.adjust("1 second")
       assert.deepStrictEqual([yield* alice.peers, yield* bob.peers], [[], []])
       assert.deepStrictEqual(goodbyes(events).map(({ reason }) => reason), ["idle"])
@@ -46,7 +46,7 @@ describe("idle peers", () => {
       const { alice, bob, events } = yield* pair
       yield* TestClock.adjust("301 seconds")
       assert.deepStrictEqual([yield* alice.peerCount, yield* bob.peerCount], [0, 0])
-      // The cooldown, after which what is remembered may be tried again.
+      // The cooldown, after which a remembered peer may be dialled again.
       yield* TestClock.adjust("298 seconds")
       assert.deepStrictEqual([yield* alice.peerCount, yield* bob.peerCount], [0, 0])
       assert.deepStrictEqual(events.filter(({ _tag }) => _tag === "ReconnectScheduled"), [])

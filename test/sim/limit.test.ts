@@ -100,7 +100,7 @@ describe("the limit of 50 peers", () => {
       const [a, b, c] = yield* Effect.forEach(["a", "b", "c"], (name) => TestNetwork.makeNode(name, { minPeers: 0 }))
       const [address] = yield* hub.addresses
       yield* Effect.forEach([a!, b!], (node) => Effect.forkScoped(Effect.exit(node.connect(address!))))
-      // The call has come; what follows does not.
+      // The first message of the dial has arrived; the others do not.
       yield* TestClock.adjust("5 millis")
       yield* Effect.forEach([a!, b!], (node) => network.blackhole(node))
       assert.strictEqual(yield* outcome(c!, hub), "Unreachable")

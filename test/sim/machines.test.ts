@@ -24,7 +24,7 @@ const changesOf = Effect.fnUntraced(function*(node: TestNetwork.TestNode) {
   return log
 })
 
-// Both clocks: the one of effect and ours.
+// With both clocks: effect's `TestClock`, and `SimClock`.
 const both = (name: string, body: Effect.Effect<void, unknown, SimNetwork | Scope.Scope>) => {
   it.effect(name, () => Effect.provide(body, SimNetwork.layer(options)))
   it.effect(`${name} (SimClock)`, () => Effect.provide(body, SimNetwork.layerWithClock(options)))
@@ -130,7 +130,7 @@ describe("a machine in another network", () => {
       assert.notDeepEqual(yield* interfaces, before)
       assert.deepStrictEqual(yield* counts(bob.network), [1])
       yield* TestClock.adjust("8 seconds")
-      // Whoever keeps it finds it where it was.
+      // A node that keeps it finds it at its former address.
       yield* TestClock.adjust("2 minutes")
       assert.deepStrictEqual(yield* counts(alice.network, bob.network), [1, 1])
     })

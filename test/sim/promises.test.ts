@@ -15,7 +15,7 @@ const keeps = Effect.fnUntraced(function*(node: Network["Service"], other: Netwo
 
 const counts = (...nodes: ReadonlyArray<Network["Service"]>) => Effect.forEach(nodes, (node) => node.peerCount)
 
-/** Alice keeps Bob, for a minute already; and how often either has lost the other since. */
+/** Alice has kept Bob for a minute; counts how often either has lost the other since. */
 const pair = Effect.gen(function*() {
   const alice = yield* TestNetwork.makeNode("alice")
   const bob = yield* TestNetwork.makeNode("bob")

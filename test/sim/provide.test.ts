@@ -17,11 +17,11 @@ describe("the keys of a node in Kademlia", () => {
       const status = Effect.map(Stream.runHead(alice.network.provideStatus), Option.getOrThrow)
       const network = yield* SimNetwork
       yield* network.partition([["alice"]])
-      // Long enough to notice that bob is gone, whom it still has in its table.
+      // Long enough to notice that bob is gone, who is still in its routing table.
       yield* TestClock.adjust("1 minute")
       yield* TestNetwork.run(alice.network.startProviding(key))
       yield* TestClock.adjust("2 minutes")
-      // Who does not answer a dial leaves the table.
+      // A peer that does not answer a dial leaves the routing table.
       assert.deepInclude(yield* status, { announced: 0, paused: "NoPeers" })
       yield* network.heal
       yield* TestNetwork.run(alice.network.connect(SimNetwork.address("bob")))

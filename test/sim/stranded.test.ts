@@ -100,7 +100,7 @@ describe("a node that has lost everybody", () => {
       yield* TestNetwork.connected(alice, bob)
       const events = yield* record(alice)
       yield* network.kill("bob")
-      // Wanted, so redialled until the policy gives it up.
+      // The peer is wanted, so it is redialled until the policy gives it up.
       yield* TestClock.adjust("10 minutes")
       const dials = events.filter(({ _tag }) => _tag === "DialFailed").length
       yield* TestClock.adjust("10 hours")
@@ -109,7 +109,7 @@ describe("a node that has lost everybody", () => {
 })
 
 describe("a kept peer that is away", () => {
-  /** Alice keeps bob, who has been away for so long that a minute passes between two dials. */
+  /** Alice keeps bob, and bob has been away for so long that a minute passes between two dials. */
   const waiting = Effect.gen(function*() {
     const network = yield* SimNetwork
     const alice = yield* TestNetwork.makeNode("alice")
@@ -120,7 +120,7 @@ describe("a kept peer that is away", () => {
     yield* network.blackhole("bob")
     yield* TestNetwork.until(Effect.map(alice.peerCount, (count) => count === 0))
     yield* TestClock.adjust("20 minutes")
-    // The next dial was just given up, so that there is almost a minute left.
+    // A dial has just failed, so that almost a minute of backoff is left.
     const events = yield* record(alice)
     yield* TestNetwork.until(Effect.sync(() => events.some(({ _tag }) => _tag === "ReconnectScheduled")))
     yield* network.heal
@@ -208,7 +208,7 @@ describe("the addresses of one peer", () => {
       yield* network.blackhole("silent")
       const bobsAddress = SimNetwork.address("bob")
       const begin = yield* DateTime.now
-      // The newest is dialled first, which is the last that was given. Time passes in steps that double.
+      // The newest address is dialled first: the last one that was given. Time passes in steps that double.
       yield* TestNetwork.run(alice.connect({ id: bob.localPeer, addresses: [bobsAddress, nobody, silent] }))
       const took = Duration.toMillis(DateTime.distance(begin, yield* DateTime.now))
       assert.isAbove(took, 250)

@@ -33,7 +33,7 @@ describe("DhtModel", () => {
         assert.isAtLeast(recordsFound, 0.99)
         assert.isAtMost(hops[2], 0.5 * Math.log2(nodes))
         assert.isAtMost(asked[2], 60)
-        // The dead cost half a second where each would cost five.
+        // A dead node costs half a second, not five.
         assert.isAtMost(tookMillis[1], 2_500)
       }))
   }

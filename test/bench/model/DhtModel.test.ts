@@ -20,7 +20,7 @@ describe("DhtModel", () => {
     Effect.gen(function*() {
       const model = yield* DhtModel.make({ nodes: 300, tables: "deepened", session: "30 minutes" })
       const upkeep = yield* model.advance("10 minutes")
-      // A third of 300 leaves in ten of thirty minutes, and as many come.
+      // In ten minutes a third of 300 nodes leaves, and as many join.
       assert.isAbove(upkeep.joined, 60)
       assert.isBelow(upkeep.joined, 140)
       assert.strictEqual(model.nodes.length, 300)
@@ -48,7 +48,7 @@ describe("DhtModel", () => {
     Effect.gen(function*() {
       const model = yield* DhtModel.make({ nodes: 21, roundTrip: "100 millis" })
       const whole = yield* model.lookup(model.randomPosition())
-      // Twenty others, ten at once; each takes 40 to 160 ms.
+      // Twenty questions, ten at once; each takes 40 to 160 ms.
       assert.isAtLeast(whole.tookMillis, 80)
       assert.isAtMost(whole.tookMillis, 320)
       assert.deepStrictEqual([whole.asked, whole.answered, whole.hops], [20, 20, 1])

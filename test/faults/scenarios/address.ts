@@ -1,6 +1,4 @@
-/**
- * Hosts that get another address: connections from the former one are dead, and nobody is told.
- */
+/** Hosts that get another address: connections from the former address go dead in silence. */
 import { Clock, Effect } from "effect"
 import * as Lab from "../Lab.ts"
 import * as PeerProcess from "../PeerProcess.ts"

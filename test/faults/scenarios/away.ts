@@ -52,7 +52,7 @@ export const away: ReadonlyArray<Scenario> = [
           yield* host.unplugged
           const alone = yield* node.event("IsolationChanged", { since, seconds: 30 })
           yield* report.equal("isolated", alone.event["isolated"], true)
-          // The last peer is gone within 10 s, and 2 s more without any make it isolated.
+          // The last peer is gone within 10 s, and 2 s later the node counts as isolated.
           yield* report.within("isolated", since, alone.at, 12)
           yield* Effect.sleep("5 seconds")
         }))

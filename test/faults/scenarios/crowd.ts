@@ -11,7 +11,7 @@ const slots = 50
 const strangers = 200
 const processes = 4
 
-/** Dials of strangers in flight: as many as two cores can do in the time that a dial may take,. */
+/** Dials of strangers in flight: as many as two cores can do in the time that a dial may take. */
 const handshakes = 24
 
 export const crowd: ReadonlyArray<Scenario> = [
@@ -34,7 +34,7 @@ export const crowd: ReadonlyArray<Scenario> = [
             Effect.flatMap(lab.host(`crowd${index}`), (host) =>
               PeerProcess.start(host, {
                 nodes: strangers / processes,
-                // Strangers to each other as well.
+                // Their connections are with strangers as well.
                 config: { minPeers: 0, enableRelay: false, kadProtocol: `/crowd${index}/kad/1.0.0` }
               })),
           { concurrency: 2 }

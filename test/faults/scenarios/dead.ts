@@ -20,7 +20,7 @@ interface Watcher {
   readonly process: PeerProcess.PeerProcess
 }
 
-/** Short, so that a dial into the void does not hide how long the backoff is. */
+/** Short, so that a dial without an answer does not hide the length of the backoff. */
 const dialSeconds = 3
 
 const watched: Effect.Effect<Watched, never, Machine | Scope.Scope> = Effect.gen(function*() {
@@ -79,7 +79,7 @@ export const dead: ReadonlyArray<Scenario> = [
         yield* all.peer.kill
         yield* noticed(all, killed, report, 1)
         yield* PeerProcess.start(all.host, { health: "patient", config: { minPeers: 0 } })
-        // It answers a moment before its program says that it does.
+        // The peer answers a moment before its program reports so.
         yield* back(all, yield* Clock.currentTimeMillis, report, killed)
       })
   },

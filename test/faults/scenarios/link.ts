@@ -10,7 +10,7 @@ import { type Report, type Scenario, until } from "../Scenario.ts"
 /** How long the link is bad: four pings of the default policy. */
 const badSeconds = 20
 
-/** For so long bytes go there and back. */
+/** For how long bytes go there and back. */
 const exchange = (node: PeerProcess.PeerProcess, peer: PeerProcess.PeerProcess, bytes: number, report: Report) =>
   Effect.gen(function*() {
     const began = yield* Clock.currentTimeMillis

@@ -1,6 +1,4 @@
-/**
- * Remotes that take what they can get and give nothing.
- */
+/** Remotes that use up resources and never speak. */
 import { Clock, Effect } from "effect"
 import * as Lab from "../Lab.ts"
 import * as PeerProcess from "../PeerProcess.ts"
@@ -50,7 +48,7 @@ export const rude: ReadonlyArray<Scenario> = [
           Effect.flatMap(lab.host("friend"), (host) => PeerProcess.start(host, { config: { minPeers: 0 } }))
         ], { concurrency: 3 })
         const began = yield* Clock.currentTimeMillis
-        // Of the connections that are reset some look to their side as if they had never been made.
+        // To its dialler a connection that is reset may look as if it had never been made.
         const made = yield* silent.ask({
           do: "connectSilently",
           host: nodeHost.address,
@@ -62,7 +60,7 @@ export const rude: ReadonlyArray<Scenario> = [
         yield* friend.ask({ do: "connect", target: node.address })
         yield* report.within("a friend connects meanwhile", asked, yield* Clock.currentTimeMillis, 3)
         yield* report.equal("peers", (yield* node.ask({ do: "peers" })).length, 1)
-        // The resets of the others may be on their way.
+        // Further resets may be on their way.
         yield* until(
           "the others are reset",
           Effect.map(silent.ask({ do: "silent" }), (count) => count <= handshakesMax),

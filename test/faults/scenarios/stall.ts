@@ -8,7 +8,7 @@ import type { Scenario } from "../Scenario.ts"
 
 const stallSeconds = 20
 
-/** Long enough for the default policy to give up everybody who does not answer. */
+/** Long enough for the default policy to give up every peer that does not answer. */
 const afterSeconds = 11
 
 export const stall: ReadonlyArray<Scenario> = [
@@ -20,7 +20,7 @@ export const stall: ReadonlyArray<Scenario> = [
         const lab = yield* Lab.make()
         const [node, ...peers] = yield* Effect.forEach(["node", "one", "two", "three"], (name) =>
           Effect.flatMap(lab.host(name), (host) =>
-            // To the peers the node is dead meanwhile, so these wait.
+            // The peers are patient, since the node is dead to them meanwhile.
             PeerProcess.start(host, { config: { minPeers: 0 }, ...(name === "node" ? {} : { health: "patient" }) })), {
           concurrency: 2
         })

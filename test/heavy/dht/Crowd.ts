@@ -16,14 +16,14 @@ export interface Member {
   readonly address: string
   /** The peers in its routing table. */
   readonly known: Effect.Effect<ReadonlySet<string>>
-  /** Has it forget all that it knows of a peer, as after days, but that it is in its table. */
+  /** Has the node forget everything about a peer, as after days, except that it is in the routing table. */
   readonly forget: (id: PeerId) => Effect.Effect<void>
 }
 
 export class Crowd extends Context.Service<Crowd, { readonly members: ReadonlyArray<Member> }>()(
   "codio-network/test/Crowd"
 ) {
-  /** So many nodes, each of which has those in its table that are closest to it. */
+  /** So many nodes, each of which has its closest peers in its table. */
   static readonly layer = (size: number): Layer.Layer<Crowd, NetworkStartError> =>
     Layer.effect(
       Crowd,
@@ -31,10 +31,10 @@ export class Crowd extends Context.Service<Crowd, { readonly members: ReadonlyAr
         const members: Array<Member> = []
         for (let i = 0; i < size; i++) members.push(yield* makeMember())
         for (const [index, member] of members.entries()) {
-          // Two of those before it: the first few know each other, and everybody finds a way to everybody.
+          // Two earlier members. The first few know each other, so that a path leads from each node to each other.
           for (const other of new Set([Math.floor(index / 2), index - 1])) {
             if (other < 0 || other === index) continue
-            // A handshake that is among too many, or takes too long with hundreds of nodes in one thread, is reset.
+            // With hundreds of nodes in one thread a handshake may be one too many, or take too long, and is reset.
             yield* member.network.connect(members[other]!.address).pipe(
               Effect.retry({ times: 10, schedule: Schedule.spaced("1 second") }),
               Effect.orDie
@@ -47,7 +47,7 @@ export class Crowd extends Context.Service<Crowd, { readonly members: ReadonlyAr
     )
 }
 
-/** A node that has room for everybody, and that pings nobody: nothing dies here. */
+/** A node that has a slot for every other node, and that pings no peer, since none dies here. */
 export const makeMember = (
   options: NetworkConfigInput = {}
 ): Effect.Effect<Member, NetworkStartError, Scope.Scope> =>
@@ -74,7 +74,7 @@ export const makeMember = (
       dht: Context.get(context, Dht),
       address: address!,
       forget: (id: PeerId) => Effect.promise(async () => peerStore.delete(peerIdFromString(id))),
-      // Kademlia tags whom it has in its table.
+      // Kademlia tags the peers of its table.
       known: Effect.promise(async () => {
         const peers = await peerStore.all()
         return new Set(peers.filter(({ tags }) => tags.has("kad-peer")).map(({ id }) => id.toString()))
@@ -97,7 +97,7 @@ export const settle = Effect.fnUntraced(function*(members: ReadonlyArray<Member>
       if (closest(without(all, member.id), ownKey(member.id)).some((id) => !known.has(id))) lacking.push(member)
     }
     if (lacking.length === 0) return
-    // On a busy machine one may end by time; then it has met some.
+    // On a busy machine a lookup may time out, after it has met some nodes.
     yield* Effect.forEach(lacking, ({ dht, id }) => Effect.option(dht.closestPeers(ownKey(id))), {
       concurrency: 4,
       discard: true
@@ -131,8 +131,7 @@ export const meets = ({ dht, id }: Member, count = 3): Effect.Effect<void> =>
   }).pipe(Effect.asVoid)
 
 /**
- * What comes of the last of three runs, and the milliseconds of the quickest: somebody else may need the machine, but
- * not each time.
+ * The outcome of the last of three runs, and the milliseconds of the quickest: on a busy machine not every run is slow.
  */
 export const quickest = <A, E>(run: Effect.Effect<A, E>): Effect.Effect<readonly [number, A], E> =>
   Effect.map(Effect.all([Effect.timed(run), Effect.timed(run), Effect.timed(run)]), (runs) => [

@@ -1,6 +1,6 @@
 /**
- * What false ids around a key do to the nodes of the simulated network besides keeping no records
- * (test/sim/crowd.test.ts): what is seen of it, and what is not. docs/SCALING.md has the list.
+ * Attacks by false ids around a key on simulated nodes, besides keeping no records (test/sim/crowd.test.ts): which of
+ * them a node notices. docs/SCALING.md has the list.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Order, Schema } from "effect"
@@ -14,10 +14,10 @@ import * as TestNetwork from "../../../src/testing/TestNetwork.ts"
 import * as LogLines from "../../support/LogLines.ts"
 import { honest, join, makeNode, seen, warnings } from "../../support/SimCrowd.ts"
 
-/** The ids that somebody has made, by chance, until he had enough for what is here. */
+/** The random ids that an attacker has made. */
 const made = Array.from({ length: 4000 }, (_, index) => `false ${index}`)
 
-/** Those of them that are nearest to a key; nearer than all honest ones. */
+/** The made ids that are nearest to a key, nearer than all honest ids. */
 const crowdAround = (bytes: Uint8Array, count: number): ReadonlyArray<string> => {
   const target = positionOf(bytes)
   const positionOfName = (name: string) => positionOf(base58btc.baseDecode(SimNetwork.peerId(name)))
@@ -65,7 +65,7 @@ describe("a crowd of false ids around a key", () => {
       const before = yield* seen
       const put = (path: string) => TestNetwork.run(writer.dht.putValue(scores, path, { points: 7 }, { quorum: 20 }))
       const get = (path: string) => TestNetwork.run(reader.dht.getValue(scores, path))
-      // Whoever says that he has stored it is believed.
+      // A node that claims to have stored the record is believed.
       yield* put(lost)
       yield* put(kept)
       const error = yield* Effect.flip(get(lost))
@@ -86,7 +86,7 @@ describe("a crowd of false ids around a key", () => {
       yield* join(crowd, { lies: { withholds: true }, subnet: "192.0.2" })
       const ids = new Set<string>(crowd.map(SimNetwork.peerId))
       const [provider, seeker] = [yield* makeNode("provider", 12), yield* makeNode("seeker", 12)]
-      // Each honest node names five of them, which name the others.
+      // Each honest node names five false ids, which name the others.
       assert.isTrue((yield* seeker.closest(key)).every((id) => ids.has(id)))
       const before = yield* seen
       yield* provider.provide(key)

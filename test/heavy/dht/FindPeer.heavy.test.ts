@@ -41,7 +41,7 @@ describe("findPeer", () => {
       const [millis, answer] = yield* quickest(
         Effect.andThen(forget, Effect.result(asking.dht.findPeer(gone.id)))
       )
-      // What somebody remembers of it is an answer as well.
+      // An answer from memory counts as well.
       if (answer._tag === "Failure") assert.strictEqual(answer.failure.reason._tag, "NotFound")
       else assert.isAbove(answer.success.addresses.length, 0)
       assert.isBelow(millis, 1_000)

@@ -11,7 +11,7 @@ import { closest, Crowd, makeMember, type Member, meets, quickest, randomKey, se
 export interface CrowdSuiteOptions {
   /** How many nodes the network has when all have joined. */
   readonly size: number
-  /** Whether there is a node that has not room for everybody. */
+  /** Whether one node has fewer slots than there are nodes. */
   readonly hasNarrowNode?: boolean
 }
 
@@ -28,10 +28,10 @@ export const crowdSuite = ({ hasNarrowNode, size }: CrowdSuiteOptions): void => 
             const all = [...members, own].map(({ id }) => id as string).concat(plain.peerId.toString())
             yield* own.network.connect(members[0]!.address)
             yield* Effect.promise((signal) => plain.dial(multiaddr(members[1]!.address), { signal }))
-            // Those who are closest to the new ones have to have met them.
+            // The closest peers of the new nodes have to know them.
             yield* settle([...members, own], all)
-            // Its lookups go on from a peer only to those that are closer to the key, so it finds all only when it
-            // knows nearly all.
+            // A lookup of kad-dht goes from a peer only to peers that are closer to the key, so it finds all closest
+            // peers only with nearly all nodes in its table.
             yield* Effect.promise(() => looksAround(plain, all.length - 1))
             for (let i = 0; i < 10; i++) {
               const key = randomKey()
@@ -87,7 +87,7 @@ export const crowdSuite = ({ hasNarrowNode, size }: CrowdSuiteOptions): void => 
             }
             assert.deepStrictEqual(watched.lost, [])
             assert.isAtMost(watched.most, 50)
-            // The others were needed as well: otherwise this says nothing.
+            // The lookups also needed other peers: otherwise the spec would show nothing.
             assert.isAbove(watched.most, peers.length)
           }),
         600_000
@@ -124,8 +124,8 @@ export const crowdSuite = ({ hasNarrowNode, size }: CrowdSuiteOptions): void => 
 // internal ------------------------------------------------------------------------------------------------------------
 
 /**
- * A node of 50 slots, connected to so many by its application, and watched: the most peers that it had, and which of
- * those it lost.
+ * A node of 50 slots that its application connects to so many peers, watched: the most peers that it had, and which of
+ * the first ones it lost.
  */
 const narrow = Effect.fnUntraced(function*(members: ReadonlyArray<Member>, count: number) {
   const node = yield* makeMember({ maxPeers: 50 })
@@ -147,11 +147,11 @@ const narrow = Effect.fnUntraced(function*(members: ReadonlyArray<Member>, count
 
 const idsOf = (peers: ReadonlyArray<{ readonly id: string }>): ReadonlyArray<string> => peers.map(({ id }) => id)
 
-/** The outcome of a lookup, asked for up to three times: on a busy machine it may pass over somebody who is slow. */
+/** The outcome of a lookup, asked for up to three times: on a busy machine it may pass over a slow peer. */
 const inTime = <A, E>(lookup: Effect.Effect<A, E>, expected: unknown): Effect.Effect<A, E> =>
   Effect.repeat(lookup, { times: 2, until: (found) => JSON.stringify(found) === JSON.stringify(expected) })
 
-/** Looks keys up until the table is full: plain kad-dht takes in whom it hears of. */
+/** Looks keys up until the table is full: plain kad-dht adds every peer that it hears of. */
 async function looksAround(plain: Plain, most: number): Promise<void> {
   // A public member of the class, and missing in its interface.
   const { routingTable } = plain.services.dht as unknown as { readonly routingTable: { readonly size: number } }

@@ -20,7 +20,7 @@ const goneFault: Fault = {
 }
 
 /**
- * A provider tells a storer and is gone before a finder, who has never met it, asks the storer. So what is found was
+ * A provider tells a storer and is gone before a finder, which has never met it, asks the storer. So a found record was
  * stored.
  */
 const stored = Effect.fnUntraced(function*(
@@ -39,7 +39,7 @@ const stored = Effect.fnUntraced(function*(
       yield* connect(peer, middle)
       yield* knows(peer)
       for (const key of keys(provider)) yield* peer.run("provide", { key })
-      // An announcement has no answer; one more question to the storer comes after it.
+      // An announcement has no answer; a question to the storer follows, whose answer shows that the record was read.
       yield* Effect.ignore(peer.run("find", { key: rawKey("after") }))
       return peer.id
     })))
@@ -80,7 +80,7 @@ export const providers = (bench: Bench) =>
         finders: kinds
       })
     }
-    // What the crate does: a text as the key, and no external address.
+    // As a program with the crate does by default: a text as the key, and no external address.
     const crate = () => [rawKey("my-content-key")]
     for (const storer of kinds) {
       yield* stored(

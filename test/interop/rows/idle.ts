@@ -1,7 +1,6 @@
 /**
- * A stream of Kademlia that nobody uses for longer than the other side bears with: js-libp2p resets it 10 s after its
- * last message, Go after 60 s, Rust never. Takes as long as that, in which nothing happens, so it goes on beside the
- * other rows.
+ * A stream of Kademlia that is unused for longer than the other side allows: js-libp2p resets it 10 s after its last
+ * message, Go after 60 s, Rust never. These rows wait most of their time, and run beside the others.
  */
 import type { Stream } from "@libp2p/interface"
 import { multiaddr } from "@multiformats/multiaddr"
@@ -19,7 +18,7 @@ import { type Bench, connect, hold, knows } from "../Bench.ts"
 import type { Pair } from "../Matrix.ts"
 import { eventually, type Peer } from "../Peer.ts"
 
-/** Who is asked, and how many streams a peer has opened to it. */
+/** The server that is asked, and how many streams a peer has opened to it. */
 interface Server {
   readonly id: string
   readonly address: string
@@ -79,7 +78,7 @@ const isBeingReset = Effect.fnUntraced(function*(bench: Bench, server: Server, s
   const way = yield* makeWay(server.address)
   const asker = yield* makeAsker({ ...server, address: way.address })
   yield* asker.provide("before")
-  // Nothing comes through from here on. A muxer bears with silence for 10 s.
+  // Nothing comes through from here on. A muxer endures silence for 10 s.
   yield* Effect.sleep(Duration.seconds(seconds - 5))
   yield* way.hold
   yield* eventually("it is reset", server.streamsOf(asker.id), (open) => open === 0, "20 seconds")
@@ -104,7 +103,7 @@ const stands = Effect.fnUntraced(function*(bench: Bench, server: Server) {
   return "open after 65 s"
 }, Effect.scoped)
 
-/** As it is by default, so that Go never comes to it. */
+/** Closes after 30 s by default, before Go would reset it. */
 const closes = Effect.fnUntraced(function*(bench: Bench, go: Peer) {
   const node = yield* bench.make("ts", { kad: kadProtocol })
   yield* connect(node, go)
@@ -158,7 +157,7 @@ const makeAsker = Effect.fnUntraced(function*(server: Server) {
     id,
     open: Effect.sync(() => host.node.getConnections().flatMap(({ streams }) => streams).filter(isKad).length),
     writes: () => streams.counts().writes,
-    /** Announces a key, which is to be told of as one copy. */
+    /** Announces a key, and asserts that one copy is reported. */
     provide: Effect.fnUntraced(function*(text: string) {
       const copies: Array<number> = []
       yield* announce({
@@ -177,7 +176,7 @@ const makeAsker = Effect.fnUntraced(function*(server: Server) {
   }
 })
 
-/** What has been announced is at the server, whoever asks. */
+/** Asserts that the server gives the announced keys to another peer. */
 const isFound = Effect.fnUntraced(function*(
   bench: Bench,
   server: Server,
@@ -196,7 +195,7 @@ const isFound = Effect.fnUntraced(function*(
   }
 })
 
-/** A way to an address that can be made to let nothing back. */
+/** A proxy to an address that can be told to let nothing back. */
 const makeWay = (address: string) =>
   Effect.acquireRelease(
     Effect.callback<Way & { readonly close: () => void }>((resume) => {
@@ -206,7 +205,7 @@ const makeWay = (address: string) =>
         const far = connectSocket(Number(port), host)
         sockets.push([near, far])
         near.pipe(far).pipe(near)
-        // The other one ends with it.
+        // The other socket ends with it.
         near.on("error", () => far.destroy())
         far.on("error", () => near.destroy())
       })

@@ -80,7 +80,7 @@ const pair = Effect.fnUntraced(function*(bench: Bench, from: Peer, to: Peer) {
     Effect.gen(function*() {
       yield* connect(from, to)
       yield* disconnects(to, from)
-      // A node of this library dials again whom it wanted.
+      // A node of this library redials a wanted peer.
       yield* from.run("disconnect", { peer: to.id })
     })
   )

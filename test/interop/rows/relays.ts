@@ -1,6 +1,6 @@
 /**
- * A reservation on a relay of each implementation, taken by each, and reached through it by each; and what becomes of
- * the relayed connection.
+ * Relays of each implementation: each implementation makes a reservation, and is reached through it by each; then the
+ * relayed connection becomes a direct one.
  */
 import { Effect } from "effect"
 import { type Bench, hold } from "../Bench.ts"
@@ -68,7 +68,10 @@ const through = Effect.fnUntraced(function*(dialler: Peer, listener: Peer, relay
   yield* hold(back.bytes === 1024 && back.intact, JSON.stringify(back))
 })
 
-/** Go takes part only once it has found out that it has a public address, which it tells its relay. */
+/**
+ * Go upgrades a connection only once it has found out that it has a public address. From then on it tells its relay
+ * that it speaks DCUtR.
+ */
 const isWilling = (relay: Peer, peer: Peer) =>
   peer.kind !== "go" ? Effect.void : eventually(
     "go speaks DCUtR",
@@ -77,8 +80,8 @@ const isWilling = (relay: Peer, peer: Peer) =>
   )
 
 /**
- * Without a NAT in between, a relayed connection becomes a direct one by itself. On public addresses only: none tells
- * others of private ones.
+ * Without a NAT in between, a relayed connection becomes a direct one by itself. On public addresses only, since no
+ * implementation tells private ones.
  */
 export const upgrades = (bench: Bench, listen: string) =>
   Effect.scoped(Effect.gen(function*() {

@@ -68,7 +68,8 @@ describe("SimNetwork", () => {
     Effect.gen(function*() {
       const [alice, bob] = yield* nodes
       yield* dialled(alice, bob)
-      // Sums of such numbers are not exact, and a message must not wait for a moment that a sleep never quite reaches.
+      // Sums of such numbers have rounding errors, and a message must not wait for a moment that a sleep never quite
+      // reaches.
       for (let round = 0; round < 100; round++) {
         const first = yield* Effect.forkChild(alice.ping(bob.localPeer), { startImmediately: true })
         yield* TestClock.adjust(Duration.millis(Math.sqrt(round + 2)))

@@ -12,7 +12,7 @@ const makeNode = Effect.fnUntraced(function*(name: string) {
   )
   const { peers } = Context.get(yield* Layer.build(Layer.fresh(layer)), Discovery)
   return {
-    /** Whom it has heard of since it was last asked. */
+    /** The peers that it has heard of since the last call. */
     heard: Effect.map(
       Queue.clear(peers),
       (sightings) => sightings.map(({ id, source }) => [names.get(id), source].join(" "))

@@ -6,7 +6,7 @@ import { SimNetwork } from "../../../src/testing/index.ts"
 const alice = SimNetwork.peerId("alice")
 const bob = SimNetwork.peerId("bob")
 
-/** Two nodes that have each other, and what is different about them. */
+/** Two nodes that have each other, with some fields changed. */
 const views = (
   differences: { readonly alice?: Partial<Invariants.NodeView>; readonly bob?: Partial<Invariants.NodeView> } = {}
 ): ReadonlyArray<Invariants.NodeView> => {
@@ -33,7 +33,7 @@ const make = (canDial = true) =>
     canDial: () => canDial
   })
 
-/** What is broken when things are as they are from second 0 to the given one. */
+/** The broken promise when nothing changes from second 0 to the given second. */
 const after = (seconds: number, nodes: ReadonlyArray<Invariants.NodeView>, { look } = make()) => {
   look(0, nodes)
   return look(seconds * 1_000, nodes)?.invariant

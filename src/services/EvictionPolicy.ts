@@ -47,10 +47,10 @@ export type EvictionRule = (
  */
 export const byInterest: EvictionRule = (candidates, newcomer) => {
   const rank = interestRank(newcomer.interest)
-  const isClaimed = rank >= interestRank("wanted")
-  if (!isClaimed && newcomer.direction === "inbound") return []
+  const isWanted = rank >= interestRank("wanted")
+  if (!isWanted && newcomer.direction === "inbound") return []
   return candidates
-    .filter(({ interest, isBusy }) => isClaimed ? interestRank(interest) < rank : interest === "transient" && !isBusy)
+    .filter(({ interest, isBusy }) => isWanted ? interestRank(interest) < rank : interest === "transient" && !isBusy)
     .sort((a, b) =>
       interestRank(a.interest) - interestRank(b.interest) ||
       Number(a.isBusy) - Number(b.isBusy) ||

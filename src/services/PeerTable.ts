@@ -1,12 +1,12 @@
 /**
  * Who is connected. The only writer of peer state.
  *
- * A connected peer is a `Scope`: the place under `maxPeers`, its connections and its idle timer live in it, and closing
- * it is the only way a peer leaves the table.
+ * A connected peer is a `Scope`: its slot under `maxPeers`, its connections and its tasks live in it, and a peer leaves
+ * the table only by the end of its scope.
  *
  * Gotchas
- * - A peer may have several connections; it takes one place, and leaves with the last of them. Between nodes of this
- *   library they become one within seconds, without a stream being cut: the others end when their last stream has.
+ * - A peer with several connections takes one slot, and leaves with the last of them. Between nodes of this library
+ *   they become one within seconds. No stream is cut: each other connection ends after its last stream.
  * - `release` and `admit` are idempotent for each connection: dial and queue may both report it.
  */
 import type { Duration, Effect, Option, Scope } from "effect"
@@ -41,60 +41,57 @@ export type Released =
   | { readonly kind: "unknown" }
 
 /**
- * The places of the table: how many there are, and how many are in use, in all, by direction and by interest.
+ * The slots of the table: how many there are, and how many are in use, in all, by direction and by interest.
  */
 export interface Slots extends Readonly<Record<Interest, number>> {
   readonly limit: number
   readonly used: number
   readonly inboundLimit: number
-  /** Of those in use, peers that dialled this node. */
+  /** Slots in use by peers that dialled this node. */
   readonly inbound: number
-  /** Promised by the gate, to connections that are not admitted yet. */
+  /** Slots that the gate reserved for connections which are not admitted yet. */
   readonly reserved: number
 }
 
 /** The connected peers, at most `maxPeers`. */
 export class PeerTable extends Context.Service<PeerTable, {
   /**
-   * The gate's first question, before any cryptography: may somebody from the address have a place? Only
-   * `maxPeersPerSubnet` knows by the address alone, and it waits for the handshake while a peer that is wanted or kept
-   * is missing. Never suspends.
+   * The gate's first question, before any cryptography: may a peer from the address have a slot? False when the
+   * address's network has `maxPeersPerSubnet` already; but while a wanted or kept peer is missing the handshake has to
+   * tell who dials. Never suspends.
    */
   readonly accepts: (remoteAddress: Multiaddr) => Effect.Effect<boolean>
   /**
-   * Why a dial of the peer would be refused, as far as that is known before it: it has no place and nobody may be
-   * evicted for it, or it is blocked. Reserves nothing. Never suspends.
+   * Why a dial of the peer would be refused, as far as that is known before the dial: there is no slot and no peer to
+   * evict, or the peer is blocked. Reserves nothing. Never suspends.
    */
   readonly refuses: (peer: PeerId) => Effect.Effect<RefusalReason | undefined>
   /**
-   * The gate's last question: is there a place for the peer, or one to evict by `EvictionPolicy`? Answers with the
-   * reason of the refusal; no answer holds the place until `admit`, 1 s at most, 3 s for a dial of this node, or until
-   * the connection is released. Refusing later, in `admit`, would come after identify was answered, and the dialler
-   * would count this node as a peer. Never suspends.
+   * The gate's last question: is there a slot for the peer, or a peer to evict by `EvictionPolicy`? Answers with the
+   * reason of the refusal. No reason means that a slot is reserved until `admit`, for 1 s at most (3 s for a dial of
+   * this node), or until the connection is released. A refusal in `admit` would come too late: identify has been
+   * answered by then, and the dialler counts this node as a peer. Never suspends.
    */
   readonly reserve: (
     connection: Pick<Connection, "peer" | "direction" | "remoteAddress">
   ) => Effect.Effect<RefusalReason | undefined>
   /**
-   * Adds a connection and, for a new peer, takes one of `maxPeers` places for as long as the peer's scope lives.
+   * Adds a connection and, for a new peer, takes one of `maxPeers` slots for as long as the peer's scope lives.
    *
    * The authority on the limits. Safe to call twice for one connection. Fails with `PeerLimitExceeded` when the table
-   * is full and nobody may be evicted, and with `PeerNotConnected` when the connection closed before it was admitted;
-   * closing it is the caller's task.
+   * is full and no peer may be evicted, and with `PeerNotConnected` when the connection closed before it was admitted.
+   * After a failure the caller closes the connection.
    */
   readonly admit: (connection: Connection) => Effect.Effect<void, PeerLimitExceeded | PeerNotConnected>
   /** The transport reports a connection gone; see {@link Released}. */
   readonly release: (connection: Connection) => Effect.Effect<Released>
-  /** Keeps the peer from becoming idle, and from being evicted, while the scope is open. Gives its best connection. */
+  /** While the scope is open the peer is neither idle nor evicted. Gives the peer's best connection. */
   readonly hold: (peer: PeerId) => Effect.Effect<Connection, PeerNotConnected, Scope.Scope>
-  /**
-   * Keeps the peer from becoming idle while the scope is open, not from being evicted: for streams that the remote
-   * opened.
-   */
+  /** While the scope is open the peer is not idle, but may be evicted: for streams that the remote opened. */
   readonly attend: (connection: Connection) => Effect.Effect<void, PeerNotConnected, Scope.Scope>
   /**
-   * Runs the body on the peer's best connection, and anew on another one when that becomes the best, the former run
-   * being interrupted: for streams that live as long as the peer. Ends when a run ends, or the peer is not connected.
+   * Runs the body on the peer's best connection. When another connection becomes the best, interrupts the run and
+   * begins anew there: for streams that live as long as the peer. Ends when a run ends, or the peer is not connected.
    */
   readonly follow: (peer: PeerId, body: (connection: Connection) => Effect.Effect<void>) => Effect.Effect<void>
   /**
@@ -103,11 +100,14 @@ export class PeerTable extends Context.Service<PeerTable, {
    */
   readonly retire: (connection: Connection) => Effect.Effect<boolean>
   /**
-   * Closes the peer's scope: says goodbye with the reason where the remote is a Codio node, and closes its connections.
-   * True when the table held the peer.
+   * Says goodbye with the reason where the remote is a Codio node, closes the peer's scope, and so its connections.
+   * True when the peer was in the table.
    */
   readonly remove: (peer: PeerId, reason: GoodbyeReason) => Effect.Effect<boolean>
-  /** The reason to report should the peer be lost next: a goodbye was heard, or pings went unanswered. */
+  /**
+   * The reason to report if the peer is lost next: a goodbye was heard, or pings went unanswered. A goodbye outranks
+   * pings that fail after it.
+   */
   readonly expect: (peer: PeerId, reason: DisconnectReason, remoteReason?: GoodbyeReason) => Effect.Effect<void>
   /**
    * The peer is kept no longer, which the table does not learn by itself: its idle time begins now. All else of the
@@ -118,13 +118,11 @@ export class PeerTable extends Context.Service<PeerTable, {
   readonly measured: (peer: PeerId, roundTripTime: Duration.Duration) => Effect.Effect<void>
   /** Stores what identify told, and publishes `PeerIdentified`, once for each peer. */
   readonly identified: (peer: PeerId, remote: RemoteIdentity) => Effect.Effect<void>
-  /**
-   * Runs the task in a fiber of each peer's scope, of those connected now and of those to come, while this scope lives.
-   */
+  /** Runs the task in a fiber of each peer's scope, for peers of now and to come, while this scope lives. */
   readonly eachPeer: (task: (peer: PeerId) => Effect.Effect<void>) => Effect.Effect<void, never, Scope.Scope>
   /**
-   * The open connections of a peer, the best one first, which is the same for the remote: direct before relayed, then
-   * the one that the peer with the smaller id dialled, then the newest. Empty when it is not connected.
+   * The open connections of a peer, the best one first: direct before relayed, then those that the peer with the
+   * smaller id dialled, then the newest. The remote orders them alike. Empty when the peer is not connected.
    */
   readonly connections: (peer: PeerId) => Effect.Effect<ReadonlyArray<Connection>>
   /** Whether the peer is connected. Cheaper than `get`. */
@@ -135,6 +133,6 @@ export class PeerTable extends Context.Service<PeerTable, {
   readonly peers: Effect.Effect<ReadonlyArray<PeerInfo>>
   /** How many peers are connected. */
   readonly size: Effect.Effect<number>
-  /** Places in use, as of now. */
+  /** Slots in use, as of now. */
   readonly slots: Effect.Effect<Slots>
 }>()("codio-network/services/PeerTable") {}

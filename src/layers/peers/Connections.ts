@@ -1,17 +1,17 @@
 /**
  * The connections of one peer: which is the best, who uses which, and how several become one.
  *
- * Two nodes that dial each other at once have two connections, and a relayed one is joined by a direct one. Both sides put them into the same
- * order, so that new streams of both go to the same one, and the others end:
+ * Two nodes that dial each other at once have two connections, and a direct connection joins a relayed one. Both sides
+ * put them into the same order, so that both open new streams on the same connection, and the others end:
  *
  * 1. direct before relayed;
  * 2. dialled by the peer with the smaller id, in the order of the ids as texts, before dialled by the other;
- * 3. the newer before the older: of two that the same side dialled, the older may be one that this side alone believes in.
+ * 3. newer before older: of two that the same side dialled, the remote may have lost the older one already.
  *
- * A connection is closed only when the remote has agreed to open nothing more on it (`retire` of `/codio/1.0.0`). The answer comes after
- * whatever the remote opened before, so that no stream is cut, not even one that has just been opened. The peer with the smaller id asks; the
- * other one does too, later, since the first may know of one connection only. Other software opens streams where it likes, and is asked
- * nothing: its connections stay.
+ * A connection is closed only when the remote has agreed to open nothing more on it (`retire` of `/codio/1.0.0`). The
+ * answer arrives after every stream that the remote opened before, so that no stream is cut, not even the newest. The
+ * peer with the smaller id asks first, the other one later, since the first may know of one connection only. Other
+ * software opens streams where it likes and is asked nothing: its connections stay.
  */
 import { Effect } from "effect"
 import type { PeerId } from "../../schema/Peer.ts"
@@ -21,7 +21,7 @@ import { countedNetworkOf } from "../../services/AddressGuard.ts"
 import * as Pulse from "../Pulse.ts"
 
 /**
- * How a stream came to be: `holds` are those of this side, `attends` those that the remote opened.
+ * Which side opened a stream: `holds` counts those of this side, `attends` those of the remote.
  */
 export type Use = "holds" | "attends"
 
@@ -30,105 +30,106 @@ export interface PeerConnections {
   readonly has: (connection: Connection) => boolean
   /** Oldest first. */
   readonly all: () => ReadonlyArray<Connection>
-  /** The networks that they come from, as far as they are counted. */
+  /** The networks that the connections come from, without networks that no limit counts. */
   readonly networks: () => ReadonlySet<string>
-  /** To be followed by `tell`, as `remove` is. */
+  /** `tell` has to follow, as it has to follow `remove`. */
   readonly add: (connection: Connection, isDirect: boolean) => void
-  /** False when it is none of them. */
+  /** False when the peer has no such connection. */
   readonly remove: (connection: Connection) => boolean
-  /** Tells those that wait that there are others now. */
+  /** Wakes whoever waits for the connections to change. */
   readonly tell: Effect.Effect<void>
-  /** Those that are open, the best one first. */
+  /** The open connections, the best one first. */
   readonly best: Effect.Effect<ReadonlyArray<Connection>>
-  /** Counts a stream that is open, or about to be. */
+  /** Counts a stream that is open or is being opened. */
   readonly begin: (connection: Connection, use: Use) => void
   readonly end: (connection: Connection, use: Use) => Effect.Effect<void>
   /**
-   * The remote asks this side to open nothing more on a connection. True, and from then on kept, when no stream of this side is open on it
-   * and another connection is open that is no worse than a relayed one is.
+   * The remote asks this side to open nothing more on a connection. This side agrees, and keeps to it, when it has no
+   * stream open there, and another connection is open that is not relayed where this one is direct.
    */
   readonly retire: (connection: Connection) => Effect.Effect<boolean>
   /** Beats when another connection may be the best. */
   readonly changed: Pulse.Pulse
-  /** Makes one of several, and ends when that is done. To be run when there is a second one. */
+  /** Reduces several connections to one, and ends when that is done. To be run when there is a second one. */
   readonly settle: Effect.Effect<void>
 }
 
-interface Line extends Ranked {
+/** A connection, its streams, and what the two sides have agreed about it. */
+interface ConnectionState extends Ranked {
   readonly connection: Connection
   holds: number
   attends: number
-  /** One side has asked the other to open nothing more on it. */
+  /** One side has asked the other to open nothing more on the connection. */
   isRetired: boolean
   /** The remote has agreed. */
   isAgreed: boolean
-  /** It is to be closed when it is used no more. */
+  /** `settle` waits for the end of the connection's streams. */
   isAwaited: boolean
 }
 
 export const make = (local: PeerId, peer: PeerId): PeerConnections => {
   /** By connection id, oldest first. */
-  const lines = new Map<string, Line>()
+  const states = new Map<string, ConnectionState>()
   const changed = Pulse.make()
-  /** One that is awaited is used no more, or there is another. */
+  /** Beats when an awaited connection has no stream any more, and when the connections change. */
   const freed = Pulse.make()
   const compare = comparing(local, peer)
   let isSettling = false
 
   const ordered = Effect.gen(function*() {
-    const open: Array<Line> = []
-    for (const line of lines.values()) if (yield* line.connection.isOpen) open.unshift(line)
+    const open: Array<ConnectionState> = []
+    for (const state of states.values()) if (yield* state.connection.isOpen) open.unshift(state)
     return open.length < 2 ? open : open.sort((a, b) => Number(a.isRetired) - Number(b.isRetired) || compare(a, b))
   })
 
-  const isUsed = (line: Line) => line.holds + line.attends > 0
+  const isUsed = (state: ConnectionState) => state.holds + state.attends > 0
 
   /** Whether the remote speaks the protocol; undefined until it has identified itself. */
   const isSpoken = Effect.gen(function*() {
-    for (const { connection } of lines.values()) {
+    for (const { connection } of states.values()) {
       const remote = yield* connection.remote
       if (remote._tag === "Some") return yield* CodioRequests.isSpoken(connection)
     }
     return undefined
   })
 
-  /** True when the line is gone, or will go by itself. */
-  const end = Effect.fnUntraced(function*(line: Line) {
-    if (!line.isAgreed) {
-      line.isRetired = true
-      const answer = yield* CodioRequests.retire(line.connection)
-      // While the best connection answers pings, one that does not answer for so long is dead.
-      if (answer === "unanswered") return yield* line.connection.close
-      line.isAgreed = answer === "agreed"
-      if (!line.isAgreed) {
-        line.isRetired = false
+  /** Has the remote agree that a connection is used no more, then closes it, if nothing is open on it. */
+  const end = Effect.fnUntraced(function*(state: ConnectionState) {
+    if (!state.isAgreed) {
+      state.isRetired = true
+      const answer = yield* CodioRequests.retire(state.connection)
+      // The best connection answers pings, or it would be closed. So a connection that is silent for so long is dead.
+      if (answer === "unanswered") return yield* state.connection.close
+      state.isAgreed = answer === "agreed"
+      if (!state.isAgreed) {
+        state.isRetired = false
         return yield* changed.beat
       }
-      yield* line.connection.retire
+      yield* state.connection.retire
     }
     const [best] = yield* ordered
-    if (best === line || isUsed(line) || (yield* line.connection.streams) > 0) return
-    yield* line.connection.close
+    if (best === state || isUsed(state) || (yield* state.connection.streams) > 0) return
+    yield* state.connection.close
   })
 
   const settle = Effect.gen(function*() {
-    // What was agreed was for the sake of a connection that may have gone.
-    for (const line of lines.values()) {
-      line.isAgreed = false
-      line.isRetired = false
-      line.isAwaited = false
+    // Former agreements were made for the sake of a connection that may have gone.
+    for (const state of states.values()) {
+      state.isAgreed = false
+      state.isRetired = false
+      state.isAwaited = false
     }
     yield* Effect.sleep(local < peer ? askMillis : askLaterMillis)
-    for (let wait = firstWaitMillis; lines.size > 1; wait = Math.min(wait * 2, longestWaitMillis)) {
+    for (let wait = firstWaitMillis; states.size > 1; wait = Math.min(wait * 2, longestWaitMillis)) {
       const next = freed.next()
       const isKnown = yield* isSpoken
       if (isKnown === false) return
       const [, ...surplus] = isKnown === undefined ? [] : yield* ordered
-      for (const line of surplus) line.isAwaited = isUsed(line)
-      const free = surplus.filter((line) => !line.isAwaited)
+      for (const state of surplus) state.isAwaited = isUsed(state)
+      const free = surplus.filter((state) => !state.isAwaited)
       yield* Effect.forEach(free, end, { discard: true })
-      // A stream of long life costs no wake: its end beats.
-      if (lines.size < 2) return
+      // While every connection waits for its streams there is no timer: the end of a stream beats.
+      if (states.size < 2) return
       yield* surplus.length > 0 && free.length === 0 ? next : Effect.raceFirst(next, Effect.sleep(wait))
     }
   }).pipe(Effect.ensuring(Effect.sync(() => {
@@ -136,12 +137,12 @@ export const make = (local: PeerId, peer: PeerId): PeerConnections => {
   })))
 
   return {
-    size: () => lines.size,
-    has: (connection) => lines.has(connection.id),
-    all: () => Array.from(lines.values(), (line) => line.connection),
+    size: () => states.size,
+    has: (connection) => states.has(connection.id),
+    all: () => Array.from(states.values(), (state) => state.connection),
     networks: () => {
       const networks = new Set<string>()
-      for (const { connection } of lines.values()) {
+      for (const { connection } of states.values()) {
         const network = countedNetworkOf(connection.remoteAddress)
         if (network !== undefined) networks.add(network)
       }
@@ -150,36 +151,36 @@ export const make = (local: PeerId, peer: PeerId): PeerConnections => {
     add: (connection, isDirect) => {
       const { direction } = connection
       const use = { holds: 0, attends: 0, isRetired: false, isAgreed: false, isAwaited: false }
-      lines.set(connection.id, { connection, direction, isDirect, ...use })
+      states.set(connection.id, { connection, direction, isDirect, ...use })
     },
-    remove: (connection) => lines.delete(connection.id),
+    remove: (connection) => states.delete(connection.id),
     tell: Effect.andThen(changed.beat, freed.beat),
-    best: Effect.map(ordered, (open) => open.map((line) => line.connection)),
+    best: Effect.map(ordered, (open) => open.map((state) => state.connection)),
     begin: (connection, use) => {
-      const line = lines.get(connection.id)
-      if (line !== undefined) line[use]++
+      const state = states.get(connection.id)
+      if (state !== undefined) state[use]++
     },
     end: (connection, use) =>
       Effect.suspend(() => {
-        const line = lines.get(connection.id)
-        if (line === undefined) return Effect.void
-        if (--line[use] < 0) return Effect.die(new Error(`negative ${use} of a connection with ${peer}`))
-        return line.isAwaited && !isUsed(line) ? freed.beat : Effect.void
+        const state = states.get(connection.id)
+        if (state === undefined) return Effect.void
+        if (--state[use] < 0) return Effect.die(new Error(`negative ${use} of a connection with ${peer}`))
+        return state.isAwaited && !isUsed(state) ? freed.beat : Effect.void
       }),
     retire: Effect.fnUntraced(function*(connection) {
-      const line = lines.get(connection.id)
+      const state = states.get(connection.id)
       const open = yield* ordered
-      const isWorse = (other: Line) => line?.isDirect === true && !other.isDirect
-      if (line === undefined || line.holds > 0) return false
-      if (!open.some((other) => other !== line && !other.isRetired && !isWorse(other))) return false
-      line.isRetired = true
+      const isWorse = (other: ConnectionState) => state?.isDirect === true && !other.isDirect
+      if (state === undefined || state.holds > 0) return false
+      if (!open.some((other) => other !== state && !other.isRetired && !isWorse(other))) return false
+      state.isRetired = true
       yield* connection.retire
       yield* changed.beat
       return true
     }),
     changed,
     settle: Effect.suspend(() => {
-      if (isSettling || lines.size < 2) return Effect.void
+      if (isSettling || states.size < 2) return Effect.void
       isSettling = true
       return settle
     })
@@ -190,7 +191,7 @@ export const make = (local: PeerId, peer: PeerId): PeerConnections => {
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-// Until both are identified, and whoever opens a stream in the middle of it all has done so. A relayed connection is kept as long.
+// Time for identify on both sides, and for streams that are being opened. A relayed connection is kept as long.
 const askMillis = 2_000
 const askLaterMillis = 15_000
 const firstWaitMillis = 1_000

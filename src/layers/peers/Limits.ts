@@ -1,15 +1,15 @@
 /**
- * The limits on how many peers may be connected, as far as they can be said of a place: whom each counts, and by how many it is exceeded.
+ * The limits on how many peers may be connected: which slots each counts, and by how many it is exceeded.
  */
 import type { NetworkConfigValues } from "../../services/NetworkConfig.ts"
 
 /**
- * What a peer takes in the table, connected or about to be.
+ * A slot of the peer table that is taken by a connected peer, or reserved for a peer that is about to be connected.
  */
-export interface Place {
-  /** Whether the peer dialled the connection that made it a peer. It stays what it is as long as the peer does. */
+export interface Slot {
+  /** Whether the peer dialled the connection that made it a peer. Never changes while the peer is connected. */
   readonly isInbound: boolean
-  /** The networks that its connections come from; see {@link countedNetworkOf}. */
+  /** The networks that the peer's connections come from; see `countedNetworkOf` of services/AddressGuard.ts. */
   readonly networks: ReadonlySet<string>
 }
 
@@ -19,17 +19,17 @@ export interface Place {
 export interface Limit {
   readonly name: "full" | "inbound" | "subnet"
   readonly most: number
-  readonly counts: (place: Place) => boolean
+  readonly counts: (slot: Slot) => boolean
 }
 
 /**
- * The limits that a connection would be counted by, the narrowest first. One of a peer that has a place already takes no other, but may
- * bring a further network into it.
+ * The limits that a connection would be counted by, the narrowest first. A further connection of a peer takes no
+ * further slot, but may bring a further network into the peer's slot.
  */
 export const limitsFor = (
   config: Pick<NetworkConfigValues, "maxPeers" | "maxInboundPeers" | "maxPeersPerSubnet">,
   connection: { readonly isInbound: boolean; readonly network: string | undefined },
-  present?: Place
+  present?: Slot
 ): ReadonlyArray<Limit> => {
   const limits: Array<Limit> = []
   const { network } = connection
@@ -49,10 +49,10 @@ export const limitsFor = (
 }
 
 /**
- * How many of the places must be given up before one more may be taken; zero or less when there is room.
+ * How many of the slots must be given up before one more may be taken; zero or less when there is room.
  */
-export const missing = (limit: Limit, ...places: ReadonlyArray<Iterable<Place>>): number => {
+export const missing = (limit: Limit, ...slots: ReadonlyArray<Iterable<Slot>>): number => {
   let taken = 0
-  for (const some of places) for (const place of some) if (limit.counts(place)) taken++
+  for (const some of slots) for (const slot of some) if (limit.counts(slot)) taken++
   return taken + 1 - limit.most
 }

@@ -1,10 +1,10 @@
 /**
  * `Health` from `Transport.ping`, by `HealthPolicy`.
  *
- * A ping that is not answered while this process itself does not run is no miss: after a long garbage collection, a suspended machine or a
- * breakpoint the time limits of all pings are over, and the answers lie unread in the sockets. So time counts only as far as this process
- * ran: one fiber, the watch, sleeps a quarter of the time limit at a time while a ping is unanswered, and what it overslept by more than
- * another quarter begins anew for each of them.
+ * A ping that is not answered while this process itself does not run is no miss: after a long garbage collection, a
+ * suspended machine or a breakpoint the time limits of all pings are over, and the answers lie unread in the sockets.
+ * So time counts only as far as this process ran: one fiber, the watch, sleeps a quarter of the time limit at a time
+ * while a ping is unanswered, and what it overslept by more than another quarter begins anew for each of them.
  *
  * Nor is one whose answer waits behind other bytes: whoever moves some is alive.
  *
@@ -21,9 +21,9 @@ import { PeerTable } from "../../services/PeerTable.ts"
 import { type Connection, Transport } from "../../services/Transport.ts"
 
 /**
- * By so many bytes a peer shows that it lives, though it does not answer: its answers wait behind others of its bytes, or this node's pings
- * behind other bytes of this node. More than what a peer says of its own accord, such as pings and a few answers of the DHT, which is no sign
- * that this node is heard.
+ * By so many bytes a peer shows that it lives, though it does not answer: its answers wait behind others of its bytes,
+ * or this node's pings behind other bytes of this node. More than what a peer says of its own accord, such as pings and
+ * a few answers of the DHT, which is no sign that this node is heard.
  */
 const aliveBytes = 16 * 1024
 
@@ -37,7 +37,10 @@ export const make = Effect.gen(function*() {
   const watch = yield* makeWatch(Duration.toMillis(timeout))
 
   const turns = new WeakMap<Connection, Semaphore.Semaphore>()
-  /** One ping at a time, as in the transport: one that waited there for another would have its time run out before it is sent. */
+  /**
+   * One ping at a time, as in the transport: one that waited there for another would have its time run out before it is
+   * sent.
+   */
   const inTurn = <A, E>(peer: PeerId, ping: Effect.Effect<A, E>): Effect.Effect<A, E> =>
     Effect.flatMap(table.connections(peer), ([connection]) => {
       if (connection === undefined) return ping
@@ -82,7 +85,10 @@ export const make = Effect.gen(function*() {
       return Effect.ensuring(Effect.raceFirst(pings, over), Effect.sync(() => watch.forget(wait)))
     })
 
-  /** Closes the connections, not the entry: the loss then takes the same way as any other, and a kept peer is dialled again. */
+  /**
+   * Closes the connections, not the entry: the loss then takes the same way as any other, and a kept peer is dialled
+   * again.
+   */
   const giveUp = Effect.fnUntraced(function*(peer: PeerId) {
     yield* table.expect(peer, "unhealthy")
     const connections = yield* table.connections(peer)
@@ -115,7 +121,8 @@ export const make = Effect.gen(function*() {
       }
       misses++
       yield* events.publish(new PeerUnhealthy({ peer, misses }))
-      // A stream that breaks at once would otherwise use up the misses in one turn, and close a peer that is merely busy.
+      // A stream that breaks at once would otherwise use up the misses in one turn, and close a peer that is merely
+      // busy.
       if (result.failure.reason._tag === "StreamFailed" && misses < policy.maxFailures) yield* Effect.sleep(timeout)
     }
     yield* giveUp(peer)
@@ -140,7 +147,10 @@ export const layer: Layer.Layer<Health, never, Transport | PeerTable | NetworkEv
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** So often in a row time begins anew. A process that is always late, since it has too much to do, must lose dead peers too. */
+/**
+ * So often in a row time begins anew. A process that is always late, since it has too much to do, must lose dead peers
+ * too.
+ */
 const leapsMax = 3
 
 /** A ping that may be unanswered, and for how long. */

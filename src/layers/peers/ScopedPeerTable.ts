@@ -22,7 +22,7 @@ import type { Use } from "./Connections.ts"
 import * as Departure from "./Departure.ts"
 import * as Entry from "./Entry.ts"
 import * as Idleness from "./Idleness.ts"
-import * as PeerPlaces from "./Slots.ts"
+import * as Slots from "./Slots.ts"
 
 /**
  * Connections of one peer. Two nodes that dial each other at once have two, a relay adds a third; a remote with more
@@ -46,7 +46,7 @@ export const make = Effect.gen(function*() {
 
   const infoOf = (entry: Entry.Entry) => Entry.infoOf(entry, interests.of(entry.id))
 
-  const places = PeerPlaces.make({ config, policy, entries, interests, isBusy: Entry.isBusy })
+  const slots = Slots.make({ config, policy, entries, interests, isBusy: Entry.isBusy })
   const departures = yield* Departure.make(entries)
   const idleness = yield* Idleness.make({
     entries,
@@ -63,7 +63,7 @@ export const make = Effect.gen(function*() {
       if (entry !== undefined && entry.connections.size() >= connectionsMax) {
         return Effect.succeed<RefusalReason>("connections")
       }
-      return places.reserve(connection)
+      return slots.reserve(connection)
     })
 
   const remove = Effect.fnUntraced(function*(peer: PeerId, reason: GoodbyeReason) {
@@ -80,7 +80,7 @@ export const make = Effect.gen(function*() {
     const entry = entries.get(connection.peer)
     if (entry === undefined || !entry.connections.remove(connection)) {
       // The connection may have closed between the gate and its admission.
-      places.cancel(connection.peer)
+      slots.cancel(connection.peer)
       return former === undefined ? { kind: "unknown" } : { kind: "removed", departure: former }
     }
     if (entry.connections.size() > 0) {
@@ -99,7 +99,7 @@ export const make = Effect.gen(function*() {
     connection: Connection
   ): Effect.fn.Return<void, PeerLimitExceeded | PeerNotConnected> {
     const { peer } = connection
-    const candidates = places.hasRoom(connection) ? [] : yield* places.victims(connection)
+    const candidates = slots.hasRoom(connection) ? [] : yield* slots.victims(connection)
     const now = yield* Clock.currentTimeMillis
     const path = yield* connection.path
     const isOpen = yield* connection.isOpen
@@ -109,7 +109,7 @@ export const make = Effect.gen(function*() {
     }
     const present = entries.get(peer)
     if (present?.connections.has(connection) === true) return
-    const room = places.makeRoom(connection, candidates)
+    const room = slots.makeRoom(connection, candidates)
     if (room.exceeded !== undefined) {
       const { most, name } = room.exceeded
       return yield* new PeerLimitExceeded({ peer, limit: most, rule: name }, Entry.unchecked)
@@ -120,7 +120,7 @@ export const make = Effect.gen(function*() {
     entry.connections.add(connection, path._tag === "Direct")
     entry.networks = entry.connections.networks()
     entries.set(peer, entry)
-    places.settle(peer)
+    slots.settle(peer)
     yield* entry.connections.tell
     // Apart, so that a slow goodbye to an evicted peer delays nobody.
     for (const eviction of evictions) yield* eviction
@@ -228,11 +228,11 @@ export const make = Effect.gen(function*() {
   )
 
   return PeerTable.of({
-    accepts: places.accepts,
+    accepts: slots.accepts,
     refuses: Effect.fnUntraced(function*(peer) {
       if (closed) return "shutdown"
       if (interests.isBlocked(peer)) return "blocked"
-      return (yield* places.isFullFor(peer)) ? "full" : undefined
+      return (yield* slots.isFullFor(peer)) ? "full" : undefined
     }),
     reserve,
     admit,
@@ -269,7 +269,7 @@ export const make = Effect.gen(function*() {
       }),
     peers: Effect.suspend(() => Effect.forEach([...entries.values()], infoOf)),
     size: Effect.sync(() => entries.size),
-    slots: places.slots
+    slots: slots.counts
   })
 })
 

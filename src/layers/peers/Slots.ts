@@ -1,5 +1,5 @@
 /**
- * The places of the table: who may have one, who would make room, and which are promised.
+ * The slots of the peer table: which peer may have one, which peers are evicted for it, and which slots are reserved.
  */
 import { Clock, Duration, Effect } from "effect"
 import type { Multiaddr, PeerId } from "../../schema/Peer.ts"
@@ -10,30 +10,31 @@ import type { NetworkConfigValues } from "../../services/NetworkConfig.ts"
 import type { PeerTable } from "../../services/PeerTable.ts"
 import { type Connection, identifyTime } from "../../services/Transport.ts"
 import { countedNetworkOf } from "../../services/AddressGuard.ts"
-import { type Limit, limitsFor, missing, type Place } from "./Limits.ts"
+import { type Limit, limitsFor, missing, type Slot } from "./Limits.ts"
 
 /**
- * How long a slot stays reserved between the gate's yes and the admission. An inbound connection is admitted in a later turn, an outbound one
- * after identify. A connection that closes gives its reservation back at once.
+ * How long a slot stays reserved between the gate's yes and the admission. An inbound connection is admitted in a later
+ * turn, an outbound one after identify. A connection that closes gives its reservation back at once.
  */
 const reservationMillis = { inbound: 1_000, outbound: Duration.toMillis(identifyTime) + 1_000 }
 
 /**
- * Who has a place.
+ * A connected peer, which has a slot.
  */
-export interface Occupant extends Place {
+export interface Occupant extends Slot {
   readonly id: PeerId
   readonly connectedAt: number
   networks: ReadonlySet<string>
-  /** Streams of this side, and those that the remote opened. */
+  /** Open streams that this side opened. */
   holds: number
+  /** Open streams that the remote opened. */
   attends: number
   idleSince: number
 }
 
-interface Reservation extends Place {
+interface Reservation extends Slot {
   readonly expires: number
-  /** Connections that count on it, such as those of a race of addresses, of which the last to close gives it back. */
+  /** Connections that count on it, such as those of a race of addresses. The last of them to close gives it back. */
   count: number
 }
 
@@ -61,14 +62,14 @@ export const make = <A extends Occupant>(options: {
   }
 
   /**
-   * What is promised to others. What is promised to those of lower interest does not stand in the way of a peer that this node wants: who
-   * has been admitted would be evicted for it, and who has not is refused when its turn comes.
+   * Reservations that count against this peer. A wanted or kept peer ignores those of lower interest: such a peer would
+   * be evicted for it if it were admitted, and is refused if it is not.
    */
-  function* reservedByOthers(peer?: PeerId): Generator<Place> {
+  function* reservedForOthers(peer?: PeerId): Generator<Slot> {
     const rank = peer === undefined ? 0 : interestRank(interests.of(peer))
-    const isClaimed = rank >= interestRank("wanted")
-    for (const [other, place] of reservations) {
-      if (other !== peer && !(isClaimed && interestRank(interests.of(other)) < rank)) yield place
+    const isWanted = rank >= interestRank("wanted")
+    for (const [other, reservation] of reservations) {
+      if (other !== peer && !(isWanted && interestRank(interests.of(other)) < rank)) yield reservation
     }
   }
 
@@ -76,7 +77,7 @@ export const make = <A extends Occupant>(options: {
     for (const entry of entries.values()) if (!evicted.has(entry)) yield entry
   }
 
-  /** Who may be evicted for a connection, the first one first, by the policy. */
+  /** The peers that the policy evicts for a connection, in its order. */
   const victims = Effect.fnUntraced(function*({ direction, peer }: Newcomer) {
     const now = yield* Clock.currentTimeMillis
     const candidates = new Map<PeerId, EvictionCandidate>()
@@ -93,7 +94,7 @@ export const make = <A extends Occupant>(options: {
       })
     }
     const chosen = policy([...candidates.values()], { id: peer, interest: interests.of(peer), direction })
-    // A policy answers with candidates only, whatever it says.
+    // A policy may answer with peers that were no candidates.
     return chosen.flatMap(({ id }) => {
       const entry = candidates.has(id) ? entries.get(id) : undefined
       return entry === undefined ? [] : [entry]
@@ -108,8 +109,8 @@ export const make = <A extends Occupant>(options: {
       limitsOf(connection).every((limit) => missing(limit, entries.values()) <= 0),
 
     /**
-     * Those of the candidates that must go for the connection, or the limit for which there are too few. One step; who is held or kept by
-     * now, or has gone, is a candidate no more.
+     * Those of the candidates that must be evicted for the connection, or the limit for which there are too few. One
+     * step. A candidate that has gone meanwhile, or that is held or kept by now, is none any more.
      */
     makeRoom: (
       connection: Newcomer,
@@ -118,9 +119,9 @@ export const make = <A extends Occupant>(options: {
       const evicted = new Set<A>()
       for (const limit of limitsOf(connection)) {
         while (missing(limit, remaining(evicted)) > 0) {
-          const victim = candidates.find((one) =>
-            entries.get(one.id) === one && one.holds === 0 && interests.of(one.id) !== "kept" && !evicted.has(one) &&
-            limit.counts(one)
+          const victim = candidates.find((candidate) =>
+            entries.get(candidate.id) === candidate && candidate.holds === 0 && interests.of(candidate.id) !== "kept" &&
+            !evicted.has(candidate) && limit.counts(candidate)
           )
           if (victim === undefined) return { exceeded: limit }
           evicted.add(victim)
@@ -136,7 +137,7 @@ export const make = <A extends Occupant>(options: {
       forgetExpired(now)
       let candidates: ReadonlyArray<A> | undefined
       for (const limit of limitsOf(connection)) {
-        const need = missing(limit, entries.values(), reservedByOthers(peer))
+        const need = missing(limit, entries.values(), reservedForOthers(peer))
         if (need <= 0) continue
         candidates ??= yield* victims(connection)
         if (candidates.filter(limit.counts).length < need) return limit.name
@@ -153,13 +154,13 @@ export const make = <A extends Occupant>(options: {
       return undefined
     }),
 
-    /** Whether nobody would make room for a dial of the peer, from wherever it may answer. */
+    /** Whether a dial of the peer would find no slot, and no peer to evict, wherever the peer may answer from. */
     isFullFor: Effect.fnUntraced(function*(peer: PeerId) {
       if (entries.has(peer)) return false
       forgetExpired(yield* Clock.currentTimeMillis)
       const connection = { peer, direction: "outbound", remoteAddress: "/" as Multiaddr } as const
       for (const limit of limitsOf(connection)) {
-        const need = missing(limit, entries.values(), reservedByOthers(peer))
+        const need = missing(limit, entries.values(), reservedForOthers(peer))
         if (need > 0 && (yield* victims(connection)).length < need) return true
       }
       return false
@@ -171,23 +172,23 @@ export const make = <A extends Occupant>(options: {
       const [limit] = limitsFor(config, connection)
       if (limit?.name !== "subnet") return true
       forgetExpired(yield* Clock.currentTimeMillis)
-      if (missing(limit, entries.values(), reservedByOthers()) <= 0) return true
-      // It may be a peer for which a place is made, once it has said who it is.
+      if (missing(limit, entries.values(), reservedForOthers()) <= 0) return true
+      // The dialler may be a peer for which another is evicted, once the handshake has told who it is.
       for (const peer of interests.wanted()) if (!entries.has(peer)) return true
       return false
     }),
 
-    /** Ends what is reserved for a peer, since it has a place now. */
+    /** Ends the peer's reservation, since the peer has its slot now. */
     settle: (peer: PeerId): void => void reservations.delete(peer),
 
-    /** A connection has closed that may have counted on a reservation. */
+    /** A connection has closed that may have counted on the peer's reservation. */
     cancel: (peer: PeerId): void => {
       const reservation = reservations.get(peer)
       if (reservation !== undefined && --reservation.count === 0) reservations.delete(peer)
     },
 
     /** See `PeerTable.slots`. */
-    slots: Effect.map(Clock.currentTimeMillis, (now) => {
+    counts: Effect.map(Clock.currentTimeMillis, (now) => {
       forgetExpired(now)
       const slots = {
         limit: config.maxPeers,

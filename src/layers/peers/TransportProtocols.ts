@@ -16,7 +16,9 @@ export const make = Effect.gen(function*() {
   const table = yield* PeerTable
   const shutdown = yield* Shutdown
 
-  /** Runs a handler. One that ignores its interruption is waited for as long as a stop may take, then left to itself. */
+  /**
+   * Runs a handler. One that ignores its interruption is waited for as long as a stop may take, then left to itself.
+   */
   const leavable = <E, R>(name: string, handler: Effect.Effect<void, E, R>) =>
     Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(
@@ -36,7 +38,8 @@ export const make = Effect.gen(function*() {
       yield* transport.handle(protocol, (stream) => {
         const { peer } = stream.connection
         return Effect.gen(function*() {
-          // The stream may come before the pump has taken the connection; nobody is served who has no place in the table.
+          // The stream may come before the pump has taken the connection; nobody is served who has no place in the
+          // table.
           if (Result.isFailure(yield* Effect.result(table.admit(stream.connection)))) {
             return yield* stream.connection.close
           }
@@ -45,8 +48,8 @@ export const make = Effect.gen(function*() {
         }).pipe(
           Effect.scoped,
           Effect.provide(context),
-          // That a remote resets its stream or leaves is no fault of the handler: an interrupted one resets the stream without a word.
-          // Of any other failure it dies, and the transport logs why.
+          // That a remote resets its stream or leaves is no fault of the handler: an interrupted one resets the stream
+          // without a word. Of any other failure it dies, and the transport logs why.
           Effect.catch((error) => {
             if (!isDeparture(error)) return Effect.die(error)
             return Effect.andThen(

@@ -20,7 +20,7 @@ const services = (config: NetworkConfigInput) =>
 
 const at = (host: string) => `/ip4/${host}/tcp/50000` as Multiaddr
 
-/** The answers to so many connections in a row from one place. */
+/** The answers to so many connections in a row from one address. */
 const ask = (
   limits: InboundLimits.InboundLimits,
   remoteAddress: Multiaddr,
@@ -54,7 +54,7 @@ describe("InboundLimits", () => {
     Effect.gen(function*() {
       const limits = yield* InboundLimits.make
       const relay = (relay: string) => `/ip4/198.51.100.1/tcp/1/p2p/${relay}/p2p-circuit` as Multiaddr
-      const places: ReadonlyArray<readonly [Multiaddr, number]> = [
+      const addresses: ReadonlyArray<readonly [Multiaddr, number]> = [
         [at("203.0.113.1"), 1],
         ["/ip4/203.0.113.1/tcp/50001" as Multiaddr, 0],
         [at("203.0.113.2"), 1],
@@ -69,7 +69,9 @@ describe("InboundLimits", () => {
         ["/memory/alice:1" as Multiaddr, 1],
         ["/memory/alice:2" as Multiaddr, 0]
       ]
-      for (const [place, expected] of places) assert.strictEqual(count(yield* ask(limits, place, 1)), expected, place)
+      for (const [address, expected] of addresses) {
+        assert.strictEqual(count(yield* ask(limits, address, 1)), expected, address)
+      }
     }).pipe(Effect.provide(services({ inboundRate: 1, inboundBurst: 1 }))))
 
   it.effect("has room by default for twenty connections in a second and for 200 hosts behind one address", () =>
@@ -106,7 +108,7 @@ describe("InboundLimits", () => {
       assert.deepStrictEqual(yield* ask(limits, at("198.51.100.2"), 1, own(4)), [true])
     }).pipe(Effect.provide(services({ maxPendingInbound: 8 }))))
 
-  it.effect("refuses a full subnet, unless somebody is missing for whom a place would be made", () =>
+  it.effect("refuses a full subnet, unless a peer is missing for which another would be evicted", () =>
     Effect.gen(function*() {
       const limits = yield* InboundLimits.make
       const table = yield* PeerTable

@@ -140,7 +140,9 @@ const stallingPair = Effect.gen(function*() {
     network,
     lag,
     leap,
-    /** For so long neither timers nor messages reach alice. What she sees first when it is over is up to the event loop. */
+    /**
+     * For so long neither timers nor messages reach alice. What she sees first when it is over is up to the event loop.
+     */
     stall: Effect.fnUntraced(function*(duration: Duration.Input, first: "timers" | "messages") {
       yield* stop
       yield* network.blackhole(alice.id)

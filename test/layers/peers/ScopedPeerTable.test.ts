@@ -90,7 +90,7 @@ describe("ScopedPeerTable", () => {
       assert.strictEqual((yield* peers.release(second)).kind, "last")
     }).pipe(Effect.provide(table())))
 
-  it.effect("gives the last place to the peer at the limit and refuses the next, on both sides of the boundary", () =>
+  it.effect("gives the last slot to the peer at the limit and refuses the next, on both sides of the boundary", () =>
     Effect.gen(function*() {
       const peers = yield* PeerTable
       for (let i = 1; i <= 50; i++) {
@@ -104,7 +104,7 @@ describe("ScopedPeerTable", () => {
       assert.strictEqual(yield* peers.size, 50)
     }).pipe(Effect.provide(table())))
 
-  it.effect("holds a reserved place for one second", () =>
+  it.effect("holds a reserved slot for one second", () =>
     Effect.gen(function*() {
       const peers = yield* PeerTable
       assert.isTrue(yield* reserved(peers, alice, "inbound"))
@@ -115,7 +115,7 @@ describe("ScopedPeerTable", () => {
       assert.isTrue(yield* reserved(peers, bob, "inbound"))
     }).pipe(Effect.provide(table({ maxPeers: 1 }))))
 
-  it.effect("lets a wanted peer have a place that is promised to a stranger, and no place that is promised to its like", () =>
+  it.effect("lets a wanted peer take a slot that is reserved for a stranger, and no slot that is reserved for a wanted peer", () =>
     Effect.gen(function*() {
       const peers = yield* PeerTable
       assert.isTrue(yield* reserved(peers, alice, "inbound"))
@@ -415,7 +415,7 @@ describe("ScopedPeerTable", () => {
       assert.strictEqual(yield* peers.size, 1)
     }).pipe(Effect.provide(table())))
 
-  it.effect("gives inbound peers maxInboundPeers places, and the rest to those that it dials", () =>
+  it.effect("gives inbound peers maxInboundPeers slots, and the rest to peers that it dials", () =>
     Effect.gen(function*() {
       const peers = yield* PeerTable
       const inbound = (id: PeerId) => FakeConnection.make(id, { inbound: true })
@@ -424,7 +424,7 @@ describe("ScopedPeerTable", () => {
       assert.strictEqual(yield* peers.reserve(inbound(carol)), "inbound")
       const error = yield* Effect.flip(peers.admit(inbound(carol)))
       assert.deepStrictEqual(error._tag === "PeerLimitExceeded" && [error.limit, error.rule], [2, "inbound"])
-      // Another connection of a peer takes no place, whoever dialled it.
+      // Another connection of a peer takes no slot, whoever dialled it.
       assert.isUndefined(yield* peers.reserve(inbound(alice)))
       assert.isTrue(yield* reserved(peers, carol, "outbound"))
       yield* peers.admit(FakeConnection.make(carol))
@@ -439,13 +439,13 @@ describe("ScopedPeerTable", () => {
       assert.deepStrictEqual([used, inboundLimit, limit, transient, wanted], [2, 2, 50, 2, 1])
     }).pipe(Effect.scoped, Effect.provide(table({ maxInboundPeers: 2 }))))
 
-  it.effect("gives the peers of one network maxPeersPerSubnet places, on both sides of the boundary", () =>
+  it.effect("gives the peers of one network maxPeersPerSubnet slots, on both sides of the boundary", () =>
     Effect.gen(function*() {
       const peers = yield* PeerTable
       const from = (id: PeerId, address: string, inbound = true) => FakeConnection.make(id, { inbound, address })
       yield* peers.admit(from(alice, "/ip4/203.0.113.1/tcp/1"))
       assert.isUndefined(yield* peers.reserve(from(bob, "/ip4/203.0.113.2/tcp/1")))
-      // A place that is reserved counts.
+      // A reserved slot counts.
       assert.strictEqual(yield* peers.reserve(from(carol, "/ip4/203.0.113.3/tcp/1")), "subnet")
       yield* peers.admit(from(bob, "/ip4/203.0.113.2/tcp/1"))
       const error = yield* Effect.flip(peers.admit(from(carol, "/ip4/203.0.113.3/tcp/1")))
@@ -465,11 +465,11 @@ describe("ScopedPeerTable", () => {
     Effect.gen(function*() {
       const peers = yield* PeerTable
       const relayed = `/ip4/203.0.113.1/tcp/1/p2p/${dave}/p2p-circuit`
-      for (const place of ["/ip4/127.0.0.1/tcp/1", "/ip4/192.168.1.1/tcp/1", "/ip6/fe80::1/tcp/1", relayed]) {
+      for (const address of ["/ip4/127.0.0.1/tcp/1", "/ip4/192.168.1.1/tcp/1", "/ip6/fe80::1/tcp/1", relayed]) {
         for (const name of ["one", "two"]) {
-          const connection = FakeConnection.make(FakeConnection.peerId(`${name} at ${place}`), {
+          const connection = FakeConnection.make(FakeConnection.peerId(`${name} at ${address}`), {
             inbound: true,
-            address: place
+            address
           })
           assert.isUndefined(yield* peers.reserve(connection))
           yield* peers.admit(connection)
@@ -478,7 +478,7 @@ describe("ScopedPeerTable", () => {
       assert.strictEqual(yield* peers.size, 8)
     }).pipe(Effect.provide(table({ maxPeersPerSubnet: 1 }))))
 
-  it.effect("keeps the place of a dial until it is identified, and gives it back when the dial closes", () =>
+  it.effect("keeps the slot of a dial until it is identified, and gives it back when the dial closes", () =>
     Effect.gen(function*() {
       const peers = yield* PeerTable
       const dial = FakeConnection.make(alice)
@@ -658,7 +658,8 @@ describe("ScopedPeerTable", () => {
         yield* Fiber.interrupt(observer)
       }).pipe(
         Effect.scoped,
-        // What it sees in one look belongs together: by itself it would make room for the others, too, after some thousand operations.
+        // What it sees in one look belongs together: by itself it would make room for the others, too, after some
+        // thousand operations.
         Effect.provideService(References.PreventSchedulerYield, true),
         Effect.provide(table({ maxPeers: 4, maxInboundPeers: 2, maxPeersPerSubnet: 2 }), { local: true })
       )

@@ -23,15 +23,15 @@ export interface LastContact {
 /** Decides which peers to connect to, and dials them. */
 export class ConnectionManager extends Context.Service<ConnectionManager, {
   /**
-   * Connects to a peer and makes it `wanted` until `disconnect` or an idle close. Succeeds at once with the peer's info
-   * when it is connected. Ends a former `disconnect` of the peer. Interruption ends the wait; a dial nobody waits for
-   * is aborted.
+   * Connects to a peer and makes it `wanted` until `disconnect`, an idle close or its goodbye. Succeeds at once with
+   * the peer's info when it is connected. Ends a former `disconnect` of the peer. Interruption ends the wait; a dial
+   * that no caller waits for any more is aborted.
    */
   readonly connect: (target: DialTarget) => Effect.Effect<PeerInfo, ConnectError>
   /**
-   * Keeps a connection to the peer while the scope lives: dialled now and redialled without end, by `ReconnectPolicy`;
-   * never closed for idleness, never evicted. Returns at once and fails only for this node itself. An address without
-   * peer id is dialled by the same policy until its peer is known.
+   * Keeps a connection to the peer while the scope lives: the peer is dialled now and redialled without end, by
+   * `ReconnectPolicy`, never closed for idleness and never evicted. Returns at once and fails only for this node itself.
+   * An address without peer id is dialled by the same policy until its peer is known.
    */
   readonly keep: (target: DialTarget) => Effect.Effect<void, DialError, Scope.Scope>
   /**
@@ -41,15 +41,15 @@ export class ConnectionManager extends Context.Service<ConnectionManager, {
   readonly disconnect: (peer: PeerId) => Effect.Effect<void>
   /** Closes the connection and refuses the peer, both ways, while the scope lives. Afterwards a keep goes on. */
   readonly block: (peer: PeerId) => Effect.Effect<void, never, Scope.Scope>
-  /** The remote said goodbye: the loss that follows is its wish, so discovery leaves it alone for a while. */
+  /** The remote said goodbye: the loss that follows is its wish, so discovery leaves the peer alone for a while. */
   readonly goodbye: (peer: PeerId, reason: GoodbyeReason) => Effect.Effect<void>
   /**
    * Why the peer is connected, or is not: its interest, addresses, last dials and refusals, how its last connection
-   * ended, and when it is dialled next. Also of a peer that nobody has heard of.
+   * ended, and when it is dialled next. Explains unknown peers, too.
    */
   readonly explain: (peer: PeerId) => Effect.Effect<PeerExplanation>
-  /** When a peer was last reached. Also of a peer that nobody has heard of. */
+  /** When dials last reached the peer and last failed to; without dates when the peer is unknown. */
   readonly lastContact: (peer: PeerId) => Effect.Effect<LastContact>
-  /** How the node stands: isolated or not and why, places in use, dials under way and waiting. */
+  /** How the node stands: isolated or not and why, slots in use, dials under way and waiting. */
   readonly status: Effect.Effect<NodeStatus>
 }>()("codio-network/services/ConnectionManager") {}

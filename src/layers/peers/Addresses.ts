@@ -110,7 +110,7 @@ export class KnownAddresses {
   }
 
   private entry(address: Multiaddr): Draft | undefined {
-    // Most of what is asked for is known by its whole address: that costs no parsing.
+    // Most questions are for a known address with its peer id: they cost no parsing.
     return this.entries.get(address) ?? this.entries.get(withPeer(address, this.id))
   }
 

@@ -33,9 +33,9 @@ import { PeerTable } from "../../services/PeerTable.ts"
 import type { Connection } from "../../services/Transport.ts"
 import { Transport } from "../../services/Transport.ts"
 import type { KnownAddress } from "./Addresses.ts"
-import { dateOf, dialled, PeerBook, type PeerRecord } from "./PeerBook.ts"
 import * as AddressRace from "./AddressRace.ts"
 import { admitted } from "./Admission.ts"
+import { dateOf, dialled, PeerBook, type PeerRecord } from "./PeerBook.ts"
 
 export class Dialer extends Context.Service<Dialer, {
   /**
@@ -71,7 +71,7 @@ interface PeerDial {
 /** The dials in flight of an address whose peer is not known, with the peers that have answered at the gate. */
 interface AddressDials {
   count: number
-  /** By peer, what ends the wish for it. */
+  /** By peer, the call that ends the wish for it. */
   readonly answered: Map<PeerId, () => void>
 }
 

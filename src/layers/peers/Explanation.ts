@@ -1,5 +1,5 @@
 /**
- * The answer to "why is this peer there, or not?", made of the book's record when somebody asks.
+ * The answer to "why is this peer connected, or why not?", made from the book's record on request.
  */
 import { DateTime, Duration, Effect } from "effect"
 import { AddressRecord, PeerExplanation } from "../../schema/NodeStatus.ts"
@@ -10,7 +10,7 @@ import type { PeerRecord, Refusal } from "./PeerBook.ts"
 import { dateOf, interestOf } from "./PeerBook.ts"
 
 /**
- * What an explanation is made of. `now` is the time in milliseconds, `isGuarded` asks the address guard.
+ * All that an explanation takes. `now` is the time in milliseconds, `isGuarded` asks the address guard.
  */
 export interface Facts {
   readonly id: PeerId
@@ -88,7 +88,7 @@ const addressRecord = (known: KnownAddress, isGuarded: boolean): AddressRecord =
 
 const at = (millis: number) => DateTime.formatIso(dateOf(millis))
 
-/** What to say of how the last connection ended. */
+/** How the last connection ended, in words. */
 const departure = (peer: PeerRecord): string => {
   const last = peer.lastDisconnect
   if (last === undefined) return "it was never connected"

@@ -14,15 +14,15 @@ import { NetworkEvents } from "../../services/NetworkEvents.ts"
 import { PeerStore } from "../../services/PeerStore.ts"
 import { PeerTable } from "../../services/PeerTable.ts"
 import { ReconnectPolicy } from "../../services/ReconnectPolicy.ts"
-import { dateOf, isCandidate, isDesired, PeerBook, type PeerRecord } from "./PeerBook.ts"
 import * as Backoff from "../Backoff.ts"
 import * as Pulse from "../Pulse.ts"
+import { dateOf, isCandidate, isDesired, PeerBook, type PeerRecord } from "./PeerBook.ts"
 
 /**
  * A node without peers counts as isolated after this time: a start takes a moment, and so does the redial of a lost
  * peer.
  */
-export const grace = Duration.seconds(2)
+const grace = Duration.seconds(2)
 
 /** Remembered peers that an isolated node takes into the book, those seen last first. */
 const rememberedMax = 256
@@ -35,7 +35,7 @@ export interface IsolationSupervisor {
 }
 
 /**
- * Supervises while the scope lives. `dial` dials one peer that nobody asked for, and never fails. An attempt dials
+ * Supervises while the scope lives. `dial` dials one peer unasked, and never fails. An attempt dials
  * `peersAtOnce` peers, and the next attempt goes on with the others; with none at once the state is watched, and no
  * peer dialled.
  */

@@ -1,5 +1,6 @@
 /**
- * What a node knows and wants of other peers, connected or not: one record for each, bounded in number and in size.
+ * The notes of this node on each peer that it has heard of, connected or not: what it knows and what it wants. One
+ * record for each peer, bounded in number and in size.
  *
  * The functions below are the only writers of a record, each a transition with a name: other files read. They are
  * synchronous, so that the gate can ask the book in one step; times are in milliseconds and given by the caller.
@@ -34,7 +35,7 @@ export interface PeerRecord {
   readonly wanted: boolean
   /** Dialled because discovery saw the peer, or because the node was isolated. */
   readonly discovered: boolean
-  /** `disconnect` was called, and nobody has asked for the peer since. */
+  /** `disconnect` was called, and the program has not asked for the peer since. */
   readonly suspended: boolean
   /** Open scopes of `block`. */
   readonly blocks: number
@@ -105,8 +106,8 @@ export class PeerBook extends Context.Service<PeerBook, {
   /** Newest first. */
   readonly refusalsOf: (id: PeerId) => ReadonlyArray<Refusal>
   /**
-   * The peer answers at an address that is dialled without knowing whose it is: it is wanted until the answer is
-   * called, without becoming known.
+   * The peer answers at an address that is dialled without knowing whose it is. The peer is wanted, without becoming
+   * known, until the returned function is called.
    */
   readonly answers: (id: PeerId) => () => void
 }>()("codio-network/layers/PeerBook") {}
@@ -178,9 +179,9 @@ export const isDesired = (peer: PeerRecord): boolean =>
   !peer.suspended && peer.blocks === 0 && (peer.keeps > 0 || peer.wanted)
 
 /**
- * Whether an isolated node may hope for the peer. It may not hope for a peer that parted on purpose, nor for a peer
- * that only ever dialled in, such as a client of a server: of that one nothing is known but the addresses that it told
- * of itself.
+ * Whether an isolated node may hope for the peer. There is no hope for a peer that parted on purpose, nor for a peer
+ * that has only ever dialled in, such as a client of a server: this node knows no addresses but those from its
+ * identify.
  */
 export const isCandidate = (peer: PeerRecord): boolean => {
   if (isDesired(peer)) return true
@@ -189,7 +190,7 @@ export const isCandidate = (peer: PeerRecord): boolean => {
   return false
 }
 
-/** Whether the dial reached somebody and there was no slot, at this node or at the remote. */
+/** Whether the dial reached the peer and there was no slot, at this node or at the remote. */
 export const isRefusal = (error: ConnectError): boolean =>
   error._tag === "PeerLimitExceeded" || (error._tag === "DialError" && error.reason._tag === "Refused")
 
@@ -216,16 +217,16 @@ export const wanted = (peer: PeerRecord): void => {
   draft(peer).wanted = true
 }
 
-/** One more call of `connect` is in flight. The answer ends it. */
+/** Counts a call of `connect` in flight, until the returned function is called. */
 export const calledBy = (peer: PeerRecord): () => void => counted(peer, "calls")
 
-/** One more scope keeps the peer. The answer ends it. */
+/** Counts a scope that keeps the peer, until the returned function is called. */
 export const keptBy = (peer: PeerRecord): () => void => counted(peer, "keeps")
 
-/** One more scope blocks the peer. The answer ends it. */
+/** Counts a scope that blocks the peer, until the returned function is called. */
 export const blockedBy = (peer: PeerRecord): () => void => counted(peer, "blocks")
 
-/** The program disconnected the peer: no wish but `keep` survives, and that one sleeps until somebody asks. */
+/** The program disconnected the peer. Only a `keep` survives, and it sleeps until the program asks for the peer. */
 export const suspended = (peer: PeerRecord): void => {
   const record = draft(peer)
   record.wanted = false
@@ -288,15 +289,15 @@ export const rests = (peer: PeerRecord, until: number): void => {
 // transitions: dials
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** The peer is dialled although nobody asked for it. */
+/** An unasked dial of the peer begins: for discovery or against isolation, not for a wish of the program. */
 export const sought = (peer: PeerRecord): void => {
   draft(peer).discovered = true
 }
 
-/** A dial that nobody asked for has connected the peer. */
+/** An unasked dial has connected the peer. */
 export const found = (peer: PeerRecord): void => beginsAnew(peer)
 
-/** A dial that nobody asked for has failed. */
+/** An unasked dial has failed. */
 export const missed = (peer: PeerRecord): void => {
   draft(peer).discovered = false
 }
@@ -329,7 +330,7 @@ export const retriesAt = (peer: PeerRecord, at: number): void => {
   waitsUntil(peer, at)
 }
 
-/** No dial that nobody asked for before then. */
+/** The next dial waits until then. */
 export const waitsUntil = (peer: PeerRecord, at: number): void => {
   draft(peer).retryAt = at
 }
@@ -363,7 +364,8 @@ export const hurried = (peer: PeerRecord, now: number): void => {
 }
 
 /**
- * A new address was told of a peer that nobody asks for: whatever ended its last connection, it is worth another dial.
+ * Discovery has a new address of a peer that is not wanted: whatever ended the last connection, the peer is worth
+ * another dial.
  */
 export const reappeared = (peer: PeerRecord): void => {
   draft(peer).parted = false
@@ -409,7 +411,7 @@ const makeRecord = (id: PeerId): PeerRecord => ({
   lastDisconnect: undefined
 })
 
-/** Counts one more until the answer is called; calling it again changes nothing. */
+/** Counts one more until the returned function is called; calling that again changes nothing. */
 const counted = (peer: PeerRecord, what: "keeps" | "calls" | "blocks"): () => void => {
   const record = draft(peer)
   record[what]++
@@ -434,6 +436,6 @@ const beginsAnew = (peer: PeerRecord): void => {
 const isOfInterest = (peer: PeerRecord) =>
   peer.keeps + peer.blocks + peer.calls > 0 || peer.wanted || peer.discovered || peer.connectedAt !== undefined
 
-/** Whether the reason ends a connection for good: it was idle, or one side wanted no more of the other. */
+/** Whether neither side is to expect the other back: the connection was idle, or one side ended it for good. */
 const isParting = (reason: DisconnectReason | undefined): boolean =>
   reason === "idle" || reason === "disconnect" || reason === "blocked"

@@ -1,5 +1,6 @@
 /**
- * Peers that nobody asked for: what discovery sees, and the dials while fewer than `minPeers` are connected.
+ * What discovery sees, and the unasked dials: those for no wish of the program, while fewer than `minPeers` are
+ * connected.
  */
 import { Cause, Clock, Duration, Effect, Exit, FiberSet, Stream } from "effect"
 import { PeerDiscovered } from "../../schema/NetworkEvent.ts"
@@ -17,7 +18,7 @@ import type { Supervisor } from "./Supervisor.ts"
 /** Sightings hurry the dial of a kept or wanted peer at most this often. */
 const sightingMillis = 10_000
 
-/** The source of sightings that are memories: nobody has seen the peer now. */
+/** The source of sightings that are memories of the peer store, and no sign of life. */
 const remembered = "remembered"
 
 /** An isolated node dials at most so many peers at a time. */
@@ -45,7 +46,7 @@ export const make = Effect.fnUntraced(function*(options: {
   /** How many dials of {@link dial} are under way. */
   let dialing = 0
 
-  /** Dials a peer that nobody asked for. Never fails. */
+  /** Dials a peer unasked. Never fails. */
   const dial = (peer: Book.PeerRecord) =>
     Effect.gen(function*() {
       dialing++

@@ -1,7 +1,7 @@
 /**
  * A `ConnectionManager` that supervises each kept or wanted peer with one fiber.
  *
- * Here are the wishes of the program, and what is put together of parts: `PeerBook` knows what is known and wanted of
+ * This file has the wishes of the program, and puts the parts together: `PeerBook` notes what is known and wanted of
  * each peer, `Supervisor` redials kept and wanted peers, `Dialer` dials, `Admission` follows the transport's events,
  * `Sightings` follows discovery, `Isolation` gets a node back that has lost all peers, `Gate` lets connections in and
  * out, `Explanation` tells why.

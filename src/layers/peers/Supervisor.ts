@@ -15,10 +15,10 @@ import { NetworkEvents } from "../../services/NetworkEvents.ts"
 import { PeerTable } from "../../services/PeerTable.ts"
 import { ReconnectPolicy } from "../../services/ReconnectPolicy.ts"
 import * as Backoff from "../Backoff.ts"
-import type * as Pulse from "../Pulse.ts"
 import * as CodioRequests from "../codio/CodioRequests.ts"
-import * as Book from "./PeerBook.ts"
+import type * as Pulse from "../Pulse.ts"
 import { Dialer } from "./Dialer.ts"
+import * as Book from "./PeerBook.ts"
 
 /** Tells the supervisors of changes. */
 export interface Supervisor {

@@ -90,11 +90,11 @@ const after = (history: History) =>
     return { peer, now, wishes }
   }).pipe(Effect.provide(layer()))
 
-/** For a record with any past: what the transition must do to it. */
-const property = (
+/** A spec of what a transition must do to a record with any past. */
+const check = (
   name: string,
-  check: (past: { readonly peer: Book.PeerRecord; readonly now: number; readonly wishes: Wishes }) => void
-) => it.effect.prop(name, { history: History }, ({ history }) => Effect.map(after(history), check))
+  law: (past: { readonly peer: Book.PeerRecord; readonly now: number; readonly wishes: Wishes }) => void
+) => it.effect.prop(name, { history: History }, ({ history }) => Effect.map(after(history), law))
 
 const isUnhindered = (peer: Book.PeerRecord) => !peer.suspended && peer.blocks === 0
 
@@ -185,7 +185,7 @@ describe("the interests that the table asks for", () => {
 })
 
 describe("a peer's record, whatever its past", () => {
-  property("a wish lasts until it ends, and ending it twice changes nothing", ({ peer, wishes }) => {
+  check("a wish lasts until it ends, and ending it twice changes nothing", ({ peer, wishes }) => {
     for (
       const [count, begin] of [["keeps", Book.keptBy], ["calls", Book.calledBy], ["blocks", Book.blockedBy]] as const
     ) {
@@ -198,7 +198,7 @@ describe("a peer's record, whatever its past", () => {
     }
   })
 
-  property("its interest is the strongest wish, unless it is blocked or suspended", ({ peer, wishes }) => {
+  check("its interest is the strongest wish, unless it is blocked or suspended", ({ peer, wishes }) => {
     const strongest = wishes.keeps.length > 0
       ? "kept"
       : wishes.calls.length > 0 || peer.wanted
@@ -210,7 +210,7 @@ describe("a peer's record, whatever its past", () => {
     assert.strictEqual(Book.isDesired(peer), isUnhindered(peer) && (wishes.keeps.length > 0 || peer.wanted))
   })
 
-  property("a call that fails leaves no wish behind, and one that succeeds does", ({ peer }) => {
+  check("a call that fails leaves no wish behind, and one that succeeds does", ({ peer }) => {
     const former = Book.interestOf(peer)
     Book.calledBy(peer)()
     assert.strictEqual(Book.interestOf(peer), former)
@@ -221,7 +221,7 @@ describe("a peer's record, whatever its past", () => {
     assert.deepStrictEqual([peer.backoff, peer.attempts], [undefined, 0])
   })
 
-  property("a disconnect outlasts everything but a question of the program", ({ now, peer, wishes }) => {
+  check("a disconnect outlasts everything but a question of the program", ({ now, peer, wishes }) => {
     Book.wanted(peer)
     Book.sought(peer)
     Book.suspended(peer)
@@ -241,7 +241,7 @@ describe("a peer's record, whatever its past", () => {
     assert.deepStrictEqual([peer.hurried, peer.parted], [true, false])
   })
 
-  property("a connection ends every wait, and what a former loss meant", ({ now, peer }) => {
+  check("a connection ends every wait, and what a former loss meant", ({ now, peer }) => {
     const { connectedAt } = peer
     Book.waitsUntil(peer, now + 1000)
     Book.connected(peer, now)
@@ -255,7 +255,7 @@ describe("a peer's record, whatever its past", () => {
     const isForGood = reason === "idle" || reason === "disconnect" || reason === "blocked"
     const outcome = isForGood ? "is wanted no more" : "stays wanted"
 
-    property(`a peer that said ${reason} ${outcome}, and rests`, ({ now, peer }) => {
+    check(`a peer that said ${reason} ${outcome}, and rests`, ({ now, peer }) => {
       Book.connected(peer, now)
       Book.wanted(peer)
       Book.sought(peer)
@@ -272,7 +272,7 @@ describe("a peer's record, whatever its past", () => {
       assert.deepStrictEqual([peer.flapping, Book.isRefusal(peer.loss!)], [true, true])
     })
 
-    property(`a connection that ends with ${reason} counts as a goodbye`, ({ now, peer }) => {
+    check(`a connection that ends with ${reason} counts as a goodbye`, ({ now, peer }) => {
       Book.lost(peer, loss(now), now)
       Book.wanted(peer)
       Book.lost(peer, loss(now, { reason: "remote", remoteReason: reason }), now + cooldown)
@@ -281,7 +281,7 @@ describe("a peer's record, whatever its past", () => {
       assert.isAtLeast(peer.restUntil, now + cooldown)
     })
 
-    property(`a peer that this node let go with ${reason} is wanted no more, and rests`, ({ now, peer }) => {
+    check(`a peer that this node let go with ${reason} is wanted no more, and rests`, ({ now, peer }) => {
       Book.wanted(peer)
       const { flapping, hurried, loss: former } = peer
       Book.lost(peer, loss(now, { isOurs: true, reason }), now + cooldown)
@@ -293,7 +293,7 @@ describe("a peer's record, whatever its past", () => {
     })
   }
 
-  property("a peer lost after 15 s is dialled at once; lost earlier, that counts as a refusal", ({ now, peer }) => {
+  check("a peer lost after 15 s is dialled at once; lost earlier, that counts as a refusal", ({ now, peer }) => {
     Book.lost(peer, loss(now), now)
     for (const [lasted, isStable] of [[14_999, false], [15_000, true], [14_999, false]] as const) {
       Book.connected(peer, now)
@@ -312,7 +312,7 @@ describe("a peer's record, whatever its past", () => {
     }
   })
 
-  property("a loss that a newer connection replaces is noted, and changes nothing else", ({ now, peer }) => {
+  check("a loss that a newer connection replaces is noted, and changes nothing else", ({ now, peer }) => {
     const before = { ...peer }
     const reason: DisconnectReason = "evicted"
     Book.lost(peer, loss(now, { isOurs: true, isReplaced: true, reason }), now + cooldown)
@@ -320,7 +320,7 @@ describe("a peer's record, whatever its past", () => {
     assert.deepStrictEqual({ ...peer, lastDisconnect: before.lastDisconnect }, before)
   })
 
-  property("a rest is never shortened", ({ now, peer }) => {
+  check("a rest is never shortened", ({ now, peer }) => {
     Book.rests(peer, now + 5000)
     const { restUntil } = peer
     assert.isAtLeast(restUntil, now + 5000)
@@ -328,7 +328,7 @@ describe("a peer's record, whatever its past", () => {
     assert.strictEqual(peer.restUntil, restUntil)
   })
 
-  property("attempts are counted until one succeeds or a sighting begins anew", ({ now, peer }) => {
+  check("attempts are counted until one succeeds or a sighting begins anew", ({ now, peer }) => {
     const { attempts } = peer
     Book.backsOff(peer, backoff)
     Book.retriesAt(peer, now + 1000)
@@ -352,7 +352,7 @@ describe("a peer's record, whatever its past", () => {
     )
   })
 
-  property("a dial that nobody asked for ranks the peer as discovered until it fails", ({ peer, wishes }) => {
+  check("a dial that nobody asked for ranks the peer as discovered until it fails", ({ peer, wishes }) => {
     Book.sought(peer)
     assert.isTrue(peer.discovered)
     if (isUnhindered(peer) && !peer.wanted && wishes.keeps.length + wishes.calls.length === 0) {
@@ -362,7 +362,7 @@ describe("a peer's record, whatever its past", () => {
     assert.isFalse(peer.discovered)
   })
 
-  property("an isolated node hopes for it, unless it parted or only ever dialled in", ({ now, peer }) => {
+  check("an isolated node hopes for it, unless it parted or only ever dialled in", ({ now, peer }) => {
     if (Book.isDesired(peer)) assert.isTrue(Book.isCandidate(peer))
     if (!isUnhindered(peer) || Book.isDesired(peer)) return
     const isOnlyInbound = [...peer.addresses.values()].length === 0

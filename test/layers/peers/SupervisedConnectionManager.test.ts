@@ -56,10 +56,10 @@ describe("SupervisedConnectionManager", () => {
       assert.strictEqual(self._tag === "DialError" && self.reason._tag, "DialedSelf")
       const nobody = yield* within("20 seconds", Effect.flip(alice.manager.connect(SimNetwork.peerId("nobody"))))
       assert.strictEqual(nobody._tag === "DialError" && nobody.reason._tag, "Unreachable")
-      const place = SimNetwork.address("bob")
+      const address = SimNetwork.address("bob")
       const wrong = yield* within(
         "20 seconds",
-        Effect.flip(alice.manager.connect({ id: SimNetwork.peerId("carol"), addresses: [place] }))
+        Effect.flip(alice.manager.connect({ id: SimNetwork.peerId("carol"), addresses: [address] }))
       )
       assert.strictEqual(wrong._tag === "DialError" && wrong.reason._tag, "UnexpectedPeer")
       yield* TestClock.adjust("10 minutes")

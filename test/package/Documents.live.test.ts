@@ -32,14 +32,10 @@ describe("the documents", () => {
     assert.deepStrictEqual(broken, [])
   })
 
-  it("are all in the index", () => {
+  it("are all in the index, and so are the examples", () => {
     const index = read("docs/README.md")
-    assert.deepStrictEqual(
-      inside("docs", ".md").filter((file) =>
-        file !== "docs/README.md" && !index.includes(`(${relative("docs", file)})`)
-      ),
-      []
-    )
+    const named = [...inside("docs", ".md"), ...inside("examples", ".ts")].filter((file) => file !== "docs/README.md")
+    assert.deepStrictEqual(named.filter((file) => !index.includes(`(${relative("docs", file)})`)), [])
   })
 
   it("name files that exist", () => {

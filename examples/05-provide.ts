@@ -1,5 +1,6 @@
 /**
- * Content routing: two nodes announce that they have something, a third finds them and connects to the first that it finds.
+ * Content routing: two nodes announce that they have something, a third finds them and connects to the first that it
+ * finds.
  *
  *     node scripts/run.mjs examples/05-provide.ts
  */
@@ -14,7 +15,8 @@ const program = Effect.gen(function*() {
   for (const node of [alice, bob, carol]) yield* node.connect((yield* seed.addresses)[0]!)
 
   const key = ContentKey.fromText("the cat video")
-  // Until the scope closes. `startProviding` announces until `stopProviding`, with a `dataDirectory` also after a restart.
+  // Until the scope closes. `startProviding` announces until `stopProviding`, with a `dataDirectory` also after a
+  // restart.
   yield* alice.provide(key)
   // Copies of this announcement end ten minutes after bob has crashed, where 24 hours are the default.
   yield* bob.provide(key, { ttl: "10 minutes" })

@@ -3,7 +3,8 @@
  *
  *     node scripts/run.mjs examples/07-http.ts
  *
- * The program asks itself once and ends. A server that stays would end with `Layer.launch(server).pipe(NodeRuntime.runMain)`.
+ * The program asks itself once and ends. A server that stays would end with
+ * `Layer.launch(server).pipe(NodeRuntime.runMain)`.
  */
 import { NodeHttpServer, NodeRuntime } from "@effect/platform-node"
 import { Console, Effect, Layer } from "effect"

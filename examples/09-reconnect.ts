@@ -1,5 +1,6 @@
 /**
- * Policies of time are values: how often a lost peer is dialled again, how soon a silent peer is dead, how long a dial may take.
+ * Policies of time are values: how often a lost peer is dialled again, how soon a silent peer is dead, how long a dial
+ * may take.
  *
  *     node scripts/run.mjs examples/09-reconnect.ts
  *

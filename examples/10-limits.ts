@@ -7,7 +7,8 @@ import { NodeRuntime } from "@effect/platform-node"
 import { Console, Effect, Layer } from "effect"
 import { AddressGuard, anyAddress, EvictionPolicy, Network, NetworkConfig } from "../src/index.ts"
 
-// Numbers are options. These builders have the names of the Rust crate; { maxPeers: 1, enableMdns: false } says the same.
+// Numbers are options. These builders have the names of the Rust crate; { maxPeers: 1, enableMdns: false } says the
+// same.
 const options = NetworkConfig.make(0, 1).pipe(NetworkConfig.withoutMdns)
 
 // EvictionPolicy: no peer is sent away for another, so a full node refuses every newcomer.

@@ -1,8 +1,8 @@
 /**
  * Peer-to-peer networking for Effect: one `Network` service, the services it is made of, and the vocabulary they share.
  *
- * Schemas, errors, events and services are exported by their own names. A module of functions is a namespace, as in effect itself:
- * `ContentKey.fromText("video")` gives a `ContentKey.ContentKey`.
+ * Schemas, errors, events and services are exported by their own names. A module of functions is a namespace, as in
+ * effect itself: `ContentKey.fromText("video")` gives a `ContentKey.ContentKey`.
  */
 export * from "./Network.ts"
 

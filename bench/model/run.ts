@@ -2,7 +2,7 @@
  * What a lookup costs and finds in large networks, and what upkeep costs, on a model of the DHT that runs the nodes'
  * own lookup.
  *
- *     npm run bench:model                      1,000 and 10,000 nodes, with and without churn, each way to split buckets
+ *     npm run bench:model                      1,000 and 10,000 nodes, with and without churn, each way of splitting
  *     npm run bench:model -- --nodes 1000000   one size without churn; --tables kad-dht, kademlia or deepened
  *     npm run bench:model -- --nodes 1000 --session "1 hour" --minutes 30
  *     npm run bench:model -- --crowd           false nodes among 1,000: crowds around a key, and anywhere

@@ -1,6 +1,6 @@
 /**
- * A schedule that its user steps by hand, where the waits between attempts are not one loop: an attempt may be started by a sighting, and a
- * backoff may outlive a connection.
+ * A schedule that its user steps by hand, where the waits between attempts are not one loop: an attempt may be started
+ * by a sighting, and a backoff may outlive a connection.
  */
 import { Clock, type Duration, Effect, Pull, Schedule } from "effect"
 

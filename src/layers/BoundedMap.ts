@@ -1,7 +1,8 @@
 /**
  * A map of limited size whose entries leave in the order in which they were last set: the oldest goes first.
  *
- * Synchronous, for what is asked in one step with a decision, such as the gate: `Cache` of effect answers with an effect.
+ * Synchronous, for what is asked in one step with a decision, such as the gate: `Cache` of effect answers with an
+ * effect.
  */
 export class BoundedMap<K, V> {
   private readonly entries = new Map<K, V>()
@@ -9,7 +10,8 @@ export class BoundedMap<K, V> {
   private readonly isKept: (value: V, key: K) => boolean
 
   /**
-   * Holds `limit` entries. One for which `isKept` holds never leaves by itself, so that the map may grow over its limit by as many.
+   * Holds `limit` entries. One for which `isKept` holds never leaves by itself, so that the map may grow over its limit
+   * by as many.
    */
   constructor(limit: number, isKept: (value: V, key: K) => boolean = () => false) {
     this.limit = limit
@@ -28,7 +30,9 @@ export class BoundedMap<K, V> {
     return this.entries.has(key)
   }
 
-  /** Sets the entry, which becomes the newest. While there are too many, the oldest other one that is not kept leaves. */
+  /**
+   * Sets the entry, which becomes the newest. While there are too many, the oldest other one that is not kept leaves.
+   */
   set(key: K, value: V): void {
     this.entries.delete(key)
     this.entries.set(key, value)

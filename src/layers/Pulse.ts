@@ -1,7 +1,8 @@
 /**
  * An event without memory: whoever waits when it beats goes on.
  *
- * A latch that waiters close themselves can lose a beat between two of them; here a waiter takes `next` before it looks, and awaits after.
+ * A latch that waiters close themselves can lose a beat between two of them; here a waiter takes `next` before it
+ * looks, and awaits after.
  */
 import { Effect, Latch } from "effect"
 

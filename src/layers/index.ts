@@ -1,6 +1,6 @@
 /**
- * The implementations of the services, one namespace for each: `KadDht.layer`. `Network.layer` composes them; a program that wants another
- * composition takes them from here. Each room says in its `index.ts` what it is for.
+ * The implementations of the services, one namespace for each: `KadDht.layer`. `Network.layer` composes them; a program
+ * that wants another composition takes them from here. Each room says in its `index.ts` what it is for.
  */
 export * from "./machine/index.ts"
 export * from "./libp2p/index.ts"

@@ -1,5 +1,5 @@
 /**
- * Interests that a spec of the peer table sets by hand, in place of the connection manager's book.
+ * Interests that a spec of the peer table sets by hand, instead of the connection manager's book.
  */
 import { Context, Effect, Layer } from "effect"
 import { type Interest, interestRank, type PeerId } from "../../src/schema/Peer.ts"

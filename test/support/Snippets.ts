@@ -1,5 +1,6 @@
 /**
- * The programs of a document, as a reader would run them: written beside a `node_modules` in which `codio-network` is this source tree.
+ * The programs of a document, as a reader would run them: written beside a `node_modules` in which `codio-network` is
+ * this source tree.
  */
 import { spawn } from "node:child_process"
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
@@ -47,7 +48,10 @@ export const makeProject = (): { readonly directory: string; readonly remove: ()
   return { directory, remove: () => rmSync(directory, { recursive: true, force: true }) }
 }
 
-/** What the compiler says of the TypeScript files in the directory, at the strictness of this project; empty when it finds nothing. */
+/**
+ * What the compiler says of the TypeScript files in the directory, at the strictness of this project; empty when it
+ * finds nothing.
+ */
 export const compile = async (directory: string): Promise<string> => {
   const compilerOptions = { noUnusedLocals: false, noUnusedParameters: false, plugins: [] }
   writeFileSync(

@@ -165,7 +165,7 @@ export interface Endpoint {
   readonly killed: () => void
 }
 
-export const make = Effect.fnUntraced(function*(options: SimNetworkOptions = {}) {
+const make = Effect.fnUntraced(function*(options: SimNetworkOptions = {}) {
   const seed = options.seed ?? process.env["CODIO_SIM_SEED"] ?? Math.abs(yield* Random.nextInt)
   const random = yield* Effect.service(Random.Random).pipe(Random.withSeed(seed))
   const clock = yield* Clock.Clock

@@ -206,7 +206,7 @@ describe("libp2p 3.3", () => {
       assert.strictEqual(merges, 2)
     }))
 
-  it.live("kad-dht leaves its handler in place when it stops", () =>
+  it.live("kad-dht leaves its handler registered when it stops", () =>
     Effect.gen(function*() {
       const node = yield* Effect.acquireRelease(
         run(() =>

@@ -139,7 +139,7 @@ describe("FileIdentity", () => {
   it.live("reports a directory that cannot be made", () =>
     Effect.gen(function*() {
       const { directory, fs } = yield* setUp
-      yield* fs.writeFileString(directory, "a file in its place")
+      yield* fs.writeFileString(directory, "a file of its name")
       const error = yield* Effect.flip(FileIdentity.make(directory))
       assert.include(error.message, "cannot be")
     }).pipe(Effect.provide(platform)))

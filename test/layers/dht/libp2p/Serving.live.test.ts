@@ -1,5 +1,6 @@
 /**
- * What the DHT of a node stores for plain js-libp2p: which keys, whose records, and where a provider is that does not say it.
+ * What the DHT of a node stores for plain js-libp2p: which keys, whose records, and where a provider is that does not
+ * say it.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Stream } from "effect"

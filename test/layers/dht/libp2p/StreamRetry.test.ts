@@ -49,7 +49,7 @@ describe("a question whose stream has failed", () => {
   })
 })
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 function attempts(given: Partial<StreamRetry.Attempts> = {}): StreamRetry.Attempts {
   return { question, bytes: question, done: () => {}, ...StreamRetry.none, ...given }

@@ -68,7 +68,7 @@ describe("Streams", () => {
     }))
 })
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 /** Answers in pieces of any size, and one time in fifty does something else. */
 const serveBadly = (node: Libp2pNode, random: () => number) => {

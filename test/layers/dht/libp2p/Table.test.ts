@@ -1,5 +1,6 @@
 /**
- * The view of kad-dht's routing table, on a real kad-dht that is on no network: its peers, their pings and their connections are given.
+ * The view of kad-dht's routing table, on a real kad-dht that is on no network: its peers, their pings and their
+ * connections are given.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { type PeerId as Libp2pPeerId, TypedEventEmitter } from "@libp2p/interface"

@@ -439,7 +439,7 @@ describe("KadLookup", () => {
     }))
 })
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 function samePeers(actual: ReadonlyArray<Peer>, expected: ReadonlyArray<Peer>): void {
   assert.deepStrictEqual(actual.map(({ key }) => key), expected.map(({ key }) => key))

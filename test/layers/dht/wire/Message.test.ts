@@ -313,7 +313,7 @@ describe("frames that are mutated, cut, too long or out of order", () => {
   })
 })
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 function partBytes(part: typeof Part.Type | typeof PeerPart.Type): Uint8Array {
   switch (part.field) {

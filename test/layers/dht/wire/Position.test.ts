@@ -61,7 +61,7 @@ describe("KadPosition", () => {
   })
 })
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 function positionAt({ rest, zeros }: typeof Place.Type): Position {
   return ofDigest(Uint8Array.from({ length: 32 }, (_, index) => index < zeros ? 0 : (rest[index - zeros] ?? 0)))

@@ -44,7 +44,7 @@ describe("an eager stream", () => {
   })
 })
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 /** A stream between two muxers, from both sides; nobody negotiates on the remote one. */
 async function open(asked = protocol): Promise<{ readonly opened: Stream; readonly remote: Stream }> {

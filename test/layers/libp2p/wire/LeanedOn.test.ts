@@ -224,7 +224,7 @@ describe("a node does not start when a member is missing, which is named with it
     }))
 })
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 function muxersWith(change: (muxer: Yamux.YamuxMuxer) => void): StreamMuxerFactory {
   return Yamux.changed(yamux({ enableKeepAlive: false }), [change])()

@@ -43,7 +43,7 @@ describe("TCP that gathers", () => {
     }))
 })
 
-// internal -------------------------------------------------------------------------------------------------------------------------------
+// internal ------------------------------------------------------------------------------------------------------------
 
 /**
  * A connection to a plain server, what the server has received once it is so many bytes, and how often the connection

@@ -1,5 +1,5 @@
 /**
- * The addresses of a peer on real sockets: which are dialled, by how many sockets, and which not at all.
+ * The addresses of a peer on real sockets: which are dialled, and by how many sockets.
  */
 import { peerIdFromString } from "@libp2p/peer-id"
 import { multiaddr } from "@multiformats/multiaddr"
@@ -15,7 +15,7 @@ import { SimNetwork } from "../../src/testing/network/SimNetwork.ts"
 import * as Libp2pNode from "../support/Libp2pNode.ts"
 import * as Live from "../support/live.ts"
 
-/** A TCP server that never speaks, and counts its sockets: how many came, and how many are open. */
+/** A TCP server that never speaks, and counts its sockets: all that came, and those still open. */
 const counter = Effect.acquireRelease(
   Effect.promise(async () => {
     const open = new Set<Socket>()
@@ -70,7 +70,7 @@ describe("the addresses of one peer, on real sockets", () => {
       const dial = (address: Multiaddr) => Effect.forkScoped(Effect.exit(transport.dial({ id, addresses: [address] })))
       yield* Effect.all([dial(one.address), dial(two.address)])
       yield* Live.until(Effect.sync(() => one.seen.came === 1 && two.seen.came === 1), "2.7 seconds")
-      // Once libp2p no longer joins dials, ours may go through its queue again.
+      // When this fails, libp2p no longer joins dials, and `Transport.dial` may use its queue again.
       const plain = yield* Effect.all([counter, counter])
       const other = peerIdFromString(SimNetwork.peerId("somebody"))
       const giveUp = new AbortController()

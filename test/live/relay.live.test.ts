@@ -202,7 +202,7 @@ describe("relay", () => {
       yield* listener.network.connect(yield* plain.address)
       yield* listener.network.connect(yield* relay.address)
       yield* reserved(listener, relay.id)
-      // The peer that is no relay idles out; the relay stays, as kept.
+      // The peer that is no relay is closed for idleness; the relay stays, since it is kept.
       yield* until("the other has idled out", listener.network.peer(plain.id), Option.isNone)
       const info = yield* listener.network.peer(relay.id)
       assert.strictEqual(Option.getOrThrow(info).interest, "kept")
@@ -279,7 +279,7 @@ describe("RelayServer", () => {
       yield* reserved(listener, relay.id)
       const reservations = relay.reservations!
       const before = [...reservations.values()][0]
-      // Plain js-libp2p drops it one duration after the first renewal.
+      // Plain js-libp2p drops the reservation one lifetime after its first renewal.
       yield* Effect.sleep("4 seconds")
       assert.strictEqual([...reservations.values()][0], before)
       assert.strictEqual(before?.signal.aborted, false)
@@ -334,7 +334,7 @@ describe("RelayServer", () => {
         assert.deepStrictEqual((yield* peers).map((info) => info.path._tag), ["Direct", "Direct"])
         const fresh = yield* client.network.open(listener.id, "/echo/1.0.0")
         assert.strictEqual((yield* fresh.connection.path)._tag, "Direct")
-        // Longer than the time after which it would be closed without the stream.
+        // Longer than the idle time after which the connection would be closed without the stream.
         yield* Effect.sleep("2500 millis")
         yield* talk(stream)
         assert.isTrue(yield* stream.connection.isOpen)

@@ -1,5 +1,5 @@
 /**
- * A process that takes the data directory of its first argument, prints `taken` or the reason why not, and stays until
+ * A process that locks the data directory of its first argument, prints `taken` or the reason why not, and stays until
  * it is killed.
  */
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"

@@ -7,11 +7,11 @@ import { ConnectionManager } from "../../services/ConnectionManager.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
 
 /**
- * Keeps the bootstrap peers while the layer lives; provides nothing. Does not wait for them, and goes on trying those
- * that are down.
+ * Keeps the bootstrap peers while the layer lives; provides nothing. Does not wait for them, and keeps trying a peer
+ * that is down.
  *
- * Its own address is passed over, so that all nodes can share one list. One that cannot be dialled is tried again like
- * a peer that is down.
+ * The node's own address is skipped, so that all nodes can share one list. An address that cannot be dialled is tried
+ * again, like a peer that is down.
  */
 export const layer: Layer.Layer<never, DialError, ConnectionManager | NetworkConfig> = Layer.effectDiscard(
   Effect.gen(function*() {

@@ -1,16 +1,16 @@
 /**
  * Finds peers on the local network by multicast DNS, and is found by them. [libp2p]
  *
- * A question for `_p2p._udp.local` goes out at the start and every few seconds; who hears it, of this software or
- * another that follows the libp2p specification, answers with its addresses. The first question of a starting node is
- * also heard by itself, and its answer announces it to all others.
+ * A question for `_p2p._udp.local` goes out at the start and every few seconds. Every node that hears it, of any
+ * software that follows the libp2p specification, answers with its addresses. A starting node hears its own first
+ * question too, and its answer announces it to all others.
  *
  * Gotchas
- * - Only private and loopback addresses are told.
- * - Questions leave by the interface of the default route, so a network beside it is heard but not asked.
- * - Nothing tells that a peer left.
- * - Container bridges pass multicast only inside themselves; many VPNs, clouds and guest networks drop it. What can be
- *   noticed from here is told in one warning.
+ * - Only private and loopback addresses are announced.
+ * - Questions leave by the interface of the default route, so a second network is heard but not asked.
+ * - mDNS does not tell when a peer leaves.
+ * - Container bridges pass multicast only inside themselves; many VPNs, clouds and guest networks drop it. One warning
+ *   reports what can be noticed from here.
  */
 import type { PeerDiscovery, PeerInfo } from "@libp2p/interface"
 import { mdns } from "@libp2p/mdns"
@@ -33,9 +33,9 @@ export interface MdnsDiscoveryOptions {
 }
 
 /**
- * Tells `Discovery` of each sighting, repeated ones too, while the scope lives; nothing without `enableMdns`.
+ * Tells `Discovery` of each sighting, repeated sightings too, while the scope lives; nothing without `enableMdns`.
  *
- * A host where multicast cannot work starts all the same, and says so in one warning with the reason.
+ * Where multicast cannot work, the node starts all the same, and one warning gives the reason.
  */
 export const make = Effect.fnUntraced(function*(options: MdnsDiscoveryOptions) {
   const { enableMdns } = yield* NetworkConfig
@@ -48,7 +48,7 @@ export const make = Effect.fnUntraced(function*(options: MdnsDiscoveryOptions) {
 
   yield* host.attach("mdns", (components) => {
     const service = mdns({ interval, port })(components) as AttachedMdns
-    // libp2p reports a peer once; a sighting matters each time, since the peer may have been lost meanwhile.
+    // Every sighting matters, since the peer may have been lost meanwhile; libp2p itself reports a peer once.
     service.addEventListener("peer", ({ detail }) => {
       const addresses = detail.multiaddrs.map((address) => withoutPeer(String(address) as Multiaddr))
       run(discovery.announce({ id: detail.id.toString() as PeerId, addresses }, "mdns"))
@@ -78,8 +78,8 @@ export const layerWith = (
 export const layer: Layer.Layer<never, HostError, Libp2pHost | NetworkConfig | Discovery> = layerWith({})
 
 /**
- * Why multicast DNS cannot work on this machine, or undefined when it does: sends one question to the group and waits 1
- * s for it to come back.
+ * The reason why multicast DNS cannot work on this machine, or undefined when it does: sends one question to the group,
+ * and waits a second for it to come back.
  */
 export const multicastProblem = (port = 5353): Effect.Effect<string | undefined> =>
   Effect.flatMap(Random.nextIntBetween(1, 0xffff), (id) =>
@@ -100,7 +100,7 @@ export const multicastProblem = (port = 5353): Effect.Effect<string | undefined>
 const group = "224.0.0.251"
 const service = "_p2p._udp.local"
 
-/** What libp2p's class has beside its interface. */
+/** Members of libp2p's class that its interface lacks. */
 interface AttachedMdns extends PeerDiscovery {
   readonly addEventListener: (type: "peer", listener: (event: CustomEvent<PeerInfo>) => void) => void
   start: () => Promise<void>
@@ -117,9 +117,9 @@ interface Answer {
 }
 
 /**
- * Puts each record where the specification has it. libp2p sends all of them as answers, where rust-libp2p does not look
- * for addresses, one text record for each address, of which it reads the first, and no SRV and A, without which
- * go-libp2p drops the rest.
+ * Sorts libp2p's records as the specification has them. libp2p sends all of them as answers, where rust-libp2p does not
+ * look for addresses. It sends a text record for each address, and rust-libp2p reads the first record only. And it
+ * sends no SRV and A records, without which go-libp2p drops the rest.
  */
 function answerAsSpecified(service: AttachedMdns): AttachedMdns {
   const start = service.start.bind(service)
@@ -127,7 +127,7 @@ function answerAsSpecified(service: AttachedMdns): AttachedMdns {
     await start()
     const multicast = service.mdns
     if (multicast === undefined) return
-    // The module takes its own listener off when it stops, and an error nobody listens to ends the process.
+    // The module removes its own listener when it stops, and an error without a listener ends the process.
     multicast.on("error", () => {})
     const respond = multicast.respond.bind(multicast)
     multicast.respond = (response) => {
@@ -147,7 +147,7 @@ function asSpecified(answers: ReadonlyArray<Answer>): object | undefined {
   if (pointer === undefined || lines.length === 0) return undefined
   const name = String(pointer.data)
   const target = name.replace(`.${service}`, ".local")
-  const places = lines.flatMap((line) => {
+  const endpoints = lines.flatMap((line) => {
     const parts = multiaddr(line.slice(line.indexOf("=") + 1)).getComponents()
     const ip = parts.find((part) => part.code === CODE_IP4)?.value
     const port = parts.find((part) => part.code === CODE_TCP)?.value
@@ -158,16 +158,19 @@ function asSpecified(answers: ReadonlyArray<Answer>): object | undefined {
     answers: [pointer],
     additionals: [
       { ...record, name, type: "TXT", data: lines },
-      { ...record, name, type: "SRV", data: { priority: 0, weight: 0, port: places[0]?.port ?? 0, target } },
-      ...[...new Set(places.map(({ ip }) => ip))].map((ip) => ({ ...record, name: target, type: "A", data: ip }))
+      { ...record, name, type: "SRV", data: { priority: 0, weight: 0, port: endpoints[0]?.port ?? 0, target } },
+      ...[...new Set(endpoints.map(({ ip }) => ip))].map((ip) => ({ ...record, name: target, type: "A", data: ip }))
     ]
   }
 }
 
-/** Keeps an answer within a datagram that needs no reassembly on most networks. */
+/** Keeps an answer within one datagram that most networks do not fragment. */
 const linesMax = 12
 
-/** Sends a question and ends when it is back, or with what went wrong. Joins and sends where multicast-dns does. */
+/**
+ * Sends a question; undefined when it comes back, or what went wrong. Joins and sends on the interfaces that
+ * multicast-dns uses.
+ */
 const echo = (socket: Socket, port: number, id: number) =>
   Effect.callback<string | undefined>((resume) => {
     const message = question(id)

@@ -1,6 +1,6 @@
 /**
- * Tells Discovery of the peers that the peer store remembers, as the source `remembered`: at start, and again every
- * five minutes, so that a node which has lost everybody tries them again.
+ * Tells Discovery of the peers in the peer store, as the source `remembered`: at the start, and every five minutes, so
+ * that a node that has lost every peer tries them again.
  */
 import { Effect, Layer, Schedule } from "effect"
 import { Discovery } from "../../services/Discovery.ts"
@@ -10,8 +10,8 @@ import { PeerStore } from "../../services/PeerStore.ts"
 export const interval = "5 minutes"
 
 /**
- * Peers announced each time, those seen last first. Discovery keeps 256 sightings, so more would push out other
- * sources' news.
+ * Peers announced each time, the last seen first. Discovery keeps 256 sightings, so more would push out sightings of
+ * other sources.
  */
 export const announcedMax = 128
 

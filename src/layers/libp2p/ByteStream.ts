@@ -1,16 +1,16 @@
 /**
  * `ByteStream` over a stream of libp2p.
  *
- * Reading. libp2p pushes; a stream is paused whenever a message comes that nobody waits for. Gotchas of libp2p 3.3
+ * Reading. libp2p pushes messages; the stream is paused when more than 128 KiB wait unread. Gotchas of libp2p 3.3
  * behind the shape:
- * - `resume()` first delivers what it has buffered and then reopens the window, whatever a listener did meanwhile. So a
- *   stream is resumed only when nothing is queued here, and paused after `resume` has returned.
- * - A stream whose connection goes away ends like one that the remote has closed; `endedByRemote` tells them apart.
- * - What was buffered when the remote reset the stream can still be read.
+ * - `resume()` first delivers what it has buffered and then reopens the window, even when a listener paused the stream
+ *   meanwhile. So the stream is resumed only when nothing is queued here, and paused after `resume` has returned.
+ * - A stream whose connection is lost ends like a stream that the remote has closed; `endedByRemote` tells them apart.
+ * - Bytes that were buffered when the remote reset the stream can still be read.
  *
- * Writing. At most 64 KiB are sent at once, and the next piece waits until no more than 128 KiB are unsent: buffered
- * pieces leave as one frame, and rust-yamux closes the connection for a frame above 1 MiB. `onDrain()` works once only,
- * so events are awaited.
+ * Writing. A piece has at most 64 KiB, and waits while more than 128 KiB are unsent: buffered pieces leave as one
+ * frame, and rust-yamux closes the connection for a frame above 1 MiB. `onDrain()` works once only, so events are
+ * awaited.
  */
 import {
   type Connection as Libp2pConnection,
@@ -32,7 +32,7 @@ export interface Libp2pByteStream extends ByteStream {
 }
 
 /**
- * Takes over a negotiated stream. It must be given here in the turn in which libp2p gave it.
+ * Takes over a negotiated stream, in the turn in which libp2p gave it.
  */
 export const make = (
   stream: Libp2pStream,
@@ -40,18 +40,17 @@ export const make = (
   connection: Connection,
   protocol: ProtocolId
 ): Libp2pByteStream => {
-  // What arrived and is not yet pulled, and how much of it waits.
+  // Chunks that arrived and are not yet pulled, and their bytes.
   let queue: Array<Uint8Array> = []
   let queued = 0
   let resuming = false
   let released = false
   // Bytes that had arrived when the scope ended.
   let unread = 0
-  // Set when the stream is over. An error takes its stack when it is made, so none is made before somebody is to see
-  // it.
+  // Set when the stream is over. Making an error takes its stack, so no error is made before a caller sees it.
   let over: { readonly error: Error | undefined } | undefined
   let reader: ((pull: Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamError>) => void) | undefined
-  // The first is being sent, the others wait for it.
+  // The first is being sent, the others wait behind it.
   const writers: Array<Writer> = []
   let writeEnded = false
 
@@ -88,25 +87,25 @@ export const make = (
     waiting?.(take() ?? pull)
   }
 
-  // What can be told without waiting.
+  // What a reader gets without waiting; undefined when it has to wait.
   const take = (): Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamError> | undefined => {
     if (queue.length === 0 && stream.readStatus === "paused") {
       resume()
       if (queued > queuedBytesMax) pause()
     }
     if (queue.length > 0) {
-      const chunks = queue as unknown as NonEmptyReadonlyArray<Uint8Array> // not empty, see above
+      const chunks = queue as unknown as NonEmptyReadonlyArray<Uint8Array> // not empty, as just asked
       queue = []
       queued = 0
       return Effect.succeed(chunks)
     }
-    // Bytes of the turn in which the listener was added are delivered in a microtask.
+    // Bytes that came in the turn in which the listener was added are delivered in a microtask.
     if (stream.readBufferLength > 0 && stream.readStatus !== "closed") return undefined
     if (endedByRemote(stream) && stream.status !== "aborted") return Cause.done()
     return over === undefined ? undefined : Effect.fail(fail(lost(over)))
   }
-  // Made once: a request on a long stream waits each time. One reader at a time, so the reader that is interrupted is
-  // the one that waits.
+  // Made once, since each request on a long stream waits here. There is one reader at a time, so an interruption is the
+  // waiting reader's.
   const forget = Effect.sync(() => {
     reader = undefined
   })
@@ -117,7 +116,7 @@ export const make = (
   const pull: Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamError> = Effect.suspend(() => take() ?? next)
 
   const isBehind = () => stream.writableNeedsDrain || stream.writeBufferLength > unsentBytesMax
-  // Sends what the stream takes now; false when the rest has to wait.
+  // Sends as much as the stream takes now; false when the next write has to wait.
   const send = (writer: Writer): boolean => {
     while (writer.offset < writer.chunk.byteLength) {
       if (isBehind()) return false
@@ -141,7 +140,7 @@ export const make = (
       writers.shift()
     }
   }
-  // libp2p sends its buffer in a microtask that it queues before this one.
+  // libp2p sends its buffer in a microtask, which it queues before this one.
   const onDrain = () => {
     if (writers.length > 0) queueMicrotask(flush)
   }
@@ -162,7 +161,7 @@ export const make = (
     refuse(() => lost(ended))
     if (reader !== undefined) wake()
   }
-  // The frame that ends the stream may carry bytes, which libp2p delivers after the event.
+  // The frame that ends the stream may carry bytes, and libp2p delivers them after the event.
   const onEnd = () =>
     queueMicrotask(() => {
       if (reader !== undefined) wake()
@@ -173,7 +172,7 @@ export const make = (
   stream.addEventListener("remoteCloseWrite", onEnd)
   stream.addEventListener("drain", onDrain)
   stream.addEventListener("close", onClose)
-  // An event that has fired already does not come again.
+  // The close event does not come again.
   if (stream.status !== "open") over = { error: stream.status === "reset" ? new StreamResetError() : undefined }
 
   const closeWrite = Effect.suspend(() => {
@@ -207,8 +206,8 @@ export const make = (
           writer.done = resume
           writers.push(writer)
           return Effect.sync(() => {
-            const place = writers.indexOf(writer)
-            if (place >= 0) writers.splice(place, 1)
+            const index = writers.indexOf(writer)
+            if (index >= 0) writers.splice(index, 1)
           })
         })
       }),

@@ -1,5 +1,5 @@
 /**
- * A connection of libp2p as the `Transport` port has it, its streams and its ping. [libp2p]
+ * A connection of libp2p in the form of the `Transport` port: its state, its streams and its ping. [libp2p]
  */
 import type { Connection as Libp2pConnection, IdentifyResult } from "@libp2p/interface"
 import { CODE_P2P, type Multiaddr as Libp2pMultiaddr } from "@multiformats/multiaddr"
@@ -22,20 +22,20 @@ import { progressOf } from "./wire/Yamux.ts"
 /** Streams of one protocol on one connection, in each direction. */
 export const streamsMax = 1024
 
-/** A connection, which is told what identify has brought. */
+/** A connection that takes the result of identify. */
 export interface Libp2pBackedConnection extends Connection {
   readonly identify: (remote: RemoteIdentity) => void
 }
 
-/** Whether it takes streams. */
+/** Whether the connection takes streams. */
 export function isOpen(underlying: Libp2pConnection): boolean {
-  // After a farewell it carries no more streams, and closes in the next turn.
+  // After a farewell the muxer opens no more streams, and the connection closes in the next turn.
   return underlying.status === "open" && farewellOf(underlying) === undefined
 }
 
 /**
- * Which of a peer's connections is to be used: the table's, as far as it can be known here. What the two sides agree on
- * beyond that is between them. None when none is open.
+ * The connection that the peer table would choose, by the rules visible here: direct, direction, age. `retire`
+ * agreements are not known to libp2p. Undefined when no connection is open.
  */
 export function best(local: PeerId, connections: ReadonlyArray<Libp2pConnection>): Libp2pConnection | undefined {
   const open = connections.filter(isOpen).reverse()
@@ -49,7 +49,7 @@ export function best(local: PeerId, connections: ReadonlyArray<Libp2pConnection>
   return ranked.sort(compare)[0]?.connection
 }
 
-/** A connection as the port has it. `hide` takes it from the list of which libp2p's own protocols take theirs. */
+/** A connection in the form of the port. `hide` removes it from the list that libp2p's own protocols choose from. */
 export function makeConnection(
   underlying: Libp2pConnection,
   hide: (underlying: Libp2pConnection) => void
@@ -91,12 +91,12 @@ export function makeConnection(
   return connection
 }
 
-/** Closes it, and aborts it after 250 ms. */
+/** Closes the connection, and aborts it after 250 ms. */
 export function closeOrAbort(underlying: Libp2pConnection): Promise<void> {
   return closeConnection(underlying, 250)
 }
 
-/** What a remote has told of itself. */
+/** Identify's result in the form of the port. */
 export function remoteIdentity(result: IdentifyResult): RemoteIdentity {
   return {
     protocolVersion: result.protocolVersion ?? "",
@@ -107,10 +107,11 @@ export function remoteIdentity(result: IdentifyResult): RemoteIdentity {
 }
 
 /**
- * The time that a ping takes. Rejects when the remote does not speak the protocol, answers wrong or is lost, and when
- * the signal aborts.
+ * Pings, and resolves with the time it took. Rejects when the remote does not speak the protocol, gives a wrong answer
+ * or is lost, and when the signal aborts.
  *
- * libp2p's own ping dials, takes the first connection, and without a signal waits for ever on a stream that was reset.
+ * libp2p's own ping may dial, takes the peer's first connection, and without a signal waits for ever on a stream that
+ * was reset.
  */
 export async function roundTrip(underlying: Libp2pConnection, signal: AbortSignal): Promise<Duration.Duration> {
   const stream = await underlying.newStream(pingProtocol, {
@@ -161,8 +162,8 @@ const openMillis = 10_000
 const pingProtocol = "/ipfs/ping/1.0.0"
 const pingBytes = 32
 
-// Streams that libp2p opens on its own account. Those of a relay, hop and stop, carry somebody's connection and are not
-// among them.
+// Streams that libp2p opens on its own account. A relay's hop and stop streams are not among them, since they carry a
+// peer's connection.
 const housekeeping = /^\/ipfs\/(ping|id|id\/push)\/|\/kad\/|^\/libp2p\/(autonat|dcutr)/
 
 let connectionCount = 0
@@ -175,8 +176,8 @@ function relayedPath(relay: PeerId, { limits, timeline }: Libp2pConnection): Pat
   })
 }
 
-// A js relay grants its limit in milliseconds where seconds belong, and libp2p counts that number down by one a second.
-// A limit of more than this many seconds, almost three hours, is taken for one of those.
+// A js relay grants its limit in milliseconds where seconds belong, and libp2p counts the number down by one a second.
+// A limit above this many seconds, almost three hours, is taken for milliseconds.
 const relaySecondsMax = 10_000
 
 function timeLeft(counter: number, ageMillis: number): Duration.Duration {
@@ -202,9 +203,9 @@ function openStream(underlying: Libp2pConnection, connection: Connection, protoc
           runOnLimitedConnection: true,
           maxOutboundStreams: streamsMax
         })
-        // The signal has no effect after the negotiation.
+        // libp2p ignores the signal after the negotiation.
         if (interrupted.aborted) stream.abort(new Error("nobody waits for this stream any more"))
-        // The remote may have refused it already, by a full table of streams or a handler that threw.
+        // The remote may have reset the stream already: its table of streams was full, or its handler threw.
         if (stream.status !== "open" && stream.readBufferLength === 0) throw new Error("the remote reset the stream")
         return ByteStream.make(stream, underlying, connection, protocol)
       } catch (cause) {

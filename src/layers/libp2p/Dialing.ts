@@ -1,5 +1,5 @@
 /**
- * What a dial is of, and why one has failed. [libp2p]
+ * A dial's destination, and the reason for which a dial has failed. [libp2p]
  */
 import type { Connection as Libp2pConnection, PeerId as Libp2pPeerId } from "@libp2p/interface"
 import { peerIdFromString } from "@libp2p/peer-id"
@@ -21,7 +21,7 @@ import { toError } from "./Faults.ts"
 import { farewellOf } from "./wire/GoAway.ts"
 import { addressDialTimeout } from "./Host.ts"
 
-/** What a target comes to: a peer, if it names one, and addresses, none where libp2p is to look them up. */
+/** A target's peer, if it names one, and its addresses; without addresses libp2p looks them up. */
 export interface Destination {
   readonly peer: Libp2pPeerId | undefined
   readonly addresses: Array<Libp2pMultiaddr>
@@ -40,7 +40,7 @@ export function isRelayed(address: Libp2pMultiaddr): boolean {
   return address.getComponents().some((component) => component.name === "p2p-circuit")
 }
 
-// Resolved to addresses by the dial.
+// Whether the dial has to resolve the address to others.
 export function isDns(address: Libp2pMultiaddr): boolean {
   return address.getComponents()[0]?.name === "dnsaddr"
 }
@@ -52,7 +52,7 @@ export function destinationOf(target: DialTarget): Effect.Effect<Destination, In
   const texts = typeof target === "string" ? isMultiaddr(target) ? [target] : [] : target.addresses
   const addresses: Array<Libp2pMultiaddr> = []
   for (const text of texts) {
-    // An address that names another peer would fail the whole dial.
+    // libp2p fails the whole dial for an address that names another peer.
     const other = peerOf(text)
     if (id !== undefined && other !== undefined && other !== id) continue
     try {
@@ -73,7 +73,7 @@ export function stopping(thrown?: unknown): Denied {
   return new Denied({ detail: "this node is stopping", ...(thrown === undefined ? {} : { cause: toError(thrown) }) })
 }
 
-// By name, since a package may be installed twice, and then its classes are.
+// By name: a package that is installed twice has each class twice.
 const dialReasons: Record<string, ((cause: Error, destination: Destination) => DialReason) | undefined> = {
   InvalidPeerIdError: () => new DialedSelf(),
   InvalidMultiaddrError: (cause) => new InvalidAddress({ detail: cause.message }),
@@ -88,7 +88,7 @@ const dialReasons: Record<string, ((cause: Error, destination: Destination) => D
   ConnectionInterceptedError: (cause) => new Denied({ detail: "this node's gate refused", cause }),
   NotStartedError: stopping,
   DialError: (cause) => new Denied({ detail: cause.message, cause }),
-  // The socket stood, so the remote closed it before or during the handshake.
+  // The socket was connected, so the remote closed it before or during the handshake.
   EncryptionFailedError: (cause) =>
     new Unreachable({ detail: `the connection broke during the handshake: ${cause.message}`, cause }),
   MuxerUnavailableError: (cause) =>
@@ -118,7 +118,7 @@ export function dialReason(thrown: unknown, destination: Destination, expected: 
   const code = (cause as { readonly code?: unknown }).code
   const known = typeof code === "string" ? unreachable[code] : undefined
   if (known !== undefined) return new Unreachable({ detail: known, cause })
-  // Of what happened during the handshake libp2p keeps only the text.
+  // libp2p keeps only the text of an error during the handshake.
   if (/aborted due to timeout/.test(cause.message)) {
     return new DialTimeout({ after: Duration.millis(addressDialTimeout) })
   }

@@ -1,8 +1,8 @@
 /**
- * Faults of libp2p 3.3 and what is done about each from outside, one function for each fault.
+ * Faults of libp2p 3.3, each mended from outside by one function.
  *
- * `test/layers/libp2p/Faults.live.test.ts` shows each fault on plain libp2p, so that it fails once a fault is mended
- * and the cure can go.
+ * `test/layers/libp2p/Faults.live.test.ts` shows each fault on plain libp2p. A spec there fails once libp2p mends the
+ * fault, and the function can go.
  */
 import type { Connection, Libp2p, Listener, Peer } from "@libp2p/interface"
 import type { Components } from "./wire/Components.ts"
@@ -10,7 +10,8 @@ import { assertMembers, connectionToNowhere } from "./wire/LeanedOn.ts"
 import { muxerOf } from "./wire/Yamux.ts"
 
 /**
- * The error in what libp2p throws: some of its promises reject with an Event, whose `error` may hold the reason.
+ * The error in a value that libp2p throws: some of its promises reject with an Event, whose `error` may hold the
+ * reason.
  */
 export const toError = (thrown: unknown): Error => {
   if (thrown instanceof Error) return thrown
@@ -66,11 +67,10 @@ export const within = async <A>(
 }
 
 /**
- * Dials, and again for up to a second while what ends the dial is another dial's abort. Rejects with what ended the
- * last one.
+ * Dials, and dials again for up to a second while another dial's abort ends it. Rejects with the last error.
  *
- * Fault: libp2p lets a dial join one to the same peer that its caller has just given up, and fails both. Nobody had
- * aborted the second.
+ * Fault: libp2p lets a dial join another dial of the peer that its caller has just given up, and fails both, though
+ * nobody aborted the second.
  */
 export const dialUnjoined = async <A>(dial: () => Promise<A>, signal: AbortSignal): Promise<A> => {
   const start = performance.now()
@@ -88,13 +88,14 @@ export const dialUnjoined = async <A>(dial: () => Promise<A>, signal: AbortSigna
 }
 
 /**
- * Closes a connection: what was written to streams whose write half has ended is sent, the other streams are reset, and
- * after `millis` the connection is aborted. Never rejects.
+ * Closes a connection: sends what was written to streams whose write half has ended, resets the others, and aborts the
+ * connection after `millis`. Never rejects.
  *
- * Faults: a graceful close ends streams in the middle of their data as if that were all of it. It closes the socket
- * while data is on its way, and what the remote then writes resets it, with the data that the remote has yet to take
- * from its socket (550 kB of 1 MB were seen lost); so where a stream has just ended, a round trip of the muxer first
- * tells that the remote has all. And it hangs when both ends close at once, or when the remote does not read.
+ * Faults: a graceful close ends streams in the middle of their data, as if that were all of it. It closes the socket
+ * while data is on its way; what the remote writes then resets the socket, with the data that the remote has not yet
+ * read from it (550 kB of 1 MB were seen lost). So a round trip of the muxer first shows that the remote has the data
+ * of streams that have just ended. And a graceful close hangs when both ends close at once, or when the remote does not
+ * read.
  */
 export const closeConnection = async (connection: Connection, millis: number): Promise<void> => {
   if (connection.status === "closed") return
@@ -112,8 +113,8 @@ export const closeConnection = async (connection: Connection, millis: number): P
 }
 
 /**
- * Waits until the remote has what was written to streams whose write half has ended, or until the connection closes.
- * Rejects only with the signal's reason.
+ * Waits until the remote has the data of streams whose write half has ended, or until the connection closes. Rejects
+ * only with the signal's reason.
  */
 export const flushConnection = async (connection: Connection, interrupted: AbortSignal): Promise<void> => {
   if (connection.status === "closed") return
@@ -125,11 +126,11 @@ export const flushConnection = async (connection: Connection, interrupted: Abort
 }
 
 /**
- * Lets the peer store skip what it has been told, and the protocols given, of which identify tells it: whether the
- * remote answers them, a stream does not say when it was opened eagerly, or by the remote.
+ * Skips writes that would tell the peer store nothing new. Protocols in `untold` are never written from streams: an
+ * eager or inbound stream does not prove that the remote speaks them; identify does.
  *
- * Fault: libp2p stores the protocol of every stream, in and out, before it hands the stream over: more than half of the
- * cost of a short stream. Told again of a protocol while the peer is connected, the store has nothing to do.
+ * Fault: libp2p stores the protocol of every stream, in and out, before it hands the stream over, which is more than
+ * half of the cost of a short stream. While the peer stays connected, the second write of a protocol changes nothing.
  */
 export const rememberProtocols = (components: Components, untold: ReadonlyArray<string>): void => {
   const told = new Map<string, { readonly stored: Peer; readonly protocols: Set<string> }>()
@@ -138,7 +139,7 @@ export const rememberProtocols = (components: Components, untold: ReadonlyArray<
   peerStore.merge = async (id, data, options) => {
     const [protocol, ...others] = data.protocols ?? []
     if (protocol === undefined || others.length > 0 || Object.keys(data).length > 1) return merge(id, data, options)
-    // Its own protocols, which the registrar tells it one by one, are what identify tells others.
+    // The node's own protocols come from the registrar one by one, and identify sends them to others.
     if (untold.includes(protocol) && !id.equals(components.peerId)) {
       return { id, addresses: [], protocols: [protocol], metadata: new Map(), tags: new Map() }
     }
@@ -146,7 +147,7 @@ export const rememberProtocols = (components: Components, untold: ReadonlyArray<
     const known = told.get(peer)
     if (known?.protocols.has(protocol) === true) return known.stored
     const stored = await merge(id, data, options)
-    // Only of connected peers, which bounds the map.
+    // Connected peers only, which bounds the map.
     if (components.connectionManager.getConnections(id).length > 0) {
       told.set(peer, { stored, protocols: (told.get(peer)?.protocols ?? new Set()).add(protocol) })
     }
@@ -156,13 +157,13 @@ export const rememberProtocols = (components: Components, untold: ReadonlyArray<
 }
 
 /**
- * Ends a node within `deadline` whatever the remotes do. Made before the node starts; `stop` may be called more than
+ * Stops a node within `deadline`, whatever the remotes do. Made before the node starts; `stop` may be called more than
  * once.
  *
- * Faults: `stop` during `start` returns at once and the node starts all the same; closing a TCP listener destroys the
- * inbound sockets while data is unsent, since all parts stop at the same time; and `stop` waits for ever for a socket
- * whose remote has closed its half and reads no more. So connections are closed first, then the sockets that are left
- * are destroyed, then the node is stopped.
+ * Faults: `stop` during `start` returns at once, and the node starts all the same. All parts stop at the same time, so
+ * the TCP listener destroys inbound sockets while data is unsent. And `stop` waits for ever for a socket whose remote
+ * has closed its half and no longer reads. So connections are closed first, then the remaining sockets are destroyed,
+ * then the node is stopped.
  */
 export const guardNode = (
   node: Libp2p,
@@ -188,7 +189,7 @@ export const guardNode = (
   node.addEventListener("connection:open", opened)
 
   const run = async (): Promise<boolean> => {
-    // stop() forgets them.
+    // node.stop() forgets its listeners.
     const listeners = components.transportManager.getListeners()
     await Promise.all([...connections].map((connection) => closeConnection(connection, options.grace)))
     const destroy = () => {
@@ -244,7 +245,7 @@ export const assertConnection = (components: Components): void => {
 
 const joinMillis = 1000
 
-// An error takes its stack when it is made: one is enough for all streams that close.
+// Shared by all streams, since making an error takes its stack.
 const closed = new Error("closed")
 
 interface ConnectionMaker {
@@ -271,7 +272,7 @@ async function flush(connection: Connection, signal: AbortSignal): Promise<void>
   if (ending.some(({ status }) => status === "open")) await muxerOf(connection)?.ping({ signal })
 }
 
-// The end of a write half has no event of its own, so it is looked for.
+// Polls, since the end of a write half has no event of its own.
 function until(signal: AbortSignal, done: () => boolean): Promise<void> {
   return new Promise((resolve, reject) => {
     const look = () => {

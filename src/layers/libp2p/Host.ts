@@ -42,8 +42,8 @@ export class Libp2pHost extends Context.Service<Libp2pHost, {
   /** The parts that libp2p hands to its modules. */
   readonly components: Components
   /**
-   * Builds a module against the running node, starts it, registers its routing and discovery; reversed when the scope
-   * closes.
+   * Builds a module with the running node's components, starts it, and registers its routing and discovery; undone when
+   * the scope closes.
    */
   readonly attach: <A>(
     module: string,

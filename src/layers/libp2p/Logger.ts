@@ -1,5 +1,5 @@
 /**
- * Where libp2p's own log lines go.
+ * The way of libp2p's own log lines.
  */
 import type { ComponentLogger, Logger } from "@libp2p/interface"
 import { Context, LogLevel } from "effect"
@@ -13,20 +13,18 @@ import * as LogFilter from "../../schema/LogFilter.ts"
  * The logger of libp2p's components. Silent by default; replace it with `Layer.succeed`.
  *
  * Gotchas
- * - Arguments are in printf style (`%p` a peer, `%a` an address, `%e` an error); a logger that is off must not format
- *   them.
- * - `newScope` is called for each connection and each stream: return one shared logger where nothing is written.
+ * - Arguments are in printf style (`%p` a peer, `%a` an address, `%e` an error); a silent logger must not format them.
+ * - `newScope` is called for each connection and each stream: return one shared logger where no line is written.
  */
 export const Libp2pLogger = Context.Reference<ComponentLogger>("codio-network/layers/Libp2pLogger", {
   defaultValue: () => silent
 })
 
 /**
- * A logger that hands the lines which pass the filter to `write`, as text.
+ * A logger that gives each line that passes the filter to `write`, as text.
  *
- * Components are named `libp2p:<name>`, as in `libp2p:tcp`. What libp2p logs plainly is `Debug`, its traces `Trace`,
- * its errors `Error`. Arguments are formatted only for lines that pass; what does not pass shares one logger that does
- * nothing.
+ * Components are named `libp2p:<name>`, as in `libp2p:tcp`. Its plain lines are `Debug`, its traces `Trace`, its errors
+ * `Error`. Only lines that pass are formatted; components that the filter does not mention share one silent logger.
  */
 export const makeFiltered = (
   filter: LogFilter.LogFilter,
@@ -55,7 +53,7 @@ export const makeFiltered = (
 
 function nothing(): void {}
 
-// One for everything: about twenty scopes are asked for each connection.
+// Shared, since libp2p asks for about twenty scopes for each connection.
 const silentLogger: Logger = Object.assign(() => {}, {
   error: nothing,
   trace: nothing,
@@ -65,8 +63,7 @@ const silentLogger: Logger = Object.assign(() => {}, {
 
 const silent: ComponentLogger = { forComponent: () => silentLogger }
 
-// libp2p's own placeholders; those of `util.format` are left to it. A value may be missing where the code logs while
-// failing.
+// libp2p's own placeholders; `util.format` handles the others. A value may be missing where libp2p logs a failure.
 const placeholders: Readonly<Record<string, (value: unknown) => string>> = {
   a: String,
   b: (value) => value instanceof Uint8Array ? base58btc.baseEncode(value) : String(value),
@@ -90,7 +87,7 @@ function format(formatter: unknown, args: ReadonlyArray<unknown>): string {
     })
     return [text, ...args.slice(next).map(plainly)].join(" ")
   } catch (cause) {
-    // The value's own toString threw; a log line must not break what it tells of.
+    // The value's own toString threw; logging must not break what is logged.
     return `${String(formatter)} (not formatted: ${String(cause)})`
   }
 }

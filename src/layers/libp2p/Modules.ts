@@ -1,9 +1,9 @@
 /**
- * Modules of libp2p, each a scoped resource of a node that runs. [libp2p]
+ * Modules of libp2p, each a scoped resource of a running node. [libp2p]
  *
  * libp2p takes all modules in its constructor and does four things to each: it calls the factory with the node's
- * components, starts the module, registers its routing, and merges the peers that it discovers into the peer store.
- * `attach` does the same later, and undoes it.
+ * components, starts the module, registers its routing, and merges the peers that the module discovers into the peer
+ * store. `attach` does the same at any time, and undoes it when the scope closes.
  */
 import type { ComponentLogger, PeerInfo, PeerRouting, TypedEventTarget } from "@libp2p/interface"
 import { NotFoundError, peerDiscoverySymbol, peerRoutingSymbol, start, stop } from "@libp2p/interface"
@@ -13,7 +13,7 @@ import type { Components } from "./wire/Components.ts"
 import { toError, within } from "./Faults.ts"
 
 /**
- * The modules of one node, whose components are there when the first is attached. `routing` is what libp2p is to ask.
+ * The modules of one node. The components must exist when the first module is attached. `routing` is for libp2p to ask.
  */
 export const make = (components: () => Components, logger: ComponentLogger) => {
   const routers = new Set<PeerRouting>()
@@ -48,7 +48,7 @@ export const make = (components: () => Components, logger: ComponentLogger) => {
             await start(instance)
             if (hasRouting(instance)) routers.add(instance[peerRoutingSymbol])
           } catch (cause) {
-            // What matters is the first error.
+            // The first error is the one to report.
             await detach(attached).catch(() => {})
             throw cause
           }
@@ -85,8 +85,8 @@ interface Attached<A> {
   readonly registrations: ReturnType<typeof registrationsOf>
 }
 
-// The components for one module, and the way to take back what it registers through them: kad-dht's `stop` leaves its
-// handler in place.
+// The components for one module, and a way to undo what the module registers through them: kad-dht's `stop` leaves its
+// handler registered.
 function registrationsOf(components: Components) {
   const protocols = new Set<string>()
   const topologies = new Set<string>()
@@ -148,7 +148,7 @@ async function stopWithin(instance: unknown): Promise<void> {
     }))
 }
 
-// libp2p reads the list of routers once; what is in it asks those that are attached at the time.
+// libp2p reads its list of routers once, so the list has this one, which asks the routers attached at the time.
 function delegate(routers: ReadonlySet<PeerRouting>): PeerRouting {
   return {
     async findPeer(id, options) {

@@ -55,14 +55,14 @@ export const make = Effect.gen(function*() {
   const { node } = host
   const localPeer = node.peerId.toString() as PeerId
   const events = yield* Effect.acquireRelease(
-    // Unbounded, since a lost Closed would keep a place in the table for ever; bounded by the host's ceiling of
-    // connections, twice.
+    // Unbounded, since a lost Closed would keep a slot of the peer table for ever. The host's limit of connections
+    // bounds it: a few events for each.
     Queue.unbounded<ConnectionEvent>(),
     Queue.shutdown
   )
 
   const connections = new WeakMap<Libp2pConnection, Libp2pBackedConnection>()
-  // libp2p's own protocols take any connection of its list.
+  // libp2p's own protocols choose from this list.
   const hide = (underlying: Libp2pConnection) => {
     const known = host.components.connectionManager.getConnectionsMap()
     const others = known.get(underlying.remotePeer)?.filter((one) => one !== underlying) ?? []
@@ -109,8 +109,8 @@ export const make = Effect.gen(function*() {
 
   // ---- dial
 
-  // How many dials wait for a connection to be identified: the last one that is interrupted closes it, if none has
-  // given it to its caller.
+  // How many dials wait for a connection to be identified. The last of them closes it when all were interrupted, and
+  // none gave it to a caller.
   const waiting = new Map<Libp2pConnection, number>()
   const delivered = new WeakSet<Libp2pConnection>()
 
@@ -139,7 +139,7 @@ export const make = Effect.gen(function*() {
       else done()
       return Effect.sync(() => {
         settle()
-        // One that somebody else opened, the remote perhaps, is not ours to close.
+        // A connection that this dial did not open, such as the remote's, stays open.
         if (isOwn && !waiting.has(underlying) && !delivered.has(underlying)) {
           void closeOrAbort(underlying)
         }
@@ -147,8 +147,8 @@ export const make = Effect.gen(function*() {
     })
 
   /**
-   * One address of a known peer goes straight to its transport: libp2p's queue joins a dial to others of the same peer,
-   * so that addresses dialled by several calls would be tried one after another.
+   * Dials one address of a known peer at its transport, past libp2p's queue: the queue joins dials of one peer, so that
+   * addresses dialled by several calls would be tried one after another.
    */
   const dialOnce = (destination: Destination, signal: AbortSignal): Promise<Libp2pConnection> => {
     if (node.status !== "started") throw new Error("the node is stopping")
@@ -166,7 +166,7 @@ export const make = Effect.gen(function*() {
     const destination = yield* Effect.mapError(Effect.suspend(() => destinationOf(target)), failed)
     if (expected !== undefined) {
       const open = best(localPeer, node.getConnections(destination.peer))
-      // A relayed connection does not keep from trying a direct address.
+      // A relayed connection does not stand in the way of a direct one.
       if (open !== undefined && (open.direct || destination.addresses.every(isRelayed))) {
         yield* identified(open, false)
         return isOpen(open) ? connectionOf(open) : yield* failed(refused(open))
@@ -231,12 +231,12 @@ export const make = Effect.gen(function*() {
         return new ProtocolError({ protocol, detail, cause })
       }
     })
-    // The peer store is in memory: telling it of the protocol's end does not fail.
+    // The peer store is in memory: removing the protocol from it does not fail.
     yield* Scope.addFinalizer(scope, Effect.ignore(Effect.tryPromise(() => Promise.resolve(node.unhandle(protocol)))))
   }, Effect.uninterruptible)
 
-  // One ping at a time, as the spec asks: Rust resets the one under way when another begins, such as a health check
-  // beside a caller's.
+  // One ping at a time, as the spec asks: Rust resets the ping under way when another begins, such as a health check
+  // beside a caller's ping.
   const pinging = new WeakMap<Libp2pConnection, Semaphore.Semaphore>()
   const inTurn = (underlying: Libp2pConnection) => {
     const known = pinging.get(underlying) ?? Semaphore.makeUnsafe(1)

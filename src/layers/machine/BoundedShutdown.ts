@@ -1,43 +1,43 @@
 /**
- * A `Shutdown` within `NetworkConfig.stopTimeout`, whatever the parts do, that tells what held it.
+ * A `Shutdown` that ends within `NetworkConfig.stopTimeout`, whatever the parts do, and reports the parts that held it.
  *
- * A stop begins with the first part that is released while none is; the parts that follow share its time limit. What
- * has not ended in time is interrupted and left to itself, and the next part begins. When all are through, the stop is
- * reported with a warning if one part took longer than a second, or the time limit was reached.
+ * A stop begins with the first part to be released, and the parts that follow share its time limit. A part that has not
+ * ended in time is interrupted and left to itself, and the next part begins. At the end a warning is logged if one part
+ * took longer than a second, or did not end.
  *
  * Gotchas
- * - The scopes in which a program uses a node, with its handlers and streams, close before the node does. What a
- *   handler takes to end counts as part of the same stop when the node's release follows at once.
+ * - The scopes in which a program uses a node, with its handlers and streams, close before the node does. A handler's
+ *   release counts as part of the same stop when the node's release follows at once.
  */
 import { Clock, Duration, Effect, Fiber, Layer, Scope } from "effect"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import { Shutdown, type ShutdownParts } from "../../services/Shutdown.ts"
 
-/** A part that takes longer is worth a warning. */
+/** A part that takes longer causes a warning. */
 const longMillis = 1_000
 
-/** Parts that took less are not told. */
+/** Parts that took less are not reported. */
 const shownMillis = 100
 
-/** How many parts are told. */
+/** How many parts are reported. */
 const shownMax = 5
 
 /** The share of "most". */
 const most = 0.8
 
 /**
- * A part that begins this long after the last one ended begins another stop, with a time limit of its own. A busy
- * process is some tenths of a second late between two parts.
+ * A part that begins this long after the last part's end begins another stop, with a time limit of its own. Between two
+ * parts of one stop a busy process may lose some tenths of a second.
  */
 const pauseMillis = 500
 
 /**
- * The parts of one node. `report` is for its last finalizer.
+ * The parts of one node. `report` is for the node's last finalizer.
  */
 export const make = Effect.fnUntraced(function*(timeout: Duration.Duration) {
   const clock = yield* Clock.Clock
   const limitMillis = Duration.toMillis(timeout)
-  // Not the time of day, which may be set meanwhile.
+  // Not the time of day, which may be changed meanwhile.
   const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
   const held = new Map<string, Held>()
   let running = 0
@@ -52,7 +52,7 @@ export const make = Effect.fnUntraced(function*(timeout: Duration.Duration) {
         held.clear()
       }
       running++
-      // In a fiber of its own, which nobody has to wait for.
+      // In a fiber of its own, which can be left behind.
       const fiber = yield* Effect.forkDetach(release, { startImmediately: true })
       const left = began + limitMillis * (share === "all" ? 1 : most) - start
       if (fiber.pollUnsafe() === undefined && left > 0) {
@@ -85,7 +85,7 @@ export const make = Effect.fnUntraced(function*(timeout: Duration.Duration) {
 })
 
 /**
- * The parts of a node, and the report at its very end: it has to stand below every other layer of the node.
+ * The parts of a node, and the report at its very end, so this layer must stand below every other layer of the node.
  */
 export const layer: Layer.Layer<never, never, NetworkConfig> = Layer.effect(
   Shutdown,

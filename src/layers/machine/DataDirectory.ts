@@ -4,20 +4,20 @@
  *
  * | in the directory | |
  * |---|---|
- * | `store/<key>` | one file for each key, its name percent-encoded; 0600, written to a temporary name, synced and renamed |
- * | `lock` | an empty file that the process using the directory holds a lock on |
+ * | `store/<key>` | a file for each key, its name percent-encoded; 0600, written whole or not at all |
+ * | `lock` | an empty file, locked by the process that uses the directory |
  * | `lock.owner` | the process id and host of that process, for messages only |
  *
- * **The lock** is the one that the operating system gives on a file and takes back when the process ends, however it
- * ends: after `kill -9` the next start finds the directory free at once. Two starters cannot both get it. Node has no
- * call for such locks, but its SQLite does: an exclusive transaction on the empty file `lock` is one (`fcntl` on Unix,
- * `LockFileEx` on Windows), and it also keeps two nodes of one process apart. Nothing is ever written to that file, so
- * it cannot be damaged. The alternatives lack one of the three: a file that names a process is wrong once the id is
- * used again, or seen from another container, and taking over a stale one races with others who do the same; a socket
- * in the directory has that race too, and a limit of 107 bytes on its path.
+ * **The lock** is the operating system's lock on a file. The system releases it when the process ends, however it ends:
+ * after `kill -9` the next start finds the directory free at once. Two starters cannot both get it, and two nodes of
+ * one process cannot either. Node has no call for such locks, but its SQLite has: an exclusive transaction on the empty
+ * file `lock` takes one (`fcntl` on Unix, `LockFileEx` on Windows). Nothing is ever written to that file, so it cannot
+ * be damaged. The alternatives are weaker: a file that names a process is wrong once the id is used again, or in
+ * another container, and two starters that take over a stale file race; a socket in the directory has that race too,
+ * and a limit of 107 bytes on its path.
  *
  * Gotchas
- * - The lock is as good as the file system's: some network file systems grant it to everybody.
+ * - Some network file systems grant the lock to everybody.
  * - Closing any other descriptor of `lock` in this process would drop the lock, so nothing else here opens that file.
  */
 import {
@@ -40,10 +40,10 @@ import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import * as AtomicFile from "./AtomicFile.ts"
 
 /**
- * Takes the directory for this node while the scope lives, and gives the store in it. Creates the directory (0700)
+ * Locks the directory for this node while the scope lives, and gives the store in it. Creates the directory (0700)
  * where it is missing.
  *
- * Fails when it cannot be created or written, and when another node uses it, whether of this process or of another.
+ * Fails when the directory cannot be created or written, and when another node of this or another process uses it.
  */
 export const make = Effect.fnUntraced(function*(
   directory: string
@@ -86,7 +86,7 @@ export const layer: Layer.Layer<
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-// Node's own recursive form never ends where the system says that there is no such place, as below /proc.
+// Node's own recursive form never ends where the system answers that a parent does not exist, as below /proc.
 const makeDirectory = (
   directory: string
 ): Effect.Effect<void, PlatformError.PlatformError, FileSystem.FileSystem | Path.Path> =>
@@ -106,7 +106,7 @@ const makeDirectory = (
 
 const Owner = Schema.fromJsonString(Schema.Struct({ pid: Schema.Int, host: Schema.String }))
 
-/** SQLite's code for a lock that somebody else holds. */
+/** SQLite's code for a lock that another holder has. */
 const busy = 5
 
 const codeOf = (cause: unknown): unknown => Predicate.hasProperty(cause, "errcode") ? cause.errcode : undefined
@@ -120,7 +120,7 @@ const lock = Effect.fnUntraced(function*(root: string) {
   const inUse = fs.readFileString(ownerFile).pipe(
     Effect.flatMap(Schema.decodeEffect(Owner)),
     Effect.match({
-      // The other process is between its lock and its name.
+      // The other process has the lock, and has not yet written its name.
       onFailure: () => "another process",
       onSuccess: ({ host, pid }) =>
         host !== hostname()
@@ -147,7 +147,7 @@ const lock = Effect.fnUntraced(function*(root: string) {
       cause
     })
 
-  // Released in reverse: the name goes while the lock still stands.
+  // Released in reverse order: the name is removed while the lock is held.
   yield* Effect.acquireRelease(
     Effect.try({ try: () => openLocked(file), catch: notLocked }).pipe(
       Effect.catchIf((error) => codeOf(error.cause) === busy, () => inUse)
@@ -158,7 +158,7 @@ const lock = Effect.fnUntraced(function*(root: string) {
     Effect.suspend(() =>
       fs.writeFileString(ownerFile, JSON.stringify({ pid: process.pid, host: hostname() }), { mode: 0o600 })
     ).pipe(
-      // A name for messages: without it the lock holds all the same.
+      // The name is for messages only.
       Effect.ignore
     ),
     () => Effect.ignore(fs.remove(ownerFile, { force: true }))
@@ -178,8 +178,7 @@ function openLocked(file: string): DatabaseSync {
   }
 }
 
-// Node 22 prints a warning that SQLite is experimental when the module is first loaded, which is no news for whoever
-// starts a node.
+// Node 22 warns that SQLite is experimental when the module is first loaded; a user cannot act on that.
 function loadSqlite(): typeof import("node:sqlite") | undefined {
   const emitWarning = process.emitWarning
   process.emitWarning = () => {}
@@ -190,7 +189,7 @@ function loadSqlite(): typeof import("node:sqlite") | undefined {
   }
 }
 
-// "+" is percent-encoded in the name of a key, so a name that ends with it is never one.
+// A key's name has its "+" percent-encoded, so a name that ends with "+" is no key's.
 const isTemporary = (name: string) => name.endsWith("+")
 
 const removeTemporary = Effect.fnUntraced(function*(store: string) {
@@ -202,13 +201,13 @@ const removeTemporary = Effect.fnUntraced(function*(store: string) {
   })
 })
 
-// Reads are those of effect's own file store. Its writes truncate the file first, so a process killed meanwhile would
-// lose the value.
+// Reads like effect's own file store, whose writes truncate the file first: a process killed meanwhile would lose the
+// value.
 const fileStore = Effect.fnUntraced(function*(store: string) {
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const plain = Context.get(yield* Layer.build(KeyValueStore.layerFileSystem(store)), KeyValueStore.KeyValueStore)
-  // One write at a time: the last one to be asked for is the one that stays.
+  // One write at a time, so that the last write asked for is the one that stays.
   const writing = yield* Semaphore.make(1)
 
   const write = (key: string, value: string | Uint8Array) =>

@@ -1,10 +1,10 @@
 /**
  * The node's identity in the file `identity.key` of the data directory.
  *
- * The file holds an Ed25519 private key in libp2p's protobuf form, 68 bytes, readable by its owner only (0600): the
- * form that rust-libp2p's `Keypair::from_protobuf_encoding` reads. It is written under a temporary name, synced and
- * renamed, and the directory is synced, so that a crash leaves either no file or a whole one. A file that others may
- * read, or that does not decode, is refused and never replaced: a new key would be another peer.
+ * The file holds an Ed25519 private key in libp2p's protobuf form, 68 bytes, readable by its owner only (0600).
+ * rust-libp2p's `Keypair::from_protobuf_encoding` reads the same form. A crash while it is written leaves either no
+ * file or a whole one. A file that other users may read, or that does not decode, is refused and never replaced: with a
+ * new key the node would be another peer.
  */
 import { Effect, FileSystem, Layer, Path, type PlatformError, Redacted } from "effect"
 import { randomBytes } from "node:crypto"
@@ -15,7 +15,7 @@ import * as AtomicFile from "./AtomicFile.ts"
 import * as SeededIdentity from "./SeededIdentity.ts"
 
 /**
- * The identity kept in a directory, made on first use; so is the directory (0700).
+ * The identity kept in a directory. The identity and the directory (0700) are made on first use.
  */
 export const make = Effect.fnUntraced(function*(
   directory: string
@@ -48,7 +48,7 @@ export const layerEphemeral: Layer.Layer<Identity> = Layer.sync(Identity, () => 
 // ---------------------------------------------------------------------------------------------------------------------
 
 const fileName = "identity.key"
-// A key takes 68 bytes; one of RSA, which is refused with its own message, up to 4 KiB.
+// A key takes 68 bytes. An RSA key, which is refused with a message of its own, takes up to 4 KiB.
 const fileBytesMax = 8192
 
 const generate = (): Identity["Service"] => SeededIdentity.make(randomBytes(32))
@@ -65,7 +65,7 @@ const read = Effect.fnUntraced(function*(file: string) {
 
   const info = yield* Effect.mapError(fs.stat(file), failed(file, "cannot be read"))
   if (info.type !== "File") return yield* refused("is not a file; move it away, or choose another dataDirectory")
-  // Windows has no such bits: node reports them as set.
+  // Windows has no such bits, and node reports them as set.
   if (process.platform !== "win32" && (info.mode & 0o077) !== 0) {
     return yield* refused(
       `others may read the private key (mode ${
@@ -112,7 +112,7 @@ const create = Effect.fnUntraced(function*(file: string) {
 
   yield* Effect.gen(function*() {
     yield* fs.makeDirectory(directory, { recursive: true, mode: 0o700 })
-    // What a crash left is of no use.
+    // A crash may have left part of a key.
     yield* fs.remove(temporary, { force: true })
     yield* AtomicFile.write(file, Redacted.value(identity.privateKey), { temporary, flag: "wx" })
     // A directory cannot be opened on Windows, where a rename is durable without it.

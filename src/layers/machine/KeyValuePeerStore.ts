@@ -1,9 +1,9 @@
 /**
  * The peer store in effect's `KeyValueStore`, under the key `peers`.
  *
- * Memory is the truth. A snapshot is written when something has changed: every 30 s, and when the scope closes. A
- * process that is killed loses at most the last 30 s. A snapshot that does not decode is ignored with a warning, and
- * replaced by the next one; one that cannot be read fails the start, since writing over it could lose a good one.
+ * The peers are kept in memory. A snapshot is written every 30 s and when the scope closes, if anything has changed, so
+ * a killed process loses at most the last 30 s. A snapshot that does not decode is ignored with a warning, and replaced
+ * by the next. A snapshot that cannot be read fails the start, since writing over it could lose a good one.
  */
 import { Clock, DateTime, Effect, Layer, Option, Schedule, Schema } from "effect"
 import { KeyValueStore } from "effect/persistence"
@@ -13,14 +13,14 @@ import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import { BoundedMap } from "../BoundedMap.ts"
 import { PeerStore, type RememberedAddress, type RememberedPeer } from "../../services/PeerStore.ts"
 
-/** Addresses remembered of each peer; the longest unused go first. */
+/** Addresses remembered of each peer. The address unused for longest is dropped first. */
 export const addressesMax = 8
 
 /** The time between two snapshots. */
 export const snapshotInterval = "30 seconds"
 
 /**
- * Reads what is remembered, and keeps the store written while the scope lives.
+ * Reads the last snapshot, and writes snapshots while the scope lives.
  */
 export const make = Effect.gen(function*() {
   const { maxKnownPeers } = yield* NetworkConfig
@@ -48,7 +48,7 @@ export const make = Effect.gen(function*() {
   return PeerStore.of({
     remember: (peer, address) =>
       Effect.map(Clock.currentTimeMillis, (now) => {
-        // A test clock may stand between two milliseconds; a time on disk is whole.
+        // A test clock may stand between two milliseconds; times on disk are whole.
         const lastSeen = DateTime.makeUnsafe(Math.floor(now))
         const newest: RememberedAddress = { address: withoutPeer(address), lastSuccess: lastSeen }
         const others = (peers.get(peer)?.addresses ?? []).filter(({ address }) => address !== newest.address)
@@ -75,7 +75,8 @@ export const layer: Layer.Layer<PeerStore, PeerStoreError, KeyValueStore.KeyValu
 const key = "peers"
 const component = "peer-store"
 
-// The longest unseen first. A peer's addresses: the last one that worked first. Version 1 had no times of addresses.
+// Peers in the order in which they were last seen, the oldest first; a peer's addresses with the last that worked
+// first. Version 1 had no times of addresses.
 const peerFields = { id: PeerId, lastSeen: Schema.DateTimeUtcFromMillis }
 const Snapshot2 = Schema.Struct({
   version: Schema.Literal(2),

@@ -1,5 +1,6 @@
 /**
- * `NetworkMonitor` of the machine that Node runs on. Nothing tells Node of a change, so it looks every two seconds.
+ * The `NetworkMonitor` of the machine that Node runs on. Node reports no changes of interfaces, so this looks every two
+ * seconds.
  */
 import { Clock, Duration, Effect, Layer, PubSub, Stream } from "effect"
 import { networkInterfaces } from "node:os"
@@ -8,11 +9,14 @@ import { type NetworkChange, type NetworkInterface, NetworkMonitor } from "../..
 /** The time between two looks. */
 export const interval = Duration.seconds(2)
 
-/** A look that comes this much too late means that nothing ran meanwhile. A busy process is late by less. */
+/**
+ * A look that comes this much too late means that the machine or the process stood still. A busy process is late by
+ * less.
+ */
 export const lateness = Duration.seconds(8)
 
 /**
- * A monitor that looks while the scope lives. `read` is how it looks.
+ * A monitor that calls `read` every {@link interval} while the scope lives.
  */
 export const make = Effect.fnUntraced(
   function*(read: Effect.Effect<ReadonlyArray<NetworkInterface>> = interfacesOfMachine) {
@@ -56,6 +60,6 @@ export const layer: Layer.Layer<NetworkMonitor> = Layer.effect(NetworkMonitor, m
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-// The order in which the system names its interfaces is no news.
+// Sorted, since the system may list the same interfaces in another order.
 const show = (interfaces: ReadonlyArray<NetworkInterface>): string =>
   interfaces.map(({ address, prefixLength }) => `${address}/${prefixLength}`).sort().join(" ")

@@ -1,16 +1,16 @@
 /**
  * Announces the addresses that this machine gets while the node runs: another network, a cable, a tunnel. [libp2p]
  *
- * A listener on all interfaces is reached at a new address at once. Fault: libp2p, which reads its addresses when it
- * begins to listen, tells nobody of it, and holds back a public one for ever.
+ * A listener on all interfaces is reachable at a new address at once. Fault: libp2p reads its addresses when it begins
+ * to listen, so it announces no later address, and holds a public address back for ever.
  */
 import { Effect, Layer, Stream } from "effect"
 import { NetworkMonitor } from "../../services/NetworkMonitor.ts"
 import { confirmOwn, Libp2pHost } from "../libp2p/Host.ts"
 
 /**
- * Tells the connected peers, and the transport's `addresses`, after each change of the machine's interfaces while the
- * scope lives.
+ * Announces the machine's addresses to the connected peers, and to the transport's `addresses`, after each change of
+ * its interfaces while the scope lives.
  */
 export const make = Effect.gen(function*() {
   const { components } = yield* Libp2pHost

@@ -1,8 +1,7 @@
 /**
- * Lets the host dial through relays, be dialled through them, and leave a relayed path for a direct one where it can.
- * [libp2p]
+ * Lets the host dial and be dialled through relays, and replace a relayed path by a direct path where it can. [libp2p]
  *
- * Nothing is reserved here: `RelayReservations` does that above the policies.
+ * It makes no reservation: `RelayReservations` does that, above the policies.
  */
 import { circuitRelayTransport } from "@libp2p/circuit-relay-v2"
 import { dcutr } from "@libp2p/dcutr"
@@ -15,10 +14,10 @@ import { Libp2pHost } from "../libp2p/Host.ts"
  * Circuit relay v2 and DCUtR while the scope lives; nothing without `enableRelay`.
  *
  * Gotchas
- * - A relay that is down fails the start of a node that has its address among those to listen on, so `/p2p-circuit` is
- *   never one of them.
- * - An upgrade by DCUtR closes the relayed connection, and with it the streams on it. It happens within a second of the
- *   connection, and only where one side can be reached from outside.
+ * - A relay that is down would fail the start of a node that listens on the relay's address, so no `/p2p-circuit`
+ *   address is listened on.
+ * - An upgrade by DCUtR closes the relayed connection, with the streams on it. It happens within a second of the
+ *   connection, and only when one side can be reached from outside.
  */
 export const layer: Layer.Layer<never, HostError, Libp2pHost | NetworkConfig> = Layer.effectDiscard(
   Effect.gen(function*() {

@@ -17,7 +17,7 @@ const start = (manager: ConnectionManager["Service"], bootstrapPeers: ReadonlyAr
 const one = "/ip4/192.0.2.1/tcp/4001"
 const two = "/ip4/192.0.2.2/tcp/4001"
 
-/** Notes what is kept, and fails for the targets given. */
+/** Records the kept targets, and fails for the targets given. */
 const fake = (failing: Record<string, DialError> = {}) => {
   const kept: Array<string> = []
   const keep = (target: DialTarget): Effect.Effect<void, DialError, Scope.Scope> => {

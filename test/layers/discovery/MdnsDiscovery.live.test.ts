@@ -35,7 +35,7 @@ const makeNode = Effect.fnUntraced(function*(
   }
 })
 
-/** Takes sightings until each of the peers was seen. Other nodes on this network may be seen as well. */
+/** Takes sightings until each of the peers was seen. There may be sightings of other nodes on this network. */
 const sees = Effect.fnUntraced(function*(peers: Queue.Dequeue<Sighting>, wanted: ReadonlyArray<PeerId>) {
   const missing = new Set(wanted)
   const found = new Map<PeerId, Sighting>()
@@ -102,7 +102,7 @@ describe("MdnsDiscovery", () => {
       yield* gone.stop
       const stays = yield* makeNode({ interval: "50 millis" })
       const watcher = yield* makeNode({ interval: "50 millis" })
-      // Ten answers of the one that stays; the one that left would have answered the same questions.
+      // Ten answers of the node that stays; the node that left would have answered the same questions.
       for (let i = 0; i < 10; i++) yield* Effect.timeout(untilSeen(watcher.peers, stays.id, gone.id), "1 minute")
     }))
 
@@ -134,7 +134,7 @@ describe("MdnsDiscovery", () => {
         warnings++
         Deferred.doneUnsafe(warned, Effect.succeed(String(options.message)))
       })
-      // The port is held by a socket that does not share it.
+      // A socket that does not share the port holds it.
       const holder = yield* Effect.acquireRelease(
         Effect.callback<ReturnType<typeof createSocket>>((resume) => {
           const socket = createSocket({ type: "udp4" })
@@ -188,7 +188,7 @@ const multicastSocket = Effect.acquireRelease(
   (socket) => Effect.promise(() => new Promise<void>((resolve) => socket.close(resolve)))
 )
 
-/** Asks, and gives the packet in which the peer answers. */
+/** Asks, and gives the packet with the peer's answer. */
 const answerOf = Effect.fnUntraced(function*(id: PeerId) {
   const socket = yield* multicastSocket
   const packets = yield* Queue.unbounded<Packet>()
@@ -196,7 +196,7 @@ const answerOf = Effect.fnUntraced(function*(id: PeerId) {
     Queue.offerUnsafe(packets, decode(message))
   })
   const query = encode({ type: "query", questions: [{ name: "_p2p._udp.local", type: "PTR" }] })
-  // Again and again: a datagram may be lost.
+  // Repeated, since a datagram may be lost.
   yield* Effect.forkScoped(
     Effect.repeat(Effect.sync(() => socket.send(query, 5353, group)), Schedule.spaced("500 millis"))
   )

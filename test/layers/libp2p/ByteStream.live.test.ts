@@ -1,5 +1,5 @@
 /**
- * Byte streams over libp2p, and what is particular to them: libp2p resets a stream of which too much is unread.
+ * Byte streams over libp2p: libp2p resets a stream with too many unread bytes, which the port must prevent.
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber, Stream } from "effect"
@@ -14,14 +14,14 @@ const MiB = 1024 * 1024
 setFlagsFromString("--expose-gc")
 const collectGarbage = runInNewContext("gc") as () => void
 const usedBytes = () => {
-  // The first one leaves freed buffers to a thread, the second waits for it.
+  // The first collection leaves freed buffers to a thread, the second waits for the thread.
   collectGarbage()
   collectGarbage()
   const { external, heapUsed } = process.memoryUsage()
   return heapUsed + external
 }
 
-/** Writes numbered bytes, counting what has been taken. */
+/** Writes numbered bytes, and counts the bytes that the stream has taken. */
 const upload = (stream: ByteStream, bytes: number, progress: { sent: number }) =>
   Effect.gen(function*() {
     while (progress.sent < bytes) {
@@ -33,7 +33,7 @@ const upload = (stream: ByteStream, bytes: number, progress: { sent: number }) =
     yield* stream.closeWrite
   })
 
-/** Reads all of it, pausing as told before each chunk, and checks the numbers. */
+/** Reads to the end, pausing as told before each chunk, and checks the numbers. */
 const download = (stream: ByteStream, progress: { read: number }, pause: (read: number) => Effect.Effect<void>) =>
   Stream.runForEach(stream.read, (chunk) =>
     Effect.gen(function*() {
@@ -46,7 +46,7 @@ const download = (stream: ByteStream, progress: { read: number }, pause: (read: 
       yield* pause(progress.read)
     }))
 
-/** Sends bytes to a reader that pauses as told; the largest number of bytes that were sent and not yet read. */
+/** Sends bytes to a reader that pauses as told. Gives the largest number of bytes that were sent and not yet read. */
 const transfer = (bytes: number, pause: (read: number) => Effect.Effect<void>) =>
   Effect.scoped(Effect.gen(function*() {
     const progress = { sent: 0, read: 0 }
@@ -72,7 +72,7 @@ describe("ByteStream over libp2p", () => {
       // 8 MiB per second.
       const slow = transfer(64 * MiB, (read) =>
         Effect.suspend(() => Effect.sleep(Math.max(0, read / MiB * 125 - (performance.now() - start)))))
-      // Full speed opens the window as far as it goes; then the reader stops.
+      // Full speed opens the window to its maximum; then the reader stops.
       let paused = false
       const sudden = transfer(232 * MiB, (read) => {
         if (paused || read < 200 * MiB) {
@@ -98,7 +98,7 @@ describe("ByteStream over libp2p", () => {
       assert.isBelow(slowMax, 16 * MiB)
       assert.isBelow(suddenMax, 16 * MiB)
       assert.isBelow(grown, 32 * MiB)
-      // The slow reader was slow, and nothing else was.
+      // The reader, and nothing else, was slow.
       assert.isAbove(performance.now() - start, 7900)
     }))
 })

@@ -1,6 +1,6 @@
 /**
  * The faults of libp2p 3.3 that this library works around, each shown on plain libp2p. A test that fails here after an
- * update of libp2p says that a fault is mended, and that its workaround can go.
+ * update of libp2p shows that a fault is mended, and that its workaround can go.
  */
 import { noise } from "@chainsafe/libp2p-noise"
 import { yamux } from "@chainsafe/libp2p-yamux"
@@ -49,7 +49,7 @@ const makeStream = (muxer?: Muxer) =>
     return { a, b, connection, inbound: b.getConnections()[0]!, stream, remote: accepted[0]! }
   })
 
-/** What is queued as a microtask meanwhile, instead of being run. */
+/** The microtasks that are queued meanwhile, which do not run. */
 const captureMicrotasks = (body: () => void): Array<() => void> => {
   const original = globalThis.queueMicrotask
   const queued: Array<() => void> = []

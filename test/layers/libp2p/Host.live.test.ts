@@ -1,5 +1,5 @@
 /**
- * The host: what it takes from libp2p to attach a module after the start, and to end a node within bounds.
+ * The host: modules that are attached after the start, and a stop within a time limit.
  */
 import { assert, describe, it } from "@effect/vitest"
 import type { PeerDiscoveryEvents, PeerRouting } from "@libp2p/interface"
@@ -17,7 +17,7 @@ import type { Multiaddr, ProtocolId } from "../../../src/schema/Peer.ts"
 import { eventually } from "../../contract/eventually.ts"
 import { type Libp2pNode, makeNode } from "../../support/Libp2pNode.ts"
 
-// libp2p declares what kad asks of the components apart from what it gives.
+// libp2p declares kad-dht's components apart from the components that it gives.
 const kad = kadDHT({
   protocol: "/codio/kad/1.0.0",
   clientMode: false,
@@ -28,7 +28,7 @@ const stranger = peerIdFromString("12D3KooWGC6TvWhfapngX6wvJHMYvKpDMXPb3ZnCZ6dMo
 setFlagsFromString("--expose-gc")
 const collectGarbage = runInNewContext("gc") as () => void
 
-/** A module with routing and discovery of its own, which records what is done to it. */
+/** A module with routing and discovery of its own, which records its calls. */
 const makeModule = () => {
   const calls: Array<string> = []
   const discovery = new EventTarget()
@@ -71,7 +71,7 @@ describe("Libp2pHost.attach", () => {
       yield* eventually("it is refused", Effect.sync(() => lacking.status === "aborted"))
       assert.notInclude(yield* toldToA, protocol)
 
-      // As a client of the DHT does, which itself answers nothing.
+      // Like a client of the DHT, which answers nothing itself.
       let answered = 0
       yield* Effect.promise(async () => a.host.components.registrar.handle(protocol, () => void answered++))
       yield* eventually("b has the connection", Effect.sync(() => b.host.node.getConnections().length === 1))
@@ -88,7 +88,7 @@ describe("Libp2pHost.attach", () => {
       const [underlying] = a.host.node.getConnections()
       const scope = yield* Scope.make()
       yield* Scope.provide(b.host.attach("kad-dht", kad), scope)
-      // Known peers are told by identify push.
+      // Connected peers hear of it by identify push.
       yield* eventually(
         "the connected peer hears of the protocol",
         Effect.promise(async () =>
@@ -101,7 +101,7 @@ describe("Libp2pHost.attach", () => {
       assert.include(remote._tag === "Some" ? remote.value.protocols : [], "/codio/kad/1.0.0")
       yield* Scope.close(scope, Exit.void)
       assert.notInclude(b.host.node.getProtocols(), "/codio/kad/1.0.0")
-      // And again.
+      // A second time.
       yield* b.host.attach("kad-dht", kad)
       assert.include(b.host.node.getProtocols(), "/codio/kad/1.0.0")
     }))
@@ -175,7 +175,7 @@ describe("Libp2pHost.listen", () => {
         yield* problem([taken]),
         `tcp: cannot listen on ${taken}: the port is in use by another program; choose another one, or 0 for any free port`
       )
-      // The one that would do is closed again.
+      // The listener on the good address is closed again.
       const free = createServer()
       yield* Effect.callback<void>((resume) => void free.listen(0, "127.0.0.1", () => resume(Effect.void)))
       const { port } = free.address() as AddressInfo
@@ -198,7 +198,7 @@ describe("Libp2pHost.listen", () => {
       const early = yield* makeNode()
       const late = yield* makeNode()
       const scope = yield* Scope.make()
-      // Only the listener's scope closes: the node itself goes with the test.
+      // Only the listener's scope closes; the node stops with the test.
       const { host, transport } = yield* makeNode({ listenAddresses: [] })
       yield* Effect.promise(() => host.components.transportManager.remove("@libp2p/tcp"))
       yield* Scope.provide(host.listen("tcp", tcp(), ["/ip4/127.0.0.1/tcp/0" as Multiaddr]), scope)
@@ -225,7 +225,7 @@ describe("the end of a host", () => {
   it.live("is bounded when a remote has closed its half and reads no more", () =>
     Effect.gen(function*() {
       const socketOf = (node: Libp2pNode) =>
-        // Private: nothing else stops reading.
+        // A private member: no public call stops reading.
         (node.host.node.getConnections()[0] as unknown as { readonly maConn: { readonly socket: Socket } }).maConn
           .socket
       const protocol = "/test/1.0.0" as ProtocolId

@@ -48,7 +48,7 @@ const makeServer = (onSocket: (socket: Socket) => void) =>
       })
   )
 
-/** Destroys the TCP sockets under a node's connections, as a pulled cable would not even do. */
+/** Destroys the TCP sockets under a node's connections; a pulled cable would leave them open. */
 const cut = (node: { readonly host: { readonly node: { getConnections: () => ReadonlyArray<object> } } }) =>
   Effect.sync(() => {
     for (const connection of node.host.node.getConnections()) {
@@ -152,7 +152,7 @@ describe("dial over libp2p", () => {
       const dial = yield* Effect.forkChild(reasonOf(a.transport.dial(silent.address)))
       yield* Deferred.await(connected)
       const [closing] = yield* Effect.timed(Scope.close(scope, Exit.void))
-      // The dial itself would go on for 3 s.
+      // Without interruption the dial would last 3 s.
       assert.isBelow(Duration.toMillis(closing), 2700)
       assert.strictEqual((yield* Fiber.join(dial))._tag, "Denied")
     }))
@@ -161,7 +161,7 @@ describe("dial over libp2p", () => {
     Effect.gen(function*() {
       const a = yield* makeNode()
       const b = yield* makeNode()
-      // A remote that answers no identify.
+      // A remote that does not answer identify.
       yield* Effect.promise(() => Promise.resolve(b.host.node.unhandle("/ipfs/id/1.0.0")))
       yield* Effect.promise(() => Promise.resolve(b.host.node.handle("/ipfs/id/1.0.0", () => {})))
       const dial = yield* Effect.forkChild(a.transport.dial(yield* b.address))
@@ -186,7 +186,7 @@ describe("dial over libp2p", () => {
         assert.deepStrictEqual(yield* connection.remote, Option.none())
         yield* connection.close
       }
-      // Somebody else may need the machine, but not each time.
+      // Another process may delay a run, but not every run.
       assert.isBelow(Math.min(...took), 1500)
     }))
 })
@@ -317,7 +317,7 @@ describe("streams over libp2p", () => {
     Effect.gen(function*() {
       const a = yield* makeNode()
       const b = yield* makeNode()
-      // Ends at once, before the opener has seen the negotiation's answer.
+      // The handler ends before the opener has read the answer of the negotiation.
       yield* Effect.promise(() =>
         Promise.resolve(b.host.node.handle(protocol, (stream) => {
           stream.send(text("bye"))

@@ -7,7 +7,7 @@ import { Shutdown } from "../../../src/services/Shutdown.ts"
 import * as TestNetwork from "../../../src/testing/TestNetwork.ts"
 import * as LogLines from "../../support/LogLines.ts"
 
-/** A scope with the parts of a node in it, of which the first one given is released first. */
+/** A scope that holds the parts of a node, and releases them in the order given. */
 const stopping = Effect.fnUntraced(function*(
   parts: ReadonlyArray<readonly [name: string, release: Effect.Effect<void>]>,
   stopTimeout: Duration.Input = "5 seconds"
@@ -21,7 +21,7 @@ const stopping = Effect.fnUntraced(function*(
   )
   const context = yield* Scope.provide(Layer.build(Layer.fresh(layer)), scope)
   const shutdown = Context.get(context, Shutdown)
-  /** Closes it, and gives the milliseconds that took. */
+  /** Closes the scope, and gives the milliseconds that it took. */
   const stop = Effect.gen(function*() {
     const start = yield* Clock.currentTimeMillis
     const exit = yield* TestNetwork.run(Effect.exit(Scope.close(scope, Exit.void)))

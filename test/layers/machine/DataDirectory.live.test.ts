@@ -16,7 +16,7 @@ const temporary = Effect.flatMap(FileSystem.FileSystem, (fs) => fs.makeTempDirec
 const modeOf = (file: string) =>
   Effect.map(Effect.flatMap(FileSystem.FileSystem, (fs) => fs.stat(file)), (info) => info.mode & 0o777)
 
-// A process of its own that takes the directory, says so on stdout, and holds it until it is killed.
+// A process that locks the directory, prints so, and holds the lock until it is killed.
 const holder = fileURLToPath(new URL("../../support/holdDataDirectory.ts", import.meta.url))
 const hold = (directory: string) =>
   Effect.acquireRelease(
@@ -88,7 +88,7 @@ describe("DataDirectory", () => {
         error.message,
         `data directory ${directory}: is used by another node of this process; stop it, or give this node another dataDirectory`
       )
-      // The failed attempt has not let go of the lock of the first.
+      // The failed attempt has not released the first node's lock.
       yield* Effect.flip(Effect.scoped(DataDirectory.make(directory)))
       yield* Scope.close(first, Exit.void)
       yield* Effect.scoped(DataDirectory.make(directory))
@@ -138,7 +138,7 @@ describe("DataDirectory", () => {
       )
       const isFile = yield* Effect.flip(Effect.scoped(DataDirectory.make(file)))
       assert.match(isFile.message, /^data directory .*file: cannot be created: EEXIST: [^\n]*$/)
-      // Where there is a /proc, nothing can be created below it; Node's own recursive form would never end there.
+      // No directory can be created below /proc, and Node's own recursive form would never end there.
       const impossible = (yield* fs.exists("/proc/self")) ? "/proc/codio/data" : path.join(file, "codio", "data")
       const nowhere = yield* Effect.flip(Effect.scoped(DataDirectory.make(impossible)))
       assert.match(nowhere.message, /^data directory .*codio\/data: cannot be created: [^\n]*$/)

@@ -16,7 +16,7 @@ const peer = (n: number): PeerId => {
 }
 const address = (n: number): Multiaddr => `/ip4/192.0.2.${n}/tcp/4001` as Multiaddr
 
-/** Another opening of the peer store over the same key-value store; its scope is closed by the caller. */
+/** Opens the peer store over the same key-value store again; the caller closes its scope. */
 const open = Effect.gen(function*() {
   const scope = yield* Scope.make()
   const store: PeerStore["Service"] = yield* Scope.provide(KeyValuePeerStore.make, scope)

@@ -6,7 +6,9 @@ import type { NetworkChange, NetworkInterface } from "../../../src/services/Netw
 
 const at = (address: string): NetworkInterface => ({ address, prefixLength: 24, family: 4, internal: false })
 
-/** A monitor of interfaces that the spec sets, on a clock that it can make leap; with what it told so far. */
+/**
+ * A monitor of interfaces that the spec sets, on a clock that the spec can make leap, and the changes reported so far.
+ */
 const watched = Effect.gen(function*() {
   const clock = yield* Clock.Clock
   const machine = { interfaces: [at("192.168.1.20"), at("10.0.0.5")], leap: 0 }

@@ -33,7 +33,7 @@ describe("OwnAddresses", () => {
       assert.deepStrictEqual(announced(), [])
       yield* PubSub.publish(changes, { _tag: "AddressesChanged" })
       yield* Live.until(Effect.sync(() => announced().length === 1))
-      // What is sent to the peers is what the peer store has of this node.
+      // Peers get the addresses that the peer store has of this node.
       yield* Live.until(Effect.map(
         Effect.promise(() => node.peerStore.get(node.peerId)),
         ({ addresses }) => addresses.some(({ multiaddr }) => String(multiaddr).includes("/44.0.0.1/"))

@@ -1,9 +1,9 @@
 /**
- * Noise with its keys kept in the form that node's crypto works with.
+ * Noise that keeps its keys in the form that node's crypto works with.
  *
- * Stock noise hands over raw key bytes for every message, which are copied and checked each time: 10 % of the time of a
- * bulk transfer, and two thirds of that of a handshake. Nothing else differs: the algorithms, the records and the
- * handshake are noise's own, and so are messages below 1200 bytes, for which its WebAssembly is faster.
+ * Stock noise gives node raw key bytes for every message, which node copies and checks each time: 10 % of the time of a
+ * bulk transfer, and two thirds of a handshake's. Nothing else differs. The algorithms, the records and the handshake
+ * are noise's own, and so is the work on messages below 1200 bytes, for which its WebAssembly is faster.
  */
 import { noise } from "@chainsafe/libp2p-noise"
 import { publicKeyToProtobuf } from "@libp2p/crypto/keys"
@@ -28,25 +28,24 @@ import { assertMembers, connectionToNowhere } from "./LeanedOn.ts"
 type Bytes = StreamMessageEvent["data"]
 
 /**
- * The two operations of noise that work on messages. A nonce has 12 bytes, a key 32, and the sealed bytes end in a tag
- * of 16.
+ * Noise's two operations on messages. A nonce has 12 bytes, a key 32, and the sealed bytes end in a tag of 16.
  */
 export interface Sealing {
   encrypt: (plaintext: Bytes, nonce: Uint8Array, ad: Uint8Array, key: Uint8Array) => Bytes
-  /** Throws when the bytes are not what was sealed. */
+  /** Throws when the bytes were changed after sealing. */
   decrypt: (ciphertext: Bytes, nonce: Uint8Array, ad: Uint8Array, key: Uint8Array, target?: Uint8Array) => Bytes
 }
 
 /**
- * The operations for messages from 1200 bytes up; smaller ones go to those that are given.
+ * Operations for messages from 1200 bytes up; smaller messages go to the given operations.
  */
 export const withKeptKeys = (given: Sealing): Sealing => {
-  // Each direction of a connection has one array of key bytes as long as it lives, which is never written to.
+  // Each direction of a connection has one array of key bytes for its whole life, and nobody writes to it.
   const keys = new WeakMap<Uint8Array, KeyObject>()
   const keyOf = (bytes: Uint8Array): KeyObject => kept(keys, bytes, () => createSecretKey(bytes))
   return {
     encrypt: (plaintext, nonce, ad, key) => {
-      // Messages of connections come as lists; single arrays only during the handshake.
+      // A connection's messages come as lists; single arrays come only during the handshake.
       if (plaintext.byteLength < smallBytes || plaintext instanceof Uint8Array) {
         return given.encrypt(plaintext, nonce, ad, key)
       }
@@ -70,7 +69,7 @@ export const withKeptKeys = (given: Sealing): Sealing => {
       const opened = ciphertext instanceof Uint8Array
         ? decipher.update(ciphertext.subarray(0, end))
         : openList(decipher, ciphertext.sublist(0, end))
-      // Nothing is given out before this has checked the tag.
+      // Checks the tag, before any byte is returned.
       decipher.final()
       return opened
     }
@@ -83,23 +82,23 @@ export interface KeyPair {
   readonly privateKey: Uint8Array
 }
 
-/** The two operations of noise on such pairs. */
+/** Noise's two operations on pairs of keys. */
 export interface Exchange {
   generateKeypair: () => KeyPair
   dh: (pair: KeyPair, publicKey: Bytes) => Uint8Array
 }
 
 /**
- * The operations on key pairs. A pair that is made here keeps its private key to itself: `privateKey` is empty.
+ * Operations on pairs of keys. The private key of a pair made here stays in node's form, and `privateKey` is empty.
  */
 export const exchangeOfKeptKeys = (): Exchange => {
   const privateKeys = new WeakMap<KeyPair, KeyObject>()
-  // A handshake uses a key of the remote twice.
+  // A handshake uses each of the remote's keys twice.
   const publicKeys = new WeakMap<Bytes, KeyObject>()
   return {
     generateKeypair: () => {
       const { privateKey, publicKey } = generateKeyPairSync("x25519")
-      // The other formats of export take a hundred times as long.
+      // Export in any other format takes a hundred times as long.
       const { x = "" } = publicKey.export({ format: "jwk" })
       const pair = { publicKey: Buffer.from(x, "base64url"), privateKey: new Uint8Array() }
       privateKeys.set(pair, privateKey)
@@ -120,8 +119,8 @@ export const exchangeOfKeptKeys = (): Exchange => {
 }
 
 /**
- * Noise's derivation of keys by HKDF-SHA256, 32 bytes each, by node's crypto and not in JavaScript: a handshake has
- * four, which in a process that has just started take 0.3 ms each there.
+ * Derives three keys of 32 bytes by HKDF-SHA256, in node's crypto. A handshake derives four times, and noise's
+ * JavaScript takes 0.3 ms for each in a process that has just started.
  */
 export const hkdf = (chainingKey: Uint8Array, input: Uint8Array): [Uint8Array, Uint8Array, Uint8Array] => {
   const keys = new Uint8Array(hkdfSync("sha256", input, chainingKey, noInfo, 96))
@@ -129,8 +128,8 @@ export const hkdf = (chainingKey: Uint8Array, input: Uint8Array): [Uint8Array, U
 }
 
 /**
- * The identity of a node, signing without being read from its bytes each time, which takes longer than a signature.
- * Each side of a connection signs twice.
+ * The identity with its key kept in node's form: reading the key from its bytes takes longer than a signature, and each
+ * side of a connection signs twice.
  */
 export const withKeptKey = (identity: PrivateKey): PrivateKey => {
   if (identity.type !== "Ed25519") return identity
@@ -202,7 +201,7 @@ export const securedMembers = {
 const algorithm = "chacha20-poly1305"
 const tagBytes = 16
 const smallBytes = 1200
-// Each array of a list is a write to the socket of its own; below this, copying it together costs less.
+// Each array of a list is written to the socket by itself; below this size, copying the arrays together costs less.
 const gatheredBytes = 16 * 1024
 
 const noInfo = new Uint8Array()

@@ -1,10 +1,9 @@
 /**
- * TCP that hands the parts of a frame to the system together.
+ * TCP that gives the parts of a frame to the system in one write.
  *
  * Stock TCP writes each part of an encrypted frame (length, header, body, tag) with a call of its own, and after a part
- * that fills the socket's buffer waits for it to drain before it writes the rest. Here a frame is one write, whatever
- * its parts. To gather the frames of a turn as well was slower where one request waits for the other: 0.81 to 0.86 of
- * plain js-libp2p, against 0.97 to 1.14.
+ * that fills the socket's buffer it waits for the buffer to drain. Gathering all frames of a turn was slower where each
+ * request waits for the last answer: 0.81 to 0.86 of plain js-libp2p's speed, against 0.97 to 1.14.
  */
 import type {
   CreateListenerOptions,
@@ -19,7 +18,7 @@ import { Socket } from "node:net"
 import type { Components } from "./Components.ts"
 import { assertMembers } from "./LeanedOn.ts"
 
-/** The part of a TCP connection that is private in libp2p. */
+/** A TCP connection with its private members. */
 interface SocketConnection extends MultiaddrConnection {
   readonly socket: Socket
   sendData: (data: Iterable<Uint8Array> & { readonly byteLength: number }) => {
@@ -29,8 +28,8 @@ interface SocketConnection extends MultiaddrConnection {
 }
 
 export const gatheringTcp = (components: Components): Transport => {
-  // Who is silent is found by pings, which know when this process stood still. The timer of a socket does not: after
-  // two minutes it would close every connection, before what it has brought meanwhile is read.
+  // Pings find silent peers, and allow for a process that stood still. A socket's timer does not: after a pause of two
+  // minutes it would close every connection before the bytes that arrived meanwhile are read.
   const transport = tcp({ inboundSocketInactivityTimeout: 0, outboundSocketInactivityTimeout: 0 })(components)
   const dial = transport.dial.bind(transport)
   const createListener = transport.createListener.bind(transport)
@@ -76,7 +75,7 @@ export const connectionMembers = { sendData: "function", "socket.cork": "functio
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-// A transport gives each of its connections to the upgrader before anything is written.
+// A transport gives each connection to the upgrader before it writes to it.
 function gathering(upgrader: Upgrader): Upgrader {
   return new Proxy(upgrader, {
     get: (target, name) => {

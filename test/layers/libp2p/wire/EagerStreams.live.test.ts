@@ -46,7 +46,7 @@ describe("an eager stream", () => {
 
 // internal ------------------------------------------------------------------------------------------------------------
 
-/** A stream between two muxers, from both sides; nobody negotiates on the remote one. */
+/** A stream between two muxers, from both sides; the remote side does not negotiate. */
 async function open(asked = protocol): Promise<{ readonly opened: Stream; readonly remote: Stream }> {
   const [outbound, inbound] = multiaddrConnectionPair()
   const near = changed(yamux(), [eager(["/some/1.0.0", protocol])])().createStreamMuxer(outbound)

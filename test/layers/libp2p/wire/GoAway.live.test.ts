@@ -1,5 +1,5 @@
 /**
- * What a refused remote is told by the muxer, seen from plain libp2p.
+ * A refusal by the muxer, as plain libp2p sees it.
  */
 import { noise } from "@chainsafe/libp2p-noise"
 import { yamux } from "@chainsafe/libp2p-yamux"
@@ -37,7 +37,7 @@ interface YamuxMuxer {
 }
 const muxerOf = (connection: Connection) => (connection as unknown as { readonly muxer: YamuxMuxer }).muxer
 
-/** A connection that a refusal may close, and a muxer that notes what is sent. */
+/** A connection that a refusal may close, and a muxer that records the codes it sends. */
 const fake = () => {
   const listeners = new Set<() => void>()
   const sent: Array<number> = []

@@ -19,7 +19,7 @@ const stock = {
 const kept = withKeptKeys(stock)
 const sizes = [0, 1, 1183, 1184, 1199, 1200, 1201, 16_383, 16_384, 65_519]
 
-/** The bytes as libp2p hands them over: in a list of uneven parts. */
+/** The bytes as libp2p gives them: in a list of uneven parts. */
 const listOf = async (bytes: Uint8Array) => {
   const [a, b] = await streamPair()
   const list = await new Promise<Exclude<Parameters<Sealing["encrypt"]>[0], Uint8Array>>((resolve, reject) => {

@@ -46,8 +46,8 @@ describe("TCP that gathers", () => {
 // internal ------------------------------------------------------------------------------------------------------------
 
 /**
- * A connection to a plain server, what the server has received once it is so many bytes, and how often the connection
- * has written.
+ * A connection to a plain server, with the bytes that the server has received, once there are so many, and the number
+ * of the connection's writes.
  */
 const dialled = Effect.gen(function*() {
   let all = Buffer.alloc(0)

@@ -7,7 +7,7 @@
 export type Row = "upload" | "download" | "fresh" | "long" | "dial"
 
 /** Messages between `run.ts` and the processes. `cpu` asks for the milliseconds of processor time used so far. */
-export type ToProcess = { readonly row: Row | "cpu" }
+type ToProcess = { readonly row: Row | "cpu" }
 export type FromServer = { readonly address: string }
 export type FromProcess = { readonly ready: true } | { readonly value: number } | { readonly problem: string }
 

@@ -7,7 +7,7 @@ import { join } from "node:path"
 const root = join(import.meta.dirname, "../..")
 
 /** The TypeScript files below a folder of the repository, by their path in it. */
-export const filesBelow = (folder: string): ReadonlyMap<string, string> =>
+const filesBelow = (folder: string): ReadonlyMap<string, string> =>
   new Map(
     readdirSync(join(root, folder), { recursive: true, encoding: "utf8" })
       .map((path) => path.replaceAll("\\", "/"))

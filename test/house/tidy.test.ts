@@ -70,6 +70,7 @@ describe("a rule reports", () => {
     assert.deepStrictEqual(found(`import * as A from "../src/x/A.ts"\nA.a()`), [])
     assert.deepStrictEqual(found(`import * as A from "../src/x/A.ts"\nall(A)`), [])
     assert.deepStrictEqual(found(`const { a } = await import("../src/x/A.ts")`), [])
+    assert.deepStrictEqual(found("const { a } = await import(`../src/x/${name}.ts`)"), [])
     assert.deepStrictEqual(found("", "export interface A {}\nexport interface B {}"), [
       "src/x/A.ts:1: nobody uses A",
       "src/x/A.ts:2: nobody uses B"

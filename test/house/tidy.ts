@@ -23,7 +23,7 @@ export const rules: ReadonlyArray<Rule> = [
     problems: (files) => longFunctions(files)
   },
   { name: "a line of a comment has at most 120 columns", allowed: 75, problems: (files) => wideComments(files) },
-  { name: "what src exports is used elsewhere", allowed: 8, problems: (files) => unusedExports(files) },
+  { name: "what a file exports is used elsewhere", allowed: 8, problems: (files) => unusedExports(files) },
   { name: "words say what they mean", allowed: 80, problems: (files) => bannedWords(files) },
   {
     name: "a spec has a name of its own, in a folder that mirrors src",
@@ -103,8 +103,8 @@ export const unusedExports = (files: Files): ReadonlyArray<string> => {
   for (const [path, text] of code) {
     for (const { file, name } of usesOf(path, text)) used.add(`${file} ${name}`)
   }
-  return code.filter(([path]) => path.startsWith("src/")).flatMap(([path, text]) => {
-    if (published.has(path) || used.has(`${path} *`)) return []
+  return code.filter(([path]) => /^(src|test|bench)\//.test(path)).flatMap(([path, text]) => {
+    if (published.has(path) || used.has(`${path} *`) || used.has(`${posix.dirname(path)}/ *`)) return []
     const exported = exportsOf(path, text)
     return exported.filter(({ isType, name, node }) =>
       !used.has(`${path} ${name}`) &&
@@ -115,7 +115,7 @@ export const unusedExports = (files: Files): ReadonlyArray<string> => {
 }
 
 /** Words that make a reader stop, each with better ones. Files that list them are left out. */
-export const words: ReadonlyArray<{ readonly pattern: RegExp; readonly better: string; readonly inCode?: boolean }> = [
+const words: ReadonlyArray<{ readonly pattern: RegExp; readonly better: string; readonly inCode?: boolean }> = [
   {
     pattern: /(?<!\b(?:take|takes|took|taken|taking) )(?:(?<![A-Za-z])[Pp]laces?|(?<=[a-z])Places?)(?![a-z])/,
     better: "slot (of the peer table), address, position (in the keyspace), reservation (on a relay), index",
@@ -274,7 +274,8 @@ function usesOf(path: string, text: string): ReadonlyArray<{ readonly file: stri
       return isNode(named) && typeof named["name"] === "string" ? [{ file, name: named["name"] }] : []
     })
   })
-  const whole = [...text.matchAll(/\bimport\(\s*"(\.[^"]+)"/g)].map(([, source]) => ({
+  // Of a template the folder is known, so that all of its files count as used.
+  const whole = [...text.matchAll(/\bimport\(\s*["`](\.[^"`$]*)/g)].map(([, source]) => ({
     file: posix.join(posix.dirname(path), source!),
     name: "*"
   }))

@@ -19,7 +19,7 @@ interface Toolchain {
   }
 }
 
-export const toolchains: { readonly rust: Toolchain; readonly go: Toolchain } = {
+const toolchains: { readonly rust: Toolchain; readonly go: Toolchain } = {
   rust: {
     command: "cargo",
     version: ["--version"],

@@ -152,7 +152,7 @@ export const knows = (node: Node, other: { readonly node: Pick<Node["node"], "pe
  * Being identified is not enough: the DHT hears of the peer by a topology notice of its own, and then reads its
  * addresses from the peer store.
  */
-export const names = (node: Node, other: { readonly node: Pick<Node["node"], "getMultiaddrs" | "peerId"> }) =>
+const names = (node: Node, other: { readonly node: Pick<Node["node"], "getMultiaddrs" | "peerId"> }) =>
   until(
     "named",
     addressesNamed(node, other.node.peerId),

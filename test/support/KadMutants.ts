@@ -7,7 +7,7 @@ const { decodeMessage, encodeFrame, encodePeer, FrameReader, MessageType } = Mes
 /**
  * Mutants of messages of all types, without end; the same for the same seed.
  */
-export function* mutants(seed: number): Generator<Uint8Array, never> {
+function* mutants(seed: number): Generator<Uint8Array, never> {
   const random = mulberry(seed)
   const below = (limit: number) => Math.floor(random() * limit)
   const bytes = (length: number) => Uint8Array.from({ length }, () => below(256))

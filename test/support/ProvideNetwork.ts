@@ -13,7 +13,7 @@ import * as Announce from "../../src/layers/dht/provide/Announce.ts"
 import type { AnnouncedKey, Cost } from "../../src/layers/dht/provide/Batches.ts"
 import * as ContentKey from "../../src/schema/Content.ts"
 
-export const count = 20
+const count = 20
 
 /** A provider record as a node receives it. */
 export interface Stored {

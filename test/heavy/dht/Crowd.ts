@@ -110,7 +110,7 @@ export const settle = Effect.fnUntraced(function*(members: ReadonlyArray<Member>
 export const randomKey = (): ContentKey.ContentKey => ContentKey.fromBytes(crypto.getRandomValues(new Uint8Array(32)))
 
 /** The key that has the position of a peer. */
-export const ownKey = (id: string): ContentKey.ContentKey =>
+const ownKey = (id: string): ContentKey.ContentKey =>
   ContentKey.fromRustRecordKey(peerIdFromString(id).toMultihash().bytes)
 
 export const without = (all: ReadonlyArray<string>, ...some: ReadonlyArray<string>): ReadonlyArray<string> =>

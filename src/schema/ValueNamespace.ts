@@ -1,16 +1,17 @@
 /**
- * Namespaces of values in the DHT: what a value of one is, under which paths it may stand, and which of two wins.
+ * Namespaces of values in the DHT: what their values are, the paths under which a value may be stored, and which of two
+ * values wins.
  *
- * A value is stored under the key `/<namespace>/<path>`. Every node that stores or reads it checks it by the rules of its namespace, so a
- * namespace means the same on all of them; a node refuses values of a namespace it does not know.
+ * A value is stored under the key `/<namespace>/<path>`. Every node that stores or reads it checks it by the rules of
+ * its namespace, so a namespace means the same on all of them; a node refuses values of a namespace it does not know.
  */
 import { Effect, type Order, type Redacted, Schema, SchemaIssue, SchemaTransformation } from "effect"
 import { RecordInvalid } from "./NetworkError.ts"
 import type { PeerId } from "./Peer.ts"
 
 /**
- * How many bytes a value may have as it is stored. 8 KiB: Rust reads no message above 16 KiB, and the answer to a lookup names up to twenty
- * peers beside the value.
+ * How many bytes a value may have as it is stored. 8 KiB: Rust reads no message above 16 KiB, and the answer to a
+ * lookup names up to twenty peers beside the value.
  */
 export const valueBytesMax = 8 * 1024
 
@@ -22,14 +23,15 @@ export const valueKeyBytesMax = 255
  */
 export interface ValueRules {
   readonly name: string
-  /** Fails unless the bytes are a value of this namespace and may stand under the path. */
+  /** Fails unless the bytes are a value of this namespace that may be stored under the path. */
   readonly check: (path: string, bytes: Uint8Array) => Effect.Effect<void, RecordInvalid>
-  /** Whether the first value wins over the second. Both have passed `check`; of equals neither does. */
+  /** Whether the first value wins over the second. Both have passed `check`. Neither of two equal values wins. */
   readonly replaces: (path: string, bytes: Uint8Array, other: Uint8Array) => Effect.Effect<boolean, RecordInvalid>
 }
 
 /**
- * A namespace: values of type `A`, made from an `Input`, which is the same where there is nothing to add.
+ * A namespace: values of type `A`, made from an `Input`. The two are the same unless `seal` adds something, such as a
+ * signature.
  */
 export interface ValueNamespace<in out A, in Input = A> extends ValueRules {
   /** The value in some bytes that are stored under the path. */
@@ -38,14 +40,14 @@ export interface ValueNamespace<in out A, in Input = A> extends ValueRules {
   readonly seal: (path: string, input: Input, context: SealContext<A>) => Effect.Effect<Uint8Array, RecordInvalid>
 }
 
-/** What a value may be made from, besides what the caller gives. */
+/** What `seal` may use besides the input. */
 export interface SealContext<out A> {
   readonly signer: Signer
   /** The value that this node has stored under the path. */
   readonly previous: A | undefined
 }
 
-/** Who puts a value. An `Identity` is one. */
+/** The node that puts a value. An `Identity` is a signer. */
 export interface Signer {
   readonly peerId: PeerId
   /** In libp2p's protobuf form. */
@@ -56,16 +58,18 @@ export interface Signer {
 export interface ValueNamespaceOptions<A> {
   /** The first part of the key, without slashes. */
   readonly name: string
-  /** What a value is. Decoding is the check that every node makes, so it should fail for what is none. */
+  /**
+   * What a value is. Every node checks values by decoding them, so decoding should fail for bytes that are no value.
+   */
   readonly schema: Schema.Codec<A, Uint8Array>
-  /** Which value wins: the greater one. */
+  /** The greater value wins. */
   readonly order: Order.Order<A>
-  /** Whether a value may stand under a path. Defaults to every value under every path. */
+  /** Whether a value may be stored under a path. Defaults to every value under every path. */
   readonly belongs?: ((path: string, value: A) => boolean) | undefined
 }
 
 /**
- * A namespace of plain values. Whoever knows the path can put one there, and the greatest wins.
+ * A namespace of plain values. Anybody who knows a path can put a value there, and the greatest wins.
  *
  * ```ts
  * const Scores = ValueNamespace.make({
@@ -84,7 +88,7 @@ export const make = <A>(options: ValueNamespaceOptions<A>): ValueNamespace<A> =>
 }
 
 /**
- * A namespace whose values are made from something less, such as signed ones.
+ * A namespace whose values are made from an input, such as signed values.
  */
 export const makeSealed = <A, Input>(
   options: ValueNamespaceOptions<A> & Pick<ValueNamespace<A, Input>, "seal">
@@ -147,7 +151,7 @@ export const keyBytes = (namespace: string, path: string): Effect.Effect<Uint8Ar
     : Effect.succeed(bytes)
 }
 
-/** The path in a key of the namespace; undefined when it is none of it. */
+/** The path in a key of the namespace; undefined for a key of another one. */
 export const pathOf = (namespace: string, key: Uint8Array): string | undefined => {
   const prefix = `/${namespace}/`
   try {

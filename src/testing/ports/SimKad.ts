@@ -1,17 +1,19 @@
 /**
- * The `Dht` of a simulated node as it is in production: Kademlia, by the engine that nodes run (`Engine`) and in the bytes of its messages.
+ * The `Dht` of a simulated node as it is in production: Kademlia, by the engine that nodes run (`dht/Engine`) and
+ * in the bytes of its messages.
  *
- * It takes the place of `SimDht` where a spec is about Kademlia itself, and costs more for each node and each question:
+ * Used instead of `SimDht` where a spec is about Kademlia itself; it costs more for each node and each question:
  *
  * ```ts
  * const alice = yield* TestNetwork.start("alice", {}, { dht: SimKad.layer() })
  * ```
  *
- * Simulated is what carries the questions, and the table. A question reaches every node that could be dialled, in the time of two messages; the
- * dial that it would take is left out, with the connection and its place under `maxPeers`. A node that does not answer costs who asks 5 s. A
- * node looks up its own place when it meets somebody, and every 5 minutes.
+ * The routing table is simulated, and so is what carries the questions. A question reaches every node that could be
+ * dialled, in the time of two messages; there is no dial, no connection and no slot under `maxPeers`. A node that does
+ * not answer costs the asker 5 s. A node looks up its own position when it meets another node, and every 5 minutes.
  *
- * A node may lie to those who ask it, for specs of what that does to others: `SimKad.layer({ lies: { withholds: true } })`.
+ * A node may lie to nodes that ask it, for specs of the consequences:
+ * `SimKad.layer({ lies: { withholds: true } })`.
  */
 import { multiaddr } from "@multiformats/multiaddr"
 import { Clock, Data, Duration, Effect, FiberSet, Latch, Layer, Schedule, type Scope } from "effect"
@@ -37,16 +39,16 @@ export type { SimKadLies } from "./SimKadLies.ts"
 
 /** How the simulated node takes part in Kademlia. */
 export interface SimKadOptions {
-  /** What it answers that is not so. Defaults to nothing. */
+  /** The lies that it tells to nodes that ask it. Defaults to none. */
   readonly lies?: SimKadLies | undefined
   /**
-   * The network that others count it by: they give it a share of each bucket of their tables, and of their records, unless they are in it
-   * themselves. Defaults to none, as nodes of a local network have none.
+   * The subnet by which others count it, unless they are in it themselves: a subnet has a share of each bucket of their
+   * tables, and of their records. Defaults to none, as on a local network.
    */
   readonly subnet?: string | undefined
 }
 
-/** What the layer of a node's `Dht` may ask for. */
+/** What this layer needs. */
 export type SimKadServices = SimNetwork | Transport | NetworkConfig | Discovery | KeyValueStore.KeyValueStore
 
 /** The DHT of production, over the simulated network. */
@@ -63,7 +65,7 @@ export const make = Effect.fnUntraced(function*(
   const servers = serversOf(network)
   const here = (): Multiaddr => SimNetwork.address(network.machine(localPeer).address)
 
-  // ----- who is known
+  // ----- the nodes that are known
 
   const idBytes = bytesOf(localPeer)
   const self = new Node(idBytes, keyOf(idBytes))
@@ -71,7 +73,7 @@ export const make = Effect.fnUntraced(function*(
   const contacts = new WeakMap<Node, Contact>()
   const book = new Nodes(nodesMax, (node) => table.has(contactOf(node)))
   const listeners = new Set<(change: PeersChange) => void>()
-  /** Those who are connected, as far as listeners were told. */
+  /** The connected nodes of which listeners were told. */
   let met: ReadonlySet<PeerId> = new Set()
 
   const contactOf = (node: Node): Contact => {
@@ -97,16 +99,16 @@ export const make = Effect.fnUntraced(function*(
     const found = servers.get(id)?.subnet
     return found === subnet ? undefined : found
   }
-  /** Those who are connected and serve the DHT. */
+  /** The connected nodes that serve the DHT. */
   const connected = (): ReadonlyArray<PeerId> => network.neighbours(localPeer).filter((peer) => servers.has(peer))
   const speakers = () => connected().map((peer) => book.of(bytesOf(peer)))
   const known = () => new Set([...table.nodes.map(({ node }) => node), ...speakers()])
   const tell = (change: PeersChange) => {
     for (const listener of listeners) listener(change)
   }
-  /** A node is there, and has told where, as identify does. */
-  const meet = (node: Node, place: Multiaddr) => {
-    book.identify(node, [multiaddr(place).bytes])
+  /** A node is there, and has told its address, as identify does. */
+  const meet = (node: Node, address: Multiaddr) => {
+    book.identify(node, [multiaddr(address).bytes])
     const contact = contactOf(node)
     const wasThere = table.has(contact)
     table.add(contact, now())
@@ -202,7 +204,7 @@ export const make = Effect.fnUntraced(function*(
         : ask(node, Buffer.concat([before, question])).pipe(
           Effect.map((message) => ({ message, tookBefore: true })),
           Effect.catchTag("Unanswered", (error) =>
-            // With the record that it refuses goes the question.
+            // The refused record has reset the stream, and the question with it.
             error.reason === "refusal"
               ? Effect.map(ask(node, question), (message) => ({ message, tookBefore: false }))
               : Effect.fail(error))
@@ -223,9 +225,9 @@ export const make = Effect.fnUntraced(function*(
   const own: Server = {
     here,
     subnet,
-    answer: Effect.fnUntraced(function*(frames, from, place) {
+    answer: Effect.fnUntraced(function*(frames, from, address) {
       const node = book.of(from.bytes)
-      meet(node, place)
+      meet(node, address)
       let last: Uint8Array | undefined
       for (const message of messagesIn(frames)) {
         const frame = yield* Effect.try({
@@ -265,14 +267,14 @@ export const layer = (options?: SimKadOptions): Layer.Layer<Dht, never, SimKadSe
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** How long a node asks for an answer, and how many it keeps in mind, as in production. */
+/** How long a node waits for an answer, and how many nodes it remembers, as in production. */
 const timeout = Duration.seconds(5)
 const nodesMax = 8192
 
 /** How often kad-dht looks itself up. */
 const refreshInterval = Duration.minutes(5)
 
-/** A node as the table has it. */
+/** A node as an entry of the table. */
 interface Contact extends TableNode {
   readonly node: Node
   readonly bytes: Uint8Array
@@ -285,7 +287,7 @@ interface Server {
   readonly answer: (
     frames: Uint8Array,
     from: Node,
-    place: Multiaddr
+    address: Multiaddr
   ) => Effect.Effect<Uint8Array | undefined, Refusal>
 }
 

@@ -17,17 +17,17 @@ import type { AnswerFrame, Server } from "../../layers/dht/serve/Server.ts"
 import { peerIdOf } from "../network/SimNames.ts"
 import { SimNetwork } from "../network/SimNetwork.ts"
 
-/** What a false node answers in place of the truth. */
+/** How a node may lie. */
 export interface SimKadLies {
-  /** Takes the records of others as though it stored them, and has none. Defaults to false. */
+  /** Takes the records of others as if it stored them, and stores none. Defaults to false. */
   readonly withholds?: boolean | undefined
-  /** The only nodes that it names when it is asked for closer ones, the 20 nearest of them. Defaults to those that it knows, as others do. */
+  /** Names the 20 nearest of these when it is asked for closer nodes. Defaults to the nodes that it knows. */
   readonly names?: ReadonlyArray<string> | undefined
-  /** Whom it names as the providers of every key. Defaults to those that it has a record of. */
+  /** Names these as the providers of every key. Defaults to the providers of its records. */
   readonly providers?: ReadonlyArray<string> | undefined
 }
 
-/** A server that answers as another one would, were it not for these lies. */
+/** A server that answers as the given one, but for these lies. */
 export const lying = (server: Server, { names, providers, withholds = false }: SimKadLies): Server => {
   const named = names?.map(placed)
   const invented = providers?.map((name) => placed(name).body)
@@ -50,7 +50,7 @@ export const lying = (server: Server, { names, providers, withholds = false }: S
     answer: (message, from) => {
       const { key, record, type } = message
       if (withholds && type === MessageType.ADD_PROVIDER) return undefined
-      // Who has stored a value sends it back.
+      // A node that has stored a value sends it back.
       if (withholds && type === MessageType.PUT_VALUE) return encodeFrame({ type, key, record })
       const answer = server.answer(message, from)
       if (named === undefined && invented === undefined) return answer

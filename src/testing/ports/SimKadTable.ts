@@ -8,35 +8,41 @@ import { commonPrefixLength, distanceOf, type Position } from "../../layers/dht/
 /** What a table knows of a node. */
 export interface TableNode extends LookupPeer {
   readonly isAlive: boolean
-  /** The network that it is counted by, if it is. */
+  /** The subnet by which it is counted; undefined when it is not. */
   readonly subnet?: string | undefined
 }
 
 /** How many nodes a bucket holds. */
 export const bucketSize = 20
 
-/** How many of a full bucket are pinged for a newcomer, and for how long one that has answered is not pinged again. As in kad-dht 16.4. */
+/**
+ * How many nodes of a full bucket are pinged for a newcomer, and how long a node that has answered is not pinged again.
+ * As in kad-dht 16.4.
+ */
 const pingsMax = 3
 const pingedMillis = 600_000
 
-/** How many of a bucket may be of one subnet. */
+/** How many nodes of a bucket may be in one subnet. */
 const subnetMax = subnetPeersMax(bucketSize)
 
 /** How a table splits its buckets. */
 export interface TableShape {
   /** Buckets are the prefixes of so many bits, anywhere in the keyspace. */
   readonly splitBits: number
-  /** Whether that of the owner's own prefix splits further: one for each number of bits that a node shares with the owner. */
+  /**
+   * Whether the bucket of the owner's own prefix splits further, into a bucket for each number of bits that a node
+   * shares with the owner.
+   */
   readonly splitsOwn: boolean
 }
 
-/** The table of the paper: only the bucket splits in which the owner is. */
+/** The table of the paper: only the bucket that the owner would be in splits. */
 export const kademlia: TableShape = { splitBits: 0, splitsOwn: true }
 
 /** The table of kad-dht 16.4: 64 buckets, and none for the owner's neighbours. */
 export const kadDht: TableShape = { splitBits: 6, splitsOwn: false }
 
-/** The table of kad-dht, whose own bucket splits. */
+/** The table of kad-dht with the owner's bucket split, as `dht/libp2p/Table` does it. */
 export const deepened: TableShape = { splitBits: 6, splitsOwn: true }
 
 export class SimKadTable<N extends TableNode> {
@@ -64,8 +70,8 @@ export class SimKadTable<N extends TableNode> {
   }
 
   /**
-   * Takes a node that is alive at that time, if its subnet has not had its share of the bucket, and there is room or one of the oldest is dead.
-   * The number of pings it took.
+   * Takes in a node that is alive, if its subnet has less than its share of the bucket, and there is room or one of the
+   * oldest nodes is dead. Returns how many pings that took.
    */
   add(node: N, now: number): number {
     const { nodes, seen } = this.bucketOf(node.position)
@@ -94,16 +100,16 @@ export class SimKadTable<N extends TableNode> {
     }
     nodes.push(node)
     seen.push(now)
-    // kad-dht pings whom it takes in.
+    // kad-dht pings the nodes that it takes in.
     return pings + 1
   }
 
   remove(node: N): void {
     const { nodes, seen } = this.bucketOf(node.position)
-    const place = nodes.indexOf(node)
-    if (place < 0) return
-    nodes.splice(place, 1)
-    seen.splice(place, 1)
+    const index = nodes.indexOf(node)
+    if (index < 0) return
+    nodes.splice(index, 1)
+    seen.splice(index, 1)
   }
 
   /** The nearest to a target, nearest first. */
@@ -114,7 +120,7 @@ export class SimKadTable<N extends TableNode> {
     }
     const { buckets, own, prefix, self, shape } = this
     const wanted = this.prefixOf(target)
-    // All of a bucket are nearer than all of the next in this order.
+    // In this order all nodes of a bucket are nearer than all nodes of the next.
     for (let index = 0; index < 2 ** shape.splitBits && !nearest.isFull; index++) {
       const at = wanted ^ index
       if (!shape.splitsOwn || at !== prefix) offer(buckets[at])
@@ -141,7 +147,7 @@ export class SimKadTable<N extends TableNode> {
   }
 }
 
-/** The `count` nearest to a target of those that are offered, nearest first. */
+/** The `count` nodes nearest to a target among those that are offered, nearest first. */
 export class Nearest<N extends LookupPeer> {
   readonly nodes: Array<N> = []
   private readonly target: Position
@@ -160,11 +166,11 @@ export class Nearest<N extends LookupPeer> {
   offer(node: N): void {
     const { count, distances, nodes } = this
     const distance = distanceOf(node.position, this.target)
-    let place = nodes.length
-    if (place >= count && distance >= distances[place - 1]!) return
-    while (place > 0 && distances[place - 1]! > distance) place--
-    nodes.splice(place, 0, node)
-    distances.splice(place, 0, distance)
+    let index = nodes.length
+    if (index >= count && distance >= distances[index - 1]!) return
+    while (index > 0 && distances[index - 1]! > distance) index--
+    nodes.splice(index, 0, node)
+    distances.splice(index, 0, distance)
     if (nodes.length <= count) return
     nodes.pop()
     distances.pop()
@@ -172,7 +178,7 @@ export class Nearest<N extends LookupPeer> {
 }
 
 /**
- * What makes the table that a node has after a long time in which nobody left: full buckets, and chance says of whom.
+ * The tables that nodes have after a long time in which no node left: full buckets, of nodes chosen by chance.
  */
 export function wholeTables<N extends TableNode>(
   nodes: ReadonlyArray<N>,
@@ -181,7 +187,7 @@ export function wholeTables<N extends TableNode>(
 ): (node: N) => SimKadTable<N> {
   const sorted = nodes.toSorted((a, b) => a.position.h0 - b.position.h0 || a.position.h1 - b.position.h1)
   const isSet = ({ position }: N, bit: number) => (position.bytes[bit >> 3]! & (0x80 >> (bit & 7))) !== 0
-  /** The first whose bit is set, of those from `low` to `high`, which share all bits before it. */
+  /** The first node whose bit is set among those from `low` to `high`, which share all bits before it. */
   const split = (low: number, high: number, bit: number) => {
     while (low < high) {
       const middle = (low + high) >> 1

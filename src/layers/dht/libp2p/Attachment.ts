@@ -1,5 +1,6 @@
 /**
- * kad-dht under the engine of this library: attached to the host, its table in view, its streams and libp2p's questions handed over. [libp2p]
+ * kad-dht under the engine of this library: it keeps the routing table, and the engine answers its streams and libp2p's
+ * questions. [libp2p]
  */
 import { type PeerRouting, peerRoutingSymbol, type StreamHandler } from "@libp2p/interface"
 import { kadDHT, type KadDHTComponents, passthroughMapper } from "@libp2p/kad-dht"
@@ -14,17 +15,18 @@ import { hostError } from "../../libp2p/Modules.ts"
 import type { Components } from "../../libp2p/wire/Components.ts"
 import { assertMembers, mismatch } from "../../libp2p/wire/LeanedOn.ts"
 
-/** What the engine takes of a running kad-dht, and what it gives. */
+/** What the engine takes from a running kad-dht, and the two functions that it gives it. */
 export interface Attachment {
   readonly table: Table.Table
-  /** Who answers the streams of the protocol; they are aborted before it is set. */
+  /** Answers the streams of the protocol. They are aborted until it is set. */
   serve: StreamHandler
-  /** Who answers libp2p's own questions where a peer is. */
+  /** Answers libp2p when it asks where a peer is. */
   findPeer: (peer: PeerId, signal?: AbortSignal) => Promise<PeerAddresses>
 }
 
 /**
- * Attaches a kad-dht while the scope lives. Fails with a `HostError` that names what is missing when it is not made as expected.
+ * Attaches a kad-dht while the scope lives. Fails with a `HostError` that names package, version and member when this
+ * kad-dht is not the expected one.
  */
 export const make = Effect.gen(function*() {
   const host = yield* Libp2pHost
@@ -34,22 +36,22 @@ export const make = Effect.gen(function*() {
   const kad = yield* host.attach("kad-dht", (components) => {
     const kad = kadDHT({
       protocol: kadProtocol,
-      // Unset, it stays a client on private networks, and the default mapper leaves every routing table there empty.
+      // By default kad-dht stays a client on private networks, and its mapper leaves every routing table there empty.
       clientMode: false,
       peerInfoMapper: passthroughMapper,
       kBucketSize: kadReplicationFactor,
       allowQueryWithZeroPeers: true,
-      // The engine introduces this node as soon as there is a peer.
+      // The engine looks this node up by itself, as soon as there is a peer.
       initialQuerySelfInterval: Duration.toMillis("1 minute")
-      // libp2p keeps its services among the components, which their type does not say; the class that is returned is not exported.
     })(
+      // The components hold the services that kad-dht needs, too, which their type does not say.
       serving(components, kadProtocol, () => {
         isServing = true
         return (...args) => attached.serve(...args)
       }) as Components & KadDHTComponents
     )
     attached = {
-      // The interface of kad-dht lacks these members of its class; `of` asserts each.
+      // The interface of kad-dht lacks these members of its class, which `of` asserts.
       table: Table.of(kad as unknown as Table.KadDhtInternals, components),
       serve: (stream) => stream.abort(new Error("the DHT is not ready")),
       findPeer: () => Promise.reject(new Error("the DHT is not ready"))
@@ -88,12 +90,12 @@ const serving = (components: Components, protocol: string, handlerInstead: () =>
   })
 }
 
-/** libp2p asks where a peer is that it shall dial without knowing. The engine knows, or asks. */
+/** Tells libp2p where a peer is that it is to dial without an address. */
 const routing = (attached: () => Attachment): PeerRouting => ({
   findPeer: async (id, options) => {
     const found = await attached().findPeer(id.toString() as PeerId, options?.signal)
     return { id, multiaddrs: found.addresses.map((address) => multiaddr(address)) }
   },
-  // Nobody asks libp2p.
+  // Nobody asks libp2p for them.
   getClosestPeers: async function*() {}
 })

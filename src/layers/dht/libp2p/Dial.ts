@@ -1,5 +1,5 @@
 /**
- * A connection to a peer of the DHT, the one that stands or a new one, and a stream on it. [libp2p]
+ * A stream to a peer of the DHT, on a connection that is open or on a new one. [libp2p]
  */
 import type { Connection, PeerId as Libp2pPeerId, Stream } from "@libp2p/interface"
 import { type Multiaddr as Libp2pMultiaddr, multiaddr } from "@multiformats/multiaddr"
@@ -11,8 +11,8 @@ import type { Components } from "../../libp2p/wire/Components.ts"
 export interface Addressed {
   readonly id: PeerId
   /**
-   * The bytes of its multiaddrs, dialled when it is not connected. One that cannot be read or leads to another peer is left out; with none,
-   * those of the peer store are dialled.
+   * The bytes of its multiaddrs, which are dialled when it is not connected. An address that cannot be read or names
+   * another peer is left out. If none is left, those of the peer store are dialled.
    */
   readonly addresses: ReadonlyArray<Uint8Array>
 }
@@ -20,19 +20,19 @@ export interface Addressed {
 /** Why there is no stream. */
 export interface DialFailure {
   /**
-   * `Denied` when this node's own gate refuses, its queue of dials is full or it is stopping; `Unreachable` without a connection;
-   * `Unsupported` when the remote lacks the protocol; `Reset` when it refuses the stream.
+   * `Denied` when this node's own gate refuses, its queue of dials is full or it is stopping; `Unreachable` without a
+   * connection; `Unsupported` when the remote lacks the protocol; `Reset` when it refuses the stream.
    */
   readonly reason: "Denied" | "Unreachable" | "Unsupported" | "Reset"
   readonly cause: Error
 }
 
 export interface Dial {
-  /** The connection on which a peer is asked; none when it has none, or only one through a relay with limits. */
+  /** The connection on which a peer is asked. A connection through a relay with limits does not count. */
   readonly connectionTo: (peer: Libp2pPeerId) => Connection | undefined
   /**
-   * Opens a stream on that connection, or on a new one, for which the gate is asked. Rejects with what {@link failureOf} reads, also when the
-   * signal is aborted.
+   * Opens a stream on that connection, or on a new one, for which the gate is asked. Rejects with an error that {@link
+   * failureOf} reads, also when the signal is aborted.
    */
   readonly open: (
     peer: Libp2pPeerId,
@@ -44,8 +44,8 @@ export interface Dial {
 /**
  * Opens streams of a protocol.
  *
- * As everywhere in libp2p it is not for relayed connections with limits: a few dozen answers would use up what the relay lets through, and
- * with it the connection.
+ * As everywhere in libp2p, relayed connections with limits are not used: a few dozen answers would use up what the
+ * relay lets through, and end the connection.
  */
 export const make = ({ connectionManager, peerId, peerStore }: Components, protocol: string): Dial => {
   const self = peerId.toString() as PeerId
@@ -56,7 +56,7 @@ export const make = ({ connectionManager, peerId, peerStore }: Components, proto
   const newStream = async (connection: Connection, signal: AbortSignal): Promise<Stream> => {
     try {
       const stream = await connection.newStream(protocol, { signal })
-      // It has no effect after the negotiation.
+      // The signal has no effect once the protocol is negotiated.
       if (signal.aborted) stream.abort(toError(signal.reason))
       return stream
     } catch (thrown) {
@@ -84,7 +84,7 @@ export const make = ({ connectionManager, peerId, peerStore }: Components, proto
     { addresses, id }: Addressed,
     signal: AbortSignal
   ): Promise<Array<Libp2pMultiaddr>> => {
-    // Connected through a relay with limits, only a direct address leads any further.
+    // A connected peer comes here when its connection is relayed with limits: only a direct address helps.
     const isConnected = connectionManager.getConnections(peer).length > 0
     const read = (all: ReadonlyArray<Uint8Array>) => all.flatMap((bytes) => readAddress(bytes, id, !isConnected))
     const given = read(addresses)
@@ -99,7 +99,7 @@ export const make = ({ connectionManager, peerId, peerStore }: Components, proto
       try {
         return [connected, await newStream(connected, signal)]
       } catch (thrown) {
-        // One that was lost in this moment is no reason not to dial.
+        // The connection was lost just now: dial.
         if (signal.aborted || connected.status === "open") throw thrown
       }
     }
@@ -110,7 +110,7 @@ export const make = ({ connectionManager, peerId, peerStore }: Components, proto
   return { connectionTo, open }
 }
 
-/** What an opened stream was rejected with. */
+/** Why `open` has rejected. */
 export const failureOf = (thrown: unknown): DialFailure =>
   thrown instanceof Failure ? thrown : { reason: "Unreachable", cause: toError(thrown) }
 
@@ -129,8 +129,8 @@ class Failure extends Error implements DialFailure {
   }
 }
 
-// The gate says no before a dial or in the last step of one; a dial to several addresses gathers what each came to. A node that is stopping,
-// or whose queue of dials is full, has not tried.
+// The gate refuses before a dial or in its last step; a dial to several addresses gathers the errors of all. A node
+// that is stopping, or whose queue of dials is full, has not tried.
 function isOwnRefusal(error: Error): boolean {
   if (error instanceof AggregateError) return error.errors.some(isOwnRefusal)
   return ownRefusals.has(error.name)

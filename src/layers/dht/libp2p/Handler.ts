@@ -1,11 +1,12 @@
 /**
  * The streams on which this node answers as a server of the DHT. [libp2p]
  *
- * A remote may send one request after the other on a stream, without waiting. They are answered in order, and one at a time: the next is read
- * when the answer before it is made, and when no more than 128 KiB of answers are unsent. Until then the stream is paused, and what has come
- * stays as it came, so that a remote that asks and does not read costs its window and no more.
+ * A remote may send requests on a stream without waiting for answers. They are answered in order, one at a time: the
+ * next is read when the answer before it is made and no more than 128 KiB of answers are unsent. Until then the stream
+ * is paused and bytes that have come are kept unread, so that a remote that asks and does not read costs no more than
+ * its window.
  *
- * A stream is reset when what comes is no message or one that the server refuses, when a message is longer than 64 KiB, and when none has been
+ * A stream is reset when a message is malformed, refused by the server or longer than 64 KiB, and when no request was
  * answered for 60 s.
  */
 import type { Connection, Stream } from "@libp2p/interface"
@@ -19,7 +20,7 @@ import type { Components } from "../../libp2p/wire/Components.ts"
 import { countedNetworkOf } from "../../../services/AddressGuard.ts"
 
 export interface HandlerOptions {
-  /** How long a stream may be without a request that is answered. Defaults to 60 s, as Go has it. */
+  /** How long a stream may go without a request that is answered. Defaults to 60 s, as in Go. */
   readonly requestTimeout?: Duration.Input | undefined
 }
 
@@ -28,11 +29,11 @@ export interface HandlerHost {
   readonly addressManager: Components["addressManager"]
 }
 
-/** How many streams a connection may have, for `registrar.handle`. As many as kad-dht and Rust take. */
+/** How many streams of a connection are taken, as in kad-dht and Rust. For `registrar.handle`. */
 export const inboundStreamsMax = 32
 
 /**
- * A handler of inbound streams. Those that are open when the scope closes are reset.
+ * A handler of inbound streams. Streams that are open when the scope closes are reset.
  */
 export const make = Effect.fnUntraced(function*(
   server: Server,
@@ -50,7 +51,7 @@ export const make = Effect.fnUntraced(function*(
     })
   )
 
-  /** The network that a peer is counted by. A network in which this node is too may be all of its peers: a data centre. */
+  /** The subnet by which a peer is counted. The own subnet is not counted: in a data centre all peers may be in it. */
   const subnetOf = (connection: Connection): string | undefined => {
     const network = countedNetworkOf(connection.remoteAddr.toString() as Multiaddr)
     if (network === undefined) return undefined
@@ -67,9 +68,9 @@ export const make = Effect.fnUntraced(function*(
       subnet: subnetOf(connection)
     }
     const reader = new FrameReader(requestBytesMax)
-    // What has come and is not read yet.
+    // Bytes that have come and are not read yet.
     let chunks: Array<Uint8Array> = []
-    // Whether an answer is being made, which the next request waits for.
+    // An answer is being made; the next request waits for it.
     let isBusy = false
     let isWorking = false
     let answeredAt = now()
@@ -100,7 +101,7 @@ export const make = Effect.fnUntraced(function*(
         })
         work()
       }
-      // It may be made before this returns.
+      // `made` may be called before this returns.
       run(Effect.map(Effect.exit(answer), made))
       return mayGoOn()
     }
@@ -112,7 +113,10 @@ export const make = Effect.fnUntraced(function*(
         reset(toError(error))
       }
     }
-    /** Does what can be done now. Delivering what a paused stream has buffered comes back here. */
+    /**
+     * Handles as many requests as may be handled now. `resume` delivers buffered chunks synchronously and re-enters
+     * this function.
+     */
     const work = () => {
       if (isWorking) return
       isWorking = true
@@ -146,7 +150,7 @@ export const make = Effect.fnUntraced(function*(
       for (let left: number = timeout; left > 0; left = answeredAt + timeout - now()) {
         const due = now() + left
         yield* Effect.sleep(left)
-        // When this process stood still the requests lie in its sockets.
+        // This process stood still, so requests may wait in its sockets: give them a second.
         if (now() - due > 1000) answeredAt = Math.max(answeredAt, now() - timeout + 1000)
       }
       reset(new Error(`no request in ${timeout} ms`))
@@ -159,7 +163,8 @@ export const make = Effect.fnUntraced(function*(
       else for (const bytes of data) chunks.push(bytes)
       work()
     })
-    // libp2p sends its buffer in a microtask that it queues before this one; and what came with the end is delivered after the event.
+    // A microtask later: libp2p sends its buffer in one that it queues before this one, and delivers bytes that came
+    // with the end after the event.
     stream.addEventListener("drain", () => queueMicrotask(work))
     stream.addEventListener("remoteCloseWrite", () => queueMicrotask(work))
     stream.addEventListener("close", () => {

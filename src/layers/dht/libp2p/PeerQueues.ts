@@ -1,8 +1,8 @@
 /**
  * What waits to be sent to the peers of the DHT: a queue for each peer, and a time limit for each task. [libp2p]
  *
- * A task waits in the queue of its peer while there is no stream to it, or no room on the stream. Then it is on the stream until its answer
- * comes. All tasks have the same time, so the one that began first expires first.
+ * A task waits in the queue of its peer while there is no stream to it, or no room on the stream. Then it is on the
+ * stream until its answer comes. All tasks have the same time, so the one that began first expires first.
  */
 import type { PeerId as Libp2pPeerId } from "@libp2p/interface"
 import { peerIdFromMultihash } from "@libp2p/peer-id"

@@ -1,5 +1,6 @@
 /**
- * The peers of the DHT as this node knows them: those of the routing table, those that are connected, and whom others name. [libp2p]
+ * The peers of the DHT as this node knows them: those of the routing table, the connected ones, and those that others
+ * name. [libp2p]
  */
 import type { PeerId as Libp2pPeerId, PeerUpdate } from "@libp2p/interface"
 import { peerIdFromMultihash, peerIdFromString } from "@libp2p/peer-id"
@@ -18,7 +19,7 @@ import type { Components } from "../../libp2p/wire/Components.ts"
 import { Libp2pHost } from "../../libp2p/Host.ts"
 import * as Pulse from "../../Pulse.ts"
 
-/** What has changed among those who can be asked: the first or more have come, or none is connected any more. */
+/** A change among the peers that can be asked: the first has come, more have come, or none is connected any more. */
 export type PeersChange = "first" | "more" | "none"
 
 export const make = Effect.fnUntraced(function*(table: Table) {
@@ -32,7 +33,7 @@ export const make = Effect.fnUntraced(function*(table: Table) {
 
   const idBytes = peerId.toMultihash().bytes
   const self = new Node(idBytes, keyOf(idBytes))
-  /** Connected peers that serve the DHT, those included that the table has no room for or has not pinged yet. */
+  /** Connected peers that serve the DHT, also if the table has no room for them or has not pinged them yet. */
   const speakers = new Map<string, Node>()
   const nodes = new Nodes(nodesMax, ({ key }) => table.has(key) || speakers.has(key))
   const listeners = new Set<(change: PeersChange) => void>()
@@ -67,7 +68,7 @@ export const make = Effect.fnUntraced(function*(table: Table) {
     const node = nodes.known(id.toMultihash().bytes)
     if (node === undefined) return
     const wasLast = speakers.delete(node.key) && speakers.size === 0
-    // It may move now.
+    // Its addresses may change while it is away.
     node.isIdentified = false
     if (wasLast) tell("none")
   }
@@ -114,27 +115,27 @@ export const make = Effect.fnUntraced(function*(table: Table) {
 
     nodeOf: (id: PeerId): Node => nodes.of(peerIdFromString(id).toMultihash().bytes),
 
-    /** Everybody who can be asked. */
+    /** The peers that can be asked. */
     ids: (): ReadonlyArray<PeerId> => Array.from(all(), ({ id }) => id),
 
     /** Whether a peer that serves the DHT is connected. */
     isConnected: (): boolean => speakers.size > 0,
 
-    /** Whether there is somebody to ask, or about to be. */
+    /** Whether there is a peer to ask, or may be one in a moment. */
     isThere: Effect.suspend(() => isEmpty() ? someoneSpeaks(components, kadProtocol) : Effect.succeed(true)),
 
     /** Whether a peer is connected and serves the DHT, so that it is asked without a dial. */
     isAtHand: ({ key }: Node): boolean => speakers.has(key),
 
-    /** Whom a lookup asks first. */
+    /** The peers that a lookup asks first. */
     seeds: (target: Position, count = kadReplicationFactor): ReadonlyArray<Node> => {
       const found = new Set(table.closest(target, count).map(({ bytes }) => nodes.of(bytes)))
-      // With no place left for another connection, these are all who can be asked; more than are needed, since some may just be going.
+      // When no further connection may be opened, only these can be asked. More than needed, since some may be leaving.
       for (const node of nearest([...speakers.values()], target, 2 * count)) found.add(node)
       return [...found]
     },
 
-    /** The nodes of the peers that somebody names, those left out whose id is no peer's. Discovery is told of them. */
+    /** The nodes of peers that somebody names, without ids that are malformed. Discovery is told of them. */
     hear: (peers: ReadonlyArray<MessagePeer>): ReadonlyArray<Node> => {
       const heard: Array<Node> = []
       for (const { addresses, id } of peers) {
@@ -151,12 +152,15 @@ export const make = Effect.fnUntraced(function*(table: Table) {
       return heard
     },
 
-    /** A peer has answered, so the table may want it. */
+    /** A peer has answered, so it is proposed to the table. */
     answered: (node: Node): void => {
       if (!table.has(node.key)) table.add(libp2pId(node))
     },
 
-    /** A peer is not there any more, or does not serve the DHT. One that is connected may only be slow. */
+    /**
+     * A peer could not be asked. It leaves the table, unless it serves the DHT and is connected: then it may only be
+     * slow.
+     */
     gone: (node: Node, isServing: boolean): void => {
       if (table.has(node.key) && !(isServing && speakers.has(node.key))) table.remove(libp2pId(node))
     },
@@ -169,8 +173,8 @@ export const make = Effect.fnUntraced(function*(table: Table) {
     },
 
     /**
-     * What a connected peer has told of itself. Not what others say of it; and of one that has not been met, such as a client, nothing until
-     * the peer store has been read, which begins now.
+     * The addresses that a connected peer has told of itself, never what others say. Of a peer that is not known here,
+     * such as a client, they come from the peer store, which is read now and known to the next call.
      */
     addressesOf: (id: Uint8Array): ReadonlyArray<Uint8Array> => {
       const node = nodes.of(id)
@@ -180,7 +184,7 @@ export const make = Effect.fnUntraced(function*(table: Table) {
       return []
     },
 
-    /** What this node knows by itself of where a peer is. */
+    /** Where a peer is, as far as this node knows without asking others. */
     whereIs: Effect.fnUntraced(function*(id: PeerId) {
       const libp2pId = peerIdFromString(id)
       if (libp2pId.equals(peerId)) {
@@ -195,7 +199,7 @@ export const make = Effect.fnUntraced(function*(table: Table) {
       return { isCertain: addresses.length > 0 && connections.length > 0, id, addresses }
     }),
 
-    /** Waits until there is somebody to ask: 2 s at most, while a connected peer has not yet said what it speaks. */
+    /** Waits until there is a peer to ask: 2 s at most, while a connected peer has not told its protocols yet. */
     ready: Effect.fnUntraced(function*(operation: DhtError["operation"], subject: string) {
       const deadline = now() + readyMillis
       while (isEmpty()) {
@@ -209,10 +213,8 @@ export const make = Effect.fnUntraced(function*(table: Table) {
   }
 })
 
-export type Peers = Effect.Success<ReturnType<typeof make>>
-
-/** Whether a connected peer speaks the protocol, or has not yet said what it speaks. */
-export const someoneSpeaks = (
+/** Whether a connected peer speaks the protocol, or has not told its protocols yet. */
+const someoneSpeaks = (
   { connectionManager, peerStore }: Pick<Components, "connectionManager" | "peerStore">,
   protocol: string
 ): Effect.Effect<boolean> =>
@@ -224,7 +226,7 @@ export const someoneSpeaks = (
     return false
   })
 
-/** Those of the addresses that can be read, as text. */
+/** The addresses that can be read, as text. */
 export const read = (addresses: ReadonlyArray<Uint8Array>): ReadonlyArray<Multiaddr> =>
   show(addresses.flatMap((bytes) => {
     try {
@@ -238,16 +240,16 @@ export const read = (addresses: ReadonlyArray<Uint8Array>): ReadonlyArray<Multia
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** How many peers of the DHT are kept in mind, those of the table and the connected ones aside. */
+/** How many peers of the DHT are remembered, besides those of the table and the connected ones. */
 const nodesMax = 8192
 
-/** As long is waited for a connected peer to say what it speaks. */
+/** How long a lookup waits for a connected peer to tell its protocols. */
 const readyMillis = 2000
 
-/** A peer that is named again and again is told of at most this often. */
+/** How long discovery is not told again of a peer that others name again. */
 const tellMillis = 60_000
 
-/** For answers this node's own addresses are read at most this often, unless it is known that they have changed. */
+/** How long this node's own addresses are not read again for answers, unless they are known to have changed. */
 const ownMillis = 1000
 
 const nearest = (nodes: ReadonlyArray<Node>, target: Position, count: number): ReadonlyArray<Node> =>

@@ -1,8 +1,9 @@
 /**
  * The namespace `/codio/<peer id>/<name>`: values that their publisher has signed, of which the newest wins. [libp2p]
  *
- * The publisher's id is part of the key, so whoever reads a value knows whose it is, and nobody else can put one there. A value travels as
- * libp2p's signed envelope, which Rust and Go seal and open with their own libraries; docs/PROTOCOL.md shows the bytes.
+ * The publisher's id is part of the key, so a reader knows the publisher of the value, and nobody else can put one
+ * there. A value travels as libp2p's signed envelope, which Rust and Go seal and open with their own libraries;
+ * docs/PROTOCOL.md shows the bytes.
  */
 import { privateKeyFromProtobuf } from "@libp2p/crypto/keys"
 import { peerIdFromPublicKey } from "@libp2p/peer-id"
@@ -26,7 +27,7 @@ export class PublishedValue extends Schema.Class<PublishedValue>("codio-network/
   publisher: PeerId,
   /** The part of the key after the publisher. */
   name: Schema.String,
-  /** Grows with every value of one key. Those of this library are milliseconds since the epoch. */
+  /** Grows with every value of one key. This library takes the milliseconds since the epoch. */
   sequence: Schema.Int.check(Schema.isGreaterThanOrEqualTo(0)),
   value: Schema.Uint8Array,
   /** The signed envelope, as it is stored. */
@@ -49,7 +50,7 @@ export const path = (publisher: PeerId, name: string): string => `${publisher}/$
 export const namespace: ValueNamespace<PublishedValue, PublishedInput> = makeSealed<PublishedValue, PublishedInput>({
   name: "codio",
   schema: Schema.suspend(() => Stored),
-  // Two values of one sequence are the publisher's mistake; all nodes choose the same.
+  // Two values of one sequence are the publisher's mistake; all nodes choose the same one.
   order: Order.combine(
     Order.mapInput(Order.Number, ({ sequence }: PublishedValue) => sequence),
     Order.mapInput(Order.Array(Order.Number), ({ envelope }: PublishedValue) => [...envelope])
@@ -117,7 +118,8 @@ const Stored: Schema.Codec<PublishedValue, Uint8Array> = Schema.Uint8Array.pipe(
 
 async function open(bytes: Uint8Array): Promise<PublishedValue> {
   const envelope = await RecordEnvelope.openAndCertify(bytes, domain)
-  // Protobuf has many forms of one message, and the signature covers none of them; two copies of a value should be the same bytes.
+  // Two copies of a value should be the same bytes, but protobuf has many forms of one message and the signature does
+  // not cover the form.
   if (!Bytes.Equivalence(envelope.marshal(), bytes)) throw new Error("an envelope that is not in its canonical form")
   const type = new TextDecoder().decode(envelope.payloadType)
   if (type !== payloadType) throw new Error(`a payload of type ${type}; expected ${payloadType}`)

@@ -1,8 +1,9 @@
 /**
  * One stream of Kademlia: questions go out, and answers come in the order of their questions. [libp2p]
  *
- * All implementations read the next message of a stream when they have answered the last one, so that many may be under way. An answer has
- * no number: one that does not come would shift all after it, so a stream with a question that is given up is to be failed.
+ * All implementations read the next message of a stream when they have answered the last one, so that many questions
+ * may be under way. An answer has no number: a missing one would shift all later answers. So fail a stream when a
+ * question on it is given up.
  */
 import type { Stream, StreamMessageEvent } from "@libp2p/interface"
 import { decodeMessage, FrameReader, type Message } from "../wire/Message.ts"
@@ -10,40 +11,47 @@ import { toError, untilClosed } from "../../libp2p/Faults.ts"
 
 /** Why a stream is over. */
 export interface StreamEnd {
-  /** `Malformed` for what is no answer, or one that nobody asked for; `Reset` for whatever else ended the stream, at either side. */
+  /**
+   * `Malformed`: bytes that are no answer, or an answer that nobody asked for. `Reset`: anything else that ended the
+   * stream, at either side.
+   */
   readonly reason: "Unsupported" | "Malformed" | "Reset"
   readonly cause: Error
 }
 
-/** What is known of a question here: the type that its answer has, too. */
+/** What this file knows of a question. */
 export interface Asked {
+  /** The type of the question and of its answer. */
   readonly type: number
 }
 
 export interface QuestionStreamOptions<Question extends Asked> {
-  /** How many questions may be without an answer. */
+  /** How many questions may be without an answer at once. */
   readonly questionsMax: number
   /** The answer to the oldest question. */
   readonly onAnswer: (question: Question, message: Message) => void
   /** There may be room again. */
   readonly onRoom: () => void
-  /** The stream is over; these have no answer, the oldest first. Called once, unless `close` comes first. */
+  /** The stream is over; these questions have no answer, the oldest first. Called once, unless `close` comes first. */
   readonly onEnd: (unanswered: ReadonlyArray<Question>, end: StreamEnd) => void
 }
 
 export interface QuestionStream<Question extends Asked> {
   readonly isOpen: () => boolean
-  /** Whether another question may go out now: few are without an answer, and the remote takes what is sent. */
+  /** Whether another question may be sent now: not too many are without an answer, and the remote reads. */
   readonly hasRoom: () => boolean
   readonly isIdle: () => boolean
   /**
-   * Sends bytes in one frame of the muxer, with or without waiting for an answer. False when that has failed: then `onEnd` has been told of
-   * the question, too.
+   * Sends bytes in one frame of the muxer, with or without waiting for an answer. False when that has failed: then
+   * `onEnd` has been given the question, too.
    */
   readonly write: (bytes: Uint8Array, question: Question, hasAnswer: boolean) => boolean
   /** Resets the stream, and tells `onEnd`. */
   readonly fail: (end: StreamEnd) => void
-  /** Ends this half, drops what still comes, and resets the stream if the remote has not ended its half in time. Never rejects. */
+  /**
+   * Ends this half, drops late answers, and resets the stream if the remote has not ended its half in time. Never
+   * rejects.
+   */
   readonly close: (millis: number) => Promise<void>
 }
 
@@ -60,7 +68,7 @@ export const make = <Question extends Asked>(
     if (isOver) return
     isOver = true
     const unanswered = questions.splice(0)
-    // Tells the remote, unless it knows. One that has ended its half without owing anything gets the end of the other.
+    // A remote that has ended its half and owes no answer gets the end of the other half, and not a reset.
     if (unanswered.length === 0 && stream.remoteWriteStatus === "closed") void finish(stream, closeMillis)
     else stream.abort(why.cause)
     options.onEnd(unanswered, why)
@@ -76,7 +84,7 @@ export const make = <Question extends Asked>(
     }
   }
   const take = (bytes: Uint8Array) => {
-    // What comes after the stream was failed by what came before it.
+    // A message before this one has failed the stream.
     if (isOver) return
     const [question] = questions
     if (question === undefined) throw new Error("the remote sent what nobody asked for")
@@ -133,7 +141,7 @@ export const make = <Question extends Asked>(
 // ---------------------------------------------------------------------------------------------------------------------
 
 const closeMillis = 1000
-// Above it the pieces that wait leave as one frame, and rust-yamux closes the connection for one of 1 MiB.
+// What is unsent leaves as one frame, and rust-yamux closes the connection for a frame of 1 MiB.
 const unsentBytesMax = 128 * 1024
 
 async function finish(stream: Stream, millis: number): Promise<void> {

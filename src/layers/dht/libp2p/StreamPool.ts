@@ -1,8 +1,9 @@
 /**
- * The streams on which peers of the DHT are asked, one for each peer: how many are open, and which closes next. [libp2p]
+ * The streams on which peers of the DHT are asked, one for each peer: how many are open, and which closes next.
+ * [libp2p]
  *
- * A stream closes after a while without use, and the least recently used one when there are too many. It leaves the pool first: it is asked
- * nothing more, and closes when the questions on it have their answers.
+ * A stream closes after a while without use, and the least recently used one when there are too many. It leaves the
+ * pool first: it is asked nothing more, and closes when the questions on it have their answers.
  */
 import type { Connection, Stream } from "@libp2p/interface"
 import type { Message } from "../wire/Message.ts"

@@ -1,25 +1,27 @@
 /**
- * What becomes of a question whose stream has failed: whether it goes on to another one, and with what.
+ * What becomes of a question whose stream has failed: whether it is sent on another stream, and with which bytes.
  *
- * - A remote answers in turn, so only the oldest question without an answer is to blame; the others go on, a few times.
- * - A stream that stood before the question may have been reset while nobody used it, and a connection may just have been lost: once more.
- * - What went before the question on a fresh stream may be what the remote refuses: once more without it.
+ * - A remote answers in turn, so only the oldest question without an answer is to blame. The others are sent again, a
+ *   few times.
+ * - A stream that is older than the question may have been reset while it was not used, and a connection may just have
+ *   been lost: once more.
+ * - The remote may have refused what was sent before the question on a fresh stream: once more without it.
  */
 import type { StreamEnd } from "./QuestionStream.ts"
 
-/** What a question has been through. */
+/** What has happened to a question so far. */
 export interface Attempts {
   /** Absent for messages without an answer. */
   readonly question: Uint8Array | undefined
-  /** What is written: the question, with or without what goes before it. Absent where the stream is all that is wanted. */
+  /** What is written: the question, with or without what goes before it. Absent when only the stream is wanted. */
   bytes: Uint8Array | undefined
   /** Absent when nobody waits any more. */
   readonly done: unknown
-  /** It has had its time. */
+  /** Its time is over. */
   isExpired: boolean
-  /** It has failed with a stream that was not fresh, or with a connection. */
+  /** It was sent again since its stream was not fresh, or the connection was lost. */
   isRetried: boolean
-  /** How often it went on to another stream because one had failed for another one's sake. */
+  /** How often it was sent again since a stream had failed because of another question. */
   spared: number
 }
 
@@ -32,15 +34,15 @@ export const none: Pick<Attempts, "isExpired" | "isRetried" | "spared"> = {
 
 export interface Failure {
   readonly reason: StreamEnd["reason"]
-  /** Whether it is the question for which the stream failed. */
+  /** Whether the stream failed because of this question. */
   readonly isBlamed: boolean
   /** Whether the stream was opened after the question had begun to wait for one. */
   readonly isFresh: boolean
-  /** Whether the connection has gone with the stream. */
+  /** Whether the connection is lost, too. */
   readonly isLost: boolean
 }
 
-/** Why a question has failed for good; undefined when it goes on, with what is then its `bytes`. */
+/** Why a question has failed for good; undefined when its `bytes` are to be sent on another stream. */
 export const failed = (
   attempts: Attempts,
   { isBlamed, isFresh, isLost, reason }: Failure
@@ -62,5 +64,5 @@ export const failed = (
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-// Peers that reset every stream would otherwise keep questions going for as long as there are others.
+// A peer that resets every stream would otherwise have questions sent again for as long as there are others.
 const sparedMax = 3

@@ -1,15 +1,16 @@
 /**
  * Questions to peers of the DHT, over one lasting stream for each. [libp2p]
  *
- * A stream is opened when a peer is first asked, carries many questions at once, and closes after a while without use, so that a connection
- * can become idle. A stream that stood before the question may have been reset by the remote meanwhile (js-libp2p does so 10 s after the
- * last message, Go after 60 s): a question that fails on one is asked once more on a fresh one, which is safe since every question of
- * Kademlia may be repeated.
+ * A stream is opened when a peer is first asked, carries many questions at once, and closes after a while without use,
+ * so that a connection can become idle. The remote may have reset an older stream meanwhile (js-libp2p does so 10 s
+ * after the last message, Go after 60 s). So a question that fails on an older stream is asked once more on a fresh
+ * one, which is safe since every question of Kademlia may be repeated.
  *
- * ADD_PROVIDER has no answer. Sent in front of a question, in the same write, the answer to that shows that the remote has read it. A remote
- * that refuses a record resets the stream, and the question with it: it is then asked alone.
+ * ADD_PROVIDER has no answer. It is sent in front of a question, in one write: the answer shows that the remote has
+ * read both. A remote that refuses the record resets the stream, and the question is then asked alone.
  *
- * When a stream fails only its oldest question is to blame, since a remote answers them in turn. The others go on to the next stream.
+ * A remote answers in turn, so when a stream fails only its oldest question is to blame. The others are sent on the
+ * next stream.
  */
 import type { Connection, Stream } from "@libp2p/interface"
 import { Bytes, Clock, Duration, Effect, Latch, type Scope } from "effect"
@@ -36,11 +37,11 @@ export interface StreamsOptions {
   /** How long a stream stays open after the last question. Defaults to 30 s. */
   readonly idleTime?: Duration.Input | undefined
   /**
-   * How many streams are open at most; the one that was asked least recently closes. Each has a connection, so that there are no more of
-   * them than of those. Defaults to 256.
+   * How many streams are open at most; the least recently used one closes. Defaults to 256, which is enough for as many
+   * connections.
    */
   readonly streamsMax?: number | undefined
-  /** How many questions of a stream may be without an answer; others wait for their turn. Defaults to 64. */
+  /** How many questions of a stream may be without an answer at once; others wait. Defaults to 64. */
   readonly questionsMax?: number | undefined
 }
 
@@ -58,11 +59,11 @@ export interface StreamsCounts {
 
 export interface Streams {
   /**
-   * Asks a peer. Both `question` and `before`, if any, are frames as `encodeFrame` makes them; `before` holds messages without an answer. Of
-   * at most 64 KiB together.
+   * Asks a peer. `question` and `before` are frames made by `encodeFrame`, of at most 64 KiB together; `before` holds
+   * messages without an answer.
    *
-   * Connects if need be. Interruption gives up a dial that nobody else waits for; once the question is out its answer is awaited all the
-   * same, and dropped, so that the stream keeps its order.
+   * Connects if need be. Interruption gives up a dial that nobody else waits for. Once the question is sent its answer
+   * is awaited all the same, and dropped, so that the stream keeps its order.
    */
   readonly request: (
     peer: Remote,
@@ -70,8 +71,8 @@ export interface Streams {
     before?: Uint8Array
   ) => Effect.Effect<Answer, RequestError>
   /**
-   * Sends messages without an answer. Succeeds when they are written, which does not show that the remote takes them. A stream without use
-   * for more than 8 s is not trusted with them: the remote may be resetting it.
+   * Sends messages without an answer. Succeeds when they are written, which does not show that the remote takes them.
+   * They go on a fresh stream if the open one was not used for more than 8 s: the remote may be resetting it.
    */
   readonly send: (peer: Remote, frame: Uint8Array) => Effect.Effect<void, RequestError>
   /** Opens a stream to a peer that is connected, if it has none. Does not wait for it. */
@@ -80,7 +81,8 @@ export interface Streams {
 }
 
 /**
- * Streams for as long as the scope lives. They are closed with it, questions without an answer fail as `Denied`, and so does every later one.
+ * Streams for as long as the scope lives. They close with the scope. Questions without an answer then fail as `Denied`,
+ * and so does every later question.
  */
 export const make = Effect.fnUntraced(function*(
   options: StreamsOptions
@@ -209,7 +211,7 @@ export const make = Effect.fnUntraced(function*(
     else queues.forget(owner)
   }
 
-  /** Sends what has no answer on to another stream, or fails it. */
+  /** A stream has failed: its tasks are sent on another stream, or fail. */
   const ended = (pooled: Pooled, unanswered: ReadonlyArray<Task>, end: StreamEnd) => {
     const { owner } = pooled
     if (owner.pooled === pooled) owner.pooled = undefined
@@ -262,7 +264,7 @@ export const make = Effect.fnUntraced(function*(
     ...StreamRetry.none
   })
 
-  /** Fails at once when the id is no peer's: whoever names peers may name anything. */
+  /** Fails at once when the id is no peer's: others may name any bytes as a peer. */
   const asking = <A>(
     peer: Remote,
     question: Uint8Array | undefined,
@@ -301,7 +303,7 @@ export const make = Effect.fnUntraced(function*(
     warm: (peer) =>
       Effect.sync(() => {
         const task = taskOf(peer, undefined, undefined)
-        // Whether it comes to something shows when the peer is asked.
+        // If it fails, the next question fails, too.
         task.done = () => {}
         if (dial.connectionTo(task.queue.peer) !== undefined) submit(task)
         else queues.forget(task.queue)
@@ -322,7 +324,7 @@ function stopping(): Error {
   return new Error("this node is stopping")
 }
 
-// [uvarint length][0x08][type], or without a type where it is that of PUT_VALUE.
+// [uvarint length][0x08][type], or no type, which means PUT_VALUE.
 function typeOf(frame: Uint8Array): number {
   let at = 0
   while (frame[at]! >= 0x80) at++

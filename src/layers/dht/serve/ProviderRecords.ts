@@ -57,7 +57,7 @@ export interface ProviderRecordsOptions {
 }
 
 /** How long a record is served at most, in seconds: 24 hours. Rust, Go and JavaScript serve it as long or longer. */
-export const recordSecondsMax = 24 * 60 * 60
+const recordSecondsMax = 24 * 60 * 60
 
 export interface ProviderRecords {
   /**

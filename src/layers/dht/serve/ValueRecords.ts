@@ -28,7 +28,7 @@ export interface ValueRecordsOptions {
 }
 
 /** How long a value is served after its last put: 48 hours, as in Go, Rust and JavaScript. */
-export const valueMillisMax = 48 * 60 * 60 * 1000
+const valueMillisMax = 48 * 60 * 60 * 1000
 
 export interface ValueRecords {
   /**

@@ -143,7 +143,7 @@ describe("Table", () => {
       assert.isBelow(table.peers.filter(({ id }) => shared(id) === 0).length, far.length)
     }))
 
-  it.live("takes a quarter of a bucket from one public subnet, and everybody from other places", () =>
+  it.live("takes a quarter of a bucket from one public subnet, and all peers of other subnets", () =>
     Effect.gen(function*() {
       for (const pings of ["one by one", "together"] as const) {
         const { settle, table } = yield* make({

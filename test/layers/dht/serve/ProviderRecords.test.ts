@@ -277,7 +277,7 @@ describe("ProviderRecords", () => {
     for (let i = 0; i < 50; i++) add(`flood ${i}`, `crowd ${i}`, start, { subnet: "x" })
     for (let i = 0; i < 20; i++) add(`other ${i}`, `other ${i}`)
     assert.strictEqual(records.size(), 100)
-    // Twenty more of another origin take the places of the crowd, though each of its ids has one record only.
+    // Twenty more of another origin evict those of the crowd, though each of its ids has one record only.
     for (let i = 0; i < 20; i++) {
       assert.strictEqual(add(`more ${i}`, "second", start, { subnet: "elsewhere" }), "stored")
     }

@@ -50,9 +50,9 @@ const make = Effect.fnUntraced(function*({ known = {}, provided = [], table = {}
     key: keyOf(id(name)),
     position: positionOf(id(name))
   }))
-  const places = new Map<string, ReadonlyArray<Uint8Array>>()
+  const addressesBy = new Map<string, ReadonlyArray<Uint8Array>>()
   for (const [name, ports] of Object.entries({ self: [1], ...table, ...known })) {
-    places.set(keyOf(id(name)), ports.map(at))
+    addressesBy.set(keyOf(id(name)), ports.map(at))
   }
   const providers = ProviderRecords.make()
   const values = ValueRecords.make([numbers])
@@ -63,10 +63,10 @@ const make = Effect.fnUntraced(function*({ known = {}, provided = [], table = {}
       peers.filter((peer) => peer.key !== without)
         .sort((a, b) => compareDistance(a.position, b.position, target)).slice(0, count),
     encodedOf: (bytes) => {
-      const addresses = places.get(keyOf(bytes)) ?? []
+      const addresses = addressesBy.get(keyOf(bytes)) ?? []
       return addresses.length === 0 ? undefined : encodePeer(bytes, addresses)
     },
-    addressesOf: (bytes) => places.get(keyOf(bytes)) ?? [],
+    addressesOf: (bytes) => addressesBy.get(keyOf(bytes)) ?? [],
     isProvided: (bytes) => provided.includes(keyOf(bytes)),
     providers,
     values
@@ -89,7 +89,7 @@ const make = Effect.fnUntraced(function*({ known = {}, provided = [], table = {}
   /** The names in an answer. */
   const names = (message: Fields, from?: Server.Sender) =>
     Effect.map(answer(message, from), (answer) => answer!.closer.map(({ id }) => Buffer.from(id).toString().slice(6)))
-  return { answer, names, places, providers, sender, server, values }
+  return { answer, names, addressesBy, providers, sender, server, values }
 })
 
 interface Fields {
@@ -200,7 +200,7 @@ describe("Server", () => {
 
     it.effect("fills an empty list from identify, then from where it was dialled, then at the time of the answer", () =>
       Effect.gen(function*() {
-        const { answer, places, providers, sender } = yield* make({ known: { told: [5] } })
+        const { answer, addressesBy, providers, sender } = yield* make({ known: { told: [5] } })
         const dialledAt = address("/ip4/198.51.100.1/tcp/9")
         const provide = (name: string, more?: Partial<Server.Sender>) =>
           Effect.andThen(
@@ -211,7 +211,7 @@ describe("Server", () => {
         assert.deepStrictEqual(yield* provide("dialled", { dialledAt }), [["/ip4/198.51.100.1/tcp/9"]])
         assert.deepStrictEqual(yield* provide("unknown"), [])
         assert.strictEqual(providers.size(), 3)
-        places.set(keyOf(id("unknown")), [at(8)])
+        addressesBy.set(keyOf(id("unknown")), [at(8)])
         assert.deepStrictEqual(portsOf(yield* answer({ type: GET_PROVIDERS, key: id("unknown") })), [
           ["/ip4/203.0.113.7/tcp/8"]
         ])

@@ -144,7 +144,7 @@ describe("ValueRecords", () => {
       const { get, put } = make({ judgedMax: 2 }, [slow])
       const start = (path: string, value: number) =>
         Effect.forkChild(Effect.exit(put(path, [value])), { startImmediately: true })
-      // The first value of `a` holds up the others of `a`, which take no place meanwhile.
+      // The first value of `a` delays the others of `a`, which do not count meanwhile.
       const ofA = [yield* start("a", 4), yield* start("a", 9), yield* start("a", 8)]
       const others = [yield* start("b", 1), yield* start("c", 1), yield* start("d", 1)]
       assert.deepStrictEqual(begun, ["a4", "b1"])
@@ -153,7 +153,7 @@ describe("ValueRecords", () => {
       yield* TestClock.adjust(0)
       assert.deepStrictEqual([get("a"), get("b")], [undefined, [1]])
       assert.deepStrictEqual(begun, ["a4", "b1", "c1"])
-      // Who gives up leaves its place.
+      // A put that is given up no longer counts.
       yield* Fiber.interrupt(others[1]!)
       yield* TestClock.adjust(0)
       assert.deepStrictEqual(begun, ["a4", "b1", "c1", "d1"])

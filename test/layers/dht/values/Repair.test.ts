@@ -48,7 +48,7 @@ describe("ValueRepair", () => {
       assert.strictEqual(asked.length, 7)
     }))
 
-  it.effect("gives one value after the other, and leaves out what has no place to wait", () =>
+  it.effect("gives one value after the other, and leaves out a value for which there is no room", () =>
     Effect.gen(function*() {
       const { asked, end, repair } = yield* makeBench(1)
       yield* repair("a", "1", ["n1"])

@@ -237,8 +237,8 @@ describe("a reader of frames", () => {
     const long = new Uint8Array(300).fill(1)
     const expected = [...bodies, long, ...bodies]
     const stream = Buffer.concat(expected.map(lengthPrefixed))
-    const places = [0, ...cuts.map((cut) => Math.abs(cut) % (stream.length + 1)).sort((a, b) => a - b), stream.length]
-    const chunks = places.slice(1).map((place, i) => stream.subarray(places[i], place))
+    const ends = [0, ...cuts.map((cut) => Math.abs(cut) % (stream.length + 1)).sort((a, b) => a - b), stream.length]
+    const chunks = ends.slice(1).map((end, i) => stream.subarray(ends[i], end))
     for (const cut of [chunks, [...stream].map((byte) => Uint8Array.of(byte))]) {
       assert.deepStrictEqual(read(new FrameReader(), cut).map(hex), expected.map(hex))
     }
@@ -313,7 +313,9 @@ describe("frames that are mutated, cut, too long or out of order", () => {
   })
 })
 
-// internal ------------------------------------------------------------------------------------------------------------
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
 
 function partBytes(part: typeof Part.Type | typeof PeerPart.Type): Uint8Array {
   switch (part.field) {

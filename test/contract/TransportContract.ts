@@ -710,6 +710,22 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
           }
         }))
 
+      check(
+        "sends one ping at a time, and runs what the caller asks when its turn comes",
+        () =>
+          Effect.gen(function*() {
+            const { alice, bob } = yield* connected
+            const seen: Array<string> = []
+            const note = (word: string) => Effect.sync(() => void seen.push(word))
+            yield* Effect.forEach(
+              [1, 2, 3],
+              (turn) => Effect.andThen(alice.ping(bob.localPeer, note(`${turn} begun`)), note(`${turn} answered`)),
+              { concurrency: 3 }
+            )
+            assert.deepStrictEqual(seen, [1, 2, 3].flatMap((turn) => [`${turn} begun`, `${turn} answered`]))
+          })
+      )
+
       check("fails with StreamFailed for a peer that is not connected", () =>
         Effect.gen(function*() {
           const [alice, bob] = yield* pair

@@ -244,21 +244,24 @@ export const make = Effect.gen(function*() {
     return known.withPermit
   }
 
-  const ping = Effect.fnUntraced(function*(peer: PeerId) {
+  const ping = Effect.fnUntraced(function*(peer: PeerId, begun: Effect.Effect<void> = Effect.void) {
     const underlying = isPeerId(peer) ? best(localPeer, node.getConnections(peerIdFromString(peer))) : undefined
     if (underlying === undefined) {
       return yield* new PingError({ peer, reason: new StreamFailed({ detail: "the peer is not connected" }) })
     }
-    return yield* inTurn(underlying)(Effect.tryPromise({
-      try: (signal) => roundTrip(underlying, signal),
-      catch: (thrown) => {
-        const cause = toError(thrown)
-        const reason = cause.name === "UnsupportedProtocolError"
-          ? new PingUnsupported()
-          : new StreamFailed({ detail: cause.message, cause })
-        return new PingError({ peer, reason })
-      }
-    }))
+    return yield* inTurn(underlying)(Effect.andThen(
+      begun,
+      Effect.tryPromise({
+        try: (signal) => roundTrip(underlying, signal),
+        catch: (thrown) => {
+          const cause = toError(thrown)
+          const reason = cause.name === "UnsupportedProtocolError"
+            ? new PingUnsupported()
+            : new StreamFailed({ detail: cause.message, cause })
+          return new PingError({ peer, reason })
+        }
+      })
+    ))
   })
 
   return Transport.of({

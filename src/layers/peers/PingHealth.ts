@@ -10,7 +10,7 @@
  *
  * An answered ping costs neither a fiber nor a timer of its own, since nearly all are answered.
  */
-import { Clock, Duration, Effect, Latch, Layer, Result, Semaphore } from "effect"
+import { Clock, Duration, Effect, Latch, Layer, Result } from "effect"
 import { PingError, PingTimeout } from "../../schema/NetworkError.ts"
 import { PeerUnhealthy } from "../../schema/NetworkEvent.ts"
 import type { PeerId } from "../../schema/Peer.ts"
@@ -18,7 +18,7 @@ import { Health } from "../../services/Health.ts"
 import { HealthPolicy } from "../../services/HealthPolicy.ts"
 import { NetworkEvents } from "../../services/NetworkEvents.ts"
 import { PeerTable } from "../../services/PeerTable.ts"
-import { type Connection, Transport } from "../../services/Transport.ts"
+import { Transport } from "../../services/Transport.ts"
 
 /**
  * By so many bytes a peer shows that it lives, though it does not answer: its answers wait behind others of its bytes,
@@ -36,42 +36,28 @@ export const make = Effect.gen(function*() {
   const timeout = Duration.fromInputUnsafe(policy.timeout)
   const watch = yield* makeWatch(Duration.toMillis(timeout))
 
-  const turns = new WeakMap<Connection, Semaphore.Semaphore>()
-  /**
-   * One ping at a time, as in the transport: one that waited there for another would have its time run out before it is
-   * sent.
-   */
-  const inTurn = <A, E>(peer: PeerId, ping: Effect.Effect<A, E>): Effect.Effect<A, E> =>
-    Effect.flatMap(table.connections(peer), ([connection]) => {
-      if (connection === undefined) return ping
-      const turn = turns.get(connection) ?? Semaphore.makeUnsafe(1)
-      turns.set(connection, turn)
-      return turn.withPermit(ping)
-    })
-
   const progress = Effect.fnUntraced(function*(peer: PeerId) {
     let bytes = 0
     for (const connection of yield* table.connections(peer)) bytes += yield* connection.progress
     return bytes
   })
-  const note = (peer: PeerId, wait: Wait) =>
+  /** The time limit counts from here: before, the ping waited for the transport to end another. */
+  const begun = (peer: PeerId, wait: Wait) =>
     Effect.map(progress(peer), (bytes) => {
       wait.progress = bytes
+      watch.begin(wait)
     })
 
-  /** Pings until an answer, or a failure, in whose course this process ran. */
+  /** Pings until there is an answer, or a failure, during which this process ran all the while. */
   const ask = (peer: PeerId, wait: Wait): Effect.Effect<Duration.Duration, PingError> =>
-    inTurn(peer, pingOnce(peer, wait))
-
-  const pingOnce = (peer: PeerId, wait: Wait): Effect.Effect<Duration.Duration, PingError> =>
     Effect.suspend(() => {
-      watch.begin(wait)
-      return Effect.matchEffect(Effect.andThen(note(peer, wait), transport.ping(peer)), {
-        onFailure: (error) => watch.end(wait) ? Effect.fail(error) : pingOnce(peer, wait),
+      wait.leapt = false
+      return Effect.matchEffect(transport.ping(peer, begun(peer, wait)), {
+        onFailure: (error) => watch.end(wait) ? Effect.fail(error) : ask(peer, wait),
         onSuccess: (roundTripTime) =>
           watch.end(wait) && Duration.isLessThanOrEqualTo(roundTripTime, timeout)
             ? Effect.as(table.measured(peer, roundTripTime), roundTripTime)
-            : pingOnce(peer, wait)
+            : ask(peer, wait)
       })
     })
 

@@ -25,7 +25,8 @@ export interface LiveConnection {
   /** Done when the connection was identified, or closed. */
   readonly settled: Deferred.Deferred<void>
   readonly identify: (remote: RemoteIdentity) => void
-  readonly ping: Effect.Effect<void, string>
+  /** One at a time; see `Transport.ping`. */
+  readonly ping: (begun: Effect.Effect<void>) => Effect.Effect<void, string>
   onIdentified: (remote: RemoteIdentity) => void
   onClosed: () => void
 }
@@ -178,15 +179,19 @@ export function make(options: {
       live.onIdentified(told)
       Deferred.doneUnsafe(live.settled, Effect.void)
     },
-    ping: pinging.withPermit(Effect.callback<void, string>((resume) => {
-      const id = nextPing++
-      pings.set(id, (answer) => {
-        pings.delete(id)
-        resume(SimByteStream.later(answer))
-      })
-      end.send({ _tag: "Ping", ping: id })
-      return Effect.sync(() => pings.delete(id))
-    })),
+    ping: (begun) =>
+      pinging.withPermit(Effect.andThen(
+        begun,
+        Effect.callback<void, string>((resume) => {
+          const id = nextPing++
+          pings.set(id, (answer) => {
+            pings.delete(id)
+            resume(SimByteStream.later(answer))
+          })
+          end.send({ _tag: "Ping", ping: id })
+          return Effect.sync(() => pings.delete(id))
+        })
+      )),
     onIdentified: () => {},
     onClosed: () => {}
   }

@@ -278,14 +278,17 @@ export const make = Effect.fnUntraced(function*(name: string) {
         () => Effect.sync(() => handlers.delete(protocol))
       )
     }),
-    ping: Effect.fnUntraced(function*(peer) {
+    ping: Effect.fnUntraced(function*(peer, begun = Effect.void) {
       const fail = (detail: string) => new PingError({ peer, reason: new StreamFailed({ detail }) })
       // The newest connection, which the peer table ranks first among connections of one direction.
       let live: SimConnection.LiveConnection | undefined
       for (const one of connections) if (one.connection.peer === peer) live = one
       if (live === undefined) return yield* fail("not connected")
-      const start = yield* Clock.monotonicTimeNanos
-      yield* Effect.mapError(live.ping, fail)
+      let start = 0n
+      const sent = Effect.map(Clock.monotonicTimeNanos, (now) => {
+        start = now
+      })
+      yield* Effect.mapError(live.ping(Effect.andThen(begun, sent)), fail)
       return Duration.nanos((yield* Clock.monotonicTimeNanos) - start)
     })
   })

@@ -272,9 +272,9 @@ export class Network extends Context.Service<Network, {
    */
   readonly startProviding: (key: ContentKey, options?: ProvideOptions) => Effect.Effect<void, DhtError>
   /**
-   * Ends `startProviding`, also that of an earlier process. A key that a scope of `provide` holds stays announced
-   * until that scope closes. Copies on other nodes stay until they expire. Does nothing for a key that is not
-   * provided. When the end cannot be saved it fails with a `DhtError`, and the key stays announced.
+   * Ends `startProviding`, also when an earlier process called it. A key that a scope of `provide` holds stays
+   * announced until that scope closes. Copies on other nodes stay until they expire. Does nothing for a key that is
+   * not provided. When the end cannot be saved it fails with a `DhtError`, and the key stays announced.
    *
    * @example
    * ```ts

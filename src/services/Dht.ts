@@ -59,9 +59,9 @@ export class Dht extends Context.Service<Dht, {
    */
   readonly startProviding: (key: ContentKey, options?: ProvideOptions) => Effect.Effect<void, DhtError>
   /**
-   * Ends the wish of `startProviding`, also that of an earlier process. A key that a scope of `provide` holds stays
-   * announced until that scope closes. Copies of the record on other nodes stay until they expire. Safe to call for a
-   * key that is not provided.
+   * Ends the wish of `startProviding`, also when an earlier process began it. A key that a scope of `provide` holds
+   * stays announced until that scope closes. Copies of the record on other nodes stay until they expire. Safe to call
+   * for a key that is not provided.
    */
   readonly stopProviding: (key: ContentKey) => Effect.Effect<void, DhtError>
   /**

@@ -62,7 +62,7 @@ export const dhtContract = <R, N extends DhtContractNode>(name: string, fixture:
     )
 
   describe(name, () => {
-    check("answers NoPeers at once when there is nobody to ask", () =>
+    check("answers NoPeers at once when there is no peer to ask", () =>
       Effect.gen(function*() {
         const alice = yield* fixture.makeNode("alice")
         const start = yield* Clock.currentTimeMillis
@@ -81,7 +81,7 @@ export const dhtContract = <R, N extends DhtContractNode>(name: string, fixture:
         assert.isBelow((yield* Clock.currentTimeMillis) - start, 1_900)
       }))
 
-    check("finds who provides a key, and where", () =>
+    check("finds the providers of a key, and their addresses", () =>
       Effect.gen(function*() {
         const [alice, bob] = yield* line("alice", "bob")
         yield* bob.dht.startProviding(key("video"))
@@ -91,7 +91,7 @@ export const dhtContract = <R, N extends DhtContractNode>(name: string, fixture:
         assert.isAbove(provider!.addresses.length, 0)
       }))
 
-    check("announces what was provided without peers once there is one", () =>
+    check("announces a key provided without peers once there is one", () =>
       Effect.gen(function*() {
         const alice = yield* fixture.makeNode("alice")
         const bob = yield* fixture.makeNode("bob")
@@ -101,7 +101,7 @@ export const dhtContract = <R, N extends DhtContractNode>(name: string, fixture:
         yield* finds(alice, key("early"), bob)
       }))
 
-    check("announces nothing that was stopped before there was a peer", () =>
+    check("announces no key that was stopped before there was a peer", () =>
       Effect.gen(function*() {
         const alice = yield* fixture.makeNode("alice")
         const bob = yield* fixture.makeNode("bob")
@@ -183,7 +183,7 @@ export const dhtContract = <R, N extends DhtContractNode>(name: string, fixture:
         assert.strictEqual(Option.getOrThrow(status).keys, 0)
       }))
 
-    check("finds others only, each once", () =>
+    check("finds other nodes only, each once", () =>
       Effect.gen(function*() {
         const [alice, bob, carol] = yield* line("alice", "bob", "carol")
         for (const node of [alice, bob, carol]) yield* node.dht.startProviding(key("shared"))
@@ -212,7 +212,7 @@ export const dhtContract = <R, N extends DhtContractNode>(name: string, fixture:
         assert.deepStrictEqual(yield* found(alice, key("another")), [])
       }))
 
-    check("may be asked many things at once", () =>
+    check("answers many questions at once", () =>
       Effect.gen(function*() {
         const [alice, bob] = yield* line("alice", "bob")
         const keys = Array.from({ length: 10 }, (_, index) => key(`many ${index}`))
@@ -291,7 +291,7 @@ export const dhtContract = <R, N extends DhtContractNode>(name: string, fixture:
         assert.deepInclude(get, { _tag: "QuorumFailed", quorum: 2, asked: 1, acknowledged: 1 })
       }))
 
-    check("counts nobody that does not know the namespace", () =>
+    check("counts no node that does not know the namespace", () =>
       Effect.gen(function*() {
         const alice = yield* fixture.makeNode("alice")
         const bob = yield* fixture.makeNode("bob").pipe(Effect.provideService(ValueNamespaces, []))
@@ -303,7 +303,7 @@ export const dhtContract = <R, N extends DhtContractNode>(name: string, fixture:
         assert.strictEqual(unknown.subject, "/scores/alice")
       }))
 
-    check("takes no value that its namespace does not take, and no key that is none", () =>
+    check("takes no value that its namespace refuses, and no malformed key", () =>
       Effect.gen(function*() {
         const [alice] = yield* line("alice", "bob")
         const large = { value: new Uint8Array(ValueNamespace.valueBytesMax) }
@@ -326,7 +326,7 @@ export const dhtContract = <R, N extends DhtContractNode>(name: string, fixture:
         assert.isAbove(where.addresses.length, 0)
       }))
 
-    check("fails for a peer that nobody knows", () =>
+    check("fails for a peer that no node knows", () =>
       Effect.gen(function*() {
         const [alice] = yield* line("alice", "bob")
         const error = yield* Effect.flip(alice.dht.findPeer(SimNetwork.peerId("nobody")))

@@ -1,11 +1,12 @@
 /**
- * The `Dht` of a simulated node: records that nodes keep for each other, found by asking from node to node along their connections.
+ * The `Dht` of a simulated node: nodes keep records for each other, and ask each other along their connections.
  *
- * A record goes to every node that can be reached over connections between nodes with this layer, again when there are more of them and
- * every 11 hours; it expires after 24 hours. With a `ttl` it expires after that, and is renewed when half of it is over. A lookup asks the
- * neighbours, then their neighbours, and so on, which takes two messages for each step, and sees only what is reachable at that time. Unlike
- * Kademlia it opens no connections and tells `Discovery` of nobody. A value goes to the nodes that can be reached when it is put, and stays
- * with each for 48 hours; every node keeps the one that wins.
+ * A record goes to every node that can be reached over connections between nodes with this layer, again when more
+ * nodes can be reached, and every 11 hours; it expires after 24 hours. With a `ttl` it expires after that, and is
+ * renewed when half of it is over. A lookup asks the neighbours, then their neighbours, and so on; each step takes
+ * two messages, and sees only the nodes reachable at that time. Unlike Kademlia it opens no connections and reports
+ * no sightings to `Discovery`. A value goes to the nodes reachable when it is put; each node keeps the winning value
+ * for 48 hours.
  */
 import { Clock, DateTime, Duration, Effect, Latch, Layer, Stream } from "effect"
 import * as ProvidedKeys from "../../layers/dht/provide/ProvidedKeys.ts"
@@ -43,7 +44,7 @@ export const make = Effect.gen(function*() {
   /** The nodes that have this node's records. */
   let holders = new Set<Node>()
   let hasNewcomers = false
-  /** Something is due, and there is nobody to take it. */
+  /** A key is due, and no node can take it. */
   let isPaused = false
   let lastCycle: ProvideCycle | undefined
   const changed = yield* Latch.make()
@@ -60,7 +61,7 @@ export const make = Effect.gen(function*() {
       return node === undefined ? [] : [node]
     })
 
-  /** The nodes that can be asked, by the steps they are away. */
+  /** The nodes that can be asked, by their number of steps from this node. */
   const waves = (): ReadonlyArray<ReadonlyArray<Node>> => {
     const found: Array<ReadonlyArray<Node>> = []
     const seen = new Set([self])
@@ -101,7 +102,7 @@ export const make = Effect.gen(function*() {
     }
   })
 
-  /** Announces what is due to all who can be reached, and gives the time of the next that will be. */
+  /** Announces the keys that are due to all reachable nodes, and gives the time at which the next key is due. */
   const announce = Effect.gen(function*() {
     const from = yield* Clock.currentTimeMillis
     for (const intent of hasNewcomers ? intents.values() : []) intent.dueAt = Math.min(intent.dueAt, from)
@@ -150,7 +151,7 @@ export const make = Effect.gen(function*() {
     Effect.forkScoped({ startImmediately: true })
   )
 
-  /** This node, then those a step away, and so on. Fails with `NoPeers` when there is nobody to ask. */
+  /** This node, then the nodes one step away, and so on. Fails with `NoPeers` when there is no node to ask. */
   const lookup = (operation: DhtError["operation"], subject: string): Stream.Stream<Node, DhtError> =>
     Stream.suspend(() => {
       const asked = waves()
@@ -295,13 +296,13 @@ interface Wishes {
 
 /** A key that this node provides. Times are milliseconds since the epoch. */
 interface Intent extends Wishes {
-  /** How long a record of it lives. */
+  /** How long a record of the key lives. */
   readonly validMillis: number
-  /** When it is announced next. */
+  /** When the key is announced next. */
   dueAt: number
   /** When the records that were announced last expire. */
   until: number
-  /** How many nodes have one. */
+  /** How many nodes have a record. */
   copies: number
 }
 
@@ -332,7 +333,7 @@ const valueOf = (node: Node, key: Uint8Array): Effect.Effect<Uint8Array | undefi
     return stored !== undefined && now < stored.until ? stored.bytes : undefined
   })
 
-/** Whether the node takes the value: one of a namespace that it knows, over which the one that it has does not win. */
+/** Whether the node takes the value: it knows the namespace, and its stored value does not win. */
 const store = (node: Node, key: Uint8Array, bytes: Uint8Array): Effect.Effect<boolean> =>
   Effect.gen(function*() {
     const found = Values.rulesOf(node.namespaces, key)
@@ -345,8 +346,8 @@ const store = (node: Node, key: Uint8Array, bytes: Uint8Array): Effect.Effect<bo
   }).pipe(Effect.catch(() => Effect.succeed(false)))
 
 /**
- * Ends the lookup of a key after `maxProviders`, and after `findTimeout`: with `QueryTimeout` when no provider has been found by then. The
- * policy says what the caller leaves out.
+ * Ends the lookup of a key after `maxProviders`, and after `findTimeout`: with `QueryTimeout` when no provider has
+ * been found by then. The policy says what the caller leaves out.
  */
 const within =
   (key: ContentKey, policy: Pick<KadDhtPolicyOptions, "maxProviders" | "findTimeout">, options: FindOptions = {}) =>

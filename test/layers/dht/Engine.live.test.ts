@@ -53,7 +53,7 @@ describe("the engine over sockets", () => {
       assert.strictEqual((yield* Effect.flip(providers(a))).reason._tag, "QueryTimeout")
     }))
 
-  it.live("passes over peers that are named with ids of nobody, in what it looks for and in what it finds", () =>
+  it.live("passes over named peers whose ids are invalid, as closer peers and as providers", () =>
     Effect.gen(function*() {
       const [a, b, liar] = yield* Effect.all([makeNode(), makeNode(), makeNode()])
       yield* connect(a, b)
@@ -62,7 +62,7 @@ describe("the engine over sockets", () => {
       const address = multiaddr("/ip4/127.0.0.1/tcp/1").bytes
       const nobody = [[1, 2, 3], [0, 2, 8, 1], [0x12, 2, 1, 1], [0x12, 0x20, 1]]
         .map((id) => encodePeer(Uint8Array.from(id), [address]))
-      // A key that is of the right form, and no point of the curve.
+      // A key of the right form that is no point of the curve.
       nobody.push(encodePeer(Uint8Array.from([0, 37, 8, 2, 0x12, 33, ...new Uint8Array(33)]), [address]))
       yield* serve({ host: liar }, ({ key, type }, { stream }) => {
         stream.send(encodeFrame({ type, key, closer: nobody, providers: nobody }))
@@ -71,20 +71,20 @@ describe("the engine over sockets", () => {
       yield* until("a asks both", a.dht.closestPeers(key), ({ length }) => length === 2)
       const found = yield* providers(a)
       assert.include(found.map(({ id }) => id), b.id)
-      // Whether it is a point shows when it is dialled.
+      // Only a dial shows whether it is a point.
       assert.isAtMost(found.length, 2)
       const closest = yield* a.dht.closestPeers(key)
       assert.sameMembers(closest.map(({ id }) => id), [b.id, liar.id])
     }))
 
-  it.live("announces where it is at that moment, also when it has just moved", () =>
+  it.live("announces its addresses of that moment, also when it has just moved", () =>
     Effect.gen(function*() {
       const [a, b] = yield* Effect.all([makeNode(), makeNode()])
       yield* Effect.promise(() => b.components.registrar.unhandle(kadProtocol))
       const server = yield* serve({ host: b })
       yield* connect(a, b)
       yield* a.dht.startProviding(key)
-      // What was answered a moment ago is not what is announced now.
+      // Addresses answered a moment ago differ from those announced now.
       yield* until("b hears of a", providers(b), ({ length }) => length === 1)
       const { addressManager, events } = a.components
       const moved = multiaddr("/ip4/192.0.2.1/tcp/4001")
@@ -95,12 +95,12 @@ describe("the engine over sockets", () => {
         server.messages().slice(before).filter(({ type }) => type === MessageType.ADD_PROVIDER)
           .map(({ providers }) => multiaddr(providers[0]!.addresses[0]!).toString())
       )
-      // One that was written before it moved may arrive after.
+      // A record written before the move may arrive after it.
       const all = yield* until("it is announced there", announced, (all) => all.includes(moved.toString()))
       assert.deepStrictEqual([...new Set(all.slice(all.indexOf(moved.toString())))], [moved.toString()])
     }))
 
-  it.live("announces what is still provided to whoever comes, and not what was stopped", () =>
+  it.live("announces keys still provided to newcomers, and not stopped keys", () =>
     Effect.gen(function*() {
       const [a, b] = yield* Effect.all([makeNode(), makeNode()])
       yield* connect(a, b)

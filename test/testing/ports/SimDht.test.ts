@@ -54,7 +54,7 @@ describe("SimDht", () => {
       assert.deepStrictEqual((yield* Fiber.join(early)).map(({ id }) => id), [carol.id])
     }).pipe(Effect.provide(SimNetwork.layer({ latency: "10 millis" }))))
 
-  it.effect("sees nobody behind a partition, and learns again after it heals", () =>
+  it.effect("sees no node behind a partition, and learns again after it heals", () =>
     Effect.gen(function*() {
       const network = yield* SimNetwork
       const alice = yield* makeNode("alice")
@@ -103,7 +103,7 @@ describe("SimDht", () => {
       assert.strictEqual(yield* finds, 0)
     }).pipe(Effect.provide(SimNetwork.layer())))
 
-  it.effect("is late while it has nobody to tell", () =>
+  it.effect("is late while there is no peer to announce to", () =>
     Effect.gen(function*() {
       const alice = yield* makeNode("alice")
       const bob = yield* makeNode("bob")

@@ -10,7 +10,7 @@ import {
 } from "../../../../src/layers/dht/wire/Position.ts"
 import * as LogLines from "../../../support/LogLines.ts"
 
-describe("make", () => {
+describe("a watch for crowds", () => {
   const target = positionOf(Buffer.from("some content"))
 
   it.effect("gives no peers for a key that is not crowded, nor before the network is known", () =>
@@ -84,7 +84,7 @@ describe("makeNetworkSize", () => {
 })
 
 describe("crowdingOf", () => {
-  it("says how probable so many so near are, by the distribution of Poisson", () => {
+  it("says how probable so many peers so near are, by the Poisson distribution", () => {
     const target = ofDigest(new Uint8Array(32))
     const at = (leadingZeros: number, count: number) =>
       Array.from({ length: count }, (_, i) => ({
@@ -93,7 +93,7 @@ describe("crowdingOf", () => {
           new Uint8Array(32).fill(0x80 >> (leadingZeros & 7), leadingZeros >> 3, (leadingZeros >> 3) + 1)
         )
       }))
-    // A distance of 1/1024, among 1024 and among 10240: one is to be expected, or ten.
+    // A distance of 1/1024, among 1024 and among 10240: one is expected, or ten.
     const five = crowdingOf(target, at(9, 5), 1_024)
     assert.closeTo(five.expected, 1, 1e-9)
     assert.closeTo(five.probability, 0.00365985, 1e-8)
@@ -141,7 +141,7 @@ describe("crowdingOf", () => {
     assert.isAtMost(flagged(2), 5)
   })
 
-  it("takes no network of fewer than 60 for crowded", () => {
+  it("never flags a network of fewer than 60", () => {
     const key = positionAt("key")
     assert.isFalse(crowdingOf(key, crowdAt(key, 20, 40), 59).isCrowded)
     assert.isTrue(crowdingOf(key, crowdAt(key, 20, 40), 60).isCrowded)
@@ -149,7 +149,7 @@ describe("crowdingOf", () => {
 })
 
 describe("beyond", () => {
-  it("names the halves of the region of twice as many nodes in which the key is not", () => {
+  it("names the halves without the key of the region that holds twice as many nodes", () => {
     const key = positionAt("key")
     // 2^8 regions of 40 nodes.
     const { isInRegion, targets } = beyond(key, 40 * 256)
@@ -172,7 +172,9 @@ describe("beyond", () => {
     }))
 })
 
-// internal ------------------------------------------------------------------------------------------------------------
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
 
 interface Peer {
   readonly key: string
@@ -183,7 +185,7 @@ function positionAt(text: string): Position {
   return positionOf(new TextEncoder().encode(text))
 }
 
-/** A network by what a lookup in it finds. */
+/** A network, given as what a lookup in it finds. */
 function network(size: number) {
   const peers: ReadonlyArray<Peer> = Array.from({ length: size }, (_, index) => ({
     key: `${index}`,

@@ -10,7 +10,7 @@ import {
   positionOf
 } from "../../../../src/layers/dht/wire/Position.ts"
 
-describe("KadLookup", () => {
+describe("Lookup", () => {
   it.effect.prop(
     "finds the true closest in a network whose tables are whole",
     {
@@ -77,7 +77,7 @@ describe("KadLookup", () => {
       samePeers(result.closest, expected.slice(0, 20))
       assert.strictEqual(result.asked, asked.size)
       assert.strictEqual(result.answered, expected.length)
-      // Nobody nearer than the last of them is left that was known and not asked.
+      // Every known peer nearer than the last of them has been asked.
       const known = new Set(expected.flatMap((peer) => network.answer(peer, target)).map(({ key }) => key))
       const last = result.closest.length < 20 ? undefined : result.closest.at(-1)
       for (const peer of network.closest(target)) {
@@ -88,7 +88,7 @@ describe("KadLookup", () => {
     { arbitrary: { runs: 30 } }
   )
 
-  it.effect("finds nearly all of the closest, the nearest first, when a fifth of 400 is dead", () =>
+  it.effect("finds nearly all of the closest peers, the nearest first, when a fifth of 400 is dead", () =>
     Effect.gen(function*() {
       const network = networkOf(400, "fifth")
       const isDead = (peer: Peer) => peer !== network.peers[0] && peer.position.bytes[31]! < 51
@@ -102,7 +102,7 @@ describe("KadLookup", () => {
         })
         const expected = network.closest(target).filter((peer) => !isDead(peer)).slice(0, 20)
         missed += expected.filter((peer) => !closest.includes(peer)).length
-        // A lookup cannot find whom nobody names any more: an answer has twenty, the dead among them.
+        // An answer names twenty peers, dead ones included, so a peer may be named by nobody and cannot be found.
         samePeers(closest.slice(0, 16), expected.slice(0, 16))
       }
       assert.isAtMost(missed, 10)
@@ -116,9 +116,9 @@ describe("KadLookup", () => {
       assert.deepStrictEqual(dead, { closest: [], asked: 3, answered: 0, hops: 0 })
     }))
 
-  it.effect("counts how many answers in a row led to the closest", () =>
+  it.effect("counts how many answers in a row led to the closest peer", () =>
     Effect.gen(function*() {
-      // A chain: each knows the next.
+      // A chain: each peer knows the next.
       const target = positionAt("x")
       const chain = peersOf(7).toSorted((a, b) => compareDistance(b.position, a.position, target))
       const ask = (peer: Peer) => Effect.succeed({ closer: chain.slice(chain.indexOf(peer) + 1).slice(0, 1) })
@@ -128,7 +128,7 @@ describe("KadLookup", () => {
       assert.strictEqual((yield* lookup({ target, seeds: chain, ask, count: 3 })).hops, 1)
     }))
 
-  it.effect("asks at most `parallel` at once, and tells each its rank", () =>
+  it.effect("asks at most `parallel` peers at once, and tells each its rank", () =>
     Effect.gen(function*() {
       const bench = benchOf(peersOf(30), { count: 8, parallel: 3 })
       const fiber = yield* Effect.forkChild(bench.lookup)
@@ -138,7 +138,7 @@ describe("KadLookup", () => {
       bench.answer(0)
       bench.fail(1)
       samePeers(bench.waiting(), bench.byDistance.slice(2, 5))
-      // The failed one counts no more.
+      // The failed peer no longer counts.
       assert.deepStrictEqual(bench.ranks, [0, 1, 2, 3, 3])
       for (let index = 2; index < 9; index++) bench.answer(index)
       const { asked, closest } = yield* Fiber.join(fiber)
@@ -146,9 +146,9 @@ describe("KadLookup", () => {
       samePeers(closest, [0, 2, 3, 4, 5, 6, 7, 8].map((index) => bench.byDistance[index]!))
     }))
 
-  it.effect("asks whom it need not dial first, among those that are about as near, and tells each its rank", () =>
+  it.effect("among peers about as near asks connected ones first, and tells each its rank", () =>
     Effect.gen(function*() {
-      // Each shares so many leading bits with the target.
+      // The key of each peer says how many leading bits it shares with the target.
       const target = ofDigest(new Uint8Array(32))
       const peers = [9, 7, 6, 5, 4, 3, 2].map((bits) => {
         const bytes = new Uint8Array(32)
@@ -174,30 +174,30 @@ describe("KadLookup", () => {
       const byDistance = peers.map(({ key }, index) => [key, index] as const)
       assert.deepStrictEqual(yield* ask([], 7), byDistance)
       assert.deepStrictEqual(yield* ask(peers.map(({ key }) => key), 7), byDistance)
-      // Four bits fewer than the nearest, not five.
+      // A peer at hand may share four bits fewer than the nearest, not five.
       assert.deepStrictEqual(yield* ask(["5"], 7), [["5", 3], ...byDistance.filter(([key]) => key !== "5")])
       assert.deepStrictEqual(yield* ask(["4"], 7), [
         ["9", 0],
         ["4", 4],
         ...byDistance.filter(([key]) => key !== "9" && key !== "4")
       ])
-      // Only those that a lookup has to ask are asked.
+      // Peers that the lookup need not ask are not asked, though at hand.
       assert.deepStrictEqual(yield* ask(["5", "6"], 3), [["6", 2], ["9", 0], ["7", 1]])
     }))
 
-  it.effect("reads what has come before it goes on after `together` asks", () =>
+  it.effect("reads the answers that have arrived after each `together` questions", () =>
     Effect.gen(function*() {
       const target = positionAt("x")
       const seeds = peersOf(30)
       const [nearest] = seeds.toSorted((a, b) => compareDistance(a.position, b.position, target))
-      // The answer of the nearest lies there in the next turn of the event loop.
+      // The nearest peer's answer is there in the next turn of the event loop.
       const ask = (peer: Peer) =>
         peer === nearest ? Effect.as(Effect.yieldNow, { closer: [], enough: true }) : Effect.never
       assert.strictEqual((yield* lookup({ target, seeds, ask, together: 3 })).asked, 3)
       assert.strictEqual((yield* lookup({ target, seeds, ask })).asked, 10)
     }))
 
-  it.effect("goes on to `parallel` asks when nothing comes, and to all when they fail at once", () =>
+  it.effect("goes on to `parallel` questions when no answer comes, and to all when they fail at once", () =>
     Effect.gen(function*() {
       const bench = benchOf(peersOf(30), { parallel: 8, together: 3 })
       const fiber = yield* Effect.forkChild(bench.lookup, { startImmediately: true })
@@ -215,7 +215,7 @@ describe("KadLookup", () => {
       assert.deepStrictEqual(dead, { closest: [], asked: 30, answered: 0, hops: 0 })
     }))
 
-  it.effect("ends with the first answer that is enough, and interrupts the other asks", () =>
+  it.effect("ends with the first answer that is enough, and interrupts the other questions", () =>
     Effect.gen(function*() {
       const bench = benchOf(peersOf(30), { parallel: 5 })
       const fiber = yield* Effect.forkChild(bench.lookup)
@@ -230,7 +230,7 @@ describe("KadLookup", () => {
       assert.strictEqual(bench.interrupted.length, 4)
     }))
 
-  it.effect("interrupts its asks when it is interrupted, and waits for their ends", () =>
+  it.effect("interrupts its questions when it is interrupted, and waits for their ends", () =>
     Effect.gen(function*() {
       let ended = 0
       const fiber = yield* Effect.forkChild(lookup({
@@ -250,7 +250,7 @@ describe("KadLookup", () => {
       assert.strictEqual(ended, 10)
     }))
 
-  it.effect("ends with the defect of an ask", () =>
+  it.effect("ends with the defect of a question", () =>
     Effect.gen(function*() {
       const exit = yield* Effect.exit(
         lookup({ target: positionAt("x"), seeds: peersOf(3), ask: () => Effect.die("a bug") })
@@ -289,7 +289,7 @@ describe("KadLookup", () => {
       samePeers(bench.interrupted, [bench.byDistance[4]!])
     }))
 
-  it.effect("waits four times as long for slow peers when fewer others have answered than are wanted", () =>
+  it.effect("waits four times as long for slow peers when fewer peers have answered than are wanted", () =>
     Effect.gen(function*() {
       const bench = benchOf(peersOf(4), { slowAfter: "300 millis" })
       const fiber = yield* Effect.forkChild(bench.lookup)
@@ -298,7 +298,7 @@ describe("KadLookup", () => {
       bench.fail(1)
       yield* TestClock.adjust("400 millis")
       bench.answer(2)
-      // The slowest answer took 400 ms, of which twice as much is slow.
+      // The slowest answer took 400 ms, so a question is slow after 800 ms.
       yield* TestClock.adjust("2799 millis")
       assert.isUndefined(fiber.pollUnsafe())
       yield* TestClock.adjust("1 millis")
@@ -306,7 +306,7 @@ describe("KadLookup", () => {
       samePeers(bench.interrupted, [bench.byDistance[3]!])
     }))
 
-  it.effect("waits for late peers as long as nobody has answered", () =>
+  it.effect("waits for late peers as long as no peer has answered", () =>
     Effect.gen(function*() {
       const bench = benchOf(peersOf(2), { slowAfter: "300 millis" })
       const fiber = yield* Effect.forkChild(bench.lookup)
@@ -317,7 +317,7 @@ describe("KadLookup", () => {
       samePeers((yield* Fiber.join(fiber)).closest, [bench.byDistance[1]!])
     }))
 
-  it.effect("takes nobody for slow who takes less than twice the slowest answer", () =>
+  it.effect("takes no peer for slow before twice the time of the slowest answer", () =>
     Effect.gen(function*() {
       const bench = benchOf(peersOf(30), { count: 4, parallel: 4, slowAfter: "300 millis" })
       const fiber = yield* Effect.forkChild(bench.lookup)
@@ -376,7 +376,7 @@ describe("KadLookup", () => {
       yield* lookup({ target, seeds: [liar!], ask })
       samePeers(asked, [liar!, ...crowd.slice(0, 20)])
 
-      // Each of a crowd names the one that is next nearer.
+      // Each peer of a crowd names the next nearer one.
       const names = (peer: Peer) => Effect.succeed({ closer: [crowd[crowd.indexOf(peer) - 1]!] })
       const far = crowd.slice(-5)
       assert.strictEqual((yield* lookup({ target, seeds: far, ask: names })).asked, 200)
@@ -419,7 +419,7 @@ describe("KadLookup", () => {
     Effect.gen(function*() {
       const target = positionAt("x")
       const all = peersOf(40).toSorted((a, b) => compareDistance(b.position, a.position, target))
-      // Two chains that share their end; on one of them nobody goes on after the first.
+      // Two chains that share their end; the first peer of one of them names no other.
       const bench = benchOf(all, { seeds: all.slice(0, 2), paths: 2, parallel: 2, count: 2 })
       const fiber = yield* Effect.forkChild(bench.lookup)
       yield* TestClock.adjust(0)
@@ -429,7 +429,7 @@ describe("KadLookup", () => {
       bench.answerPeer(all[39]!, { closer: [] })
       samePeers(bench.waiting(), [all[0]!, all[3]!])
       bench.answerPeer(all[3]!, { closer: [] })
-      // The path is at its end; the other asks its own, and counts what both were told of as answered.
+      // One path is at its end; the other goes on, and counts peers that both paths know as answered.
       bench.answerPeer(all[0]!, { closer: [all[2]!, all[39]!] })
       samePeers(bench.waiting(), [all[2]!])
       bench.answerPeer(all[2]!, { closer: [] })
@@ -439,7 +439,9 @@ describe("KadLookup", () => {
     }))
 })
 
-// internal ------------------------------------------------------------------------------------------------------------
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
 
 function samePeers(actual: ReadonlyArray<Peer>, expected: ReadonlyArray<Peer>): void {
   assert.deepStrictEqual(actual.map(({ key }) => key), expected.map(({ key }) => key))
@@ -461,7 +463,7 @@ function peersOf(count: number, seed = "peer"): ReadonlyArray<Peer> {
   )
 }
 
-/** A network in which each has every bucket as full as it can be: 20, or all that there are. */
+/** A network in which every bucket of every node is full: 20 peers, or all that belong in it. */
 function networkOf(size: number, seed: string) {
   const peers = peersOf(size, seed)
   const closest = (target: Position, among = peers) =>
@@ -471,7 +473,7 @@ function networkOf(size: number, seed: string) {
     const known = tables.get(peer.key)
     if (known !== undefined) return known
     const buckets = new Map<number, Array<Peer>>()
-    // Who is in a full bucket is a matter of chance.
+    // Which peers a full bucket holds is a matter of chance.
     for (const other of closest(positionAt(`chance of ${peer.key}`))) {
       if (other === peer) continue
       const length = commonPrefixLength(peer.position, other.position)
@@ -490,7 +492,7 @@ function networkOf(size: number, seed: string) {
   }
 }
 
-/** A lookup whose asks end when the spec says so. */
+/** A lookup whose questions end when the spec says so. */
 function benchOf(peers: ReadonlyArray<Peer>, changes: Partial<LookupOptions<Peer>>) {
   const target = positionAt("x")
   const byDistance = peers.toSorted((a, b) => compareDistance(a.position, b.position, target))
@@ -507,7 +509,7 @@ function benchOf(peers: ReadonlyArray<Peer>, changes: Partial<LookupOptions<Peer
     byDistance,
     interrupted,
     ranks,
-    /** Who is being asked, first asked first. */
+    /** The peers being asked, the longest asked first. */
     waiting: () => [...asks.keys()],
     answer: (index: number, answer: LookupAnswer<Peer> = { closer: byDistance }) =>
       end(byDistance[index]!, Exit.succeed(answer)),

@@ -8,7 +8,7 @@ import { SimNetwork } from "../../../../src/testing/network/SimNetwork.ts"
 
 const address = "/ip4/192.0.2.1/tcp/4001" as Multiaddr
 
-/** What the spec knows of some peers, by their names. */
+/** What is known of each peer, by its name. */
 const world = (
   known: Record<string, {
     readonly rtt?: number | undefined
@@ -51,7 +51,7 @@ const world = (
 }
 
 describe("ProviderRanking", () => {
-  it.effect("puts first who is near, then who was reached, then the unknown, and last who was not reached", () =>
+  it.effect("puts near peers first, then peers reached before, then unknown ones, and last those not reached", () =>
     Effect.gen(function*() {
       const options = world({
         near: { connected: true, rtt: 2 },

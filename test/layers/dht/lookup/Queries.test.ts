@@ -26,7 +26,7 @@ const opened = (frame: Uint8Array): Message => {
   return messages[0]!
 }
 
-/** Nodes that all know each other and answer what the spec says; this node knows the first of them. */
+/** Nodes that all know each other and answer as the spec says; this node knows the first of them. */
 const world = (
   names: ReadonlyArray<string>,
   answer: (peer: string, question: Message) => Effect.Effect<Uint8Array, string>,
@@ -76,12 +76,13 @@ const idOf = (name: string) => SimNetwork.peerId(name)
 describe("Queries", () => {
   const names = ["alice", "bob", "carol", "dave", "erin"]
 
-  it.effect("gives the closest that answer, nearest first, each with its addresses", () =>
+  it.effect("gives the closest peers that answer, nearest first, each with its addresses", () =>
     Effect.gen(function*() {
-      const { named, nodeOf, queries } = world(names, (peer, { type }) =>
-        peer === "bob" ? Effect.fail("gone") : Effect.sync(() =>
-          encodeFrame({ type, closer: named(names) })
-        ))
+      const { named, nodeOf, queries } = world(
+        names,
+        (peer, { type }) =>
+          peer === "bob" ? Effect.fail("gone") : Effect.sync(() => encodeFrame({ type, closer: named(names) }))
+      )
       const target = positionOf(ContentKey.toBytes(key))
       const expected = names.filter((name) => name !== "bob")
         .sort((a, b) => compareDistance(nodeOf(a).position, nodeOf(b).position, target)).slice(0, 3)
@@ -89,13 +90,13 @@ describe("Queries", () => {
       assert.deepStrictEqual(closest.map(({ id }) => id), expected.map(idOf))
     }))
 
-  it.effect("asks who is connected before who has to be dialled", () =>
+  it.effect("asks connected peers before peers that have to be dialled", () =>
     Effect.gen(function*() {
       const answer = (_: string, { type }: Message) => Effect.sync(() => encodeFrame({ type }))
       const { nodeOf } = world(names, answer)
       const target = positionOf(ContentKey.toBytes(key))
       const nearest = names.toSorted((a, b) => compareDistance(nodeOf(a).position, nodeOf(b).position, target))
-      // The first is not one of the three that a lookup is for.
+      // The first peer asked is not among the three closest.
       for (const connected of [[nearest[3]!], [nearest[2]!], [nearest[1]!, nearest[2]!]]) {
         const { asked, queries } = world(names, answer, [], connected)
         yield* queries.providers(key, () => {})
@@ -117,7 +118,7 @@ describe("Queries", () => {
       assert.notInclude(found, idOf("self"))
     }))
 
-  it.effect("hands over whom an answer names as a provider before it reads whom else it names", () =>
+  it.effect("hands over an answer's providers before it reads its closer peers", () =>
     Effect.gen(function*() {
       const { heard, named, queries } = world(
         names,
@@ -129,7 +130,7 @@ describe("Queries", () => {
       assert.include(heard, "carol")
     }))
 
-  it.effect("asks beyond the closest where these are not to be trusted", () =>
+  it.effect("asks beyond the closest peers when these are not to be trusted", () =>
     Effect.gen(function*() {
       const { named, queries } = world(["alice"], (peer, { type }) =>
         Effect.sync(() => encodeFrame({ type, providers: named(peer === "zoe" ? ["bob"] : []) })), ["zoe"])
@@ -141,7 +142,7 @@ describe("Queries", () => {
       assert.deepStrictEqual(found, [idOf("bob")])
     }))
 
-  it.effect("ends with the first who says where a peer is, and gives what was said", () =>
+  it.effect("ends with the first answer that has the peer's addresses, and gives those", () =>
     Effect.gen(function*() {
       const { asked, named, nodeOf, queries } = world(names, (_, { type }) =>
         Effect.sync(() =>
@@ -156,7 +157,7 @@ describe("Queries", () => {
       assert.deepStrictEqual(asked, ["alice"])
     }))
 
-  it.effect("does not take a peer without an address for an answer", () =>
+  it.effect("goes on when an answer names the peer without an address", () =>
     Effect.gen(function*() {
       const { nodeOf, queries } = world(["alice"], (peer, { type }) =>
         peer === "zoe"
@@ -167,7 +168,7 @@ describe("Queries", () => {
       assert.deepStrictEqual(found, [])
     }))
 
-  it.effect("fails with NoPeers when nobody can be asked, or nobody answers", () =>
+  it.effect("fails with NoPeers when there is no peer to ask, or none answers", () =>
     Effect.gen(function*() {
       for (const { queries } of [world([], () => Effect.fail("")), world(names, () => Effect.fail("gone"))]) {
         const error = yield* Effect.flip(queries.closestPeers(key))
@@ -175,7 +176,7 @@ describe("Queries", () => {
       }
     }))
 
-  it.effect("puts a value on the closest, and tells who was asked and what they said", () =>
+  it.effect("puts a value on the closest peers, and reports the peers asked and their answers", () =>
     Effect.gen(function*() {
       const bytes = Uint8Array.of(1, 2, 3)
       const { named, queries } = world(names, (peer, { key, record, type }) =>
@@ -194,7 +195,7 @@ describe("Queries", () => {
       assert.sameMembers(answered, asked.filter((id) => id !== idOf("alice")))
     }))
 
-  it.effect("gives one element for each who answers for a value, with or without one, and then the closest", () =>
+  it.effect("gives one element for each peer that answers, with or without a value, and then the closest peers", () =>
     Effect.gen(function*() {
       const { named, nodeOf, queries } = world(
         names,

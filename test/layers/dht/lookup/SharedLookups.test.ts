@@ -42,7 +42,7 @@ const makeLookups = Effect.gen(function*() {
 })
 
 describe("SharedLookups", () => {
-  it.effect("runs one lookup for all who ask at the same time, and gives who comes later what is found", () =>
+  it.effect("runs one lookup for readers that ask at the same time, and gives a later reader what is found", () =>
     Effect.gen(function*() {
       const { ends, finds, read, state } = yield* makeLookups
       const first = yield* read("a")
@@ -57,7 +57,7 @@ describe("SharedLookups", () => {
       assert.strictEqual(state.started, 1)
     }))
 
-  it.effect("hands over in the step in which something is found, and ends there when that is enough", () =>
+  it.effect("hands over a find in the same step, and ends there when that is enough", () =>
     Effect.gen(function*() {
       const ask = yield* Deferred.make<void>()
       const seen: Array<number> = []
@@ -94,7 +94,7 @@ describe("SharedLookups", () => {
       assert.strictEqual(state.running, 1)
       yield* Fiber.interrupt(second.fiber)
       assert.strictEqual(state.running, 0)
-      // What was cut off is no outcome.
+      // An interrupted lookup has no outcome.
       yield* read("a")
       assert.strictEqual(state.started, 2)
     }))
@@ -121,7 +121,7 @@ describe("SharedLookups", () => {
       assert.strictEqual(started, 2)
     }))
 
-  it.effect("answers for 5 seconds with what a lookup came to, and asks anew then", () =>
+  it.effect("caches the outcome of a lookup for 5 seconds", () =>
     Effect.gen(function*() {
       const { ends, finds, lookups, read, state } = yield* makeLookups
       yield* read("a")
@@ -136,7 +136,7 @@ describe("SharedLookups", () => {
       assert.strictEqual(state.started, 2)
     }))
 
-  it.effect("answers with a failure too, unless it is one that may have passed", () =>
+  it.effect("caches a failure too, unless its cause may have passed", () =>
     Effect.gen(function*() {
       const { fails, finds, lookups, read, state } = yield* makeLookups
       const one = yield* read("a")
@@ -151,7 +151,7 @@ describe("SharedLookups", () => {
       assert.strictEqual(state.started, 3)
     }))
 
-  it.effect("forgets empty outcomes when told so, those of lookups that had begun before as well", () =>
+  it.effect("forgets empty outcomes when told to, also those of lookups that began before", () =>
     Effect.gen(function*() {
       const { ends, finds, lookups, read, state } = yield* makeLookups
       yield* read("full")
@@ -170,7 +170,7 @@ describe("SharedLookups", () => {
       assert.strictEqual(state.started, 5)
     }))
 
-  it.effect("ends a reader whose time is over, with what it says when nothing was found, and leaves the others alone", () =>
+  it.effect("ends a reader whose time is over, as it says when nothing was found, and leaves other readers alone", () =>
     Effect.gen(function*() {
       const { finds, lookups, read, state } = yield* makeLookups
       const patient = yield* read("a")

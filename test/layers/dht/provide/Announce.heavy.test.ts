@@ -36,7 +36,7 @@ describe("Announce", () => {
       assert.isAtMost(many.cost.lookups, 2 * few.cost.lookups)
       assert.isAtMost(many.messages, 3 * keys.length)
 
-      // As they are renewed: a region at a time.
+      // A region at a time, as keys are renewed.
       const prefixes = new Map(keys.map((key) => [key, positionOf(toBytes(key)).h0]))
       const cost = { lookups: 0, messages: 0 }
       for (let region = 0; region < 32; region++) {
@@ -86,13 +86,13 @@ describe("Announce", () => {
           assert.isAtLeast(told.get(key)!, 20)
           assert.isAtLeast(copies(network.nodes, key), 20)
         }
-        // Nobody can know that a peer died after it had acknowledged its copies.
+        // A peer that died after it had acknowledged its copies cannot be noticed.
         const living = keys.reduce((sum, key) => sum + copies(network.closest(key), key), 0) / keys.length
         assert.isAtLeast(living, after === 100 ? 19 : 16, `after ${after}`)
       }
     }))
 
-  it.effect("finds who lives when a fifth of 199 is dead that everybody knows", () =>
+  it.effect("finds the live peers when a fifth of 199 known peers is dead", () =>
     Effect.gen(function*() {
       for (const [size, length] of [[199, 1], [199, 300]] as const) {
         yield* assertPlacedAmongDead(size, length)

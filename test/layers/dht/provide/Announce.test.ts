@@ -47,7 +47,7 @@ describe("Announce", () => {
       assert.isAtMost(many.messages, 1000)
     }))
 
-  it.effect("finds who lives when a fifth of those that everybody knows is dead", () =>
+  it.effect("finds the live peers when a fifth of the known peers is dead", () =>
     Effect.gen(function*() {
       for (const [size, length] of [[20, 10], [49, 1], [49, 100]] as const) {
         yield* assertPlacedAmongDead(size, length)
@@ -78,7 +78,7 @@ describe("Announce", () => {
       assert.isAbove(unserved.length, 0)
     }))
 
-  it.effect("leaves a record with those beyond the closest where these are not to be trusted", () =>
+  it.effect("leaves a record with peers beyond the closest when the closest are not to be trusted", () =>
     Effect.gen(function*() {
       for (const length of [1, 100]) {
         const keys = keysOf(length)
@@ -102,7 +102,7 @@ describe("Announce", () => {
       }
     }))
 
-  it.effect("counts no copy that is refused, and gives the peer the other keys all the same", () =>
+  it.effect("counts no refused copy, and gives the refusing peer the other keys all the same", () =>
     Effect.gen(function*() {
       const keys = keysOf(300)
       const refused = keys.filter((_, index) => index % 100 === 7)
@@ -132,7 +132,7 @@ describe("Announce", () => {
         const network = ProvideNetwork.make(size, {
           onRequest: (_, before) => {
             if (before.includes(name)) {
-              // Writes that were under way when it was stopped.
+              // Writes that were under way when the key was stopped.
               given++
             }
             return "answer"
@@ -160,7 +160,7 @@ describe("Announce", () => {
       assert.strictEqual(network.messages(), messages)
     }))
 
-  it.effect("leaves keys untold when nobody answers", () =>
+  it.effect("reports no keys when no peer answers", () =>
     Effect.gen(function*() {
       for (const length of [1, 300]) {
         const network = ProvideNetwork.make(20)
@@ -171,13 +171,13 @@ describe("Announce", () => {
       }
     }))
 
-  it.effect("announces to nobody when it knows nobody", () =>
+  it.effect("sends nothing when it knows no peer", () =>
     Effect.gen(function*() {
       const { messages, told } = yield* ProvideNetwork.make(1).announce(keysOf(10))
       assert.strictEqual(told.size + messages, 0)
     }))
 
-  it.effect("tells who is optimistic of the writes, and confirms them all the same", () =>
+  it.effect("reports the writes to an optimistic caller, and confirms them all the same", () =>
     Effect.gen(function*() {
       const network = ProvideNetwork.make(49, { latency: 20 })
       const startedAt = yield* Clock.currentTimeMillis
@@ -189,7 +189,7 @@ describe("Announce", () => {
       assertPlaced(network, keys, told)
       assert.strictEqual(network.sends(), 20)
 
-      // With fewer peers than ten nobody can tell that they are the closest.
+      // Fewer than ten peers may not be the closest.
       const small = ProvideNetwork.make(10)
       const confirmed = yield* small.announce(keys, { isOptimistic: true })
       assert.isUndefined(confirmed.writtenAt)
@@ -197,7 +197,7 @@ describe("Announce", () => {
       assertPlaced(small, keys, confirmed.told)
     }))
 
-  it.effect("asks all at once where the table has the closest peers, and ten at a time where it may not", () =>
+  it.effect("asks all peers at once when the table has the closest, and ten at a time when it may not", () =>
     Effect.gen(function*() {
       for (const [bucketSize, millis] of [[Infinity, 20], [4, 40]] as const) {
         const network = ProvideNetwork.make(99, { latency: 20, bucketSize })
@@ -221,7 +221,7 @@ describe("Announce", () => {
       }
     }))
 
-  it.effect("writes to eight peers at a time, 16 KiB each, and rests as long as a write has taken", () =>
+  it.effect("writes to eight peers at a time, 16 KiB each, and pauses as long as a write has taken", () =>
     Effect.gen(function*() {
       const lasts = new Map<Node, number>()
       const pauses = new Set<number>()

@@ -15,7 +15,7 @@ import { peerId } from "../../../support/FakeConnection.ts"
 const key = ContentKey.fromText("a key")
 const [bob, carol, dave] = ["bob", "carol", "dave"].map(peerId) as [PeerId, PeerId, PeerId]
 
-/** A DHT of which the test says who is in reach and who takes copies. */
+/** A DHT whose takers, and whether they take copies, the spec decides. */
 const makeDht = Effect.fnUntraced(function*(options: { readonly copies?: number } = {}) {
   const changed = yield* Latch.make()
   const state = {
@@ -54,7 +54,7 @@ const at = (
   announced: number
 ) => Effect.andThen(TestClock.adjust(duration), Effect.sync(() => assert.strictEqual(state.announced, announced)))
 
-/** An empty store on a disk that is full while it says so. */
+/** An empty store on a disk that is full while `isFull`. */
 const fullStore = (isFull: () => boolean) =>
   KeyValueStore.makeStringOnly({
     get: () => Effect.succeed(undefined),
@@ -83,7 +83,7 @@ describe("ProvidedKeys", () => {
       yield* at(state, "11 hours", 3)
     }).pipe(Effect.scoped, Effect.provide(KeyValueStore.layerMemory)))
 
-  it.effect("tries again what nobody took as soon as somebody else comes, and not for who was there", () =>
+  it.effect("tries again a key that no peer took when another peer comes, and not for peers that were there", () =>
     Effect.gen(function*() {
       const { change, keys, state } = yield* makeDht()
       yield* keys.startProviding(key)
@@ -99,7 +99,7 @@ describe("ProvidedKeys", () => {
       yield* at(state, "10 hours", 6)
     }).pipe(Effect.scoped, Effect.provide(KeyValueStore.layerMemory)))
 
-  it.effect("retries on the schedule while nobody takes a copy, which starts anew after a success", () =>
+  it.effect("retries on the schedule while no peer takes a copy, and begins the schedule anew after a success", () =>
     Effect.gen(function*() {
       const { change, keys, state } = yield* makeDht()
       yield* keys.startProviding(key)
@@ -119,19 +119,19 @@ describe("ProvidedKeys", () => {
       yield* at(state, 1, 7)
     }).pipe(Effect.scoped, Effect.provide(KeyValueStore.layerMemory)))
 
-  it.effect("is paused while this node is isolated, and goes on at once with the first that is connected", () =>
+  it.effect("is paused while this node is isolated, and goes on at once with the first connected peer", () =>
     Effect.gen(function*() {
       const { change, keys, state } = yield* makeDht()
       const paused = Effect.map(Stream.runHead(keys.provideStatus), (status) => Option.getOrThrow(status).paused)
       yield* keys.startProviding(key)
-      // Known, and nobody answers when it is dialled.
+      // Both peers are known, and neither answers a dial.
       yield* change({ takers: [bob, carol], deaf: true, isConnected: false })
       yield* at(state, 0, 1)
       assert.strictEqual(yield* paused, "Isolated")
       yield* at(state, 999, 1)
       yield* at(state, 1, 2)
       assert.strictEqual(yield* paused, "Isolated")
-      // Nobody is made to wait for copies of another: it is tried once as well.
+      // Another key does not wait for copies, and is tried once as well.
       yield* keys.startProviding(ContentKey.fromText("another"))
       yield* change({ addresses: ["/ip4/192.0.2.2/tcp/4001"] })
       yield* at(state, 0, 3)
@@ -144,7 +144,7 @@ describe("ProvidedKeys", () => {
       yield* at(state, "10 hours", before + 2)
     }).pipe(Effect.scoped, Effect.provide(KeyValueStore.layerMemory)))
 
-  it.effect("is paused as soon as the last is gone that took nothing, and says so to who watches", () =>
+  it.effect("is paused as soon as the last peer is gone, which took nothing, and tells a watcher", () =>
     Effect.gen(function*() {
       const { change, keys, state } = yield* makeDht()
       const told: Array<ProvideStatus["paused"]> = []
@@ -166,7 +166,7 @@ describe("ProvidedKeys", () => {
       assert.isUndefined(told.at(-1))
     }).pipe(Effect.scoped, Effect.provide(KeyValueStore.layerMemory)))
 
-  it.effect("does not pause for one key that nobody takes, while others are taken", () =>
+  it.effect("does not pause for one key that no peer takes, while others are taken", () =>
     Effect.gen(function*() {
       const { change, keys, state } = yield* makeDht()
       yield* keys.startProviding(key)
@@ -174,7 +174,7 @@ describe("ProvidedKeys", () => {
       yield* at(state, 0, 1)
       yield* change({ deaf: false })
       yield* keys.startProviding(ContentKey.fromText("another"))
-      // The first waits for its retry, whether the other was taken or not.
+      // The first key waits for its retry, whether or not the other was taken.
       yield* at(state, 999, 2)
       yield* change({ isConnected: false })
       const status = Option.getOrThrow(yield* Stream.runHead(keys.provideStatus))
@@ -182,7 +182,7 @@ describe("ProvidedKeys", () => {
       yield* at(state, 1, 3)
     }).pipe(Effect.scoped, Effect.provide(KeyValueStore.layerMemory)))
 
-  it.effect("does not pause with nobody connected as long as those who are dialled for it take copies", () =>
+  it.effect("does not pause with no peer connected as long as dialled peers take copies", () =>
     Effect.gen(function*() {
       const { change, keys, state } = yield* makeDht()
       yield* change({ takers: [bob], isConnected: false })
@@ -252,7 +252,7 @@ describe("ProvidedKeys", () => {
   })
 
   for (const change of ["another ttl", "its end"] as const) {
-    it.effect(`goes on with a key of which ${change} cannot be saved, also when it was being announced meanwhile`, () =>
+    it.effect(`goes on with a key when ${change} cannot be saved, also when it was being announced meanwhile`, () =>
       Effect.gen(function*() {
         const [announcing, saving] = yield* Effect.all([Latch.make(), Latch.make(true)])
         const store = fullStore(() => isFull)
@@ -300,17 +300,17 @@ describe("ProvidedKeys", () => {
     ))
 })
 
-/** A DHT that takes whole batches, of which the test says what becomes. */
+/** A DHT that takes whole batches, whose outcome the spec decides. */
 const makeBatches = Effect.fnUntraced(function*(
   options: {
     readonly disk?: SimDisk.SimDisk
     readonly store?: KeyValueStore.KeyValueStore
     readonly takers?: ReadonlyArray<PeerId>
-    /** Announces what it is given; by default three copies of each. */
+    /** Announces a batch; by default with three copies of each key. */
     readonly announce?: (batch: Batch) => Effect.Effect<Cost, unknown>
   } = {}
 ) {
-  // Not the beginning of the epoch, which means never.
+  // Not 0, which means never.
   if ((yield* Clock.currentTimeMillis) === 0) yield* TestClock.setTime(Date.UTC(2030, 0))
   const changed = yield* Latch.make()
   const state = { takers: options.takers ?? [bob], isConnected: true, addresses: ["/ip4/192.0.2.1/tcp/4001"] }
@@ -333,7 +333,7 @@ const makeBatches = Effect.fnUntraced(function*(
   }).pipe(Effect.provideService(KeyValueStore.KeyValueStore, options.store ?? disk.store))
   const change = (next: Partial<typeof state>) =>
     Effect.andThen(Effect.sync(() => Object.assign(state, next)), changed.open)
-  /** Starts them before anybody is there, so that they are announced together. */
+  /** Starts the keys before there is a taker, so that they are announced together. */
   const startAll = (all: ReadonlyArray<ContentKey.ContentKey>) =>
     Effect.gen(function*() {
       const { takers } = state
@@ -371,7 +371,7 @@ describe("ProvidedKeys, a ttl", () => {
       assert.lengthOf(batches, 1)
       yield* TestClock.adjust("1 millis")
       assert.lengthOf(batches, 2)
-      // Another ttl is announced at once, no ttl as well, and the same one not at all.
+      // Another ttl is announced at once, and so is none; the same ttl is not announced.
       yield* keys.startProviding(key, { ttl: "24 hours" })
       yield* keys.startProviding(key, { ttl: "1 day" })
       yield* keys.startProviding(key)
@@ -389,7 +389,7 @@ describe("ProvidedKeys, a ttl", () => {
       yield* TestClock.adjust("1 minute")
       yield* Scope.close(scope, Exit.void)
       const { batches, status } = yield* makeBatches({ disk, takers: [] })
-      // What was announced a minute ago lives for another fifty-nine, and is due at once since there are few keys.
+      // Copies announced a minute ago live for 59 more; the key is due at once since there are few keys.
       assert.deepInclude(yield* status, { keys: 1, announced: 1, queued: 1, copies: { least: 3, mean: 3 } })
       yield* TestClock.adjust("58 minutes")
       assert.strictEqual((yield* status).announced, 1)
@@ -420,7 +420,7 @@ describe("ProvidedKeys, many keys", () => {
       const { batches, startAll, status } = yield* makeBatches()
       yield* startAll(all)
       assert.strictEqual(total(batches), all.length)
-      // From here on every key has the time of its region.
+      // From here on every key is renewed at its region's time.
       yield* TestClock.adjust("10 hours")
       const first = batches.length
       for (let hour = 0; hour < 8; hour++) {
@@ -446,7 +446,7 @@ describe("ProvidedKeys, many keys", () => {
       const scope = yield* Scope.make()
       const before = yield* Scope.provide(makeBatches({ disk }), scope)
       yield* before.startAll(all)
-      // What the last five minutes have announced a killed node does not remember.
+      // A killed node forgets the announcements of its last five minutes.
       yield* TestClock.adjust("5 minutes")
       before.disk.detach()
       yield* Scope.close(scope, Exit.void)
@@ -459,7 +459,7 @@ describe("ProvidedKeys, many keys", () => {
       yield* TestClock.adjust("20 minutes")
       assert.strictEqual(total(after.batches), all.length)
 
-      // A day later none of the copies is alive, and there is no reason to wait.
+      // A day later all copies have expired, so there is no reason to wait.
       before.disk.detach()
       const later = SimDisk.make()
       for (const [name, value] of disk.entries) later.mount().store.set(name, value).pipe(Effect.runSync)
@@ -469,7 +469,7 @@ describe("ProvidedKeys, many keys", () => {
       assert.strictEqual(total(late.batches), all.length)
     }))
 
-  it.effect("of a region are renewed together, though some would have a little more time", () =>
+  it.effect("of a region are renewed together, also those due a little later", () =>
     Effect.gen(function*() {
       const [a, b, c] = many(3) as [ContentKey.ContentKey, ContentKey.ContentKey, ContentKey.ContentKey]
       const { batches, keys } = yield* makeBatches()
@@ -496,7 +496,7 @@ describe("ProvidedKeys, many keys", () => {
       assert.strictEqual(total(batches), before + all.length)
     }))
 
-  it.effect("are tried a batch at a time while this node is isolated, and at once when somebody came during the batch", () =>
+  it.effect("are tried a batch at a time while this node is isolated, and at once when a peer came during the batch", () =>
     Effect.gen(function*() {
       let underWay = 0
       let most = 0
@@ -548,7 +548,7 @@ describe("ProvidedKeys, many keys", () => {
         set: (key, value) => Effect.andThen(Effect.sync(() => sizes.push(value.length)), store.set(key, value))
       }))
       for (const key of all) yield* keys.startProviding(key)
-      // One list of all keys would take 75,000, and 500,000 of 10,000.
+      // One list of all 1,500 keys would take 75,000 characters at each write.
       assert.isBelow(Math.max(...sizes), 40_000)
       assert.isBelow(sizes.length / all.length, 1.1)
       assert.isAtMost(disk.entries.size, 33)
@@ -756,14 +756,14 @@ describe("ProvidedKeys, the status", () => {
       yield* TestClock.adjust(0)
       yield* TestClock.adjust("100 millis")
       assert.strictEqual(told.at(-1)!.paused, "NoAddresses")
-      // Nothing happens, and they become due.
+      // Nothing happens, and the keys become due.
       yield* TestClock.adjust("482 minutes")
       assert.deepInclude(told.at(-1), { announced: 3, queued: 3 })
     }))
 })
 
 describe("ProvidedKeys, asked for a key by its bytes", () => {
-  it.effect("know those that are provided, after a restart too", () =>
+  it.effect("know the provided keys, after a restart too", () =>
     Effect.gen(function*() {
       const disk = SimDisk.make()
       const all = [key, ContentKey.fromRustRecordKey(Uint8Array.of(0, 0, 200)), ...many(2)]
@@ -783,7 +783,7 @@ describe("ProvidedKeys, asked for a key by its bytes", () => {
       assert.deepStrictEqual(bytes.map(keys.isProvided), [true, true, false, false])
     }))
 
-  it.effect("know what a start or a stop that cannot be saved leaves", () => {
+  it.effect("know the keys that are left when a start or a stop cannot be saved", () => {
     let isFull = false
     return Effect.gen(function*() {
       const { keys } = yield* makeDht()
@@ -803,7 +803,7 @@ describe("ProvidedKeys, asked for a key by its bytes", () => {
 })
 
 describe("ProvidedKeys, a batch", () => {
-  it.effect("leaves out what is stopped meanwhile, and ends with its last key", () =>
+  it.effect("leaves out keys stopped meanwhile, and ends with its last key", () =>
     Effect.gen(function*() {
       const [a, b] = many(2) as [ContentKey.ContentKey, ContentKey.ContentKey]
       const running = yield* Deferred.make<Batch>()
@@ -824,7 +824,7 @@ describe("ProvidedKeys, a batch", () => {
       assert.isFalse(batch.isWanted(a))
       assert.isTrue(batch.isWanted(b))
       assert.isFalse(isInterrupted)
-      // Begun anew, it is another one, which this batch knows nothing of.
+      // Started anew, the key belongs to another batch.
       yield* Effect.forkChild(keys.startProviding(a))
       while (batches.length < 2) yield* Effect.yieldNow
       assert.isFalse(batch.isWanted(a))
@@ -835,7 +835,7 @@ describe("ProvidedKeys, a batch", () => {
       assert.deepStrictEqual(batches.map(({ length }) => length), [2, 1])
     }))
 
-  it.effect("that fails is tried again as far as it was not told of, together", () =>
+  it.effect("that fails is tried again for the keys that it did not report, together", () =>
     Effect.gen(function*() {
       const all = many(10)
       const { batches, change, keys, status } = yield* makeBatches({
@@ -858,7 +858,7 @@ describe("ProvidedKeys, a batch", () => {
       assert.deepInclude(yield* status, { announced: 10, queued: 0 })
     }))
 
-  it.effect("that gives less than half of the copies is not the last for hours", () =>
+  it.effect("that gives less than half of the copies is repeated within an hour", () =>
     Effect.gen(function*() {
       let copies = 1
       const { batches, keys } = yield* makeBatches({
@@ -896,7 +896,7 @@ describe("ProvidedKeys, a batch", () => {
       assert.deepStrictEqual(batches[2], [key])
     }))
 
-  it.effect("releases who is optimistic with the first writes", () =>
+  it.effect("releases an optimistic caller with the first writes", () =>
     Effect.gen(function*() {
       const { batches, keys } = yield* makeBatches({
         announce: (batch) =>
@@ -914,7 +914,7 @@ describe("ProvidedKeys, a batch", () => {
       assert.isDefined(confirmed.pollUnsafe())
     }))
 
-  it.effect("waits until somebody is there, and does not wait for a retry then", () =>
+  it.effect("waits until there is a taker, and does not wait for a retry then", () =>
     Effect.gen(function*() {
       let isDeaf = true
       const { batches, change, keys, status } = yield* makeBatches({
@@ -952,7 +952,7 @@ describe("ProvidedKeys, on disk", () => {
             detach()
             return Effect.andThen(Deferred.succeed(killed, void 0), Effect.never)
           })
-        /** Those for which the call has returned, with what it was. */
+        /** The keys whose call has returned, and whether it was a start. */
         const done = new Map(all.map((key, index) => [key, index < 2]))
         let doing: ContentKey.ContentKey | undefined
         const scope = yield* Scope.make()
@@ -983,7 +983,7 @@ describe("ProvidedKeys, on disk", () => {
           return true
         })
         const isOver = yield* Effect.raceFirst(Scope.provide(life, scope), Effect.as(Deferred.await(killed), false))
-        // What a closing scope still does a dead process does not.
+        // A dead process does not do what closing its scope would.
         detach()
         left = Infinity
         yield* Scope.close(scope, Exit.void)

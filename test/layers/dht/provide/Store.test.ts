@@ -7,7 +7,7 @@ import * as ContentKey from "../../../../src/schema/Content.ts"
 import * as SimDisk from "../../../../src/testing/network/SimDisk.ts"
 
 const all = Array.from({ length: 1100 }, (_, index) => ContentKey.fromRustRecordKey(`key ${index}`))
-/** Spread as hashes are. */
+/** The first bits of each key's position, spread as hashes are. */
 const prefixes = new Map(all.map((key, index) => [key, (index * 0x9e3779b1) >>> 0]))
 const h0Of = (key: ContentKey.ContentKey) => prefixes.get(key)!
 
@@ -21,7 +21,7 @@ const entryOf = (key: ContentKey.ContentKey, given: Partial<Store.StoredKey> = {
   ...given
 })
 
-/** A store on the disk of which each write is told, and may end the process or fail. */
+/** A store over the disk that reports each write, which may end the process or fail. */
 const open = Effect.fnUntraced(function*(
   disk: SimDisk.SimDisk,
   onWrite: (name: string) => "done" | "full" | "killed" = () => "done",
@@ -30,7 +30,7 @@ const open = Effect.fnUntraced(function*(
   const { detach, store } = disk.mount()
   const killed = yield* Deferred.make<false>()
   const write = (name: string, effect: Effect.Effect<void, KeyValueStore.KeyValueStoreError>) =>
-    // A turn later, so that several ask meanwhile.
+    // A turn later, so that several callers ask meanwhile.
     Effect.andThen(
       Effect.yieldNow,
       Effect.suspend(() => {
@@ -59,7 +59,7 @@ const savedOn = (disk: SimDisk.SimDisk) =>
 describe("Store", () => {
   it.effect("has what was saved, whenever the process is killed", () =>
     Effect.gen(function*() {
-      // Every twentieth change is followed by the parts and an empty list of changes.
+      // Every twentieth change folds the journal: the parts are written, then an empty journal.
       for (let last = 0; last < 90; last++) {
         const disk = SimDisk.make()
         const scope = yield* Scope.make()
@@ -73,7 +73,7 @@ describe("Store", () => {
         yield* Effect.raceFirst(
           Effect.gen(function*() {
             for (let index = 0; index < 45; index++) {
-              // Every fourth change ends the key that began a while before.
+              // Every fourth change ends a key that was started before.
               const isEnd = index % 4 === 3
               const entry = entryOf(all[isEnd ? index - 3 : index]!)
               doing = entry.key
@@ -96,7 +96,7 @@ describe("Store", () => {
       }
     }))
 
-  it.effect("writes what many ask for at once together", () =>
+  it.effect("writes many changes asked for at once together", () =>
     Effect.gen(function*() {
       const disk = SimDisk.make()
       let writes = 0
@@ -105,12 +105,12 @@ describe("Store", () => {
         return "done"
       })
       yield* Effect.forEach(all, (key) => keys.set(entryOf(key)), { concurrency: 200, discard: true })
-      // Some lists of changes, and the 32 parts each time that those are full.
+      // The journal several times, and the 32 parts each time that it is full.
       assert.isAtMost(writes, 100)
       assert.strictEqual((yield* savedOn(disk)).size, all.length)
     }))
 
-  it.effect("fails for whom it cannot save, and for nobody else", () =>
+  it.effect("fails the calls that it cannot save, and no others", () =>
     Effect.gen(function*() {
       const disk = SimDisk.make()
       let isFull = false
@@ -135,7 +135,7 @@ describe("Store", () => {
       assert.strictEqual(saved.get(a)!.ttlSeconds, 60)
     }))
 
-  it.effect("goes on with its changes while the parts cannot be written, and writes them later", () =>
+  it.effect("goes on with the journal while the parts cannot be written, and writes them later", () =>
     Effect.gen(function*() {
       const disk = SimDisk.make()
       let isFull = true
@@ -169,10 +169,10 @@ describe("Store", () => {
       yield* TestClock.adjust("299 seconds")
       assert.strictEqual(writes.length, before)
       yield* TestClock.adjust("1 second")
-      // Each part once, and the list of changes.
+      // Each part once, and the journal.
       assert.lengthOf(writes.slice(before), 33)
       keys.touch(Object.assign(entries[0]!, { announcedMinute: 8 }))
-      // One that is not provided any more stays away.
+      // A key that is not provided any more stays away.
       keys.touch(entryOf(all[200]!))
       yield* Scope.close(scope, Exit.void)
       assert.lengthOf(writes.slice(before), 34)
@@ -182,7 +182,7 @@ describe("Store", () => {
       assert.deepInclude(found.get(all[1]!), saved)
     }))
 
-  it.effect("takes over the list of an earlier version, and loses nothing when that cannot be written", () =>
+  it.effect("takes over the list of an earlier version, and loses nothing when it cannot be written", () =>
     Effect.gen(function*() {
       const disk = SimDisk.make()
       yield* disk.mount().store.set("provided", JSON.stringify(all.slice(0, 50)))

@@ -6,7 +6,7 @@ import { inOrder, KnownPrefixes, nearest, prefixOf, siblingOf } from "../../../.
 const positioned = (name: string) => ({ name, position: positionOf(new TextEncoder().encode(name)) })
 
 describe("Subtrees", () => {
-  it("finds the nearest as a sort of all of them does", () => {
+  it("finds the nearest peers as sorting all of them does", () => {
     for (const size of [0, 1, 19, 20, 21, 300]) {
       const peers = Array.from({ length: size }, (_, index) => positioned(`peer ${index}`))
       for (let index = 0; index < 50; index++) {
@@ -22,7 +22,7 @@ describe("Subtrees", () => {
   })
 
   it("knows a subtree when it knows its halves, and what is missing", () => {
-    // Leaves of the first six bits, in an order of chance.
+    // All prefixes of six bits, in random order.
     const leaves = Array.from({ length: 64 }, (_, index) => index)
       .sort((a, b) =>
         createHash("sha256").update(`${a}`).digest().compare(createHash("sha256").update(`${b}`).digest())

@@ -13,7 +13,7 @@ const keyAt = (share: number, lifeMillis = 24 * hour): Times.Timed => ({
 const timesOf = (size: number) => Times.make({ republishMillis: 8 * hour, size: () => size })
 
 describe("Times", () => {
-  it("renews few keys after the period, which is at most half of what a copy lives", () => {
+  it("renews few keys after the period, which is at most half of a copy's life", () => {
     const times = timesOf(511)
     for (const [lifeMillis, period] of [[24 * hour, 8 * hour], [16 * hour, 8 * hour], [hour, hour / 2]] as const) {
       const key = keyAt(0.9, lifeMillis)
@@ -41,7 +41,7 @@ describe("Times", () => {
     }
   })
 
-  it("waits with what concerns all keys from 512 of them on, a minute at most", () => {
+  it("with 512 keys or more waits before a change that concerns all, a minute at most", () => {
     for (const [size, wait] of [[1, 0], [511, 0], [512, 1024], [30_000, 60_000], [1_000_000, 60_000]] as const) {
       const key = keyAt(0)
       timesOf(size).settle(key, now)
@@ -60,7 +60,7 @@ describe("Times", () => {
     }
   })
 
-  it("takes what is due with the rest of its region that is due within an eighth of the period", () => {
+  it("takes the keys due, with those of their regions that are due within an eighth of the period", () => {
     const times = timesOf(1024)
     const soon = keyAt(0.7)
     const [due, later, elsewhere] = [keyAt(0.6), keyAt(0.65), keyAt(0.1)]
@@ -75,7 +75,7 @@ describe("Times", () => {
     assert.strictEqual(times.nextDueAt(), Infinity)
   })
 
-  it("spreads the keys of a node that starts over half an hour, but for those whose time has come", () => {
+  it("spreads the keys of a node that starts over half an hour, except keys that are due", () => {
     const times = timesOf(1024)
     const resumed = (share: number, announcedAt: number, lifeMillis?: number) => {
       const key = keyAt(share, lifeMillis)

@@ -1,8 +1,8 @@
 /**
  * The port to the wire: connections and byte streams between peers, in this library's own vocabulary.
  *
- * libp2p implements it for production (`layers/Libp2pTransport.ts`), the simulated network for tests
- * (`testing/SimTransport.ts`). The contract suite in `test/contract` runs against both.
+ * libp2p implements it for production (`layers/libp2p/Transport.ts`), the simulated network for
+ * tests (`testing/ports/SimTransport.ts`). The contract suite in `test/contract` runs against both.
  */
 import type { Effect, Option, Queue, Scope, Stream } from "effect"
 import { Context, Duration } from "effect"

@@ -90,6 +90,9 @@ export const assertYamux = (factory: StreamMuxerFactory = yamux({ enableKeepAliv
   assertMembers("@chainsafe/libp2p-yamux", muxer, muxerMembers)
   const stream = muxer._newStream(1, 0, "outbound")
   assertMembers("@chainsafe/libp2p-yamux", stream, streamMembers)
+  // Ends the muxer as well.
+  muxer.handleGoAway(0)
+  assertMembers("@chainsafe/libp2p-yamux", muxer, endedMembers)
 }
 
 /** What {@link assertYamux} asserts of a muxer. */
@@ -102,6 +105,9 @@ export const muxerMembers = {
   sendGoAway: "function",
   ping: "function"
 } as const
+
+/** What {@link assertYamux} asserts of a muxer whose remote has ended the session. */
+const endedMembers = { remoteGoAway: "number" } as const
 
 /** What {@link assertYamux} asserts of a stream. */
 export const streamMembers = {
@@ -117,7 +123,7 @@ export const streamMembers = {
  *
  * Fault: js-yamux sends an update for every frame that it reads. Each is a record to seal, send, read and open.
  */
-export const sparing: Change = (muxer) => {
+const sparing: Change = (muxer) => {
   const make = muxer._newStream.bind(muxer)
   muxer._newStream = (...options) => {
     const stream = make(...options)
@@ -181,7 +187,7 @@ export const watched: Change = (muxer) => {
 export const endedByRemote = (stream: Stream): boolean => ended.has(stream)
 
 /** Lets {@link progressOf} count the muxer's bytes. */
-export const counting: Change = (muxer) => {
+const counting: Change = (muxer) => {
   const handle = muxer.handleStreamMessage.bind(muxer)
   const count = { bytes: 0 }
   counts.set(muxer, count)

@@ -104,6 +104,12 @@ describe("a node does not start when a member is missing, which is named with it
         }))))
   }
 
+  it("of a muxer that the remote has ended: remoteGoAway", () =>
+    refuses("@chainsafe/libp2p-yamux", "remoteGoAway", () =>
+      Yamux.assertYamux(muxersWith((muxer) => {
+        muxer.handleGoAway = () => {}
+      }))))
+
   for (const path of Object.keys(Noise.encrypterMembers)) {
     it(`of noise: ${path}`, async () => {
       const components = await componentsOf()

@@ -30,8 +30,8 @@ export class ConnectionManager extends Context.Service<ConnectionManager, {
   readonly connect: (target: DialTarget) => Effect.Effect<PeerInfo, ConnectError>
   /**
    * Keeps a connection to the peer while the scope lives: the peer is dialled now and redialled without end, by
-   * `ReconnectPolicy`, never closed for idleness and never evicted. Returns at once and fails only for this node itself.
-   * An address without peer id is dialled by the same policy until its peer is known.
+   * `ReconnectPolicy`, never closed for idleness and never evicted. Returns at once and fails only for this node
+   * itself. An address without peer id is dialled by the same policy until its peer is known.
    */
   readonly keep: (target: DialTarget) => Effect.Effect<void, DialError, Scope.Scope>
   /**

@@ -85,10 +85,12 @@ function freePort(): Promise<number> {
   })
 }
 
-/** Resolves when somebody listens on the port. */
+/** Resolves when a program listens on the port. */
 function answers(port: number): Promise<void> {
   return new Promise((resolve) => {
+    let attempts = 0
     const attempt = () => {
+      if (++attempts > 2_000) return
       const socket = connect(port, "127.0.0.1")
       socket.on("connect", () => {
         socket.destroy()

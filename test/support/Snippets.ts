@@ -91,9 +91,9 @@ export const run = (
     })
     child.stderr.setEncoding("utf8").on("data", (text: string) => (output += text))
     const late = setTimeout(() => {
-      output += "\nstill running after a minute"
+      output += "\nstill running after 150 s"
       child.kill("SIGKILL")
-    }, 60_000)
+    }, 150_000)
     child.on("error", reject)
     child.on("close", (code) => {
       clearTimeout(late)

@@ -96,7 +96,8 @@ describe("a rule reports", () => {
     assert.deepStrictEqual(found("// It takes place now; replace the placeholder, misplaced or not."), [])
     assert.deepStrictEqual(found("// An address in IPv6 clothes."), [`src/a.ts:1: "IPv6 clothes"`])
     assert.deepStrictEqual(found("// The time is that of the peer.\nconst text = `that of`"), [`src/a.ts:1: "that of"`])
-    assert.deepStrictEqual(found("one\nIn place of it", "docs/A.md"), [`docs/A.md:2: "place"`])
+    assert.deepStrictEqual(found("// Who has it?\nconst text = `who has it`"), [`src/a.ts:1: "Who has"`])
+    assert.deepStrictEqual(found("one\nIn place of it: find who has it", "docs/A.md"), [`docs/A.md:2: "place"`])
   })
 
   it("a spec with the name of another, or in a folder that src does not have", () => {

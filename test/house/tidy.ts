@@ -19,12 +19,12 @@ export interface Rule {
 export const rules: ReadonlyArray<Rule> = [
   {
     name: "a function has at most 120 lines, make at most 250",
-    allowed: 2,
+    allowed: 0,
     problems: (files) => longFunctions(files)
   },
-  { name: "a line of a comment has at most 120 columns", allowed: 75, problems: (files) => wideComments(files) },
-  { name: "what a file exports is used elsewhere", allowed: 8, problems: (files) => unusedExports(files) },
-  { name: "words say what they mean", allowed: 80, problems: (files) => bannedWords(files) },
+  { name: "a line of a comment has at most 120 columns", allowed: 7, problems: (files) => wideComments(files) },
+  { name: "what a file exports is used elsewhere", allowed: 2, problems: (files) => unusedExports(files) },
+  { name: "words say what they mean", allowed: 3, problems: (files) => bannedWords(files) },
   {
     name: "a spec has a name of its own, in a folder that mirrors src",
     allowed: 0,
@@ -114,25 +114,31 @@ export const unusedExports = (files: Files): ReadonlyArray<string> => {
   })
 }
 
-/** Words that make a reader stop, each with better ones. Files that list them are left out. */
-const words: ReadonlyArray<{ readonly pattern: RegExp; readonly better: string; readonly inCode?: boolean }> = [
+/** Words that make a reader stop, each with better ones. Prose is comments and documents. */
+const words: ReadonlyArray<{
+  readonly pattern: RegExp
+  readonly better: string
+  readonly within: "everything" | "prose" | "comments"
+}> = [
   {
     pattern: /(?<!\b(?:take|takes|took|taken|taking) )(?:(?<![A-Za-z])[Pp]laces?|(?<=[a-z])Places?)(?![a-z])/,
     better: "slot (of the peer table), address, position (in the keyspace), reservation (on a relay), index",
-    inCode: true
+    within: "everything"
   },
-  { pattern: /\bIPv6 clothes\b/, better: "IPv4-mapped" },
-  { pattern: /\b[Tt]hat of\b/, better: "the noun again" },
-  { pattern: /\b[Ww]hat is of\b/, better: "the noun that is meant" },
-  { pattern: /\b[Ww]ho has\b/, better: "the peer, the node or the caller that has" }
+  { pattern: /\bIPv6 clothes\b/, better: "IPv4-mapped", within: "prose" },
+  { pattern: /\b[Tt]hat of\b/, better: "the noun again", within: "prose" },
+  { pattern: /\b[Ww]hat is of\b/, better: "the noun that is meant", within: "prose" },
+  { pattern: /\b[Ww]ho has\b/, better: "the peer, the node or the caller that has", within: "comments" }
 ]
 
+/** The files that list the words are left out, and the changelog, which names what is gone. */
 export const bannedWords = (files: Files): ReadonlyArray<string> =>
-  [...files].filter(([path]) => !path.startsWith("test/house/tidy")).flatMap(([path, text]) => {
-    const all = text.split("\n").map((line, index) => ({ line, number: index + 1 }))
-    const prose = isCode(path) ? commentLines(path, text) : all
-    return words.flatMap(({ better, inCode, pattern }) =>
-      (inCode === true ? all : prose).flatMap(({ line, number }) => {
+  [...files].filter(([path]) => !/^(test\/house\/tidy|CHANGELOG)/.test(path)).flatMap(([path, text]) => {
+    const everything = text.split("\n").map((line, index) => ({ line, number: index + 1 }))
+    const comments = isCode(path) ? commentLines(path, text) : []
+    const lines = { everything, comments, prose: isCode(path) ? comments : everything }
+    return words.flatMap(({ better, pattern, within }) =>
+      lines[within].flatMap(({ line, number }) => {
         const word = pattern.exec(line)
         return word === null ? [] : [`${path}:${number}: "${word[0]}"; better: ${better}`]
       })

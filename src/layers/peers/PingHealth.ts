@@ -148,7 +148,7 @@ interface Wait {
   leapt: boolean
   /** How often so, in this ping and those just before. */
   leaps: number
-  /** That of the peer's connections when the ping began. */
+  /** The progress of the peer's connections when the ping began. */
   progress: number
   /** Opened when the time is over. */
   readonly over: Latch.Latch

@@ -38,8 +38,8 @@ export const make = Effect.gen(function*() {
       yield* transport.handle(protocol, (stream) => {
         const { peer } = stream.connection
         return Effect.gen(function*() {
-          // The stream may come before the pump has taken the connection; nobody is served who has no place in the
-          // table.
+          // The stream may come before the pump has admitted its connection. Only a peer with a slot of the table is
+          // served.
           if (Result.isFailure(yield* Effect.result(table.admit(stream.connection)))) {
             return yield* stream.connection.close
           }

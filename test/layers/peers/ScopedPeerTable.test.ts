@@ -512,6 +512,46 @@ describe("ScopedPeerTable", () => {
   ]
   const names = ["a", "b", "c", "d", "e", "f"] as const
 
+  /**
+   * How often each peer has come more often than gone, by the events from here on, and what is wrong with their order.
+   */
+  const balances = Effect.gen(function*() {
+    const { stream } = yield* NetworkEvents
+    const balance = new Map<string, number>()
+    // A peer comes before it goes, and goes before it comes again.
+    const wrong: Array<string> = []
+    yield* Effect.forkScoped(
+      Stream.runForEach(stream, (event) =>
+        Effect.sync(() => {
+          if (event._tag !== "PeerConnected" && event._tag !== "PeerDisconnected") return
+          const before = balance.get(event.peer) ?? 0
+          const after = before + (event._tag === "PeerConnected" ? 1 : -1)
+          balance.set(event.peer, after)
+          if (after !== 0 && after !== 1) wrong.push(`${event._tag} at ${before}`)
+        })),
+      { startImmediately: true }
+    )
+    return { balance, wrong }
+  })
+
+  /** Asserts the limits of the property, and gives the peers of the table. */
+  const withinLimits = Effect.gen(function*() {
+    const peers = yield* PeerTable
+    const all = yield* peers.peers
+    const slots = yield* peers.slots
+    assert.isAtMost(all.length, 4)
+    assert.deepStrictEqual([slots.used, slots.kept + slots.wanted + slots.discovered + slots.transient], [
+      all.length,
+      all.length
+    ])
+    assert.isAtMost(slots.inbound, 2)
+    for (const network of ["203.0.113", "198.51.100"]) {
+      const there = all.filter((info) => info.addresses.some((address) => address.includes(network)))
+      assert.isAtMost(there.length, 2)
+    }
+    return all
+  })
+
   it.effect.prop(
     "is never over a limit and releases every admitted peer once, whatever happens in the middle of what",
     {
@@ -521,18 +561,7 @@ describe("ScopedPeerTable", () => {
     },
     ({ operations, steps }) =>
       Effect.gen(function*() {
-        const { stream } = yield* NetworkEvents
-        const balance = new Map<string, number>()
-        // A peer comes before it goes, and goes before it comes again.
-        const wrong: Array<string> = []
-        const observer = yield* Stream.runForEach(stream, (event) =>
-          Effect.sync(() => {
-            if (event._tag !== "PeerConnected" && event._tag !== "PeerDisconnected") return
-            const before = balance.get(event.peer) ?? 0
-            const after = before + (event._tag === "PeerConnected" ? 1 : -1)
-            balance.set(event.peer, after)
-            if (after !== 0 && after !== 1) wrong.push(`${event._tag} at ${before}`)
-          })).pipe(Effect.forkChild({ startImmediately: true }))
+        const { balance, wrong } = yield* balances
         const peers = yield* PeerTable
         // How often the scope of a peer is open.
         const scopes = new Map<string, number>()
@@ -563,24 +592,6 @@ describe("ScopedPeerTable", () => {
         const admit = (connection: FakeConnection.FakeConnection) =>
           Effect.flatMap(Effect.exit(peers.admit(connection)), (exit) =>
             Exit.isSuccess(exit) ? Effect.sync(() => admitted.push(connection)) : connection.close)
-
-        const check = Effect.gen(function*() {
-          const all = yield* peers.peers
-          const slots = yield* peers.slots
-          assert.isAtMost(all.length, 4)
-          assert.deepStrictEqual([slots.used, slots.kept + slots.wanted + slots.discovered + slots.transient], [
-            all.length,
-            all.length
-          ])
-          assert.isAtMost(slots.inbound, 2)
-          for (const network of ["203.0.113", "198.51.100"]) {
-            const there = all.filter((info) =>
-              info.addresses.some((address) => address.includes(network))
-            )
-            assert.isAtMost(there.length, 2)
-          }
-          return all
-        })
 
         for (const { network, peer: name, roll } of steps) {
           const act = acts[roll]!
@@ -641,21 +652,20 @@ describe("ScopedPeerTable", () => {
           )
           if (act === "wait") yield* TestClock.adjust("2 minutes")
           if (act === "settle") yield* TestClock.adjust(0)
-          yield* check
+          yield* withinLimits
           if (!act.startsWith("admit")) continue
           for (const one of held) assert.isTrue(yield* peers.has(one), "a held peer was evicted")
         }
         yield* Fiber.awaitAll(works)
         // What the table does beside them, which makes room as often.
         yield* Effect.repeat(TestClock.adjust(0), { times: 50 })
-        const all = yield* check
+        const all = yield* withinLimits
         assert.deepStrictEqual(wrong, [])
         for (const id of names.map(FakeConnection.peerId)) {
           const expected = all.some((info) => info.id === id) ? 1 : 0
           assert.strictEqual(balance.get(id) ?? 0, expected)
           assert.strictEqual(scopes.get(id) ?? 0, expected)
         }
-        yield* Fiber.interrupt(observer)
       }).pipe(
         Effect.scoped,
         // What it sees in one look belongs together: by itself it would make room for the others, too, after some

@@ -1,14 +1,14 @@
 /**
  * `Health` from `Transport.ping`, by `HealthPolicy`.
  *
- * A ping that is not answered while this process itself does not run is no miss: after a long garbage collection, a
- * suspended machine or a breakpoint the time limits of all pings are over, and the answers lie unread in the sockets.
- * So time counts only as far as this process ran: one fiber, the watch, sleeps a quarter of the time limit at a time
- * while a ping is unanswered, and what it overslept by more than another quarter begins anew for each of them.
+ * A ping is no miss when this process stalled before the answer could be read. After a long garbage collection, a
+ * suspended machine or a breakpoint the time limits of all pings are over, while the answers lie unread in the sockets.
+ * So only time in which this process ran counts. While a ping is unanswered, one fiber, the watch, sleeps in steps of
+ * at most three quarters of the time limit. When it wakes late by more than a quarter, the clocks of all pings restart.
  *
- * Nor is one whose answer waits behind other bytes: whoever moves some is alive.
+ * A late answer is no miss either while bytes flow: a peer that moves data is alive.
  *
- * An answered ping costs neither a fiber nor a timer of its own, since nearly all are answered.
+ * Nearly all pings are answered, so an answered ping costs neither a fiber nor a timer of its own.
  */
 import { Clock, Duration, Effect, Latch, Layer, Result } from "effect"
 import { PingError, PingTimeout } from "../../schema/NetworkError.ts"
@@ -21,9 +21,9 @@ import { PeerTable } from "../../services/PeerTable.ts"
 import { Transport } from "../../services/Transport.ts"
 
 /**
- * By so many bytes a peer shows that it lives, though it does not answer: its answers wait behind others of its bytes,
- * or this node's pings behind other bytes of this node. More than what a peer says of its own accord, such as pings and
- * a few answers of the DHT, which is no sign that this node is heard.
+ * How many bytes must flow during an unanswered ping to show that the peer is alive: the answer waits behind other
+ * bytes of the peer, or the ping behind other bytes of this node. More than a peer sends of its own accord, such as
+ * pings and some DHT messages, which do not show that the peer hears this node.
  */
 const aliveBytes = 16 * 1024
 
@@ -41,14 +41,14 @@ export const make = Effect.gen(function*() {
     for (const connection of yield* table.connections(peer)) bytes += yield* connection.progress
     return bytes
   })
-  /** The time limit counts from here: before, the ping waited for the transport to end another. */
+  /** A ping's turn has come. Its time limit counts from here, not from when it began to wait for another ping. */
   const begun = (peer: PeerId, wait: Wait) =>
     Effect.map(progress(peer), (bytes) => {
       wait.progress = bytes
       watch.begin(wait)
     })
 
-  /** Pings until there is an answer, or a failure, during which this process ran all the while. */
+  /** Pings again while an answer or a failure comes after a stall of this process, which proves nothing. */
   const ask = (peer: PeerId, wait: Wait): Effect.Effect<Duration.Duration, PingError> =>
     Effect.suspend(() => {
       wait.leapt = false
@@ -61,7 +61,7 @@ export const make = Effect.gen(function*() {
       })
     })
 
-  /** Runs pings, one at a time, until one is not answered in time. */
+  /** Runs the pings, and fails as soon as one of them is not answered in time. */
   const within = <A>(peer: PeerId, wait: Wait, pings: Effect.Effect<A, PingError>) =>
     Effect.suspend(() => {
       const over = Effect.andThen(
@@ -72,8 +72,8 @@ export const make = Effect.gen(function*() {
     })
 
   /**
-   * Closes the connections, not the entry: the loss then takes the same way as any other, and a kept peer is dialled
-   * again.
+   * Closes the connections instead of removing the peer from the table: the peer then counts as lost, and a kept peer
+   * is dialled again.
    */
   const giveUp = Effect.fnUntraced(function*(peer: PeerId) {
     yield* table.expect(peer, "unhealthy")
@@ -81,7 +81,7 @@ export const make = Effect.gen(function*() {
     yield* Effect.forEach(connections, (connection) => connection.close, { concurrency: "unbounded", discard: true })
   })
 
-  /** Pings by the policy, after a miss at once, until so many in a row were missed. Ends with the policy's schedule. */
+  /** Pings by the policy, and at once after a miss, until `maxFailures` in a row were missed or the schedule ends. */
   const probe = Effect.fnUntraced(function*(peer: PeerId) {
     let misses = 0
     const answered = () => {
@@ -99,7 +99,7 @@ export const make = Effect.gen(function*() {
         )
       ))
       if (Result.isSuccess(result)) return
-      // The connection went in the middle of a ping; its loss is told by the transport.
+      // The connection closed during the ping; the transport reports the loss.
       if ((yield* table.connections(peer)).length === 0) return
       if (result.failure.reason._tag === "PingTimeout" && (yield* progress(peer)) - wait.progress >= aliveBytes) {
         answered()
@@ -107,14 +107,13 @@ export const make = Effect.gen(function*() {
       }
       misses++
       yield* events.publish(new PeerUnhealthy({ peer, misses }))
-      // A stream that breaks at once would otherwise use up the misses in one turn, and close a peer that is merely
-      // busy.
+      // A busy peer may refuse streams at once. Without the wait all misses would be used up in no time.
       if (result.failure.reason._tag === "StreamFailed" && misses < policy.maxFailures) yield* Effect.sleep(timeout)
     }
     yield* giveUp(peer)
   })
 
-  // The first waits until the connection has settled: on both ends identify and the application come first.
+  // The first ping leaves identify and the application's first streams some time.
   yield* table.eachPeer((peer) => Effect.delay(probe(peer), "500 millis"))
 
   return Health.of({
@@ -134,23 +133,23 @@ export const layer: Layer.Layer<Health, never, Transport | PeerTable | NetworkEv
 // ---------------------------------------------------------------------------------------------------------------------
 
 /**
- * So often in a row time begins anew. A process that is always late, since it has too much to do, must lose dead peers
- * too.
+ * How many times in a row a stalled process may restart a ping's clock, so that a process that always stalls still
+ * notices dead peers.
  */
 const leapsMax = 3
 
-/** A ping that may be unanswered, and for how long. */
+/** The clock of a ping, or of several in a row. */
 interface Wait {
   since: number
-  /** Milliseconds in which this process ran. */
+  /** Milliseconds since then, without stalls. */
   ran: number
-  /** This process did not run for a while. */
+  /** This process stalled during the ping. */
   leapt: boolean
-  /** How often so, in this ping and those just before. */
+  /** How many times in a row a stall restarted the clock. */
   leaps: number
-  /** The progress of the peer's connections when the ping began. */
+  /** Bytes that had moved over the peer's connections when the ping was sent. */
   progress: number
-  /** Opened when the time is over. */
+  /** Opened when the time limit is reached. */
   readonly over: Latch.Latch
 }
 
@@ -166,7 +165,7 @@ const makeWait = (): Wait => ({
 const makeWatch = Effect.fnUntraced(function*(limitMillis: number) {
   const clock = yield* Clock.Clock
   const quarter = limitMillis / 4
-  // Oldest first, so that the first one is over first.
+  // Oldest first: the first entry reaches its limit first.
   const waits = new Set<Wait>()
   const begun = Latch.makeUnsafe()
 
@@ -177,18 +176,18 @@ const makeWatch = Effect.fnUntraced(function*(limitMillis: number) {
       return yield* begun.await
     }
     const start = clock.currentTimeMillisUnsafe()
-    // The last quarter apart: whoever has slept through it in time has read before what had come until then.
+    // Wake once a quarter before the limit: if that sleep was on time, everything received until then has been read.
     const left = limitMillis - oldest.ran
     const span = left - quarter >= 1 ? left - quarter : left
     yield* clock.sleep(Duration.millis(span))
     const now = clock.currentTimeMillisUnsafe()
-    // Late, or set back.
+    // This process stalled, or the clock was set.
     const leapt = Math.abs(now - start - span) > quarter
     for (const wait of waits) {
       if (!leapt) wait.ran += now - Math.max(start, wait.since)
       else if (++wait.leaps > leapsMax) wait.ran += span
       else Object.assign(wait, { since: now, ran: 0, leapt: true })
-      // Clocks round, so what is over but for less than a millisecond is over.
+      // Clocks round to a millisecond.
       if (limitMillis - wait.ran >= 1) continue
       waits.delete(wait)
       wait.over.openUnsafe()
@@ -204,7 +203,7 @@ const makeWatch = Effect.fnUntraced(function*(limitMillis: number) {
       waits.add(wait)
       begun.openUnsafe()
     },
-    /** True when this process ran all the while. */
+    /** True when this process did not stall during the ping. */
     end(wait: Wait): boolean {
       waits.delete(wait)
       if (!wait.leapt) wait.leaps = 0

@@ -25,8 +25,8 @@ import * as Idleness from "./Idleness.ts"
 import * as Slots from "./Slots.ts"
 
 /**
- * Connections of one peer. Two nodes that dial each other at once have two, a relay adds a third; a remote with more
- * takes slots of the host from others.
+ * Connections of one peer. Two nodes that dial each other at once have two, a relay adds a third. A remote with more of
+ * them would leave fewer of the host's connections to other peers.
  */
 const connectionsMax = 8
 
@@ -75,7 +75,7 @@ export const make = Effect.gen(function*() {
 
   const release = Effect.fnUntraced(function*(connection: Connection): Effect.fn.Return<Released> {
     const loss = yield* Departure.lossOf(connection)
-    // From here to the next question all is one step.
+    // One step from here to the next `yield*`.
     const former = departures.closed(connection)
     const entry = entries.get(connection.peer)
     if (entry === undefined || !entry.connections.remove(connection)) {
@@ -103,7 +103,7 @@ export const make = Effect.gen(function*() {
     const now = yield* Clock.currentTimeMillis
     const path = yield* connection.path
     const isOpen = yield* connection.isOpen
-    // From here to the next question all is one step: what was looked at before may have changed.
+    // One step from here to the next `yield*`. What was looked at before may have changed.
     if (closed || interests.isBlocked(peer) || departures.isGone(connection) || !isOpen) {
       return yield* new PeerNotConnected({ peer }, Entry.unchecked)
     }
@@ -203,7 +203,7 @@ export const make = Effect.gen(function*() {
 
   const eachPeer = Effect.fnUntraced(function*(body: (peer: PeerId) => Effect.Effect<void>) {
     const fibers = yield* FiberSet.make<void>()
-    // Both below and in `admit`, for a peer that comes in the middle.
+    // A peer that comes meanwhile is given the task twice, below and in `admit`.
     const begun = new WeakSet<Entry.Entry>()
     const task: Task = Effect.fnUntraced(function*(entry) {
       if (begun.has(entry)) return

@@ -17,7 +17,8 @@ export const make = Effect.gen(function*() {
   const shutdown = yield* Shutdown
 
   /**
-   * Runs a handler. One that ignores its interruption is waited for as long as a stop may take, then left to itself.
+   * Runs a handler that can be left behind: if it ignores its interruption, the stop waits for it as long as a part of
+   * the stop may take, then goes on without it.
    */
   const leavable = <E, R>(name: string, handler: Effect.Effect<void, E, R>) =>
     Effect.uninterruptibleMask((restore) =>
@@ -38,8 +39,8 @@ export const make = Effect.gen(function*() {
       yield* transport.handle(protocol, (stream) => {
         const { peer } = stream.connection
         return Effect.gen(function*() {
-          // The stream may come before the pump has admitted its connection. Only a peer with a slot of the table is
-          // served.
+          // The stream may come before the event pump has admitted its connection, and a peer without a slot is not
+          // served. What else follows admission is left to the pump: no caller waits for it here.
           if (Result.isFailure(yield* Effect.result(table.admit(stream.connection)))) {
             return yield* stream.connection.close
           }
@@ -48,8 +49,8 @@ export const make = Effect.gen(function*() {
         }).pipe(
           Effect.scoped,
           Effect.provide(context),
-          // That a remote resets its stream or leaves is no fault of the handler: an interrupted one resets the stream
-          // without a word. Of any other failure it dies, and the transport logs why.
+          // A remote that resets its stream or leaves is no fault of the handler: the interruption resets the stream
+          // and logs nothing. Any other failure becomes a defect, which the transport logs.
           Effect.catch((error) => {
             if (!isDeparture(error)) return Effect.die(error)
             return Effect.andThen(
@@ -63,7 +64,7 @@ export const make = Effect.gen(function*() {
     }
   )
 
-  // In a scope of its own, so that what fails to open holds nothing in the caller's.
+  // A scope of its own, so that a stream that fails to open leaves no hold in the caller's scope.
   const open = Effect.fn("Protocols.open")(function*(peer: PeerId, protocol: ProtocolId) {
     const scope = yield* Scope.fork(yield* Effect.scope)
     return yield* Effect.flatMap(table.hold(peer), (connection) => connection.open(protocol)).pipe(

@@ -17,7 +17,7 @@ const pair = Effect.gen(function*() {
   return { alice, bob, connection: connection! }
 })
 
-/** The answer to some bytes on a stream of their own. */
+/** Sends bytes on a new stream, and reads the answer. */
 const answerTo = Effect.fnUntraced(function*(connection: CodioConnection, bytes: Uint8Array) {
   const stream = yield* connection.open(protocol)
   yield* stream.write(bytes)

@@ -4,7 +4,7 @@ import * as Header from "../../../src/layers/codio/Header.ts"
 import { decodeRequest, encodeRequest, headerBytesMax } from "../../../src/schema/CodioMessage.ts"
 import type { ByteStream } from "../../../src/services/Transport.ts"
 
-/** A stream from which the bytes are read in chunks of a size. */
+/** A stream that gives the bytes in chunks of this size. */
 const chunked = (bytes: Uint8Array, size: number): Pick<ByteStream, "read"> => {
   const chunks: Array<Uint8Array> = []
   for (let at = 0; at < bytes.length; at += size) chunks.push(bytes.subarray(at, at + size))

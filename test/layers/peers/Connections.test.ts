@@ -12,7 +12,7 @@ const relay = FakeConnection.peerId("relay")
 const ok: CodioResponse = { ok: true }
 const inUse: CodioResponse = { ok: false, code: "in-use" }
 
-/** Two connections, the first one the worse, with a remote that answers so. */
+/** Two connections, the worse one first, of a remote that gives these answers. */
 const pair = Effect.fnUntraced(function*(local: PeerId, answer?: () => CodioResponse | "never") {
   const remote = local === smaller ? larger : smaller
   const connections = PeerConnections.make(local, remote)
@@ -22,7 +22,7 @@ const pair = Effect.fnUntraced(function*(local: PeerId, answer?: () => CodioResp
   connections.add(worse, false)
   connections.add(better, true)
   const settling = yield* Effect.forkChild(connections.settle, { startImmediately: true })
-  /** The transport tells of what has closed. */
+  /** Takes closed connections out, as the transport's report does. */
   const passed = Effect.gen(function*() {
     for (const connection of [worse, better]) if (!connection.state.open) connections.remove(connection)
     yield* connections.tell
@@ -57,7 +57,7 @@ describe("the connections of one peer", () => {
     { made: Schema.Array(Made).check(Schema.isMinLength(1)), turned: Schema.Array(Schema.Int) },
     ({ made, turned }) =>
       Effect.gen(function*() {
-        // Each kind once: of one kind the sides see the same age, since one of them dialled them in turn.
+        // Each kind once: both sides see two of one kind in the same order, since one side dialled them in turn.
         const kinds = new Map(made.map((one) => [`${one.isDirect} ${one.bySmaller}`, one]))
         const bestOf = Effect.fnUntraced(function*(local: PeerId, order: ReadonlyArray<string>) {
           const connections = PeerConnections.make(local, local === smaller ? larger : smaller)
@@ -120,7 +120,7 @@ describe("the connections of one peer", () => {
         yield* TestClock.adjust(0)
         assert.deepStrictEqual([worse.state.requests, worse.state.open], [1, false])
       }
-      // One of which nobody tells, such as the DHT's.
+      // A stream that is not counted, such as the DHT's.
       const { worse } = yield* pair(smaller, () => ok)
       worse.state.activeStreams = 1
       yield* TestClock.adjust("1 minute")

@@ -20,7 +20,7 @@ const services = (config: NetworkConfigInput) =>
 
 const at = (host: string) => `/ip4/${host}/tcp/50000` as Multiaddr
 
-/** The answers to so many connections in a row from one address. */
+/** The answers to a number of connections in a row from one address. */
 const ask = (
   limits: InboundLimits.InboundLimits,
   remoteAddress: Multiaddr,
@@ -40,7 +40,7 @@ describe("InboundLimits", () => {
       const limits = yield* InboundLimits.make
       const host = at("203.0.113.1")
       assert.deepStrictEqual(yield* ask(limits, host, 6), [true, true, true, true, true, "rate"])
-      // Two a second: the next is due after half a second.
+      // Two tokens a second: the next one comes after half a second.
       yield* TestClock.adjust("499 millis")
       assert.deepStrictEqual(yield* ask(limits, host, 1), ["rate"])
       yield* TestClock.adjust("1 millis")
@@ -64,7 +64,7 @@ describe("InboundLimits", () => {
         [relay("a"), 1],
         [relay("a"), 0],
         [relay("b"), 1],
-        // The relay itself is another guest than those who come through it.
+        // The relay itself is counted apart from the peers that come through it.
         [at("198.51.100.1"), 1],
         ["/memory/alice:1" as Multiaddr, 1],
         ["/memory/alice:2" as Multiaddr, 0]

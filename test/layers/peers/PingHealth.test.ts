@@ -19,7 +19,7 @@ const net = SimNetwork.layer({ latency: "20 millis" })
 
 const bulk = "/bulk/1" as ProtocolId
 
-/** A policy without jitter, so that a spec can stand on both sides of each step. */
+/** A policy without jitter, so that a spec can look just before and just after each step. */
 const steady = { probe: Schedule.spaced("4 seconds"), timeout: "2500 millis", maxFailures: 2 } as const
 
 describe("PingHealth", () => {
@@ -79,7 +79,7 @@ describe("PingHealth", () => {
       yield* TestClock.adjust("30 seconds")
       const network = yield* SimNetwork
       yield* network.link(alice.id, bob.id, { latency: "900 millis" })
-      // Some at any time, beside those of the policy.
+      // Pings overlap each other, and the policy's.
       for (let i = 0; i < 40; i++) {
         yield* Effect.forkChild(Effect.exit(alice.health.ping(bob.id)))
         yield* TestClock.adjust("1900 millis")
@@ -93,7 +93,7 @@ describe("PingHealth", () => {
       const { alice, bob } = yield* pair
       const network = yield* SimNetwork
       yield* bob.protocols.handle(bulk, (stream) => Effect.ignore(Stream.runDrain(stream.read)))
-      // The 256 KiB that a stream has on the way take six seconds.
+      // A stream has 256 KiB on the way, which take six seconds.
       yield* network.link(alice.id, bob.id, { bandwidth: 40_000 })
       const stream = yield* TestNetwork.run(alice.protocols.open(bob.id, bulk))
       const writing = yield* Effect.forkChild(Effect.exit(Effect.forever(stream.write(new Uint8Array(16_384)))))
@@ -122,12 +122,12 @@ describe("PingHealth", () => {
     }).pipe(Effect.provide(net)))
 })
 
-/** Pings so rarely that it does not give up whoever stalls. */
+/** Pings so rarely that it gives up no peer that stalls. */
 const patient = { probe: Schedule.spaced("1 hour"), timeout: "1 hour", maxFailures: 2 } as const
 
 const awake = { connectionIdleTimeout: "1 day" } as const
 
-/** A node that can stall, and a patient one to which it is connected over a slow link. */
+/** Alice can stall. Bob is patient. The link between them is slow. */
 const stallingPair = Effect.gen(function*() {
   const network = yield* SimNetwork
   const { clock, go, lag, leap, stop } = yield* StallingClock.make
@@ -141,7 +141,8 @@ const stallingPair = Effect.gen(function*() {
     lag,
     leap,
     /**
-     * For so long neither timers nor messages reach alice. What she sees first when it is over is up to the event loop.
+     * For this long neither timers nor messages reach alice. Which of them reach her first afterwards is up to the event
+     * loop.
      */
     stall: Effect.fnUntraced(function*(duration: Duration.Input, first: "timers" | "messages") {
       yield* stop
@@ -173,7 +174,7 @@ describe("a process that stalls", () => {
         for (let phase = 0; phase < 4400; phase += 100) {
           yield* stall("20 seconds", first)
           yield* TestClock.adjust("1 second")
-          // A time that this process did not measure is none.
+          // No round trip is measured across the stall.
           const [peer] = yield* alice.table.peers
           assert.strictEqual(Duration.toMillis(peer!.roundTripTime!), 300)
           yield* TestClock.adjust("11 seconds")
@@ -191,7 +192,7 @@ describe("a process that stalls", () => {
       for (let millis = 2000; millis < 5000; millis += 50) {
         yield* stall(millis, "timers")
         yield* TestClock.adjust("1 second")
-        // From the answer on, so that each stall begins in the middle of a ping.
+        // Counted from the answer, so that each stall begins during a ping.
         yield* TestClock.adjust("4150 millis")
       }
       assert.strictEqual(yield* alice.table.size, 1)
@@ -248,7 +249,7 @@ describe("a process that stalls", () => {
       assert.strictEqual(yield* alice.table.size, 1)
       assert.deepStrictEqual(alice.happened("PeerUnhealthy"), [])
       yield* network.blackhole(bob.id)
-      // In the middle of a ping, which then has the whole time limit again.
+      // During a ping, whose clock then restarts.
       yield* TestClock.adjust("4500 millis")
       yield* leap("-1 hour")
       yield* TestClock.adjust("5 seconds")

@@ -25,7 +25,7 @@ const table = (config: NetworkConfigInput = {}) =>
     Layer.provideMerge(FakeInterests.layer)
   )
 
-/** Whether the gate's last question is answered with yes. */
+/** Whether the gate lets the peer in. */
 const reserved = (peers: PeerTable["Service"], peer: PeerId, direction: Direction) =>
   Effect.map(
     peers.reserve(FakeConnection.make(peer, { inbound: direction === "inbound" })),
@@ -39,7 +39,7 @@ const attended = (peers: PeerTable["Service"], peer: PeerId) =>
     ([connection]) => connection === undefined ? Effect.void : peers.attend(connection)
   )
 
-/** Everything published from here on, read when the table is done. */
+/** The events published from here on. */
 const recorded = Effect.gen(function*() {
   const events: Array<NetworkEvent> = []
   const { stream } = yield* NetworkEvents
@@ -428,7 +428,7 @@ describe("ScopedPeerTable", () => {
       assert.isUndefined(yield* peers.reserve(inbound(alice)))
       assert.isTrue(yield* reserved(peers, carol, "outbound"))
       yield* peers.admit(FakeConnection.make(carol))
-      // One that is wanted evicts an inbound peer, not the idlest one.
+      // A wanted inbound peer evicts an inbound peer, not the idlest peer.
       yield* TestClock.adjust("1 second")
       yield* attended(peers, alice)
       yield* FakeInterests.rank(dave, "wanted")
@@ -450,12 +450,12 @@ describe("ScopedPeerTable", () => {
       yield* peers.admit(from(bob, "/ip4/203.0.113.2/tcp/1"))
       const error = yield* Effect.flip(peers.admit(from(carol, "/ip4/203.0.113.3/tcp/1")))
       assert.deepStrictEqual(error._tag === "PeerLimitExceeded" && [error.limit, error.rule], [2, "subnet"])
-      // From the network next to it, and for one that is wanted.
+      // The next network is another one, and a wanted peer evicts.
       yield* peers.admit(from(carol, "/ip4/203.0.114.3/tcp/1"))
       yield* FakeInterests.rank(dave, "wanted")
       yield* peers.admit(from(dave, "/ip4/203.0.113.4/tcp/1", false))
       assert.sameMembers((yield* peers.peers).map((peer) => peer.id), [bob, carol, dave])
-      // A second connection of a peer must not bring a third peer into the network.
+      // Nor may a second connection bring a third peer into the network.
       const second = from(carol, "/ip4/203.0.113.5/tcp/1")
       assert.strictEqual(yield* peers.reserve(second), "subnet")
       assert.strictEqual((yield* Effect.flip(peers.admit(second)))._tag, "PeerLimitExceeded")
@@ -490,7 +490,7 @@ describe("ScopedPeerTable", () => {
       yield* TestClock.adjust("1 second")
       assert.isUndefined(yield* peers.reserve(dial))
       assert.strictEqual((yield* peers.slots).reserved, 1)
-      // One of two addresses that are raced; the other goes on.
+      // Two addresses are raced: one connection closes, the other goes on.
       const other = FakeConnection.make(alice)
       assert.isUndefined(yield* peers.reserve(other))
       yield* peers.release(other)
@@ -499,7 +499,7 @@ describe("ScopedPeerTable", () => {
       assert.isTrue(yield* reserved(peers, bob, "inbound"))
     }).pipe(Effect.provide(table({ maxPeers: 1 }))))
 
-  // One step of a random life of the table: who, from where, and what happens to it.
+  // One step of a random life of the table: a peer, its network, and what happens to the peer.
   const Step = Schema.Struct({
     peer: Schema.Literals(["a", "b", "c", "d", "e", "f"]),
     network: Schema.Literals(["203.0.113", "198.51.100", "192.168.0"]),
@@ -556,7 +556,7 @@ describe("ScopedPeerTable", () => {
     "is never over a limit and releases every admitted peer once, whatever happens in the middle of what",
     {
       steps: Schema.Array(Step).check(Schema.isMinLength(40)),
-      // After so many operations a fiber makes room for the others, in the middle of whatever it does.
+      // After this many operations a fiber yields, in the middle of whatever it does.
       operations: Schema.Int.check(Schema.isBetween({ minimum: 4, maximum: 40 }))
     },
     ({ operations, steps }) =>
@@ -600,11 +600,11 @@ describe("ScopedPeerTable", () => {
           const held: Array<PeerId> = []
           for (const one of names) {
             if (!users.has(`hold ${one}`)) continue
-            // A hold ends with the peer; of one that comes back it is none.
+            // A hold ends with the peer, and does not count for a peer that comes back.
             if (yield* peers.has(FakeConnection.peerId(one))) held.push(FakeConnection.peerId(one))
             else yield* leave(`hold ${one}`)
           }
-          // Each is left to itself, in the middle of those before it.
+          // Each step runs in a fiber of its own, among the steps before it that have not ended.
           const work: Effect.Effect<unknown> = Effect.gen(function*() {
             switch (act) {
               case "ask":
@@ -657,7 +657,7 @@ describe("ScopedPeerTable", () => {
           for (const one of held) assert.isTrue(yield* peers.has(one), "a held peer was evicted")
         }
         yield* Fiber.awaitAll(works)
-        // What the table does beside them, which makes room as often.
+        // The fibers of the table itself yield as often.
         yield* Effect.repeat(TestClock.adjust(0), { times: 50 })
         const all = yield* withinLimits
         assert.deepStrictEqual(wrong, [])
@@ -668,8 +668,7 @@ describe("ScopedPeerTable", () => {
         }
       }).pipe(
         Effect.scoped,
-        // What it sees in one look belongs together: by itself it would make room for the others, too, after some
-        // thousand operations.
+        // The checks read the table in one step, so this fiber must not yield by itself.
         Effect.provideService(References.PreventSchedulerYield, true),
         Effect.provide(table({ maxPeers: 4, maxInboundPeers: 2, maxPeersPerSubnet: 2 }), { local: true })
       )

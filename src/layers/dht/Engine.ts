@@ -29,22 +29,30 @@ import { keyOf, type Node } from "./wire/Nodes.ts"
 import { positionOf } from "./wire/Position.ts"
 import { decodeRecord, encodeRecord } from "./wire/Record.ts"
 
+/** What this node knows of the DHT's peers. */
+export interface EnginePeers
+  extends
+    Pick<Queries.QueriesOptions, "self" | "seeds" | "isAtHand" | "ready" | "hear">,
+    Pick<Server.ServerOptions, "encodedOf" | "addressesOf">
+{
+  /** The node for a peer id, known or not. */
+  readonly nodeOf: (id: PeerId) => Node
+  /** The peers that serve the DHT, connected or in the routing table. */
+  readonly ids: () => ReadonlyArray<PeerId>
+  /** Whether a peer that serves the DHT is connected. */
+  readonly isConnected: () => boolean
+  /** Whether there is a peer to ask, or may be in a moment: a connected peer whose protocols are not known yet. */
+  readonly isThere: Effect.Effect<boolean>
+  /** This node with its addresses of this moment, as the body of a Peer. */
+  readonly ownBodyNow: () => Uint8Array
+  /** Calls the listener when the first peer comes, when another comes, and when none is left, while the scope lives. */
+  readonly onChange: (listener: (change: "first" | "more" | "none") => void) => Effect.Effect<void, never, Scope.Scope>
+  /** The addresses that this node knows for a peer: certain for itself and for a connected peer. */
+  readonly whereIs: (id: PeerId) => Effect.Effect<PeerAddresses & { readonly isCertain: boolean }>
+}
+
 export interface EngineOptions {
-  /** What this node knows of the DHT's peers. */
-  readonly peers:
-    & Pick<Queries.QueriesOptions, "self" | "seeds" | "isAtHand" | "ready" | "hear">
-    & Pick<Server.ServerOptions, "encodedOf" | "addressesOf">
-    & {
-      readonly nodeOf: (id: PeerId) => Node
-      readonly ids: () => ReadonlyArray<PeerId>
-      readonly isConnected: () => boolean
-      readonly isThere: Effect.Effect<boolean>
-      readonly ownBodyNow: () => Uint8Array
-      readonly onChange: (
-        listener: (change: "first" | "more" | "none") => void
-      ) => Effect.Effect<void, never, Scope.Scope>
-      readonly whereIs: (id: PeerId) => Effect.Effect<PeerAddresses & { readonly isCertain: boolean }>
-    }
+  readonly peers: EnginePeers
   /** Asks one peer; see {@link Queries.QueriesOptions}. */
   readonly request: Queries.QueriesOptions["request"]
   /** Writes a message that has no answer. */

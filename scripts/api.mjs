@@ -2,8 +2,8 @@
  * `npm run docs:api`: writes the API reference of the entry points to `api/`, drawn from their doc comments. With
  * `--check` it writes nothing.
  *
- * Errors are: an export without a doc comment, a member of a service without one, and a link that leads nowhere. The
- * fields of schemas need no comment of their own: their class has one.
+ * Errors are: an export without a doc comment, a member of a service without one, a member of `Network` without an
+ * example, and a link that leads nowhere. The fields of schemas need no comment of their own: their class has one.
  */
 import { registerHooks } from "node:module"
 import { join } from "node:path"
@@ -51,8 +51,12 @@ const project = await app.convert()
 if (project === undefined) process.exit(1)
 app.validate(project)
 for (const reflection of project.getReflectionsByKind(ReflectionKind.All)) {
-  if (isPublic(reflection) && !isDocumented(reflection)) {
-    app.logger.error(`${reflection.getFullName()} has no doc comment`)
+  if (!isPublic(reflection)) continue
+  const comments = commentsOf(reflection)
+  const name = reflection.getFullName()
+  if (comments.length === 0) app.logger.error(`${name} has no doc comment`)
+  if (name.startsWith("codio-network.Network.") && !comments.some((comment) => comment.getTag("@example"))) {
+    app.logger.error(`${name} has no example`)
   }
 }
 if (app.logger.errorCount + app.logger.warningCount > 0) process.exit(1)
@@ -84,12 +88,10 @@ function isPublic({ kind, parent }) {
     services.has(parent)
 }
 
-/**
- * Whether the reflection, or one of the signatures of a function, or another declaration of the same name says what it
- * is.
- */
-function isDocumented(reflection) {
-  return [reflection, ...(reflection.parent.children ?? []).filter(({ name }) => name === reflection.name)].some((
-    one
-  ) => [one, ...(one.signatures ?? []), ...(one.type?.declaration?.signatures ?? [])].some((each) => each.hasComment()))
+/** The comments of the reflection, of a function's signatures, and of other declarations with the same name. */
+function commentsOf(reflection) {
+  return (reflection.parent.children ?? [])
+    .filter(({ name }) => name === reflection.name)
+    .flatMap((one) => [one, ...(one.signatures ?? []), ...(one.type?.declaration?.signatures ?? [])])
+    .flatMap(({ comment }) => comment ?? [])
 }

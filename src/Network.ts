@@ -60,8 +60,7 @@ export type Target = DialTarget | string
  */
 export class Network extends Context.Service<Network, {
   /**
-   * The id of this node: the hash of its public key. It stays the same while the identity does; see the options
-   * `dataDirectory` and `identitySeed`.
+   * The id of this node, made from its public key. With a `dataDirectory` it stays the same across restarts.
    *
    * @example
    * ```ts
@@ -470,7 +469,17 @@ export class Network extends Context.Service<Network, {
    */
   readonly events: Stream.Stream<NetworkEvent>
 }>()("codio-network/Network") {
-  /** Everything above the ports. The simulator and production share this value. */
+  /**
+   * Everything above the ports. The simulator and production share this value.
+   *
+   * @example
+   * ```ts
+   * import { Layer } from "effect"
+   * import { Network, type Ports } from "codio-network"
+   *
+   * export const nodeOver = (ports: Layer.Layer<Ports>) => Network.layerCore.pipe(Layer.provide(ports))
+   * ```
+   */
   static readonly layerCore: Layer.Layer<Core, ProtocolError, Ports> = Layer.suspend(() =>
     networkLayer.pipe(
       Layer.provideMerge(part("/codio/1.0.0")(CodioProtocol.layer)),

@@ -12,7 +12,7 @@
 import { Duration, Effect } from "effect"
 import process from "node:process"
 import { parseArgs } from "node:util"
-import * as KadCrowding from "../../src/layers/dht/lookup/Crowding.ts"
+import * as Crowding from "../../src/layers/dht/lookup/Crowding.ts"
 import * as DhtModel from "./DhtModel.ts"
 
 const { values } = parseArgs({
@@ -118,7 +118,7 @@ async function crowds(): Promise<void> {
         const key = isAnywhere ? model.randomPosition() : early
         if (isAnywhere) yield* model.scatter(size, kind)
         else yield* model.crowd(key, size, kind)
-        const estimate = KadCrowding.makeNetworkSize()
+        const estimate = Crowding.makeNetworkSize()
         for (let index = 0; index < 32; index++) {
           const { closest, target } = yield* model.lookup(model.randomPosition())
           estimate.observe(target, closest)
@@ -129,11 +129,11 @@ async function crowds(): Promise<void> {
         const again = { ...key }
         const { closest } = yield* model.provide(again)
         sums.honest += closest.filter(({ kind }) => kind === "honest").length
-        if (KadCrowding.crowdingOf(again, closest, networkSize).isCrowded) sums.provider++
+        if (Crowding.crowdingOf(again, closest, networkSize).isCrowded) sums.provider++
         const find = yield* model.find(again)
         sums.asked += find.asked
         if (find.isFound) sums.one++
-        else if (KadCrowding.crowdingOf(again, find.closest, networkSize).isCrowded) sums.seeker++
+        else if (Crowding.crowdingOf(again, find.closest, networkSize).isCrowded) sums.seeker++
         if ((yield* model.find(again, { paths: 4 })).isFound) sums.four++
         yield* model.provideBeyond(again, networkSize)
         const beyond = yield* model.findBeyond(again, networkSize)

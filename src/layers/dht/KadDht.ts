@@ -1,11 +1,11 @@
 /**
  * The DHT: this library's engine over the routing table of kad-dht. [libp2p]
  *
- * Questions, lookups, the server and its records are this library's own (`Engine`, `libp2p/Streams`, `libp2p/Handler`).
- * kad-dht stays underneath for what is subtle and not hot: the routing table with its pings and evictions, its refresh,
- * and the mode (client or server). It gets a registrar that hands the protocol's streams to our server, and its table is
- * read through `libp2p/Table`. When the private members of kad-dht that this relies on are missing, the layer fails with
- * a `HostError` that names them.
+ * Questions, lookups, the server and its records are this library's own (`Engine`, `libp2p/Streams`,
+ * `libp2p/Handler`). kad-dht stays underneath for what is subtle and not hot: the routing table with its pings and
+ * evictions, its refresh, and the mode (client or server). It gets a registrar that hands the protocol's streams to
+ * our server, and its table is read through `libp2p/Table`. When the private members of kad-dht that this relies on
+ * are missing, the layer fails with a `HostError` that names them.
  *
  * Gotchas
  * - Kademlia opens connections on its own, to the peers that a lookup passes. They count against `maxPeers`, at the

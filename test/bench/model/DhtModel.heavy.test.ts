@@ -3,7 +3,7 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import * as KadCrowding from "../../../src/layers/dht/lookup/Crowding.ts"
+import * as Crowding from "../../../src/layers/dht/lookup/Crowding.ts"
 import * as DhtModel from "../../../bench/model/DhtModel.ts"
 
 describe("DhtModel", () => {
@@ -53,7 +53,7 @@ describe("DhtModel", () => {
 
   it.effect("warns of no more than one honest lookup in 500 among 1,000 nodes, and of every crowd that takes a record", () =>
     Effect.gen(function*() {
-      const estimate = KadCrowding.makeNetworkSize()
+      const estimate = Crowding.makeNetworkSize()
       const honest = yield* DhtModel.make({ nodes: 1_000 })
       for (let index = 0; index < 32; index++) {
         const { closest, target } = yield* honest.lookup(honest.randomPosition())
@@ -64,7 +64,7 @@ describe("DhtModel", () => {
       let warned = 0
       for (let index = 0; index < 1_000; index++) {
         const { closest, target } = yield* honest.lookup(honest.randomPosition())
-        if (KadCrowding.crowdingOf(target, closest, networkSize).isCrowded) warned++
+        if (Crowding.crowdingOf(target, closest, networkSize).isCrowded) warned++
       }
       assert.isAtMost(warned, 2)
 
@@ -73,7 +73,7 @@ describe("DhtModel", () => {
         const key = model.randomPosition()
         yield* model.crowd(key, 20, run % 2 === 0 ? "colluding" : "withholding")
         const { closest } = yield* model.provide(key)
-        assert.isTrue(KadCrowding.crowdingOf(key, closest, networkSize).isCrowded)
+        assert.isTrue(Crowding.crowdingOf(key, closest, networkSize).isCrowded)
         assert.isFalse((yield* model.find(key)).isFound)
         yield* model.provideBeyond(key, networkSize)
         assert.isTrue((yield* model.findBeyond(key, networkSize)).isFound)

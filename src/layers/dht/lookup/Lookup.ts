@@ -9,8 +9,8 @@
  * - *slow*: asked for longer than `slowAfter`. It no longer counts against `parallel`, and the lookup goes on as though
  *   it had failed; if it answers before the end, the answer counts. So a dead peer costs a lookup `slowAfter`, not the
  *   timeout of a question.
- * - *late*: slow for 4x as long. The lookup ends without it even if fewer than `count` answered, as long as somebody
- *   did.
+ * - *late*: asked for four times as long. The lookup ends without it even if fewer than `count` answered, as long as
+ *   somebody did.
  * - *answered*, or *failed*, which passes it over.
  *
  * **Gotchas**: the lookup has no time limit of its own; give each question one. Questions still slow when the lookup

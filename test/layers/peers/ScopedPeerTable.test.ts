@@ -520,17 +520,15 @@ describe("ScopedPeerTable", () => {
     const balance = new Map<string, number>()
     // A peer comes before it goes, and goes before it comes again.
     const wrong: Array<string> = []
-    yield* Effect.forkScoped(
-      Stream.runForEach(stream, (event) =>
-        Effect.sync(() => {
-          if (event._tag !== "PeerConnected" && event._tag !== "PeerDisconnected") return
-          const before = balance.get(event.peer) ?? 0
-          const after = before + (event._tag === "PeerConnected" ? 1 : -1)
-          balance.set(event.peer, after)
-          if (after !== 0 && after !== 1) wrong.push(`${event._tag} at ${before}`)
-        })),
-      { startImmediately: true }
-    )
+    const observe = (event: NetworkEvent) =>
+      Effect.sync(() => {
+        if (event._tag !== "PeerConnected" && event._tag !== "PeerDisconnected") return
+        const before = balance.get(event.peer) ?? 0
+        const after = before + (event._tag === "PeerConnected" ? 1 : -1)
+        balance.set(event.peer, after)
+        if (after !== 0 && after !== 1) wrong.push(`${event._tag} at ${before}`)
+      })
+    yield* Effect.forkScoped(Stream.runForEach(stream, observe), { startImmediately: true })
     return { balance, wrong }
   })
 
@@ -598,10 +596,13 @@ describe("ScopedPeerTable", () => {
           const peer = FakeConnection.peerId(name)
           const address = `/ip4/${network}.${names.indexOf(name)}/tcp/1`
           const held: Array<PeerId> = []
-          for (const one of names) {
-            if (!users.has(`hold ${one}`)) continue
-            // A hold ends with the peer, and does not count for a peer that comes back.
-            if (yield* peers.has(FakeConnection.peerId(one))) held.push(FakeConnection.peerId(one))
+          const holding = names.filter((one) =>
+            users.has(`hold ${one}`)
+          )
+          for (const one of holding) {
+            const id = FakeConnection.peerId(one)
+            // A hold ends with its peer, and does not begin again when the peer comes back.
+            if (yield* peers.has(id)) held.push(id)
             else yield* leave(`hold ${one}`)
           }
           // Each step runs in a fiber of its own, among the steps before it that have not ended.

@@ -141,8 +141,8 @@ const stallingPair = Effect.gen(function*() {
     lag,
     leap,
     /**
-     * For this long neither timers nor messages reach alice. Which of them reach her first afterwards is up to the event
-     * loop.
+     * For this long neither timers nor messages reach alice. Which of them reach her first afterwards is up to the
+     * event loop.
      */
     stall: Effect.fnUntraced(function*(duration: Duration.Input, first: "timers" | "messages") {
       yield* stop

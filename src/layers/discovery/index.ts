@@ -1,5 +1,5 @@
 /**
- * Sources of peers: each is a Layer that feeds `Discovery` and provides nothing.
+ * Where peers come from: the local network, the memory of the last run, and the bootstrap peers.
  */
 export * as BootstrapDiscovery from "./BootstrapDiscovery.ts"
 export * as MdnsDiscovery from "./MdnsDiscovery.ts"

@@ -428,6 +428,24 @@ describe("Streams", () => {
       yield* arrived(server, 41)
     }))
 
+  it.live("sends on another stream what waits for room on one that leaves, since the remote does not read", () =>
+    Effect.gen(function*() {
+      const { ask, pass, remote, server, streams } = yield* makePair((message, { stream }) => {
+        if (message.type === MessageType.FIND_NODE) stream.send(echo(message))
+      }, { timeout: "1 minute" })
+      yield* ask(1)
+      server.streams[0]!.stream.pause()
+      const frame = encodeFrame({ type: MessageType.PUT_VALUE, record: new Uint8Array(60 * 1024) })
+      const sends = yield* Effect.forkChild(
+        Effect.forEach(numbers(40), () => streams.send(remote, frame), { concurrency: "unbounded" })
+      )
+      yield* pass("29999 millis")
+      assert.lengthOf(server.streams, 1)
+      yield* pass("1 millis")
+      yield* Fiber.join(sends)
+      assert.lengthOf(server.streams, 2)
+    }))
+
   it.live("closes a stream after 30 s without use, so that the connection has none", () =>
     Effect.gen(function*() {
       const { ask, client, pass, server } = yield* makePair()

@@ -5,7 +5,7 @@
  * without suspending. What takes time (a goodbye, closing connections) happens after the step, to an entry that is no
  * longer in the map. So the limits hold at every instant.
  */
-import { Clock, Effect, FiberSet, Layer, Metric, Scope } from "effect"
+import { Clock, Effect, Layer, Metric, Scope } from "effect"
 import { PeerLimitExceeded, PeerNotConnected } from "../../schema/NetworkError.ts"
 import type { GoodbyeReason, RefusalReason } from "../../schema/NetworkEvent.ts"
 import { PeerConnected, PeerIdentified } from "../../schema/NetworkEvent.ts"
@@ -17,20 +17,17 @@ import { NetworkEvents } from "../../services/NetworkEvents.ts"
 import * as NetworkMetrics from "../../services/NetworkMetrics.ts"
 import { PeerTable, type Released } from "../../services/PeerTable.ts"
 import { type Connection, Transport } from "../../services/Transport.ts"
-import * as Pulse from "../Pulse.ts"
-import type { Use } from "./Connections.ts"
 import * as Departure from "./Departure.ts"
 import * as Entry from "./Entry.ts"
 import * as Idleness from "./Idleness.ts"
 import * as Slots from "./Slots.ts"
+import * as Users from "./Users.ts"
 
 /**
  * Connections of one peer. Two nodes that dial each other at once have two, a relay adds a third. A remote with more of
  * them would leave fewer of the host's connections to other peers.
  */
 const connectionsMax = 8
-
-type Task = (entry: Entry.Entry) => Effect.Effect<void>
 
 /** The `PeerTable` in which each peer has a scope of its own. */
 export const make = Effect.gen(function*() {
@@ -41,7 +38,6 @@ export const make = Effect.gen(function*() {
   const interests = yield* Interests
 
   const entries = new Map<PeerId, Entry.Entry>()
-  const tasks = new Set<Task>()
   let closed = false
 
   const infoOf = (entry: Entry.Entry) => Entry.infoOf(entry, interests.of(entry.id))
@@ -54,6 +50,7 @@ export const make = Effect.gen(function*() {
     interestOf: interests.of,
     close: (entry) => departures.beginApart(entry, Departure.byThisNode("idle"))
   })
+  const users = Users.make(entries, idleness.begin)
 
   const reserve: PeerTable["Service"]["reserve"] = (connection) =>
     Effect.suspend(() => {
@@ -138,48 +135,13 @@ export const make = Effect.gen(function*() {
       }, Entry.unchecked)
     )
     yield* entry.announced.open
-    for (const task of tasks) yield* task(entry)
+    yield* users.admitted(entry)
     // The connection may have closed since it was asked, and its `Closed` may have passed already.
     if (!(yield* connection.isOpen)) {
       yield* release(connection)
       return yield* new PeerNotConnected({ peer }, Entry.unchecked)
     }
   }, Effect.uninterruptible)
-
-  /** Counts a user of the peer for as long as the scope lives, on the connection that is given or the best one. */
-  const use = (peer: PeerId, count: Use, given?: Connection) =>
-    Effect.acquireRelease(
-      Effect.gen(function*() {
-        const entry = entries.get(peer)
-        if (entry === undefined) return yield* new PeerNotConnected({ peer }, Entry.unchecked)
-        const connection = given ?? (yield* entry.connections.best)[0]
-        if (entries.get(peer) !== entry || connection === undefined || !entry.connections.has(connection)) {
-          return yield* new PeerNotConnected({ peer }, Entry.unchecked)
-        }
-        entry[count]++
-        entry.connections.begin(connection, count)
-        return { entry, connection }
-      }),
-      Effect.fnUntraced(function*({ connection, entry }) {
-        entry[count]--
-        yield* entry.connections.end(connection, count)
-        if (entry.holds + entry.attends === 0) yield* idleness.begin(entry)
-      })
-    )
-
-  const follow = Effect.fnUntraced(function*(peer: PeerId, body: (connection: Connection) => Effect.Effect<void>) {
-    while (true) {
-      const entry = entries.get(peer)
-      const [connection] = entry === undefined ? [] : yield* entry.connections.best
-      if (entry === undefined || connection === undefined) return
-      const isAnother = Effect.map(entry.connections.best, ([best]) => best !== connection)
-      const isMoved = yield* Effect.raceFirst(
-        Effect.as(body(connection), false),
-        Effect.as(Pulse.until(entry.connections.changed, isAnother), true)
-      )
-      if (!isMoved) return
-    }
-  })
 
   const interestFell = (peer: PeerId) =>
     Effect.suspend(() => {
@@ -199,20 +161,6 @@ export const make = Effect.gen(function*() {
     entry.remote = remote
     const { agentVersion, protocolVersion, protocols } = remote
     yield* events.publish(new PeerIdentified({ peer, agentVersion, protocolVersion, protocols }, Entry.unchecked))
-  })
-
-  const eachPeer = Effect.fnUntraced(function*(body: (peer: PeerId) => Effect.Effect<void>) {
-    const fibers = yield* FiberSet.make<void>()
-    // A peer that comes meanwhile is given the task twice, below and in `admit`.
-    const begun = new WeakSet<Entry.Entry>()
-    const task: Task = Effect.fnUntraced(function*(entry) {
-      if (begun.has(entry)) return
-      begun.add(entry)
-      const fiber = yield* Effect.forkIn(body(entry.id), entry.scope)
-      yield* FiberSet.add(fibers, fiber)
-    })
-    yield* Effect.acquireRelease(Effect.sync(() => tasks.add(task)), () => Effect.sync(() => tasks.delete(task)))
-    yield* Effect.forEach([...entries.values()], task, { discard: true })
   })
 
   yield* Effect.addFinalizer(() =>
@@ -237,9 +185,9 @@ export const make = Effect.gen(function*() {
     reserve,
     admit,
     release,
-    hold: (peer) => Effect.map(use(peer, "holds"), ({ connection }) => connection),
-    attend: (connection) => Effect.asVoid(use(connection.peer, "attends", connection)),
-    follow,
+    hold: users.hold,
+    attend: users.attend,
+    follow: users.follow,
     retire: (connection) =>
       Effect.suspend(() => entries.get(connection.peer)?.connections.retire(connection) ?? Effect.succeed(false)),
     remove,
@@ -255,7 +203,7 @@ export const make = Effect.gen(function*() {
         entry.roundTripTime = roundTripTime
       }),
     identified,
-    eachPeer,
+    eachPeer: users.eachPeer,
     connections: (peer) =>
       Effect.suspend(() => {
         const entry = entries.get(peer)

@@ -34,7 +34,7 @@ const program = Effect.gen(function*() {
   }))
   yield* Console.log(answer)
 
-  // What goes wrong has a type: nobody answers this protocol.
+  // What goes wrong has a type: the server does not speak this protocol.
   yield* Effect.scoped(client.open(server.localPeer, "/example/unknown/1.0.0")).pipe(
     Effect.catchReason("StreamError", "ProtocolNotSupported", (_, error) => Console.log(error.message))
   )

@@ -34,7 +34,7 @@ const program = Effect.gen(function*() {
   yield* TestClock.adjust("5 minutes")
   yield* report("after five idle minutes")
 
-  // Nobody hears of it: messages just stop arriving, as when a cable is pulled.
+  // Neither node hears of it: messages just stop arriving, as when a cable is pulled.
   yield* network.blackhole(alice, bob)
   yield* TestClock.adjust("10 seconds")
   yield* report("ten seconds into the partition")

@@ -51,7 +51,7 @@ const program = Effect.gen(function*() {
       Duration.toMinutes(written.lasted)
     } minutes of simulated time, ${written.events} events, ${greeted.size} nodes greeted`
   )
-  if (greeted.size < 6) return yield* Effect.die("somebody was never greeted")
+  if (greeted.size < 6) return yield* Effect.die("a node was never greeted")
 
   const drawn = yield* RandomScenario.make(6, { nodes: 6, lasts: "5 minutes" })
   const { events, seed } = yield* Simulation.run(drawn, { seed: 6, application })

@@ -246,7 +246,7 @@ function evictions(rule: EvictionRule): ReadonlyArray<ReadonlyArray<string>> {
   ] as const
   return newcomers.map(([name, interest, direction]) => {
     const [first, ...then] = rule(candidates, { id: "" as PeerId, interest, direction }).map(({ id }) => id)
-    return [name, first ?? "nobody: it is refused", then.join("; ")]
+    return [name, first ?? "none: the stranger is refused", then.join("; ")]
   })
 }
 

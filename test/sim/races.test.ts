@@ -69,6 +69,9 @@ describe("races", () => {
       const info = yield* TestNetwork.run(alice.manager.connect(address!))
       assert.strictEqual(info.id, bob.id)
       assert.strictEqual((yield* alice.table.get(bob.id))._tag, "Some")
+      // The end of the old connection, which comes later, takes nothing from the wish for the new one.
+      yield* TestClock.adjust("5 seconds")
+      assert.strictEqual((yield* alice.manager.explain(bob.id)).interest, "wanted")
     }).pipe(Effect.provide(net)))
 
   it.effect("a stream that cannot be opened keeps nobody from becoming idle", () =>

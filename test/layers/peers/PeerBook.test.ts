@@ -102,22 +102,24 @@ describe("PeerBook", () => {
   it.effect("keeps as many peers as it may, and lets those without interest go first, the longest unseen before others", () =>
     Effect.gen(function*() {
       const book = yield* Book.PeerBook
-      const [kept, wanted, connected, old, seen] = ["kept", "wanted", "connected", "old", "seen"].map(SimNetwork.peerId)
+      const [kept, wanted, connected, sought] = ["kept", "wanted", "connected", "sought"].map(SimNetwork.peerId)
+      const [old, seen] = ["old", "seen"].map(SimNetwork.peerId)
       Book.keptBy(book.record(kept!))
       Book.wanted(book.record(wanted!))
       Book.connected(book.record(connected!), 0)
+      Book.sought(book.record(sought!))
       book.record(seen!)
       book.record(old!)
       book.record(seen!)
-      assert.strictEqual(book.size(), 5)
+      assert.strictEqual(book.size(), 6)
       book.record(bob)
-      assert.strictEqual(book.size(), 5)
+      assert.strictEqual(book.size(), 6)
       assert.isUndefined(book.get(old!))
-      for (const id of [kept!, wanted!, connected!, seen!, bob]) assert.isDefined(book.get(id))
+      for (const id of [kept!, wanted!, connected!, sought!, seen!, bob]) assert.isDefined(book.get(id))
       for (let n = 0; n < 100; n++) book.record(SimNetwork.peerId(`stranger ${n}`))
-      assert.strictEqual(book.size(), 5)
-      for (const id of [kept!, wanted!, connected!]) assert.isDefined(book.get(id))
-    }).pipe(Effect.provide(layer(5))))
+      assert.strictEqual(book.size(), 6)
+      for (const id of [kept!, wanted!, connected!, sought!]) assert.isDefined(book.get(id))
+    }).pipe(Effect.provide(layer(6))))
 
   it.effect("remembers the last 8 dials, in bounded words", () =>
     Effect.gen(function*() {

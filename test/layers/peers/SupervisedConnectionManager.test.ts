@@ -1,9 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Exit, Schedule, Scope } from "effect"
+import { Context, Duration, Effect, Exit, Layer, Option, Schedule, Scope } from "effect"
 import { TestClock } from "effect/testing"
+import * as CodioMessage from "../../../src/schema/CodioMessage.ts"
 import type { NetworkConfigInput } from "../../../src/services/NetworkConfig.ts"
 import { ReconnectPolicy } from "../../../src/services/ReconnectPolicy.ts"
+import { Transport } from "../../../src/services/Transport.ts"
 import { SimNetwork } from "../../../src/testing/network/SimNetwork.ts"
+import * as SimTransport from "../../../src/testing/ports/SimTransport.ts"
 import * as CoreNode from "../../support/CoreNode.ts"
 
 const net = SimNetwork.layer({ latency: "5 millis", seed: "manager" })
@@ -43,6 +46,12 @@ describe("SupervisedConnectionManager", () => {
       assert.strictEqual(info.interest, "wanted")
       assert.strictEqual(yield* alice.table.size, 1)
       assert.strictEqual(yield* bob.table.size, 1)
+      yield* settle
+      for (const [node, peer] of [[alice, bob], [bob, alice]] as const) {
+        const told = Option.getOrThrow(yield* node.table.get(peer.id))
+        assert.include(told.protocols, CodioMessage.protocol)
+        assert.deepStrictEqual(node.happened("PeerIdentified").length, 1)
+      }
       const again = yield* within("1 second", alice.manager.connect(bob.id))
       assert.strictEqual(again.id, bob.id)
       assert.strictEqual(alice.happened("PeerConnected").length, 1)
@@ -186,6 +195,22 @@ describe("SupervisedConnectionManager", () => {
       assert.strictEqual(yield* alice.table.size, 0)
     }).pipe(Effect.provide(net)))
 
+  it.effect("counts the idle time of other software from the end of the keep", () =>
+    Effect.gen(function*() {
+      const alice = yield* CoreNode.make("alice")
+      const other = Context.get(yield* Layer.build(SimTransport.layer("other software")), Transport)
+      yield* other.gate(() => Effect.succeed(true))
+      const [address] = yield* other.addresses
+      const keeping = yield* Scope.make()
+      yield* Scope.provide(alice.manager.keep(address!), keeping)
+      yield* TestClock.adjust("2 hours")
+      yield* Scope.close(keeping, Exit.void)
+      yield* TestClock.adjust("299 seconds")
+      assert.strictEqual(yield* alice.table.size, 1)
+      yield* TestClock.adjust("1 seconds")
+      assert.strictEqual(yield* alice.table.size, 0)
+    }).pipe(Effect.provide(net)))
+
   it.effect("keeps an address whose peer is not known once somebody answers there", () =>
     Effect.gen(function*() {
       const alice = yield* CoreNode.make("alice")
@@ -314,6 +339,18 @@ describe("SupervisedConnectionManager", () => {
       yield* alice.discovery.announce(again, "test")
       yield* settle
       assert.strictEqual((yield* alice.table.get(bob!.id))._tag, "Some")
+    }).pipe(Effect.provide(net)))
+
+  it.effect("a sighting of a peer that does not answer leaves no interest behind", () =>
+    Effect.gen(function*() {
+      const alice = yield* CoreNode.make("alice")
+      const nobody = SimNetwork.peerId("nobody")
+      yield* alice.discovery.announce({ id: nobody, addresses: [SimNetwork.address("nobody")] }, "test")
+      yield* TestClock.adjust(0)
+      assert.strictEqual((yield* alice.manager.explain(nobody)).interest, "discovered")
+      yield* TestClock.adjust("1 seconds")
+      assert.strictEqual(alice.happened("DialFailed").length, 1)
+      assert.strictEqual((yield* alice.manager.explain(nobody)).interest, "transient")
     }).pipe(Effect.provide(net)))
 
   it.effect("a sighting ends the wait of a kept peer", () =>

@@ -62,6 +62,14 @@ describe("the documents", () => {
     assert.deepStrictEqual(missing, [])
   })
 
+  it("have every dependency in docs/DEPENDENCIES.md, and no other", () => {
+    const { dependencies, devDependencies, peerDependencies } = JSON.parse(read("package.json"))
+    const named = [...read("docs/DEPENDENCIES.md").matchAll(/^\| (`.*?) \|/gm)]
+      .flatMap(([, cell]) => [...cell!.matchAll(/`([^`]+)`/g)].map(([, name]) => name!))
+    const all = new Set(Object.keys({ ...dependencies, ...devDependencies, ...peerDependencies }))
+    assert.deepStrictEqual(named.sort(), [...all].sort())
+  })
+
   it("have every error in docs/ERRORS.md", () => {
     const text = read("docs/ERRORS.md")
     const tags = [...read("src/schema/NetworkError.ts").matchAll(/Schema\.TaggedError<\w+>\(\)\("(\w+)"/g)].map((

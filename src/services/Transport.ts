@@ -6,7 +6,7 @@
  */
 import type { Effect, Option, Queue, Scope, Stream } from "effect"
 import { Context, Duration } from "effect"
-import type { DialError, PingError, ProtocolError, StreamError } from "../schema/NetworkError.ts"
+import type { DialError, PingError, ProtocolError, Refused, StreamError } from "../schema/NetworkError.ts"
 import type { RefusalReason } from "../schema/NetworkEvent.ts"
 import type { DialTarget, Direction, Multiaddr, Path, PeerId, ProtocolId, RemoteIdentity } from "../schema/Peer.ts"
 
@@ -33,8 +33,8 @@ export type GateRequest =
   | { readonly stage: "peer"; readonly direction: Direction; readonly peer: PeerId; readonly remoteAddress: Multiaddr }
 
 /**
- * Answers whether a connection is allowed. It runs synchronously, so it must not suspend. A reason instead of `false`
- * refuses as well, and goes to the remote if the handshake is over.
+ * Answers whether a connection is allowed; it must not suspend. `true` allows. `false` or a reason refuses; a reason is
+ * told to the remote (see {@link farewellFor}), but only at stage `peer`.
  */
 export type GateRule = (request: GateRequest) => Effect.Effect<boolean | RefusalReason>
 
@@ -43,6 +43,17 @@ export type GateRule = (request: GateRequest) => Effect.Effect<boolean | Refusal
  * another peer, it blocks this node, it is stopping. Other software just closes.
  */
 export type Farewell = "full" | "evicted" | "blocked" | "shutdown"
+
+/** What a remote is told when the gate refuses it: whether it may come back, not which limit it met. */
+export const farewellFor = (reason: RefusalReason): Exclude<Farewell, "evicted"> =>
+  reason === "blocked" || reason === "shutdown" ? reason : "full"
+
+/**
+ * The `why` of the `Refused` with which a dial fails when the remote ends the connection before it has answered
+ * identify; none when the remote gave no reason. A remote that evicts this node at once has no slot for it.
+ */
+export const refusedWhy = (farewell: Farewell | undefined): Pick<Refused, "why"> =>
+  farewell === undefined ? {} : { why: farewell === "evicted" ? "full" : farewell }
 
 /**
  * One connection to a peer. The same object is given by `dial`, by `events` and by a handler's stream.

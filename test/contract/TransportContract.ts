@@ -236,10 +236,13 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
             const alice = yield* node("alice")
             const bob = yield* fixture.makeTransport("bob")
             const atBob = yield* observe(bob)
-            const words: Partial<Record<RefusalReason, string>> = {
+            const words: Record<RefusalReason, string> = {
               full: "full",
               inbound: "full",
               subnet: "full",
+              connections: "full",
+              pending: "full",
+              rate: "full",
               blocked: "blocked",
               shutdown: "shutdown"
             }

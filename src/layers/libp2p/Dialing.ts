@@ -17,6 +17,7 @@ import {
   Unreachable
 } from "../../schema/NetworkError.ts"
 import { type DialTarget, isMultiaddr, type PeerId, peerOf, withPeer } from "../../schema/Peer.ts"
+import { refusedWhy } from "../../services/Transport.ts"
 import { toError } from "./Faults.ts"
 import { farewellOf } from "./wire/GoAway.ts"
 import { addressDialTimeout } from "./Host.ts"
@@ -65,8 +66,7 @@ export function destinationOf(target: DialTarget): Effect.Effect<Destination, In
 }
 
 export function refused(underlying: Libp2pConnection): Refused {
-  const why = farewellOf(underlying)
-  return new Refused(why === undefined ? {} : { why: why === "evicted" ? "full" : why })
+  return new Refused(refusedWhy(farewellOf(underlying)))
 }
 
 export function stopping(thrown?: unknown): Denied {

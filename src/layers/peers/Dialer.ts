@@ -19,7 +19,7 @@ import {
 } from "effect"
 import type { ConnectError } from "../../schema/NetworkError.ts"
 import { Denied, DialError, DialTimeout, PeerLimitExceeded, Refused } from "../../schema/NetworkError.ts"
-import { DialFailed } from "../../schema/NetworkEvent.ts"
+import { DialFailed, type RefusalReason } from "../../schema/NetworkEvent.ts"
 import type { DialTarget, Multiaddr, PeerId, PeerInfo } from "../../schema/Peer.ts"
 import { peerOf, showTarget, withoutPeer } from "../../schema/Peer.ts"
 import { AddressGuard } from "../../services/AddressGuard.ts"
@@ -100,13 +100,30 @@ const make = Effect.gen(function*() {
     const id = peerOf(target)
     const answered = id !== undefined ? [id] : [...addressDials.get(target as Multiaddr)?.answered.keys() ?? []]
     for (const peer of answered) {
-      const reason = book.refusalsOf(peer).find(({ at, direction }) => direction === "outbound" && at >= startedAt)
-        ?.reason
-      if (reason === "blocked") return denied(error.target, "the peer is blocked by this node")
-      if (reason === "full") return new PeerLimitExceeded({ peer, limit: config.maxPeers })
-      if (reason === "subnet") return new PeerLimitExceeded({ peer, limit: config.maxPeersPerSubnet, rule: reason })
+      const refusal = book.refusalsOf(peer).find(({ at, direction }) => direction === "outbound" && at >= startedAt)
+      if (refusal !== undefined) return ownRefusal(error.target, peer, refusal.reason) ?? error
     }
     return error
+  }
+
+  /** The error of a dial that this node refused; undefined for limits that only inbound connections meet. */
+  const ownRefusal = (target: string, peer: PeerId, reason: RefusalReason): ConnectError | undefined => {
+    switch (reason) {
+      case "full":
+        return new PeerLimitExceeded({ peer, limit: config.maxPeers })
+      case "subnet":
+        return new PeerLimitExceeded({ peer, limit: config.maxPeersPerSubnet, rule: reason })
+      case "connections":
+        return denied(target, "the peer has as many connections as one peer may have")
+      case "blocked":
+        return denied(target, "the peer is blocked by this node")
+      case "shutdown":
+        return denied(target, "this node is stopping")
+      case "inbound":
+      case "pending":
+      case "rate":
+        return undefined
+    }
   }
 
   const count = (outcome: string) => Metric.update(Metric.withAttributes(NetworkMetrics.dials, { outcome }), 1)
@@ -210,12 +227,15 @@ const make = Effect.gen(function*() {
     }))).map(({ address }) => address)
   })
 
-  /** Fails when the gate would refuse the dial in its last step: by then the remote would take this node for a peer. */
+  /**
+   * Fails when the gate would refuse the dial in its last step: by then the remote would take this node for a peer. The
+   * caller's error is made of the reason in the book.
+   */
   const failWhenRefused = Effect.fnUntraced(function*(peer: PeerRecord) {
     const reason = yield* table.refuses(peer.id)
     if (reason === undefined) return
     book.noteRefusal(peer.id, { at: yield* Clock.currentTimeMillis, direction: "outbound", reason })
-    return yield* denied(peer.id, "this node has no slot for the peer")
+    return yield* denied(peer.id, "this node refuses the dial")
   })
 
   const startDial = Effect.fnUntraced(function*(peer: PeerRecord) {

@@ -11,7 +11,7 @@ import {
 } from "../../schema/NetworkError.ts"
 import type { RefusalReason } from "../../schema/NetworkEvent.ts"
 import type { Direction, Multiaddr, PeerId, ProtocolId, RemoteIdentity } from "../../schema/Peer.ts"
-import type { Connection, Farewell } from "../../services/Transport.ts"
+import { type Connection, type Farewell, farewellFor, refusedWhy } from "../../services/Transport.ts"
 import * as SimByteStream from "./SimByteStream.ts"
 import type { LineEnd } from "../network/SimNetwork.ts"
 
@@ -33,7 +33,7 @@ export interface LiveConnection {
 
 /** The text with which a node hangs up on a peer that its gate refuses, with the reason where the rule gives one. */
 export const refusal = (answer: RefusalReason | boolean | undefined): string =>
-  typeof answer === "string" ? `${refused}${whyOf(answer)}` : refused
+  typeof answer === "string" ? `${refused}${farewellFor(answer)}` : refused
 
 /** The connection at one end of a line. */
 export function make(options: {
@@ -167,7 +167,7 @@ export function make(options: {
       return isOpen
     },
     get refusal() {
-      return new Refused(farewell === undefined || farewell === "evicted" ? {} : { why: farewell })
+      return new Refused(refusedWhy(farewell))
     },
     get isIdentified() {
       return remote !== undefined
@@ -203,7 +203,6 @@ export function make(options: {
 // ---------------------------------------------------------------------------------------------------------------------
 
 const refused = "refused "
-const whyOf = (reason: RefusalReason): Farewell => reason === "blocked" || reason === "shutdown" ? reason : "full"
 
 interface Negotiation {
   readonly protocol: ProtocolId

@@ -4,11 +4,11 @@
  * a close.
  *
  * A refused connection never exists on this side. When the gate says no, the handshake is over and the muxer is made,
- * so the code is sent without a stream, and the remote is not let in for as long as a protocol would take.
+ * so the code is sent without a stream, and the remote need not be admitted for the time a goodbye would take.
  */
 import type { Connection, MultiaddrConnection } from "@libp2p/interface"
 import type { RefusalReason } from "../../../schema/NetworkEvent.ts"
-import type { Farewell } from "../../../services/Transport.ts"
+import { type Farewell, farewellFor } from "../../../services/Transport.ts"
 import { type Change, muxerOf, type YamuxMuxer } from "./Yamux.ts"
 
 /** The codes of the spec that have a meaning here. */
@@ -53,7 +53,7 @@ export const make = (options: { readonly lingerMillis: number; readonly most: nu
       newest = undefined
       if (muxer === undefined || connection.status !== "open") return
       try {
-        muxer.sendGoAway(codeOf[reason])
+        muxer.sendGoAway(codeOf[farewellFor(reason)])
       } catch {
         // The socket is gone already.
         return
@@ -100,13 +100,9 @@ export const farewellOf = (connection: Connection): Farewell | undefined => {
 // Yamux's own codes are below. Its 0 is an orderly end, after which Yamux closes the connection itself.
 const codesFrom = 0x1000
 
-const codeOf: Readonly<Record<RefusalReason, number>> = {
+const codeOf: Readonly<Record<Farewell, number>> = {
   full: codes.resourceLimitExceeded,
-  inbound: codes.resourceLimitExceeded,
-  subnet: codes.resourceLimitExceeded,
-  connections: codes.resourceLimitExceeded,
-  pending: codes.rateLimited,
-  rate: codes.rateLimited,
-  shutdown: codes.shutdown,
-  blocked: codes.gated
+  evicted: codes.garbageCollected,
+  blocked: codes.gated,
+  shutdown: codes.shutdown
 }

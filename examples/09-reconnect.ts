@@ -1,6 +1,6 @@
 /**
  * Policies of time are values: how often a lost peer is dialled again, how soon a silent peer is dead, how long a dial
- * may take.
+ * may take, how much a lookup may cost, how many relays are used.
  *
  *     node scripts/run.mjs examples/09-reconnect.ts
  *
@@ -8,7 +8,15 @@
  */
 import { NodeRuntime } from "@effect/platform-node"
 import { Console, Effect, Fiber, Layer, Schedule, Stream } from "effect"
-import { DialPolicy, fastHealthPolicy, HealthPolicy, Network, ReconnectPolicy } from "../src/index.ts"
+import {
+  DialPolicy,
+  fastHealthPolicy,
+  HealthPolicy,
+  KadDhtPolicy,
+  Network,
+  ReconnectPolicy,
+  RelayPolicy
+} from "../src/index.ts"
 
 // ReconnectPolicy: three dials of a lost peer, a fifth of a second apart, and thirty of a kept peer.
 const reconnect = Layer.succeed(ReconnectPolicy)(({ interest }) =>
@@ -26,7 +34,15 @@ const dial = Layer.succeed(DialPolicy)({
   parallelDials: 16
 })
 
-const layer = Network.layer({ enableMdns: false }).pipe(Layer.provide(Layer.mergeAll(reconnect, health, dial)))
+// KadDhtPolicy: a lookup ends after three seconds or eight providers; all else is as by default.
+const dht = Layer.succeed(KadDhtPolicy)({ ...KadDhtPolicy.defaultValue(), findTimeout: "3 seconds", maxProviders: 8 })
+
+// RelayPolicy: three reservations, so that the loss of a relay leaves two.
+const relay = Layer.succeed(RelayPolicy)({ ...RelayPolicy.defaultValue(), relays: 3 })
+
+const layer = Network.layer({ enableMdns: false }).pipe(
+  Layer.provide(Layer.mergeAll(reconnect, health, dial, dht, relay))
+)
 
 const program = Effect.gen(function*() {
   const node = yield* Network

@@ -15,8 +15,10 @@ import { AddressGuard, type AddressGuardRule } from "../src/services/AddressGuar
 import { type DialCandidate, DialPolicy } from "../src/services/DialPolicy.ts"
 import { type EvictionCandidate, EvictionPolicy, type EvictionRule } from "../src/services/EvictionPolicy.ts"
 import { fast, HealthPolicy, type HealthPolicyOptions } from "../src/services/HealthPolicy.ts"
+import { KadDhtPolicy, type KadDhtPolicyOptions } from "../src/services/KadDhtPolicy.ts"
 import { NetworkConfig } from "../src/services/NetworkConfig.ts"
 import { ReconnectPolicy } from "../src/services/ReconnectPolicy.ts"
+import { RelayPolicy, type RelayPolicyOptions } from "../src/services/RelayPolicy.ts"
 
 const root = join(import.meta.dirname, "..")
 
@@ -27,6 +29,8 @@ export const render = Effect.gen(function*() {
   const dial = yield* DialPolicy
   const evict = yield* EvictionPolicy
   const guard = yield* AddressGuard
+  const dht = yield* KadDhtPolicy
+  const relay = yield* RelayPolicy
   const config = yield* Effect.orDie(NetworkConfig.resolve())
   const error = new DialError({ target: "a peer", reason: new Unreachable({ detail: "connection refused" }) })
   const kept = yield* timelines(reconnect({ interest: "kept" }), error, 12)
@@ -87,7 +91,8 @@ first, when none of them answers:
 
 ${table(["address", "known of it", "dialled after", "given up after"], dialTimeline(dial))}
 
-The first address that connects ends the other dials. A dial that fails at once starts the next at once. The whole dial has \`dialTimeout\`, ${
+The first address that connects ends the other dials. A dial that fails at once starts the next at once. libp2p gives an address 3 s, so the
+last column counts only where a transport takes longer. The whole dial has \`dialTimeout\`, ${
     seconds(Duration.toMillis(config.dialTimeout))
   }.
 
@@ -115,6 +120,10 @@ ${table(["address", "told by a stranger", "told by a peer on this machine"], gua
 ${example("AddressGuard")}
 
 Specs: \`test/services/AddressGuard.test.ts\`; \`test/live/addresses.live.test.ts\` replaces it.
+
+${yield* dhtSection(dht)}
+
+${yield* relaySection(relay)}
 
 ## Idleness
 
@@ -266,6 +275,74 @@ function guarded(rule: AddressGuardRule): ReadonlyArray<ReadonlyArray<string>> {
   return addresses.map((address) => [`\`${address}\``, answer(address, false), answer(address, true)])
 }
 
+const dhtSection = Effect.fnUntraced(function*(dht: KadDhtPolicyOptions) {
+  return `## KadDhtPolicy
+
+When records of the DHT are announced, and what a lookup may cost. \`provide\` and \`startProviding\` announce a key at once. Servers forget a record
+after 24 hours, so it is announced again long before.
+
+${table(["", "least", "drawn", "most"], yield* dhtTimeline(dht))}
+
+The time between two announcements of a key is drawn once for each node. With a \`ttl\` a key is announced again after at most half of it.
+
+${table(["limit of a lookup", "value"], lookupLimits(dht))}
+
+A call may give another time and number (\`FindOptions\`).
+
+${example("KadDhtPolicy")}
+
+Specs: \`test/layers/dht/KadDht.live.test.ts\`, "announces a key that was provided before there was a peer"; \`test/support/DhtNode.ts\` replaces it.`
+})
+
+const relaySection = Effect.fnUntraced(function*(relay: RelayPolicyOptions) {
+  return `## RelayPolicy
+
+How many relays a node uses, and when it asks them. A relay of \`relayPeers\` is always used and asked without end.
+
+${table(["a relay", "least", "drawn", "most"], yield* relayTimeline(relay))}
+
+Relays among the connected peers are used until ${relay.relays} relays are. After ${relay.refusals} refusals in a row such a relay is left alone for
+${durationText(relay.rest)}. A reservation is renewed every ${
+    durationText(relay.renew)
+  }: a relay may forget one without a word.
+
+${example("RelayPolicy")}
+
+Specs: \`test/live/relay.live.test.ts\`, "does not keep a relay that refuses, and takes the next one", which replaces it.`
+})
+
+const dhtTimeline = Effect.fnUntraced(function*(policy: KadDhtPolicyOptions) {
+  const waits = yield* drawn(delays(policy.retry, undefined, 8))
+  const republish = yield* drawn(delays(policy.republish, undefined, 1))
+  return [
+    ...waitRows("after failure", waits),
+    [
+      "between two announcements",
+      ...[republish.least, republish.drawn, republish.most].map(([first]) => seconds(first!))
+    ]
+  ]
+})
+
+const lookupLimits = (policy: KadDhtPolicyOptions): ReadonlyArray<ReadonlyArray<string>> => [
+  ["time, `findTimeout`", durationText(policy.findTimeout)],
+  ["providers, `maxProviders`", `${policy.maxProviders}`],
+  ["age of a shared result, `cacheTime`", durationText(policy.cacheTime)]
+]
+
+const relayTimeline = Effect.fnUntraced(function*(policy: RelayPolicyOptions) {
+  return waitRows("asked again after refusal", yield* drawn(delays(policy.retry, undefined, 8)))
+})
+
+/** A row for each wait of a schedule. */
+const waitRows = (
+  name: string,
+  { drawn, least, most }: Draws<ReadonlyArray<number>>
+): ReadonlyArray<ReadonlyArray<string>> =>
+  drawn.map((_, index) => [
+    `${name} ${index + 1}`,
+    ...[least, drawn, most].map((delays) => seconds(delays[index]!))
+  ])
+
 /** The lines of the examples that begin with a comment on the policy, up to the next empty line. */
 function example(policy: string): string {
   const text = ["09-reconnect.ts", "10-limits.ts"].map((file) => readFileSync(join(root, "examples", file), "utf8"))
@@ -282,9 +359,12 @@ function table(head: ReadonlyArray<string>, rows: ReadonlyArray<ReadonlyArray<st
 
 const sum = (values: ReadonlyArray<number>): number => values.reduce((sum, value) => sum + value, 0)
 
+const durationText = (input: Duration.Input): string => seconds(Duration.toMillis(Duration.fromInputUnsafe(input)))
+
 function seconds(millis: number): string {
   if (millis < 120_000) return `${Number((millis / 1000).toFixed(2))} s`
-  return `${Number((millis / 60_000).toFixed(1))} min`
+  if (millis < 7_200_000) return `${Number((millis / 60_000).toFixed(1))} min`
+  return `${Number((millis / 3_600_000).toFixed(1))} h`
 }
 
 // Last, when everything above is defined.

@@ -28,7 +28,7 @@ import { DhtError, NoPeers } from "../../schema/NetworkError.ts"
 import type { Multiaddr, PeerId } from "../../schema/Peer.ts"
 import { Dht } from "../../services/Dht.ts"
 import { Discovery } from "../../services/Discovery.ts"
-import { NetworkConfig } from "../../services/NetworkConfig.ts"
+import type { NetworkConfig } from "../../services/NetworkConfig.ts"
 import { Transport } from "../../services/Transport.ts"
 import { deepened, SimKadTable, type TableNode } from "./SimKadTable.ts"
 import { signerOf } from "../network/SimIdentity.ts"
@@ -57,7 +57,6 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Dht["Service"], never, SimKadServices | Scope.Scope> {
   const network = yield* SimNetwork
   const { localPeer } = yield* Transport
-  const { kadReplicationFactor } = yield* NetworkConfig
   const { announce } = yield* Discovery
   const clock = yield* Clock.Clock
   const run = yield* FiberSet.makeRuntime()
@@ -165,7 +164,7 @@ export const make = Effect.fnUntraced(function*(
       isConnected: () => connected().length > 0,
       isThere: Effect.sync(() => known().size > 0),
       isAtHand: ({ id }) => network.neighbours(localPeer).includes(id),
-      seeds: (target, count = kadReplicationFactor) => [
+      seeds: (target, count) => [
         ...new Set([...table.closest(target, count).map(({ node }) => node), ...speakers()])
       ],
       hear: (peers) => {

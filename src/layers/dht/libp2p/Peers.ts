@@ -24,7 +24,7 @@ export type PeersChange = "first" | "more" | "none"
 
 export const make = Effect.fnUntraced(function*(table: Table) {
   const { components } = yield* Libp2pHost
-  const { kadProtocol, kadReplicationFactor } = yield* NetworkConfig
+  const { kadProtocol } = yield* NetworkConfig
   const { announce } = yield* Discovery
   const run = yield* FiberSet.makeRuntime()
   const clock = yield* Clock.Clock
@@ -127,8 +127,8 @@ export const make = Effect.fnUntraced(function*(table: Table) {
     /** Whether a peer is connected and serves the DHT, so that it is asked without a dial. */
     isAtHand: ({ key }: Node): boolean => speakers.has(key),
 
-    /** The peers that a lookup asks first. */
-    seeds: (target: Position, count = kadReplicationFactor): ReadonlyArray<Node> => {
+    /** The peers that a lookup for `count` peers asks first. */
+    seeds: (target: Position, count: number): ReadonlyArray<Node> => {
       const found = new Set(table.closest(target, count).map(({ bytes }) => nodes.of(bytes)))
       // When no further connection may be opened, only these can be asked. More than needed, since some may be leaving.
       for (const node of nearest([...speakers.values()], target, 2 * count)) found.add(node)

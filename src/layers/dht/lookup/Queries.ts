@@ -16,8 +16,11 @@ export interface QueriesOptions {
   readonly self: Node
   /** How many of the closest peers a lookup is for: k. */
   readonly count: number
-  /** The peers to ask first: those of the routing table, and connected peers that serve the DHT. */
-  readonly seeds: (target: Position) => ReadonlyArray<Node>
+  /**
+   * The peers to ask first: the `count` peers of the routing table nearest to a position, and connected peers that
+   * serve the DHT. In any order; fewer than `count` when fewer are known.
+   */
+  readonly seeds: (target: Position, count: number) => ReadonlyArray<Node>
   /** Whether a peer is connected, so that it can be asked without a dial. */
   readonly isAtHand: (peer: Node) => boolean
   /** Waits until there is a peer to ask, or fails with `NoPeers`. */
@@ -79,7 +82,7 @@ export const make = (options: QueriesOptions) => {
   const lookup = (target: Position, task: LookupTask): Effect.Effect<Lookup.LookupResult<Node>> =>
     Lookup.lookup<Node>({
       target,
-      seeds: seeds(target),
+      seeds: seeds(target, count),
       count,
       isAtHand,
       self: self.key,

@@ -43,10 +43,14 @@ const world = (
   const all = names.map(nodeOf)
   const asked: Array<string> = []
   const heard: Array<string> = []
+  const seedCounts: Array<number> = []
   const queries = Queries.make({
     self: nodeOf("self"),
     count: 3,
-    seeds: () => connected.length > 0 ? all : all.slice(0, 1),
+    seeds: (_, count) => {
+      seedCounts.push(count)
+      return connected.length > 0 ? all : all.slice(0, 1)
+    },
     isAtHand: ({ key }) => connected.includes(nameOf.get(key)!),
     ready: (operation, subject) =>
       names.length === 0 ? Effect.fail(new DhtError({ operation, subject, reason: new NoPeers({}) })) : Effect.void,
@@ -68,7 +72,7 @@ const world = (
     read: (addresses) => addresses.map((bytes) => `/ip4/192.0.2.${bytes[0]}/tcp/1` as Multiaddr)
   })
   const named = (some: ReadonlyArray<string>) => some.map((name) => encodePeer(nodeOf(name).bytes, [address]))
-  return { queries, asked, heard, nodeOf, named }
+  return { queries, asked, heard, seedCounts, nodeOf, named }
 }
 
 const idOf = (name: string) => SimNetwork.peerId(name)
@@ -88,6 +92,13 @@ describe("Queries", () => {
         .sort((a, b) => compareDistance(nodeOf(a).position, nodeOf(b).position, target)).slice(0, 3)
       const closest = yield* queries.closestPeers(key)
       assert.deepStrictEqual(closest.map(({ id }) => id), expected.map(idOf))
+    }))
+
+  it.effect("asks for as many seeds as it is to find peers", () =>
+    Effect.gen(function*() {
+      const { queries, seedCounts } = world(names, (_, { type }) => Effect.sync(() => encodeFrame({ type })))
+      yield* queries.closestPeers(key)
+      assert.deepStrictEqual(seedCounts, [3])
     }))
 
   it.effect("asks connected peers before peers that have to be dialled", () =>

@@ -1,36 +1,14 @@
 /**
  * The roof: one service with everything that a program asks of a node.
  */
-// Not from the package's index, which loads all of its modules.
-import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
-import * as NodePath from "@effect/platform-node/NodePath"
 import type { Duration, Option, Scope } from "effect"
 import { Context, Effect, Layer, Schema, Stream } from "effect"
-import * as BootstrapDiscovery from "./layers/discovery/BootstrapDiscovery.ts"
-import * as BoundedShutdown from "./layers/machine/BoundedShutdown.ts"
-import * as CodioProtocol from "./layers/codio/CodioProtocol.ts"
-import * as DataDirectory from "./layers/machine/DataDirectory.ts"
-import * as FileIdentity from "./layers/machine/FileIdentity.ts"
-import * as KadDht from "./layers/dht/KadDht.ts"
-import * as KeyValuePeerStore from "./layers/machine/KeyValuePeerStore.ts"
-import * as Host from "./layers/libp2p/Host.ts"
-import * as Libp2pTransport from "./layers/libp2p/Transport.ts"
-import * as MdnsDiscovery from "./layers/discovery/MdnsDiscovery.ts"
-import * as NodeNetworkMonitor from "./layers/machine/NodeNetworkMonitor.ts"
-import * as OwnAddresses from "./layers/reach/OwnAddresses.ts"
-import * as PingHealth from "./layers/peers/PingHealth.ts"
+import type * as Host from "./layers/libp2p/Host.ts"
 import * as ProviderRanking from "./layers/dht/lookup/ProviderRanking.ts"
-import * as RelayClient from "./layers/reach/RelayClient.ts"
-import * as RelayReservations from "./layers/reach/RelayReservations.ts"
-import * as RememberedPeers from "./layers/discovery/RememberedPeers.ts"
-import * as PeerBook from "./layers/peers/PeerBook.ts"
-import * as ScopedPeerTable from "./layers/peers/ScopedPeerTable.ts"
-import * as SupervisedConnectionManager from "./layers/peers/SupervisedConnectionManager.ts"
-import * as TcpListener from "./layers/libp2p/TcpListener.ts"
-import * as TransportProtocols from "./layers/peers/TransportProtocols.ts"
+import * as Node from "./Node.ts"
 import type { ContentKey, Provider } from "./schema/Content.ts"
-import type { ConnectError, DhtError, PingError, StreamError } from "./schema/NetworkError.ts"
-import { DialError, InvalidAddress, NetworkStartError, ProtocolError } from "./schema/NetworkError.ts"
+import type { ConnectError, DhtError, NetworkStartError, PingError, StreamError } from "./schema/NetworkError.ts"
+import { DialError, InvalidAddress, ProtocolError } from "./schema/NetworkError.ts"
 import type { NetworkEvent } from "./schema/NetworkEvent.ts"
 import type { NodeStatus, PeerExplanation } from "./schema/NodeStatus.ts"
 import type { DialTarget, PeerAddresses, PeerInfo } from "./schema/Peer.ts"
@@ -38,12 +16,9 @@ import { isMultiaddr, Multiaddr, PeerId, peerOf, ProtocolId } from "./schema/Pee
 import type { ProvideStatus } from "./schema/ProvideStatus.ts"
 import { ConnectionManager } from "./services/ConnectionManager.ts"
 import { Dht, type FindOptions, type ProvideOptions } from "./services/Dht.ts"
-import { Discovery } from "./services/Discovery.ts"
 import { Health } from "./services/Health.ts"
-import { NetworkConfig, type NetworkConfigInput } from "./services/NetworkConfig.ts"
+import type { NetworkConfig, NetworkConfigInput } from "./services/NetworkConfig.ts"
 import { NetworkEvents } from "./services/NetworkEvents.ts"
-import type { NetworkMonitor } from "./services/NetworkMonitor.ts"
-import type { PeerStore } from "./services/PeerStore.ts"
 import { PeerTable } from "./services/PeerTable.ts"
 import { Protocols } from "./services/Protocols.ts"
 import type { ByteStream } from "./services/Transport.ts"
@@ -481,15 +456,7 @@ export class Network extends Context.Service<Network, {
    * ```
    */
   static readonly layerCore: Layer.Layer<Core, ProtocolError, Ports> = Layer.suspend(() =>
-    networkLayer.pipe(
-      Layer.provideMerge(part("/codio/1.0.0")(CodioProtocol.layer)),
-      Layer.provideMerge(part("health")(PingHealth.layer)),
-      Layer.provideMerge(TransportProtocols.layer),
-      Layer.provideMerge(part("connections")(SupervisedConnectionManager.layer)),
-      Layer.provideMerge(ScopedPeerTable.layer),
-      Layer.provide(PeerBook.layer),
-      Layer.provideMerge(NetworkEvents.layer)
-    )
+    Layer.provideMerge(networkLayer, Node.layerCore)
   )
 
   /**
@@ -512,7 +479,8 @@ export class Network extends Context.Service<Network, {
    */
   static readonly layer = (
     options?: NetworkConfigInput
-  ): Layer.Layer<Core | Dht | Transport | NetworkConfig | Host.Libp2pHost, NetworkStartError> => isolate(node(options))
+  ): Layer.Layer<Core | Dht | Transport | NetworkConfig | Host.Libp2pHost, NetworkStartError> =>
+    Node.layer(networkLayer, options)
 
   /**
    * A node without a Layer, for several nodes in one program. It runs as long as the scope; fails as `layer` does.
@@ -535,16 +503,14 @@ export class Network extends Context.Service<Network, {
 }
 
 /** The services above the ports. */
-export type Core = Network | ConnectionManager | PeerTable | Health | Protocols | NetworkEvents
+export type Core = Network | Node.Parts
 
 /** What the services above the ports stand on. */
-export type Ports = Transport | Discovery | Dht | PeerStore | NetworkMonitor | NetworkConfig
+export type Ports = Node.Ports
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
-
-const { part } = BoundedShutdown
 
 const isPeerId = Schema.is(PeerId)
 const isAddress = Schema.is(Multiaddr)
@@ -566,37 +532,6 @@ function decodeProtocol(protocol: string): Effect.Effect<ProtocolId, ProtocolErr
     ? Effect.succeed(protocol)
     : Effect.fail(new ProtocolError({ protocol, detail: "expected a slash, then 1 to 255 characters without spaces" }))
 }
-
-// Read from the bottom: what is built first.
-const node = (options: NetworkConfigInput | undefined) =>
-  Layer.mergeAll(
-    BootstrapDiscovery.layer,
-    MdnsDiscovery.layer,
-    RememberedPeers.layer,
-    RelayReservations.layer,
-    OwnAddresses.layer
-  ).pipe( // speaks
-    part("discovery"),
-    Layer.provideMerge(part("listener")(TcpListener.layer)), // accepts
-    Layer.provideMerge(Network.layerCore), // handlers and policies
-    Layer.provideMerge(part("dht")(KadDht.layer)),
-    Layer.provideMerge(part("transport")(Layer.mergeAll(Libp2pTransport.layer, RelayClient.layer))),
-    Layer.provideMerge(part("host")(Host.layer)),
-    Layer.provide(
-      part("stores")(
-        Layer.mergeAll(FileIdentity.layer, KeyValuePeerStore.layer, Discovery.layer, NodeNetworkMonitor.layer)
-      )
-    ),
-    Layer.provide(part("data directory")(DataDirectory.layer)), // the lock
-    Layer.provide(Layer.mergeAll(NodeFileSystem.layer, NodePath.layer)),
-    Layer.provideMerge(BoundedShutdown.layer), // its time limit, and what held it
-    Layer.provideMerge(NetworkConfig.layer(options)),
-    Layer.catch((reason) => Layer.effectContext(Effect.fail(new NetworkStartError({ reason }))))
-  )
-
-/** Layers are memoised by reference, so two nodes built from the same constants would share their table and host. */
-const isolate = <A, E, R>(self: Layer.Layer<A, E, R>): Layer.Layer<A, E, R> =>
-  Layer.effectContext(Layer.build(Layer.fresh(self)))
 
 const networkLayer = Layer.effect(
   Network,

@@ -1,0 +1,116 @@
+/**
+ * How a node is put together: which layer stands on which.
+ *
+ * Layers are built from the ground up, and each is released before the layers that it stands on. So the order of
+ * building is also, in reverse, the order of stopping:
+ *
+ * 1. Options, and the time limit of the stop with its report.
+ * 2. The data directory: its lock is taken before anything reads the directory, and is given back last.
+ * 3. The stores: identity, remembered peers, the queue of sightings, the machine's interfaces.
+ * 4. The host, which does not listen yet, then the transport and the DHT on it.
+ * 5. The core: peer table, connections, protocols with their handlers.
+ * 6. The listener. Other nodes can dial this node now, and all handlers stand. At the stop the node ceases to listen
+ *    before it says goodbye to its peers.
+ * 7. Discovery, relay reservations and the node's own addresses: from here on the node speaks by itself.
+ * 8. The roof: `Network`, which only passes calls on.
+ */
+// Not from the package's index, which loads all of its modules.
+import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
+import * as NodePath from "@effect/platform-node/NodePath"
+import { Effect, Layer } from "effect"
+import * as CodioProtocol from "./layers/codio/CodioProtocol.ts"
+import * as KadDht from "./layers/dht/KadDht.ts"
+import * as BootstrapDiscovery from "./layers/discovery/BootstrapDiscovery.ts"
+import * as MdnsDiscovery from "./layers/discovery/MdnsDiscovery.ts"
+import * as RememberedPeers from "./layers/discovery/RememberedPeers.ts"
+import * as Host from "./layers/libp2p/Host.ts"
+import * as TcpListener from "./layers/libp2p/TcpListener.ts"
+import * as Libp2pTransport from "./layers/libp2p/Transport.ts"
+import * as BoundedShutdown from "./layers/machine/BoundedShutdown.ts"
+import * as DataDirectory from "./layers/machine/DataDirectory.ts"
+import * as FileIdentity from "./layers/machine/FileIdentity.ts"
+import * as KeyValuePeerStore from "./layers/machine/KeyValuePeerStore.ts"
+import * as NodeNetworkMonitor from "./layers/machine/NodeNetworkMonitor.ts"
+import * as PeerBook from "./layers/peers/PeerBook.ts"
+import * as PingHealth from "./layers/peers/PingHealth.ts"
+import * as ScopedPeerTable from "./layers/peers/ScopedPeerTable.ts"
+import * as SupervisedConnectionManager from "./layers/peers/SupervisedConnectionManager.ts"
+import * as TransportProtocols from "./layers/peers/TransportProtocols.ts"
+import * as OwnAddresses from "./layers/reach/OwnAddresses.ts"
+import * as RelayClient from "./layers/reach/RelayClient.ts"
+import * as RelayReservations from "./layers/reach/RelayReservations.ts"
+import { NetworkStartError, type ProtocolError } from "./schema/NetworkError.ts"
+import type { ConnectionManager } from "./services/ConnectionManager.ts"
+import type { Dht } from "./services/Dht.ts"
+import { Discovery } from "./services/Discovery.ts"
+import type { Health } from "./services/Health.ts"
+import { NetworkConfig, type NetworkConfigInput } from "./services/NetworkConfig.ts"
+import { NetworkEvents } from "./services/NetworkEvents.ts"
+import type { NetworkMonitor } from "./services/NetworkMonitor.ts"
+import type { PeerStore } from "./services/PeerStore.ts"
+import type { PeerTable } from "./services/PeerTable.ts"
+import type { Protocols } from "./services/Protocols.ts"
+import type { Transport } from "./services/Transport.ts"
+
+/** The services above the ports that `Network` joins. */
+export type Parts = ConnectionManager | PeerTable | Health | Protocols | NetworkEvents
+
+/** What the services above the ports stand on. */
+export type Ports = Transport | Discovery | Dht | PeerStore | NetworkMonitor | NetworkConfig
+
+const { part } = BoundedShutdown
+
+/** All services above the ports but `Network` itself. The last line is built first. */
+export const layerCore: Layer.Layer<Parts, ProtocolError, Ports> = Layer.suspend(() =>
+  part("/codio/1.0.0")(CodioProtocol.layer).pipe(
+    Layer.provideMerge(part("health")(PingHealth.layer)),
+    Layer.provideMerge(TransportProtocols.layer),
+    Layer.provideMerge(part("connections")(SupervisedConnectionManager.layer)),
+    Layer.provideMerge(ScopedPeerTable.layer),
+    Layer.provide(PeerBook.layer),
+    Layer.provideMerge(NetworkEvents.layer)
+  )
+)
+
+/**
+ * A node on libp2p, under the service that programs see. Each call is one node. The last line is built first.
+ */
+export const layer = <Roof>(
+  roof: Layer.Layer<Roof, never, Parts | Dht | Transport>,
+  options?: NetworkConfigInput
+): Layer.Layer<Roof | Parts | Dht | Transport | NetworkConfig | Host.Libp2pHost, NetworkStartError> =>
+  isolate(Layer.provideMerge(roof, node(options)))
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+const node = (options: NetworkConfigInput | undefined) =>
+  Layer.mergeAll(
+    BootstrapDiscovery.layer,
+    MdnsDiscovery.layer,
+    RememberedPeers.layer,
+    RelayReservations.layer,
+    OwnAddresses.layer
+  ).pipe(
+    part("discovery"),
+    Layer.provideMerge(part("listener")(TcpListener.layer)),
+    Layer.provideMerge(layerCore),
+    Layer.provideMerge(part("dht")(KadDht.layer)),
+    Layer.provideMerge(part("transport")(Layer.mergeAll(Libp2pTransport.layer, RelayClient.layer))),
+    Layer.provideMerge(part("host")(Host.layer)),
+    Layer.provide(
+      part("stores")(
+        Layer.mergeAll(FileIdentity.layer, KeyValuePeerStore.layer, Discovery.layer, NodeNetworkMonitor.layer)
+      )
+    ),
+    Layer.provide(part("data directory")(DataDirectory.layer)),
+    Layer.provide(Layer.mergeAll(NodeFileSystem.layer, NodePath.layer)),
+    Layer.provideMerge(BoundedShutdown.layer),
+    Layer.provideMerge(NetworkConfig.layer(options)),
+    Layer.catch((reason) => Layer.effectContext(Effect.fail(new NetworkStartError({ reason }))))
+  )
+
+/** Layers are memoised by reference, so two nodes built from the same constants would share their table and host. */
+const isolate = <A, E, R>(self: Layer.Layer<A, E, R>): Layer.Layer<A, E, R> =>
+  Layer.effectContext(Layer.build(Layer.fresh(self)))

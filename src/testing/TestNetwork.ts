@@ -21,15 +21,11 @@ import * as RememberedPeers from "../layers/discovery/RememberedPeers.ts"
 import { type Core, Network } from "../Network.ts"
 import { type ConnectError, NetworkStartError } from "../schema/NetworkError.ts"
 import type { PeerInfo } from "../schema/Peer.ts"
-import { ConnectionManager } from "../services/ConnectionManager.ts"
-import { Dht } from "../services/Dht.ts"
+import type { Dht } from "../services/Dht.ts"
 import { Discovery } from "../services/Discovery.ts"
-import { Health } from "../services/Health.ts"
 import { NetworkConfig, type NetworkConfigInput } from "../services/NetworkConfig.ts"
 import type { NetworkMonitor } from "../services/NetworkMonitor.ts"
-import { PeerTable } from "../services/PeerTable.ts"
-import { Protocols } from "../services/Protocols.ts"
-import { Transport } from "../services/Transport.ts"
+import type { Transport } from "../services/Transport.ts"
 import * as SimDht from "./ports/SimDht.ts"
 import * as SimDiscovery from "./ports/SimDiscovery.ts"
 import * as SimDisk from "./network/SimDisk.ts"
@@ -116,18 +112,9 @@ export const start = Effect.fnUntraced(function*(
   )
   // A test calls the operations of these services from its own fibers, but the operations have to run in the node's
   // time.
-  const timed = <I, S extends object>(key: Context.Key<I, S>) => <R>(context: Context.Context<R | I>) =>
-    Context.add(context, key, inTimeOf(Context.get(context, key), inTime))
-  const services: Context.Context<TestServices> = built.pipe(
-    timed(Network),
-    timed(ConnectionManager),
-    timed(PeerTable),
-    timed(Health),
-    timed(Protocols),
-    timed(Dht),
-    timed(Transport),
-    Context.add(Clock.Clock, machine.clock)
-  )
+  const services = Context.makeUnsafe<TestServices>(
+    new Map([...built.mapUnsafe].map(([key, service]) => [key, inTimeOf(service as object, inTime)]))
+  ).pipe(Context.add(Clock.Clock, machine.clock))
   const self: TestNode = {
     name,
     network: Context.get(services, Network),

@@ -35,7 +35,7 @@ import { Transport } from "../../services/Transport.ts"
 import type { KnownAddress } from "./Addresses.ts"
 import * as AddressRace from "./AddressRace.ts"
 import { admitted } from "./Admission.ts"
-import { dateOf, dialled, PeerBook, type PeerRecord } from "./PeerBook.ts"
+import { dateOf, dialled, isBlocked, PeerBook, type PeerRecord } from "./PeerBook.ts"
 
 export class Dialer extends Context.Service<Dialer, {
   /**
@@ -59,6 +59,9 @@ export class Dialer extends Context.Service<Dialer, {
   /** Whether `AddressGuard` keeps this node from dialling the address. */
   readonly isGuarded: (address: KnownAddress) => Effect.Effect<boolean>
 }>()("codio-network/layers/Dialer") {}
+
+/** The error of every dial of a peer that this node blocks. */
+export const blockedByThisNode = (target: DialTarget): DialError => denied(target, "the peer is blocked by this node")
 
 /** A dial of a peer in flight. */
 interface PeerDial {
@@ -92,8 +95,6 @@ const make = Effect.gen(function*() {
   const permits = yield* Semaphore.make(config.maxParallelDials)
   const fibers = yield* FiberSet.make<unknown, unknown>()
 
-  const denied = (target: string, detail: string) => new DialError({ target, reason: new Denied({ detail }) })
-
   /** The error for the caller when this node's own gate has refused: the book has the reason. */
   const translate = (target: DialTarget, startedAt: number) => (error: DialError): ConnectError => {
     if (error.reason._tag !== "Denied") return error
@@ -101,13 +102,13 @@ const make = Effect.gen(function*() {
     const answered = id !== undefined ? [id] : [...addressDials.get(target as Multiaddr)?.answered.keys() ?? []]
     for (const peer of answered) {
       const refusal = book.refusalsOf(peer).find(({ at, direction }) => direction === "outbound" && at >= startedAt)
-      if (refusal !== undefined) return ownRefusal(error.target, peer, refusal.reason) ?? error
+      if (refusal !== undefined) return ownRefusal(target, peer, refusal.reason) ?? error
     }
     return error
   }
 
   /** The error of a dial that this node refused; undefined for limits that only inbound connections meet. */
-  const ownRefusal = (target: string, peer: PeerId, reason: RefusalReason): ConnectError | undefined => {
+  const ownRefusal = (target: DialTarget, peer: PeerId, reason: RefusalReason): ConnectError | undefined => {
     switch (reason) {
       case "full":
         return new PeerLimitExceeded({ peer, limit: config.maxPeers })
@@ -116,7 +117,7 @@ const make = Effect.gen(function*() {
       case "connections":
         return denied(target, "the peer has as many connections as one peer may have")
       case "blocked":
-        return denied(target, "the peer is blocked by this node")
+        return blockedByThisNode(target)
       case "shutdown":
         return denied(target, "this node is stopping")
       case "inbound":
@@ -173,8 +174,8 @@ const make = Effect.gen(function*() {
         const cause = admitted.failure
         yield* connection.close
         if (cause._tag === "PeerLimitExceeded") return yield* cause
-        return yield* (book.get(connection.peer)?.blocks ?? 0) > 0
-          ? denied(showTarget(target), "the peer is blocked by this node")
+        return yield* isBlocked(book.get(connection.peer))
+          ? blockedByThisNode(target)
           : new DialError({ target: showTarget(target), reason: new Refused({ cause }) })
       }
       yield* follow(connection)
@@ -317,6 +318,9 @@ export const layer: Layer.Layer<
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
+
+const denied = (target: DialTarget, detail: string) =>
+  new DialError({ target: showTarget(target), reason: new Denied({ detail }) })
 
 /** Sources that neither the program nor the local network vouches for: the guard judges their addresses. */
 const strangers: ReadonlySet<string> = new Set(["dht", "identify"])

@@ -7,7 +7,7 @@ import type { PeerId } from "../../schema/Peer.ts"
 import type { LastContact } from "../../services/ConnectionManager.ts"
 import type { KnownAddress } from "./Addresses.ts"
 import type { PeerRecord, Refusal } from "./PeerBook.ts"
-import { dateOf, interestOf } from "./PeerBook.ts"
+import { dateOf, interestOf, isBlocked } from "./PeerBook.ts"
 
 /**
  * All that an explanation takes. `now` is the time in milliseconds, `isGuarded` asks the address guard.
@@ -38,7 +38,7 @@ export const make = Effect.fnUntraced(function*(options: Facts) {
     isConnected,
     interest: peer === undefined ? "transient" : interestOf(peer),
     isSuspended: peer?.suspended ?? false,
-    isBlocked: (peer?.blocks ?? 0) > 0,
+    isBlocked: isBlocked(peer),
     isDialing,
     addresses,
     dials: (peer?.dials ?? []).map(({ at, message, outcome }) => ({
@@ -69,7 +69,7 @@ export const lastContactOf = (peer: PeerRecord | undefined): LastContact => {
     if (lastSuccess !== undefined) reachedAt = Math.max(reachedAt ?? lastSuccess, lastSuccess)
     if (lastFailure !== undefined) failedAt = Math.max(failedAt ?? lastFailure, lastFailure)
   }
-  return { reachedAt, failedAt, isDismissed: peer !== undefined && (peer.suspended || peer.blocks > 0) }
+  return { reachedAt, failedAt, isDismissed: peer?.suspended === true || isBlocked(peer) }
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -123,7 +123,7 @@ const summaryOf = (
       ? "nothing is known of this peer: it was never given, found or seen"
       : `it came at ${at(refusal.at)} and was refused: ${refusal.reason}`
   }
-  if (peer.blocks > 0) return "blocked by this node, until the scope of block closes"
+  if (isBlocked(peer)) return "blocked by this node, until the scope of block closes"
   if (peer.suspended) return "disconnected by this node; it stays so until somebody calls connect or keep"
   if (isDialing) return "being dialled now"
   const [dial] = peer.dials

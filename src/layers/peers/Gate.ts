@@ -65,7 +65,8 @@ export const install = Effect.fnUntraced(function*(options: { readonly hasLocalP
     })
 
   const admits = Effect.fnUntraced(function*(request: PeerRequest) {
-    if ((book.get(request.peer)?.blocks ?? 0) > 0) return yield* refuse(request, "blocked")
+    // Before the dialer is told, which makes the peer wanted: a blocked peer never is. The table asks again for itself.
+    if (Book.isBlocked(book.get(request.peer))) return yield* refuse(request, "blocked")
     yield* tellDialerWhoAnswers(request)
     const refusal = yield* table.reserve(request)
     return refusal === undefined || (yield* refuse(request, refusal))

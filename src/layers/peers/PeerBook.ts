@@ -146,7 +146,7 @@ const make = Effect.gen(function*() {
       const interest = peer === undefined ? "transient" : interestOf(peer)
       return answering.has(id) && interest !== "kept" ? "wanted" : interest
     },
-    isBlocked: (id) => (records.get(id)?.blocks ?? 0) > 0,
+    isBlocked: (id) => isBlocked(records.get(id)),
     *wanted() {
       yield* answering.keys()
       for (const peer of records.values()) {
@@ -166,9 +166,12 @@ export const layer: Layer.Layer<PeerBook | Interests, never, NetworkConfig> = La
 // questions
 // ---------------------------------------------------------------------------------------------------------------------
 
+/** Whether a scope of `block` is open for the peer. */
+export const isBlocked = (peer: PeerRecord | undefined): boolean => peer !== undefined && peer.blocks > 0
+
 /** How much the peer is wanted now. */
 export const interestOf = (peer: PeerRecord): Interest => {
-  if (peer.suspended || peer.blocks > 0) return "transient"
+  if (peer.suspended || isBlocked(peer)) return "transient"
   if (peer.keeps > 0) return "kept"
   if (peer.wanted || peer.calls > 0) return "wanted"
   return peer.discovered ? "discovered" : "transient"
@@ -176,7 +179,7 @@ export const interestOf = (peer: PeerRecord): Interest => {
 
 /** Whether the peer is redialled whenever it is lost. */
 export const isDesired = (peer: PeerRecord): boolean =>
-  !peer.suspended && peer.blocks === 0 && (peer.keeps > 0 || peer.wanted)
+  !peer.suspended && !isBlocked(peer) && (peer.keeps > 0 || peer.wanted)
 
 /**
  * Whether an isolated node may hope for the peer. There is no hope for a peer that parted on purpose, nor for a peer
@@ -185,7 +188,7 @@ export const isDesired = (peer: PeerRecord): boolean =>
  */
 export const isCandidate = (peer: PeerRecord): boolean => {
   if (isDesired(peer)) return true
-  if (peer.suspended || peer.parted || peer.blocks > 0) return false
+  if (peer.suspended || peer.parted || isBlocked(peer)) return false
   for (const { source } of peer.addresses.values()) if (source !== "identify") return true
   return false
 }

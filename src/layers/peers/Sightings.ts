@@ -90,7 +90,7 @@ export const make = Effect.fnUntraced(function*(options: {
   const sighted = Effect.fnUntraced(function*(sighting: Sighting) {
     if (sighting.id === transport.localPeer) return
     const { hasNews, peer } = yield* note(sighting)
-    if (peer.blocks > 0 || (yield* table.has(peer.id))) return
+    if (Book.isBlocked(peer) || (yield* table.has(peer.id))) return
     const now = yield* Clock.currentTimeMillis
     if (Book.isDesired(peer)) {
       // The peer lives, so its wait is over; but a peer that flaps or refuses is seen all the time.

@@ -8,7 +8,7 @@
  */
 import { Cause, Clock, Duration, Effect, Exit, Layer, Option, Stream } from "effect"
 import type { ConnectError } from "../../schema/NetworkError.ts"
-import { Denied, DialedSelf, DialError } from "../../schema/NetworkError.ts"
+import { DialedSelf, DialError } from "../../schema/NetworkError.ts"
 import type { GoodbyeReason } from "../../schema/NetworkEvent.ts"
 import { NodeStatus } from "../../schema/NodeStatus.ts"
 import type { DialTarget, Multiaddr, PeerId, PeerInfo } from "../../schema/Peer.ts"
@@ -86,9 +86,6 @@ export const make = Effect.gen(function*() {
     Effect.forkScoped({ startImmediately: true })
   )
 
-  const blocked = (target: DialTarget) =>
-    new DialError({ target: showTarget(target), reason: new Denied({ detail: "the peer is blocked by this node" }) })
-
   const self = (target: DialTarget) => new DialError({ target: showTarget(target), reason: new DialedSelf({}) })
 
   const ask = (peer: Book.PeerRecord, target: DialTarget) => Book.asked(peer, addressesIn(target))
@@ -99,7 +96,7 @@ export const make = Effect.gen(function*() {
       if (id === undefined) return yield* dialAddress(target as Multiaddr)
       if (id === transport.localPeer) return yield* self(target)
       const peer = book.record(id)
-      if (peer.blocks > 0) return yield* blocked(target)
+      if (Book.isBlocked(peer)) return yield* Dialer.blockedByThisNode(target)
       ask(peer, target)
       const present = yield* table.get(id)
       if (present._tag === "Some") {

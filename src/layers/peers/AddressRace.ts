@@ -32,13 +32,13 @@ export const race = <A>(
   // No other address waits behind it, so the time limit of the whole dial is enough.
   if (addresses.length === 1) return attempt(only)
   return Effect.suspend(() => {
-    const slots = Semaphore.makeUnsafe(Math.max(1, policy.parallelDials))
+    const permits = Semaphore.makeUnsafe(Math.max(1, policy.parallelDials))
     const failures: Array<DialError> = []
     const from = (index: number): Effect.Effect<A, DialError> => {
       const address = addresses[index]
       if (address === undefined) return Effect.never
       const failed = Latch.makeUnsafe(false)
-      const own = slots.withPermit(dial(address)).pipe(
+      const own = permits.withPermit(dial(address)).pipe(
         Effect.catch((error) => {
           failures.push(error)
           if (failures.length === addresses.length) {

@@ -13,10 +13,10 @@ import type * as Pulse from "../Pulse.ts"
 import * as Book from "./PeerBook.ts"
 
 /**
- * What follows the admission of a connection: what it tells of the peer is remembered. The event pump does this, and a
- * dial does it before it ends, so that `connect` returns a complete `PeerInfo`; done twice it changes nothing.
+ * Makes the function that remembers what an admitted connection tells of its peer. The event pump calls it, and a dial
+ * calls it before it ends, so that `connect` returns a complete `PeerInfo`; called twice it changes nothing.
  */
-export const admitted = Effect.gen(function*() {
+export const makeRememberRemote = Effect.gen(function*() {
   const table = yield* PeerTable
   const store = yield* PeerStore
   const book = yield* Book.PeerBook
@@ -50,7 +50,7 @@ export const make = Effect.fnUntraced(function*(options: {
   const transport = yield* Transport
   const table = yield* PeerTable
   const book = yield* Book.PeerBook
-  const follow = yield* admitted
+  const rememberRemote = yield* makeRememberRemote
   const background = yield* FiberSet.make<unknown, unknown>()
   const cooldownMillis = Duration.toMillis(config.rediscoveryCooldown)
   const localConnections = new Set<Connection>()
@@ -61,7 +61,7 @@ export const make = Effect.fnUntraced(function*(options: {
     if (isLoopback(connection.remoteAddress)) localConnections.add(connection)
     if (connection.direction === "outbound") peer.addresses.worked(connection.remoteAddress, now)
     Book.connected(peer, now)
-    yield* follow(connection)
+    yield* rememberRemote(connection)
     yield* changed(peer)
   })
 

@@ -34,7 +34,7 @@ import type { Connection } from "../../services/Transport.ts"
 import { Transport } from "../../services/Transport.ts"
 import type { KnownAddress } from "./Addresses.ts"
 import * as AddressRace from "./AddressRace.ts"
-import { admitted } from "./Admission.ts"
+import { makeRememberRemote } from "./Admission.ts"
 import { dateOf, dialled, isBlocked, PeerBook, type PeerRecord } from "./PeerBook.ts"
 
 export class Dialer extends Context.Service<Dialer, {
@@ -88,7 +88,7 @@ const make = Effect.gen(function*() {
   const policy = yield* DialPolicy
   const guard = yield* AddressGuard
   const book = yield* PeerBook
-  const follow = yield* admitted
+  const rememberRemote = yield* makeRememberRemote
 
   const peerDials = new Map<PeerId, PeerDial>()
   const addressDials = new Map<Multiaddr, AddressDials>()
@@ -151,13 +151,13 @@ const make = Effect.gen(function*() {
       const startedAt = yield* Clock.currentTimeMillis
       const first = Effect.flatMap(
         dial,
-        (connection) => Effect.map(Effect.result(table.admit(connection)), (admitted) => ({ connection, admitted }))
+        (connection) => Effect.map(Effect.result(table.admit(connection)), (admission) => ({ connection, admission }))
       )
-      const { admitted, connection } = yield* first.pipe(
+      const { admission, connection } = yield* first.pipe(
         // The peer has just been removed, and the transport gave the connection that is closing: wait for its end, then
         // dial anew.
         Effect.flatMap((made) =>
-          Result.isFailure(made.admitted) && made.admitted.failure._tag === "PeerNotConnected"
+          Result.isFailure(made.admission) && made.admission.failure._tag === "PeerNotConnected"
             ? Effect.andThen(made.connection.close, first)
             : Effect.succeed(made)
         ),
@@ -170,15 +170,15 @@ const make = Effect.gen(function*() {
         }),
         Effect.mapError(translate(target, startedAt))
       )
-      if (Result.isFailure(admitted)) {
-        const cause = admitted.failure
+      if (Result.isFailure(admission)) {
+        const cause = admission.failure
         yield* connection.close
         if (cause._tag === "PeerLimitExceeded") return yield* cause
         return yield* isBlocked(book.get(connection.peer))
           ? blockedByThisNode(target)
           : new DialError({ target: showTarget(target), reason: new Refused({ cause }) })
       }
-      yield* follow(connection)
+      yield* rememberRemote(connection)
       const info = yield* table.get(connection.peer)
       if (info._tag === "Some") return info.value
       // The peer came and went.

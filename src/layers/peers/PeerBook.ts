@@ -49,8 +49,11 @@ export interface PeerRecord {
   readonly retryAt: number | undefined
   /** When a sighting last asked for a dial at once. */
   readonly hurriedAt: number
-  /** The error that the next dial fails with at once: the last connection was lost early, or ended by the remote. */
-  readonly loss: ConnectError | undefined
+  /**
+   * If set, the supervisor's next dial fails at once with this error instead of dialling: the last connection was lost
+   * early or ended by the remote.
+   */
+  readonly failNextDialWith: ConnectError | undefined
   readonly connectedAt: number | undefined
   /**
    * The last connection was lost early or ended by the remote, or the last dial was refused: a sighting tells nothing
@@ -80,7 +83,7 @@ export interface Refusal {
 }
 
 /** How a peer's last connection ended. */
-export interface Loss extends Departure {
+export interface ConnectionEnd extends Departure {
   readonly at: number
   /** This node ended it on purpose: idle, evicted, disconnect, blocked. */
   readonly isOurs: boolean
@@ -245,7 +248,7 @@ export const suspended = (peer: PeerRecord): void => {
 export const connected = (peer: PeerRecord, now: number): void => {
   const record = draft(peer)
   record.connectedAt ??= now
-  record.loss = undefined
+  record.failNextDialWith = undefined
   record.parted = false
   record.retryAt = undefined
 }
@@ -260,25 +263,25 @@ export const saidGoodbye = (peer: PeerRecord, reason: GoodbyeReason, restUntil: 
  * The last connection of the peer has ended. `restUntil` is when discovery may look for it again, should either side
  * have ended it.
  */
-export const lost = (peer: PeerRecord, loss: Loss, restUntil: number): void => {
+export const lost = (peer: PeerRecord, end: ConnectionEnd, restUntil: number): void => {
   const record = draft(peer)
-  const lasted = loss.at - (record.connectedAt ?? loss.at)
-  record.lastDisconnect = { at: loss.at, reason: loss.reason, remoteReason: loss.remoteReason, lasted }
+  const lasted = end.at - (record.connectedAt ?? end.at)
+  record.lastDisconnect = { at: end.at, reason: end.reason, remoteReason: end.remoteReason, lasted }
   // The newer connection's own events will update the record.
-  if (loss.isReplaced) return
+  if (end.isReplaced) return
   // An expected goodbye came as a request, and was noted then.
-  if (loss.remoteReason !== undefined && !loss.isExpected) saidGoodbye(peer, loss.remoteReason, restUntil)
+  if (end.remoteReason !== undefined && !end.isExpected) saidGoodbye(peer, end.remoteReason, restUntil)
   record.connectedAt = undefined
   record.discovered = false
-  record.parted = isParting(loss.isOurs ? loss.reason : loss.remoteReason)
-  if (loss.isOurs) {
+  record.parted = isParting(end.isOurs ? end.reason : end.remoteReason)
+  if (end.isOurs) {
     record.wanted = false
     rests(peer, restUntil)
-  } else if (loss.remoteReason === undefined && lasted >= stableMillis) {
+  } else if (end.remoteReason === undefined && lasted >= stableMillis) {
     startAnew(peer)
   } else {
     record.flapping = true
-    record.loss = new DialError({ target: peer.id, reason: new Refused({}) })
+    record.failNextDialWith = new DialError({ target: peer.id, reason: new Refused({}) })
   }
 }
 
@@ -298,7 +301,7 @@ export const sought = (peer: PeerRecord): void => {
 }
 
 /** An unasked dial has connected the peer. */
-export const found = (peer: PeerRecord): void => beginsAnew(peer)
+export const found = (peer: PeerRecord): void => resetBackoff(peer)
 
 /** An unasked dial has failed. */
 export const missed = (peer: PeerRecord): void => {
@@ -314,7 +317,7 @@ export const attemptBegins = (peer: PeerRecord): void => {
 
 /** A dial by the supervisor has ended, and so has what a former loss meant to it. */
 export const attemptEnds = (peer: PeerRecord): void => {
-  draft(peer).loss = undefined
+  draft(peer).failNextDialWith = undefined
 }
 
 /** A refusal outranks a sighting: the peer lives and has no slot, so seeing it again must not reset the backoff. */
@@ -346,7 +349,7 @@ export const waitEnds = (peer: PeerRecord): void => {
 /** `ReconnectPolicy` has ended. A kept peer stays kept and waits for a sighting. */
 export const givenUp = (peer: PeerRecord): void => {
   draft(peer).wanted = false
-  beginsAnew(peer)
+  resetBackoff(peer)
 }
 
 /**
@@ -354,8 +357,8 @@ export const givenUp = (peer: PeerRecord): void => {
  */
 export const startAnew = (peer: PeerRecord): void => {
   const record = draft(peer)
-  beginsAnew(peer)
-  record.loss = undefined
+  resetBackoff(peer)
+  record.failNextDialWith = undefined
   record.flapping = false
   record.hurried = true
 }
@@ -404,7 +407,7 @@ const makeRecord = (id: PeerId): PeerRecord => ({
   restUntil: 0,
   retryAt: undefined,
   hurriedAt: Number.NEGATIVE_INFINITY,
-  loss: undefined,
+  failNextDialWith: undefined,
   connectedAt: undefined,
   flapping: false,
   backoff: undefined,
@@ -430,7 +433,7 @@ const once = (end: () => void): () => void => {
   }
 }
 
-const beginsAnew = (peer: PeerRecord): void => {
+const resetBackoff = (peer: PeerRecord): void => {
   const record = draft(peer)
   record.backoff = undefined
   record.attempts = 0

@@ -135,7 +135,7 @@ export const make = Effect.gen(function*() {
       }, Entry.unchecked)
     )
     yield* entry.announced.open
-    yield* users.admitted(entry)
+    yield* users.beginTasks(entry)
     // The connection may have closed since it was asked, and its `Closed` may have passed already.
     if (!(yield* connection.isOpen)) {
       yield* release(connection)

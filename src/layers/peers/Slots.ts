@@ -38,7 +38,7 @@ interface Reservation extends Slot {
   count: number
 }
 
-type Newcomer = Pick<Connection, "peer" | "direction" | "remoteAddress">
+type NewConnection = Pick<Connection, "peer" | "direction" | "remoteAddress">
 
 export const make = <A extends Occupant>(options: {
   readonly config: NetworkConfigValues
@@ -50,7 +50,7 @@ export const make = <A extends Occupant>(options: {
   const { config, entries, interests, isBusy, policy } = options
   const reservations = new Map<PeerId, Reservation>()
 
-  const limitsOf = ({ direction, peer, remoteAddress }: Newcomer) =>
+  const limitsOf = ({ direction, peer, remoteAddress }: NewConnection) =>
     limitsFor(
       config,
       { isInbound: direction === "inbound", network: countedNetworkOf(remoteAddress) },
@@ -78,7 +78,7 @@ export const make = <A extends Occupant>(options: {
   }
 
   /** The peers that the policy evicts for a connection, in its order. */
-  const victims = Effect.fnUntraced(function*({ direction, peer }: Newcomer) {
+  const victims = Effect.fnUntraced(function*({ direction, peer }: Pick<NewConnection, "direction" | "peer">) {
     const now = yield* Clock.currentTimeMillis
     const candidates = new Map<PeerId, EvictionCandidate>()
     for (const entry of entries.values()) {
@@ -105,7 +105,7 @@ export const make = <A extends Occupant>(options: {
     victims,
 
     /** Whether the connection may be admitted without an eviction. */
-    hasRoom: (connection: Newcomer): boolean =>
+    hasRoom: (connection: NewConnection): boolean =>
       limitsOf(connection).every((limit) => missing(limit, entries.values()) <= 0),
 
     /**
@@ -113,7 +113,7 @@ export const make = <A extends Occupant>(options: {
      * step. A candidate that has gone meanwhile, or that is held or kept by now, is none any more.
      */
     makeRoom: (
-      connection: Newcomer,
+      connection: NewConnection,
       candidates: ReadonlyArray<A>
     ): { readonly evicted: Iterable<A>; readonly exceeded?: never } | { readonly exceeded: Limit } => {
       const evicted = new Set<A>()
@@ -131,7 +131,7 @@ export const make = <A extends Occupant>(options: {
     },
 
     /** See `PeerTable.reserve`. */
-    reserve: Effect.fnUntraced(function*(connection: Newcomer) {
+    reserve: Effect.fnUntraced(function*(connection: NewConnection) {
       const { direction, peer, remoteAddress } = connection
       const now = yield* Clock.currentTimeMillis
       forgetExpired(now)
@@ -158,10 +158,10 @@ export const make = <A extends Occupant>(options: {
     isFullFor: Effect.fnUntraced(function*(peer: PeerId) {
       if (entries.has(peer)) return false
       forgetExpired(yield* Clock.currentTimeMillis)
-      const connection = { peer, direction: "outbound", remoteAddress: "/" as Multiaddr } as const
-      for (const limit of limitsOf(connection)) {
+      // The network that the peer will answer from is not known, so that only the limit of all peers applies.
+      for (const limit of limitsFor(config, { isInbound: false, network: undefined })) {
         const need = missing(limit, entries.values(), reservedForOthers(peer))
-        if (need > 0 && (yield* victims(connection)).length < need) return true
+        if (need > 0 && (yield* victims({ peer, direction: "outbound" })).length < need) return true
       }
       return false
     }),

@@ -1,9 +1,9 @@
 /**
  * Redials kept and wanted peers: one fiber for each.
  *
- * The fiber lives as long as the interest and sleeps on a latch, which every change of the peer opens: started per
- * loss, a loss that comes while the former fiber is ending would be dropped, and a kept peer never dialled again. The
- * backoff is a part of the peer's record: begun anew with each loss, a peer that flaps would escape it.
+ * The fiber lasts as long as the interest and sleeps on a latch, which every change of the peer opens. With a fiber for
+ * each loss, a loss during the end of the last fiber would be dropped, and a kept peer never dialled again. The backoff
+ * is in the peer's record: with a backoff for each loss, a flapping peer would escape it.
  */
 import { Cause, Clock, Duration, Effect, Exit, FiberMap, FiberSet, Latch } from "effect"
 import type { ConnectError } from "../../schema/NetworkError.ts"
@@ -49,11 +49,11 @@ export const make = Effect.fnUntraced(function*(options: { readonly peersChanged
   /** Records whose supervisor runs. */
   const supervised = new WeakSet<Book.PeerRecord>()
   /** What each supervisor sleeps on. */
-  const changes = new WeakMap<Book.PeerRecord, Latch.Latch>()
+  const latches = new WeakMap<Book.PeerRecord, Latch.Latch>()
 
   const wake = (peer: Book.PeerRecord) =>
     Effect.suspend(() => {
-      const latch = changes.get(peer)
+      const latch = latches.get(peer)
       return latch === undefined ? Effect.void : Effect.asVoid(latch.open)
     })
 
@@ -63,7 +63,7 @@ export const make = Effect.fnUntraced(function*(options: { readonly peersChanged
     if (!Book.isDesired(peer) || supervised.has(peer)) return
     supervised.add(peer)
     const latch = Latch.makeUnsafe(false)
-    changes.set(peer, latch)
+    latches.set(peer, latch)
     yield* FiberSet.run(
       fibers,
       Effect.onError(supervise(peer, latch), () => Effect.sync(() => supervised.delete(peer)))
@@ -76,41 +76,43 @@ export const make = Effect.fnUntraced(function*(options: { readonly peersChanged
     return yield* backoff.next(error)
   })
 
-  const supervise = (peer: Book.PeerRecord, changed: Latch.Latch): Effect.Effect<void> =>
+  const supervise = (peer: Book.PeerRecord, latch: Latch.Latch): Effect.Effect<void> =>
     Effect.gen(function*() {
       while (true) {
-        yield* changed.close
+        yield* latch.close
         if (!Book.isDesired(peer)) {
           // In one step with the question, so that the next wish for the peer starts another supervisor.
           supervised.delete(peer)
           return
         }
         if (yield* table.has(peer.id)) {
-          yield* whileConnected(peer, changed)
+          yield* whileConnected(peer, latch)
           continue
         }
         Book.attemptBegins(peer)
-        const exit = yield* Effect.exit(peer.loss === undefined ? dialer.dialPeer(peer) : Effect.fail(peer.loss))
+        const exit = yield* Effect.exit(
+          peer.failNextDialWith === undefined ? dialer.dialPeer(peer) : Effect.fail(peer.failNextDialWith)
+        )
         Book.attemptEnds(peer)
         if (Exit.isSuccess(exit)) continue
         const failure = Cause.findErrorOption(exit.cause)
         if (failure._tag === "None") return yield* Effect.failCause(exit.cause as Cause.Cause<never>)
-        yield* afterFailure(peer, changed, failure.value)
+        yield* afterFailure(peer, latch, failure.value)
       }
     })
 
-  const whileConnected = (peer: Book.PeerRecord, changed: Latch.Latch): Effect.Effect<void> =>
+  const whileConnected = (peer: Book.PeerRecord, latch: Latch.Latch): Effect.Effect<void> =>
     Effect.gen(function*() {
-      if (Book.interestOf(peer) !== "kept") return yield* changed.await
+      if (Book.interestOf(peer) !== "kept") return yield* latch.await
       const ask = table.follow(peer.id, CodioRequests.keepAlive)
       yield* Effect.raceFirst(
-        changed.await,
+        latch.await,
         // A request that broke while the peer stays is made again, not at once.
         ask.pipe(Effect.andThen(Effect.sleep("30 seconds")), Effect.forever)
       )
     })
 
-  const afterFailure = Effect.fnUntraced(function*(peer: Book.PeerRecord, changed: Latch.Latch, error: ConnectError) {
+  const afterFailure = Effect.fnUntraced(function*(peer: Book.PeerRecord, latch: Latch.Latch, error: ConnectError) {
     const interest = Book.interestOf(peer)
     // The interest ended while the dial was under way.
     if (!Book.isDesired(peer)) return
@@ -119,7 +121,7 @@ export const make = Effect.fnUntraced(function*(options: { readonly peersChanged
     if (delay === undefined) {
       yield* events.publish(new ReconnectFailed({ peer: peer.id, attempts: peer.attempts }))
       Book.givenUp(peer)
-      return yield* hurry(peer, changed)
+      return yield* untilHurried(peer, latch)
     }
     Book.retriesAt(peer, (yield* Clock.currentTimeMillis) + Duration.toMillis(delay))
     yield* events.publish(new ReconnectScheduled({ peer: peer.id, attempt: peer.attempts, delay }))
@@ -127,7 +129,7 @@ export const make = Effect.fnUntraced(function*(options: { readonly peersChanged
     if (interest === "kept" && !Book.isRefusal(error)) {
       yield* FiberMap.run(lookUps, peer.id, lookUp(peer), { onlyIfMissing: true })
     }
-    yield* Effect.raceFirst(Effect.sleep(delay), hurry(peer, changed))
+    yield* Effect.raceFirst(Effect.sleep(delay), untilHurried(peer, latch))
     Book.waitEnds(peer)
   })
 
@@ -146,11 +148,11 @@ export const make = Effect.fnUntraced(function*(options: { readonly peersChanged
     )
 
   /** Ends when the peer is connected, no longer desired, or hurried; other changes do not shorten the delay. */
-  const hurry = (peer: Book.PeerRecord, changed: Latch.Latch): Effect.Effect<void> =>
+  const untilHurried = (peer: Book.PeerRecord, latch: Latch.Latch): Effect.Effect<void> =>
     Effect.gen(function*() {
       while (Book.isDesired(peer) && !peer.hurried && !(yield* table.has(peer.id))) {
-        yield* changed.close
-        yield* changed.await
+        yield* latch.close
+        yield* latch.await
       }
     })
 

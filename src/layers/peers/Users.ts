@@ -59,7 +59,7 @@ export const make = (entries: ReadonlyMap<PeerId, Entry>, idles: (entry: Entry) 
 
   const eachPeer = Effect.fnUntraced(function*(body: (peer: PeerId) => Effect.Effect<void>) {
     const fibers = yield* FiberSet.make<void>()
-    // A peer that comes meanwhile is given the task twice, below and by `admitted`.
+    // A peer that comes meanwhile is given the task twice, below and by `beginTasks`.
     const begun = new WeakSet<Entry>()
     const task: Task = Effect.fnUntraced(function*(entry) {
       if (begun.has(entry)) return
@@ -72,9 +72,9 @@ export const make = (entries: ReadonlyMap<PeerId, Entry>, idles: (entry: Entry) 
   })
 
   /** Begins the tasks of a peer that has been admitted. */
-  const admitted = Effect.fnUntraced(function*(entry: Entry) {
+  const beginTasks = Effect.fnUntraced(function*(entry: Entry) {
     for (const task of tasks) yield* task(entry)
   })
 
-  return { hold, attend, follow, eachPeer, admitted }
+  return { hold, attend, follow, eachPeer, beginTasks }
 }

@@ -36,12 +36,12 @@ describe("what follows the admission of a connection", () => {
     Effect.gen(function*() {
       const table = yield* PeerTable
       const book = yield* PeerBook.PeerBook
-      const follow = yield* Admission.admitted
+      const rememberRemote = yield* Admission.makeRememberRemote
       const connection = connectionOf({ inbound: true })
       yield* table.admit(connection)
       const peer = book.record(bob)
-      yield* follow(connection)
-      yield* follow(connection)
+      yield* rememberRemote(connection)
+      yield* rememberRemote(connection)
       assert.strictEqual((yield* table.peers)[0]?.agentVersion, "bob/1.0.0")
       assert.deepStrictEqual([...peer.addresses.values()].map(({ address, source }) => [address, source]), [
         [`${listens}/p2p/${bob}`, "identify"]
@@ -51,11 +51,11 @@ describe("what follows the admission of a connection", () => {
   it.effect("remembers where this node reached the peer, and no address that an inbound connection came from", () =>
     Effect.gen(function*() {
       const store = yield* PeerStore
-      const follow = yield* Admission.admitted
-      yield* follow(connectionOf({ inbound: true }))
+      const rememberRemote = yield* Admission.makeRememberRemote
+      yield* rememberRemote(connectionOf({ inbound: true }))
       assert.deepStrictEqual(yield* store.peers, [])
       const connection = connectionOf({ address: "/ip4/203.0.113.1/tcp/4001" })
-      yield* follow(connection)
+      yield* rememberRemote(connection)
       assert.deepStrictEqual((yield* store.peers).map(({ addresses, id }) => [id, addresses[0]?.address]), [
         [bob, connection.remoteAddress]
       ])

@@ -23,7 +23,7 @@ interface Wishes {
   readonly blocks: Array<() => void>
 }
 
-const loss = (at: number, changes: Partial<Book.Loss> = {}): Book.Loss => ({
+const end = (at: number, changes: Partial<Book.ConnectionEnd> = {}): Book.ConnectionEnd => ({
   at,
   isOurs: false,
   isReplaced: false,
@@ -47,9 +47,9 @@ const transitions = {
   connected: Book.connected,
   restarts: (peer, now) => Book.saidGoodbye(peer, "shutdown", now + cooldown),
   leaves: (peer, now) => Book.saidGoodbye(peer, "disconnect", now + cooldown),
-  lost: (peer, now) => Book.lost(peer, loss(now), now + cooldown),
-  idle: (peer, now) => Book.lost(peer, loss(now, { isOurs: true, reason: "idle" }), now + cooldown),
-  replaced: (peer, now) => Book.lost(peer, loss(now, { isOurs: true, isReplaced: true }), now + cooldown),
+  lost: (peer, now) => Book.lost(peer, end(now), now + cooldown),
+  idle: (peer, now) => Book.lost(peer, end(now, { isOurs: true, reason: "idle" }), now + cooldown),
+  replaced: (peer, now) => Book.lost(peer, end(now, { isOurs: true, isReplaced: true }), now + cooldown),
   rests: (peer, now) => Book.rests(peer, now + 1000),
   sought: Book.sought,
   found: Book.found,
@@ -236,7 +236,7 @@ describe("a peer's record, whatever its past", () => {
     for (const end of wishes.blocks) end()
     Book.keptBy(peer)
     Book.attemptBegins(peer)
-    Book.lost(peer, loss(now, { isOurs: true, reason: "disconnect" }), now)
+    Book.lost(peer, end(now, { isOurs: true, reason: "disconnect" }), now)
     assert.deepStrictEqual([peer.hurried, peer.parted], [false, true])
     Book.asked(peer, [])
     assert.strictEqual(Book.interestOf(peer), "kept")
@@ -247,7 +247,7 @@ describe("a peer's record, whatever its past", () => {
     const { connectedAt } = peer
     Book.waitsUntil(peer, now + 1000)
     Book.connected(peer, now)
-    assert.deepStrictEqual([peer.loss, peer.parted, peer.retryAt], [undefined, false, undefined])
+    assert.deepStrictEqual([peer.failNextDialWith, peer.parted, peer.retryAt], [undefined, false, undefined])
     assert.strictEqual(peer.connectedAt, connectedAt ?? now)
   })
 
@@ -264,20 +264,20 @@ describe("a peer's record, whatever its past", () => {
       Book.saidGoodbye(peer, reason, now + cooldown)
       const { restUntil } = peer
       const heard = { reason: "remote", remoteReason: reason, isExpected: true } as const
-      Book.lost(peer, loss(now + 20_000, heard), now + 2 * cooldown)
+      Book.lost(peer, end(now + 20_000, heard), now + 2 * cooldown)
       assert.strictEqual(peer.wanted, !isForGood)
       assert.strictEqual(peer.parted, isForGood)
       assert.isAtLeast(peer.restUntil, now + cooldown)
       // Heeded when it was said, and not again with the end of the connection.
       assert.strictEqual(peer.restUntil, restUntil)
       assert.deepStrictEqual([peer.discovered, peer.connectedAt], [false, undefined])
-      assert.deepStrictEqual([peer.flapping, Book.isRefusal(peer.loss!)], [true, true])
+      assert.deepStrictEqual([peer.flapping, Book.isRefusal(peer.failNextDialWith!)], [true, true])
     })
 
     check(`a connection that ends with ${reason} counts as a goodbye`, ({ now, peer }) => {
-      Book.lost(peer, loss(now), now)
+      Book.lost(peer, end(now), now)
       Book.wanted(peer)
-      Book.lost(peer, loss(now, { reason: "remote", remoteReason: reason }), now + cooldown)
+      Book.lost(peer, end(now, { reason: "remote", remoteReason: reason }), now + cooldown)
       assert.strictEqual(peer.wanted, !isForGood)
       assert.strictEqual(peer.parted, isForGood)
       assert.isAtLeast(peer.restUntil, now + cooldown)
@@ -285,39 +285,39 @@ describe("a peer's record, whatever its past", () => {
 
     check(`a peer that this node let go with ${reason} is wanted no more, and rests`, ({ now, peer }) => {
       Book.wanted(peer)
-      const { flapping, hurried, loss: former } = peer
-      Book.lost(peer, loss(now, { isOurs: true, reason }), now + cooldown)
+      const { failNextDialWith: former, flapping, hurried } = peer
+      Book.lost(peer, end(now, { isOurs: true, reason }), now + cooldown)
       assert.strictEqual(peer.wanted, false)
       assert.strictEqual(peer.parted, isForGood)
       assert.isAtLeast(peer.restUntil, now + cooldown)
-      assert.deepStrictEqual([peer.flapping, peer.hurried, peer.loss], [flapping, hurried, former])
+      assert.deepStrictEqual([peer.flapping, peer.hurried, peer.failNextDialWith], [flapping, hurried, former])
       assert.deepStrictEqual([peer.discovered, peer.connectedAt], [false, undefined])
     })
   }
 
   check("a peer lost after 15 s is dialled at once; lost earlier, that counts as a refusal", ({ now, peer }) => {
-    Book.lost(peer, loss(now), now)
+    Book.lost(peer, end(now), now)
     for (const [lasted, isStable] of [[14_999, false], [15_000, true], [14_999, false]] as const) {
       Book.connected(peer, now)
       Book.attemptBegins(peer)
       Book.backsOff(peer, backoff)
       Book.retriesAt(peer, now)
       const { attempts, restUntil } = peer
-      Book.lost(peer, loss(now + lasted), now + cooldown)
+      Book.lost(peer, end(now + lasted), now + cooldown)
       assert.deepStrictEqual(peer.lastDisconnect, { at: now + lasted, reason: "lost", remoteReason: undefined, lasted })
       assert.strictEqual(peer.restUntil, restUntil)
       assert.deepStrictEqual([peer.hurried, peer.flapping], [isStable, !isStable])
       assert.deepStrictEqual([peer.attempts, peer.backoff], isStable ? [0, undefined] : [attempts, backoff])
-      assert.strictEqual(peer.loss !== undefined && Book.isRefusal(peer.loss), !isStable)
+      assert.strictEqual(peer.failNextDialWith !== undefined && Book.isRefusal(peer.failNextDialWith), !isStable)
       Book.attemptEnds(peer)
-      assert.isUndefined(peer.loss)
+      assert.isUndefined(peer.failNextDialWith)
     }
   })
 
   check("a loss that a newer connection replaces is noted, and changes nothing else", ({ now, peer }) => {
     const before = { ...peer }
     const reason: DisconnectReason = "evicted"
-    Book.lost(peer, loss(now, { isOurs: true, isReplaced: true, reason }), now + cooldown)
+    Book.lost(peer, end(now, { isOurs: true, isReplaced: true, reason }), now + cooldown)
     assert.strictEqual(peer.lastDisconnect?.reason, reason)
     assert.deepStrictEqual({ ...peer, lastDisconnect: before.lastDisconnect }, before)
   })
@@ -349,7 +349,7 @@ describe("a peer's record, whatever its past", () => {
     assert.isTrue(peer.flapping)
     Book.hurried(peer, now)
     assert.deepStrictEqual(
-      [peer.attempts, peer.flapping, peer.hurried, peer.loss, peer.hurriedAt],
+      [peer.attempts, peer.flapping, peer.hurried, peer.failNextDialWith, peer.hurriedAt],
       [0, false, true, undefined, now]
     )
   })
@@ -372,7 +372,7 @@ describe("a peer's record, whatever its past", () => {
     assert.strictEqual(Book.isCandidate(peer), !isOnlyInbound)
     peer.addresses.learn(address, "dht")
     assert.isTrue(Book.isCandidate(peer))
-    Book.lost(peer, loss(now, { isOurs: true, reason: "idle" }), now)
+    Book.lost(peer, end(now, { isOurs: true, reason: "idle" }), now)
     assert.isFalse(Book.isCandidate(peer))
     Book.reappeared(peer)
     assert.isTrue(Book.isCandidate(peer))

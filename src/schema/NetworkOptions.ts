@@ -87,7 +87,7 @@ export const options = {
   maxParallelDials: option(count(1, 1_000), { default: 16, description: "Dials at a time" }),
   /** Whether peers on the local network are found by multicast. Defaults to true. */
   enableMdns: option(toggle, { default: true, flagName: "mdns", description: "Find peers on the local network" }),
-  /** Whether relays are used: this node holds reservations on them and dials peers through them. Defaults to true. */
+  /** Whether relays are used: relays give this node reservations, and it dials peers through them. Defaults to true. */
   enableRelay: option(toggle, {
     default: true,
     flagName: "relay",

@@ -176,7 +176,7 @@ function isException(path: string, room: Room, imports: string): boolean {
 }
 
 function knowsRealTime(path: string, imports: ReadonlyArray<string>): boolean {
-  return /^(schema|cli|status)\//.test(path) || imports.some((specifier) => isLibp2p(packageOf(specifier)))
+  return path.startsWith("cli/") || imports.some((specifier) => isLibp2p(packageOf(specifier)))
 }
 
 function realTime(path: string, code: string): ReadonlyArray<string> {

@@ -2,7 +2,8 @@
  * The law of the house, one row a folder of `src`: what its files may import from other folders, and which packages.
  * docs/ARCHITECTURE.md shows the rooms. A new folder needs a row; an exception needs its reason.
  *
- * Rooms of `layers` meet in services. Only carriers of libp2p look down into `layers/libp2p`.
+ * Rooms of `layers` meet in services: a file of one room imports no other room. The exceptions are the files that carry
+ * libp2p, which import `layers/libp2p`, and three files of `layers/peers`, which import the requests of `layers/codio`.
  */
 
 export interface Room {
@@ -10,7 +11,10 @@ export interface Room {
   readonly folder: string
   /** Folders from which it may import, besides its own. */
   readonly rooms: ReadonlyArray<string>
-  /** Packages of libp2p that it may import. A file that imports one may also use real time, which libp2p runs on. */
+  /**
+   * Packages of libp2p that it may import. A file that imports one may also use real time, which libp2p runs on, and so
+   * may the files of `cli`, since a process ends in real time.
+   */
   readonly libp2p: ReadonlyArray<string>
   /** Other packages that it may import; every folder may import effect. */
   readonly packages: ReadonlyArray<string>

@@ -170,15 +170,13 @@ const readFile = Effect.fnUntraced(function*(path: string) {
       return new ConfigError({ problems: [`${path}: cannot be read: ${detail}`] })
     })
   )
-  const program: Record<string, unknown> = {}
-  const network: Record<string, unknown> = {}
-  for (const [name, value] of Object.entries(yield* NetworkOptions.parse(path, content))) {
-    // A file does not name another file.
-    const owner = Object.hasOwn(programOptions, name) && name !== "config" ? program : network
-    owner[name] = value
-  }
+  const entries = Object.entries(yield* NetworkOptions.parse(path, content))
+  // A file does not name another file.
+  const isProgram = (name: string) => Object.hasOwn(programOptions, name) && name !== "config"
+  const part = (ofProgram: boolean): Record<string, unknown> =>
+    Object.fromEntries(entries.filter(([name]) => isProgram(name) === ofProgram))
   return {
-    program: yield* decodeProgram(program, (name) => `${path}: ${name}`),
-    network: yield* NetworkOptions.decode(path, network)
+    program: yield* decodeProgram(part(true), (name) => `${path}: ${name}`),
+    network: yield* NetworkOptions.decode(path, part(false))
   }
 })

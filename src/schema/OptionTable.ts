@@ -118,7 +118,7 @@ export const withDefaults = <T extends OptionTable>(table: T, given: Given<T>): 
   const values: Record<string, unknown> = {}
   const earlier = values as unknown as Earlier
   for (const [name, { default: standard, schema, within }] of Object.entries(table)) {
-    const value = given[name] ?? (
+    const value = (Object.hasOwn(given, name) ? given[name] : undefined) ?? (
       standard === undefined
         ? undefined
         : Schema.decodeUnknownSync(schema)(isDerived(standard) ? standard.of(earlier) : standard)
@@ -129,13 +129,14 @@ export const withDefaults = <T extends OptionTable>(table: T, given: Given<T>): 
 }
 
 /** What a program gave, ready to be decoded by the type side of the table's schema. */
-export const fromInputs = <T extends OptionTable>(table: T, inputs: Inputs<T>): Record<string, unknown> => {
-  const out: Record<string, unknown> = {}
-  for (const [name, input] of Object.entries(inputs)) {
-    if (input !== undefined) out[name] = Object.hasOwn(table, name) ? table[name]!.fromInput(input as never) : input
-  }
-  return out
-}
+export const fromInputs = <T extends OptionTable>(table: T, inputs: Inputs<T>): Record<string, unknown> =>
+  // An assignment to the name `__proto__` would set the prototype instead of an option that decoding refuses.
+  Object.fromEntries(
+    Object.entries(inputs).filter(([, input]) => input !== undefined).map(([name, input]) => [
+      name,
+      Object.hasOwn(table, name) ? table[name]!.fromInput(input as never) : input
+    ])
+  )
 
 /** Options as texts, lists also as arrays of texts. */
 export type Texts<T extends OptionTable> = { readonly [Name in keyof T]?: string | ReadonlyArray<string> }
@@ -154,13 +155,13 @@ export const fromEnvironment = <T extends OptionTable>(
 }
 
 /** Texts of a command line or an environment, ready to be decoded by the table's schema. */
-export const fromTexts = <T extends OptionTable>(table: T, texts: Texts<T>): Record<string, unknown> => {
-  const out: Record<string, unknown> = {}
-  for (const [name, words] of Object.entries(texts)) {
-    out[name] = typeof words === "string" ? table[name]!.fromText(words) : words
-  }
-  return out
-}
+export const fromTexts = <T extends OptionTable>(table: T, texts: Texts<T>): Record<string, unknown> =>
+  Object.fromEntries(
+    Object.entries(texts).map(([name, words]) => [
+      name,
+      typeof words === "string" && Object.hasOwn(table, name) ? table[name]!.fromText(words) : words
+    ])
+  )
 
 /**
  * Decodes the options of a table. Fails with one problem for each wrong or unknown field, which shows what was `given`

@@ -22,7 +22,7 @@ export interface NetworkConfigInput extends Inputs<typeof NetworkOptions.options
 export interface NetworkConfigBuilder extends NetworkConfigInput, Pipeable.Pipeable {}
 
 const build = (input: NetworkConfigInput): NetworkConfigBuilder =>
-  Object.assign(Object.create(Pipeable.Prototype), input)
+  Object.create(Pipeable.Prototype, Object.getOwnPropertyDescriptors({ ...input }))
 
 /** The options of this node, for the layers that it is made of. */
 export class NetworkConfig

@@ -156,6 +156,19 @@ describe("codio start", () => {
         })
     ).pipe(Effect.provide([NodeServices.layer, TestConsole.layer])))
 
+  it.effect("refuses a name that every object inherits in the file, and what is nested in it", () =>
+    Effect.gen(function*() {
+      for (const name of ["__proto__", "constructor", "toString"]) {
+        for (const value of ["5", "{\"listenAddresses\":[\"/ip4/127.0.0.1/tcp/0\"],\"relayServer\":true}"]) {
+          yield* withFile(`{"${name}":${value}}`, (path) =>
+            Effect.gen(function*() {
+              const lines = yield* failureOf(["start", "--config", path])
+              assert.include(lines.join("\n"), `${path}: ${name}: unknown option`)
+            }))
+        }
+      }
+    }).pipe(Effect.provide(NodeServices.layer)))
+
   it.effect("reads every flag", () =>
     Effect.gen(function*() {
       const { json, network, relayServer } = yield* optionsOf([

@@ -150,6 +150,24 @@ describe("NetworkOptions", () => {
       )
     }))
 
+  it.effect("refuses names that every object inherits, and takes nothing from below them", () =>
+    Effect.gen(function*() {
+      for (const name of ["__proto__", "constructor", "toString", "hasOwnProperty"]) {
+        for (const value of ["5", "{\"listenPort\":4001}"]) {
+          const text = `{"${name}":${value}}`
+          assert.deepStrictEqual(yield* problemsOf(NetworkOptions.decodeText("codio.json", text)), [
+            `codio.json: ${name}: unknown option`
+          ])
+          const refused = [`${name}: unknown option`]
+          assert.deepStrictEqual(yield* problemsOf(NetworkConfig.resolve(JSON.parse(text))), refused)
+          const built = NetworkConfig.withoutMdns(JSON.parse(text))
+          assert.deepStrictEqual(yield* problemsOf(NetworkConfig.resolve(built)), refused)
+          const texts = JSON.parse(`{"${name}":"5"}`)
+          assert.deepStrictEqual(yield* problemsOf(NetworkOptions.decodeTexts(texts, (name) => name)), refused)
+        }
+      }
+    }))
+
   it.effect("refuses a file that is no JSON, or no object, in one line", () =>
     Effect.gen(function*() {
       const [broken] = yield* problemsOf(NetworkOptions.decodeText("codio.json", "{\n \"a\": \n}"))

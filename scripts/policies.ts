@@ -91,8 +91,8 @@ first, when none of them answers:
 
 ${table(["address", "known of it", "dialled after", "given up after"], dialTimeline(dial))}
 
-The first address that connects ends the other dials. A dial that fails at once starts the next at once. libp2p gives an address 3 s, so the
-last column counts only where a transport takes longer. The whole dial has \`dialTimeout\`, ${
+The first address that connects ends the other dials. A dial that fails at once starts the next at once. Over libp2p each
+address is given up 3 s after its dial began, if that is sooner. The whole dial has \`dialTimeout\`, ${
     seconds(Duration.toMillis(config.dialTimeout))
   }.
 

@@ -10,7 +10,8 @@ import { PeerStore } from "../../services/PeerStore.ts"
 import { PeerTable } from "../../services/PeerTable.ts"
 import { type Connection, identifyTime, Transport } from "../../services/Transport.ts"
 import type * as Pulse from "../Pulse.ts"
-import * as Book from "./PeerBook.ts"
+import { PeerBook } from "./PeerBook.ts"
+import * as PeerRecord from "./PeerRecord.ts"
 
 /**
  * Makes the function that remembers what an admitted connection tells of its peer. The event pump calls it, and a dial
@@ -19,7 +20,7 @@ import * as Book from "./PeerBook.ts"
 export const makeRememberRemote = Effect.gen(function*() {
   const table = yield* PeerTable
   const store = yield* PeerStore
-  const book = yield* Book.PeerBook
+  const book = yield* PeerBook
 
   return Effect.fnUntraced(function*(connection: Connection) {
     const { direction, peer: id, remoteAddress } = connection
@@ -40,8 +41,8 @@ export const makeRememberRemote = Effect.gen(function*() {
  */
 export const make = Effect.fnUntraced(function*(options: {
   /** The supervisor is told of a record that has changed, or woken for connections that have. */
-  readonly changed: (peer: Book.PeerRecord) => Effect.Effect<void>
-  readonly wake: (peer: Book.PeerRecord) => Effect.Effect<void>
+  readonly changed: (peer: PeerRecord.PeerRecord) => Effect.Effect<void>
+  readonly wake: (peer: PeerRecord.PeerRecord) => Effect.Effect<void>
   readonly peersChanged: Pulse.Pulse
   readonly isDialing: (peer: PeerId) => boolean
 }) {
@@ -49,7 +50,7 @@ export const make = Effect.fnUntraced(function*(options: {
   const config = yield* NetworkConfig
   const transport = yield* Transport
   const table = yield* PeerTable
-  const book = yield* Book.PeerBook
+  const book = yield* PeerBook
   const rememberRemote = yield* makeRememberRemote
   const background = yield* FiberSet.make<unknown, unknown>()
   const cooldownMillis = Duration.toMillis(config.rediscoveryCooldown)
@@ -60,7 +61,7 @@ export const make = Effect.fnUntraced(function*(options: {
     const peer = book.record(connection.peer)
     if (isLoopback(connection.remoteAddress)) localConnections.add(connection)
     if (connection.direction === "outbound") peer.addresses.worked(connection.remoteAddress, now)
-    Book.connected(peer, now)
+    PeerRecord.connected(peer, now)
     yield* rememberRemote(connection)
     yield* changed(peer)
   })
@@ -100,7 +101,7 @@ export const make = Effect.fnUntraced(function*(options: {
     const at = yield* Clock.currentTimeMillis
     const isOurs = released.kind === "removed"
     const isReplaced = isOurs && (isDialing(peer.id) || (yield* table.has(peer.id)))
-    Book.lost(peer, { ...released.departure, at, isOurs, isReplaced }, at + cooldownMillis)
+    PeerRecord.lost(peer, { ...released.departure, at, isOurs, isReplaced }, at + cooldownMillis)
     if (!isReplaced) yield* changed(peer)
   })
 

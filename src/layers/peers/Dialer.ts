@@ -35,7 +35,8 @@ import { Transport } from "../../services/Transport.ts"
 import type { KnownAddress } from "./Addresses.ts"
 import * as AddressRace from "./AddressRace.ts"
 import { makeRememberRemote } from "./Admission.ts"
-import { dateOf, dialled, isBlocked, PeerBook, type PeerRecord } from "./PeerBook.ts"
+import { PeerBook } from "./PeerBook.ts"
+import { dateOf, dialled, isBlocked, type PeerRecord } from "./PeerRecord.ts"
 
 export class Dialer extends Context.Service<Dialer, {
   /**

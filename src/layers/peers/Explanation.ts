@@ -6,8 +6,8 @@ import { AddressRecord, PeerExplanation } from "../../schema/NodeStatus.ts"
 import type { PeerId } from "../../schema/Peer.ts"
 import type { LastContact } from "../../services/ConnectionManager.ts"
 import type { KnownAddress } from "./Addresses.ts"
-import type { PeerRecord, Refusal } from "./PeerBook.ts"
-import { dateOf, interestOf, isBlocked } from "./PeerBook.ts"
+import type { Refusal } from "./PeerBook.ts"
+import { dateOf, interestOf, isBlocked, type PeerRecord } from "./PeerRecord.ts"
 
 /**
  * All that an explanation takes. `now` is the time in milliseconds, `isGuarded` asks the address guard.

@@ -12,7 +12,8 @@ import type { GateRequest } from "../../services/Transport.ts"
 import { Transport } from "../../services/Transport.ts"
 import { Dialer } from "./Dialer.ts"
 import * as InboundLimits from "./InboundLimits.ts"
-import * as Book from "./PeerBook.ts"
+import { PeerBook } from "./PeerBook.ts"
+import * as PeerRecord from "./PeerRecord.ts"
 
 /** What the gate is asked in its last stage, when the handshake has told who the remote is. */
 type PeerRequest = GateRequest & { readonly stage: "peer" }
@@ -26,7 +27,7 @@ export const install = Effect.fnUntraced(function*(options: { readonly hasLocalP
   const events = yield* NetworkEvents
   const monitor = yield* NetworkMonitor
   const guard = yield* AddressGuard
-  const book = yield* Book.PeerBook
+  const book = yield* PeerBook
   const dialer = yield* Dialer
   const limits = yield* InboundLimits.make
 
@@ -66,7 +67,7 @@ export const install = Effect.fnUntraced(function*(options: { readonly hasLocalP
 
   const admits = Effect.fnUntraced(function*(request: PeerRequest) {
     // Before the dialer is told, which makes the peer wanted: a blocked peer never is. The table asks again for itself.
-    if (Book.isBlocked(book.get(request.peer))) return yield* refuse(request, "blocked")
+    if (PeerRecord.isBlocked(book.get(request.peer))) return yield* refuse(request, "blocked")
     yield* tellDialerWhoAnswers(request)
     const refusal = yield* table.reserve(request)
     return refusal === undefined || (yield* refuse(request, refusal))

@@ -16,7 +16,8 @@ import { PeerTable } from "../../services/PeerTable.ts"
 import { ReconnectPolicy } from "../../services/ReconnectPolicy.ts"
 import * as Backoff from "../Backoff.ts"
 import * as Pulse from "../Pulse.ts"
-import { dateOf, isCandidate, isDesired, PeerBook, type PeerRecord } from "./PeerBook.ts"
+import { PeerBook } from "./PeerBook.ts"
+import { dateOf, isCandidate, isDesired, type PeerRecord } from "./PeerRecord.ts"
 
 /**
  * A node without peers counts as isolated after this time: a start takes a moment, and so does the redial of a lost

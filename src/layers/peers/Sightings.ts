@@ -12,7 +12,8 @@ import { Transport } from "../../services/Transport.ts"
 import type * as Pulse from "../Pulse.ts"
 import { Dialer } from "./Dialer.ts"
 import * as Isolation from "./Isolation.ts"
-import * as Book from "./PeerBook.ts"
+import { PeerBook } from "./PeerBook.ts"
+import * as PeerRecord from "./PeerRecord.ts"
 import type { Supervisor } from "./Supervisor.ts"
 
 /** Sightings hurry the dial of a kept or wanted peer at most this often. */
@@ -39,7 +40,7 @@ export const make = Effect.fnUntraced(function*(options: {
   const table = yield* PeerTable
   const discovery = yield* Discovery
   const events = yield* NetworkEvents
-  const book = yield* Book.PeerBook
+  const book = yield* PeerBook
   const dialer = yield* Dialer
   const background = yield* FiberSet.make<unknown, unknown>()
   const cooldownMillis = Duration.toMillis(config.rediscoveryCooldown)
@@ -47,23 +48,23 @@ export const make = Effect.fnUntraced(function*(options: {
   let dialing = 0
 
   /** Dials a peer unasked. Never fails. */
-  const dial = (peer: Book.PeerRecord) =>
+  const dial = (peer: PeerRecord.PeerRecord) =>
     Effect.gen(function*() {
       dialing++
-      Book.sought(peer)
+      PeerRecord.sought(peer)
       const exit = yield* Effect.exit(dialer.dialPeer(peer))
-      if (Exit.isSuccess(exit)) return Book.found(peer)
-      Book.missed(peer)
+      if (Exit.isSuccess(exit)) return PeerRecord.found(peer)
+      PeerRecord.missed(peer)
       const failure = Cause.findErrorOption(exit.cause)
       if (failure._tag === "None") return
       const now = yield* Clock.currentTimeMillis
-      if (Book.isRefusal(failure.value)) {
-        Book.backsOff(peer, undefined)
-        return Book.rests(peer, now + cooldownMillis)
+      if (PeerRecord.isRefusal(failure.value)) {
+        PeerRecord.backsOff(peer, undefined)
+        return PeerRecord.rests(peer, now + cooldownMillis)
       }
       const delay = yield* supervisor.nextDelay(peer, "discovered", failure.value)
-      if (delay === undefined) Book.backsOff(peer, undefined)
-      Book.waitsUntil(peer, now + (delay === undefined ? cooldownMillis : Duration.toMillis(delay)))
+      if (delay === undefined) PeerRecord.backsOff(peer, undefined)
+      PeerRecord.waitsUntil(peer, now + (delay === undefined ? cooldownMillis : Duration.toMillis(delay)))
     }).pipe(Effect.ensuring(Effect.sync(() => dialing--)))
 
   const isolation = yield* Isolation.make({
@@ -90,18 +91,18 @@ export const make = Effect.fnUntraced(function*(options: {
   const sighted = Effect.fnUntraced(function*(sighting: Sighting) {
     if (sighting.id === transport.localPeer) return
     const { hasNews, peer } = yield* note(sighting)
-    if (Book.isBlocked(peer) || (yield* table.has(peer.id))) return
+    if (PeerRecord.isBlocked(peer) || (yield* table.has(peer.id))) return
     const now = yield* Clock.currentTimeMillis
-    if (Book.isDesired(peer)) {
+    if (PeerRecord.isDesired(peer)) {
       // The peer lives, so its wait is over; but a peer that flaps or refuses is seen all the time.
       const isSign = sighting.source !== remembered && !peer.flapping && now - peer.hurriedAt >= sightingMillis
       if (!hasNews && !isSign) return
-      Book.hurried(peer, now)
+      PeerRecord.hurried(peer, now)
       return yield* supervisor.wake(peer)
     }
     if (peer.suspended) return
     if (hasNews) {
-      Book.reappeared(peer)
+      PeerRecord.reappeared(peer)
       yield* isolation.hope
     }
     if (dialer.dialing(peer.id) !== undefined || (yield* table.size) + dialing >= config.minPeers) return

@@ -29,7 +29,8 @@ import * as Admission from "./Admission.ts"
 import * as Dialer from "./Dialer.ts"
 import * as Explanation from "./Explanation.ts"
 import * as Gate from "./Gate.ts"
-import * as Book from "./PeerBook.ts"
+import { PeerBook } from "./PeerBook.ts"
+import * as PeerRecord from "./PeerRecord.ts"
 import * as Sightings from "./Sightings.ts"
 import * as Supervisor from "./Supervisor.ts"
 
@@ -39,7 +40,7 @@ export const make = Effect.gen(function*() {
   const transport = yield* Transport
   const table = yield* PeerTable
   const monitor = yield* NetworkMonitor
-  const book = yield* Book.PeerBook
+  const book = yield* PeerBook
   const dialer = yield* Dialer.Dialer
   const policy = yield* ReconnectPolicy
 
@@ -74,9 +75,9 @@ export const make = Effect.gen(function*() {
         // What kept a peer from answering may be gone.
         for (const peer of [...book.all()]) {
           if (yield* table.has(peer.id)) continue
-          Book.waitEnds(peer)
-          if (!Book.isDesired(peer)) continue
-          Book.startAnew(peer)
+          PeerRecord.waitEnds(peer)
+          if (!PeerRecord.isDesired(peer)) continue
+          PeerRecord.startAnew(peer)
           yield* wake(peer)
         }
         yield* networkChanged.beat
@@ -88,7 +89,7 @@ export const make = Effect.gen(function*() {
 
   const self = (target: DialTarget) => new DialError({ target: showTarget(target), reason: new DialedSelf({}) })
 
-  const ask = (peer: Book.PeerRecord, target: DialTarget) => Book.asked(peer, addressesIn(target))
+  const ask = (peer: PeerRecord.PeerRecord, target: DialTarget) => PeerRecord.asked(peer, addressesIn(target))
 
   const connect = Effect.fn("ConnectionManager.connect")(
     function*(target: DialTarget): Effect.fn.Return<PeerInfo, ConnectError> {
@@ -96,11 +97,11 @@ export const make = Effect.gen(function*() {
       if (id === undefined) return yield* dialAddress(target as Multiaddr)
       if (id === transport.localPeer) return yield* self(target)
       const peer = book.record(id)
-      if (Book.isBlocked(peer)) return yield* Dialer.blockedByThisNode(target)
+      if (PeerRecord.isBlocked(peer)) return yield* Dialer.blockedByThisNode(target)
       ask(peer, target)
       const present = yield* table.get(id)
       if (present._tag === "Some") {
-        Book.wanted(peer)
+        PeerRecord.wanted(peer)
         yield* changed(peer)
         return yield* Effect.map(table.get(id), Option.getOrElse(() => present.value))
       }
@@ -112,9 +113,9 @@ export const make = Effect.gen(function*() {
    * Dials the peer for a call of `connect`, which counts as a wish while it lasts: the gate and the table ask for it.
    * A supervisor waits for success, since a failure is the caller's.
    */
-  const dialFor = (peer: Book.PeerRecord, target: DialTarget) =>
+  const dialFor = (peer: PeerRecord.PeerRecord, target: DialTarget) =>
     Effect.acquireUseRelease(
-      Effect.sync(() => Book.calledBy(peer)),
+      Effect.sync(() => PeerRecord.calledBy(peer)),
       () => {
         const joined = dialer.dialing(peer.id)
         return Effect.catch(dialer.dialPeer(peer), (error) =>
@@ -125,7 +126,7 @@ export const make = Effect.gen(function*() {
       },
       (endCall, exit) => {
         endCall()
-        if (Exit.isSuccess(exit)) Book.wanted(peer)
+        if (Exit.isSuccess(exit)) PeerRecord.wanted(peer)
         return changed(peer)
       }
     )
@@ -135,14 +136,14 @@ export const make = Effect.gen(function*() {
       Effect.suspend(() => {
         const peer = book.record(id)
         ask(peer, target)
-        const end = Book.keptBy(peer)
+        const end = PeerRecord.keptBy(peer)
         return Effect.as(changed(peer), { peer, end })
       }),
       ({ end, peer }) =>
         Effect.suspend(() => {
-          const former = Book.interestOf(peer)
+          const former = PeerRecord.interestOf(peer)
           end()
-          const hasFallen = former === "kept" && Book.interestOf(peer) !== "kept"
+          const hasFallen = former === "kept" && PeerRecord.interestOf(peer) !== "kept"
           return Effect.andThen(hasFallen ? table.interestFell(id) : Effect.void, changed(peer))
         })
     )
@@ -152,7 +153,7 @@ export const make = Effect.gen(function*() {
   const dialAddress = (address: Multiaddr, wish: "wanted" | "kept" = "wanted") =>
     Effect.tap(dialer.dialAddress(address), (info) => {
       const peer = book.record(info.id)
-      if (wish === "wanted") Book.wanted(peer)
+      if (wish === "wanted") PeerRecord.wanted(peer)
       ask(peer, address)
       return changed(peer)
     })
@@ -203,7 +204,7 @@ export const make = Effect.gen(function*() {
 
   const disconnect = Effect.fn("ConnectionManager.disconnect")(function*(id: PeerId) {
     const peer = book.record(id)
-    Book.suspended(peer)
+    PeerRecord.suspended(peer)
     yield* changed(peer)
     yield* dialer.abort(id)
     yield* table.remove(id, "disconnect")
@@ -213,7 +214,7 @@ export const make = Effect.gen(function*() {
     yield* Effect.acquireRelease(
       Effect.suspend(() => {
         const peer = book.record(id)
-        const end = Book.blockedBy(peer)
+        const end = PeerRecord.blockedBy(peer)
         return Effect.as(changed(peer), { peer, end })
       }),
       ({ end, peer }) => Effect.andThen(Effect.sync(end), Effect.suspend(() => changed(peer)))
@@ -224,7 +225,7 @@ export const make = Effect.gen(function*() {
 
   const goodbye = Effect.fnUntraced(function*(id: PeerId, reason: GoodbyeReason) {
     const peer = book.record(id)
-    Book.saidGoodbye(peer, reason, (yield* Clock.currentTimeMillis) + cooldownMillis)
+    PeerRecord.saidGoodbye(peer, reason, (yield* Clock.currentTimeMillis) + cooldownMillis)
     yield* table.expect(id, "remote", reason)
     yield* changed(peer)
   })
@@ -258,7 +259,7 @@ export const make = Effect.gen(function*() {
       isolation: yield* isolation.state,
       slots: yield* table.slots,
       pendingDials: dialer.pending(),
-      backoffs: backoffs.sort((a, b) => a.at - b.at).map((wait) => ({ ...wait, at: Book.dateOf(wait.at) })),
+      backoffs: backoffs.sort((a, b) => a.at - b.at).map((wait) => ({ ...wait, at: PeerRecord.dateOf(wait.at) })),
       knownPeers: book.size(),
       refusals: yield* gate.refusals
     })
@@ -279,7 +280,7 @@ export const layer: Layer.Layer<
   | Dht
   | NetworkEvents
   | NetworkMonitor
-  | Book.PeerBook
+  | PeerBook
 > = Layer.provide(Layer.effect(ConnectionManager, make), Dialer.layer)
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -18,17 +18,17 @@ import * as Backoff from "../Backoff.ts"
 import * as CodioRequests from "../codio/CodioRequests.ts"
 import type * as Pulse from "../Pulse.ts"
 import { Dialer } from "./Dialer.ts"
-import * as Book from "./PeerBook.ts"
+import * as PeerRecord from "./PeerRecord.ts"
 
 /** Tells the supervisors of changes. */
 export interface Supervisor {
   /** The peer's record changed in any way: wakes the peer's supervisor, or starts one. */
-  readonly changed: (peer: Book.PeerRecord) => Effect.Effect<void>
+  readonly changed: (peer: PeerRecord.PeerRecord) => Effect.Effect<void>
   /** Wakes the peer's supervisor, if it has one: its connections changed, or its next dial shall not wait. */
-  readonly wake: (peer: Book.PeerRecord) => Effect.Effect<void>
+  readonly wake: (peer: PeerRecord.PeerRecord) => Effect.Effect<void>
   /** The delay before the next dial of a peer whose dial failed; undefined when the policy has ended. */
   readonly nextDelay: (
-    peer: Book.PeerRecord,
+    peer: PeerRecord.PeerRecord,
     interest: Interest,
     error: ConnectError
   ) => Effect.Effect<Duration.Duration | undefined>
@@ -47,20 +47,20 @@ export const make = Effect.fnUntraced(function*(options: { readonly peersChanged
   const fibers = yield* FiberSet.make<unknown, unknown>()
   const lookUps = yield* FiberMap.make<PeerId>()
   /** Records whose supervisor runs. */
-  const supervised = new WeakSet<Book.PeerRecord>()
+  const supervised = new WeakSet<PeerRecord.PeerRecord>()
   /** What each supervisor sleeps on. */
-  const latches = new WeakMap<Book.PeerRecord, Latch.Latch>()
+  const latches = new WeakMap<PeerRecord.PeerRecord, Latch.Latch>()
 
-  const wake = (peer: Book.PeerRecord) =>
+  const wake = (peer: PeerRecord.PeerRecord) =>
     Effect.suspend(() => {
       const latch = latches.get(peer)
       return latch === undefined ? Effect.void : Effect.asVoid(latch.open)
     })
 
-  const changed = Effect.fnUntraced(function*(peer: Book.PeerRecord) {
+  const changed = Effect.fnUntraced(function*(peer: PeerRecord.PeerRecord) {
     yield* wake(peer)
     yield* options.peersChanged.beat
-    if (!Book.isDesired(peer) || supervised.has(peer)) return
+    if (!PeerRecord.isDesired(peer) || supervised.has(peer)) return
     supervised.add(peer)
     const latch = Latch.makeUnsafe(false)
     latches.set(peer, latch)
@@ -70,17 +70,17 @@ export const make = Effect.fnUntraced(function*(options: { readonly peersChanged
     )
   })
 
-  const nextDelay = Effect.fnUntraced(function*(peer: Book.PeerRecord, interest: Interest, error: ConnectError) {
+  const nextDelay = Effect.fnUntraced(function*(peer: PeerRecord.PeerRecord, interest: Interest, error: ConnectError) {
     const backoff = peer.backoff ?? (yield* Backoff.make(policy({ id: peer.id, interest })))
-    Book.backsOff(peer, backoff)
+    PeerRecord.backsOff(peer, backoff)
     return yield* backoff.next(error)
   })
 
-  const supervise = (peer: Book.PeerRecord, latch: Latch.Latch): Effect.Effect<void> =>
+  const supervise = (peer: PeerRecord.PeerRecord, latch: Latch.Latch): Effect.Effect<void> =>
     Effect.gen(function*() {
       while (true) {
         yield* latch.close
-        if (!Book.isDesired(peer)) {
+        if (!PeerRecord.isDesired(peer)) {
           // In one step with the question, so that the next wish for the peer starts another supervisor.
           supervised.delete(peer)
           return
@@ -89,11 +89,11 @@ export const make = Effect.fnUntraced(function*(options: { readonly peersChanged
           yield* whileConnected(peer, latch)
           continue
         }
-        Book.attemptBegins(peer)
+        PeerRecord.attemptBegins(peer)
         const exit = yield* Effect.exit(
           peer.failNextDialWith === undefined ? dialer.dialPeer(peer) : Effect.fail(peer.failNextDialWith)
         )
-        Book.attemptEnds(peer)
+        PeerRecord.attemptEnds(peer)
         if (Exit.isSuccess(exit)) continue
         const failure = Cause.findErrorOption(exit.cause)
         if (failure._tag === "None") return yield* Effect.failCause(exit.cause as Cause.Cause<never>)
@@ -101,9 +101,9 @@ export const make = Effect.fnUntraced(function*(options: { readonly peersChanged
       }
     })
 
-  const whileConnected = (peer: Book.PeerRecord, latch: Latch.Latch): Effect.Effect<void> =>
+  const whileConnected = (peer: PeerRecord.PeerRecord, latch: Latch.Latch): Effect.Effect<void> =>
     Effect.gen(function*() {
-      if (Book.interestOf(peer) !== "kept") return yield* latch.await
+      if (PeerRecord.interestOf(peer) !== "kept") return yield* latch.await
       const ask = table.follow(peer.id, CodioRequests.keepAlive)
       yield* Effect.raceFirst(
         latch.await,
@@ -112,31 +112,33 @@ export const make = Effect.fnUntraced(function*(options: { readonly peersChanged
       )
     })
 
-  const afterFailure = Effect.fnUntraced(function*(peer: Book.PeerRecord, latch: Latch.Latch, error: ConnectError) {
-    const interest = Book.interestOf(peer)
-    // The interest ended while the dial was under way.
-    if (!Book.isDesired(peer)) return
-    if (Book.isRefusal(error)) Book.refused(peer)
-    const delay = yield* nextDelay(peer, interest, error)
-    if (delay === undefined) {
-      yield* events.publish(new ReconnectFailed({ peer: peer.id, attempts: peer.attempts }))
-      Book.givenUp(peer)
-      return yield* untilHurried(peer, latch)
+  const afterFailure = Effect.fnUntraced(
+    function*(peer: PeerRecord.PeerRecord, latch: Latch.Latch, error: ConnectError) {
+      const interest = PeerRecord.interestOf(peer)
+      // The interest ended while the dial was under way.
+      if (!PeerRecord.isDesired(peer)) return
+      if (PeerRecord.isRefusal(error)) PeerRecord.refused(peer)
+      const delay = yield* nextDelay(peer, interest, error)
+      if (delay === undefined) {
+        yield* events.publish(new ReconnectFailed({ peer: peer.id, attempts: peer.attempts }))
+        PeerRecord.givenUp(peer)
+        return yield* untilHurried(peer, latch)
+      }
+      PeerRecord.retriesAt(peer, (yield* Clock.currentTimeMillis) + Duration.toMillis(delay))
+      yield* events.publish(new ReconnectScheduled({ peer: peer.id, attempt: peer.attempts, delay }))
+      // A peer that refused has not moved: no DHT lookup.
+      if (interest === "kept" && !PeerRecord.isRefusal(error)) {
+        yield* FiberMap.run(lookUps, peer.id, lookUp(peer), { onlyIfMissing: true })
+      }
+      yield* Effect.raceFirst(Effect.sleep(delay), untilHurried(peer, latch))
+      PeerRecord.waitEnds(peer)
     }
-    Book.retriesAt(peer, (yield* Clock.currentTimeMillis) + Duration.toMillis(delay))
-    yield* events.publish(new ReconnectScheduled({ peer: peer.id, attempt: peer.attempts, delay }))
-    // A peer that refused has not moved: no DHT lookup.
-    if (interest === "kept" && !Book.isRefusal(error)) {
-      yield* FiberMap.run(lookUps, peer.id, lookUp(peer), { onlyIfMissing: true })
-    }
-    yield* Effect.raceFirst(Effect.sleep(delay), untilHurried(peer, latch))
-    Book.waitEnds(peer)
-  })
+  )
 
   /**
    * Asks the DHT for a kept peer that does not answer at its addresses: it may have moved. A new address is a sighting.
    */
-  const lookUp = (peer: Book.PeerRecord) =>
+  const lookUp = (peer: PeerRecord.PeerRecord) =>
     dht.findPeer(peer.id).pipe(
       Effect.flatMap((found) =>
         found.addresses.every((address) => peer.addresses.has(address))
@@ -148,9 +150,9 @@ export const make = Effect.fnUntraced(function*(options: { readonly peersChanged
     )
 
   /** Ends when the peer is connected, no longer desired, or hurried; other changes do not shorten the delay. */
-  const untilHurried = (peer: Book.PeerRecord, latch: Latch.Latch): Effect.Effect<void> =>
+  const untilHurried = (peer: PeerRecord.PeerRecord, latch: Latch.Latch): Effect.Effect<void> =>
     Effect.gen(function*() {
-      while (Book.isDesired(peer) && !peer.hurried && !(yield* table.has(peer.id))) {
+      while (PeerRecord.isDesired(peer) && !peer.hurried && !(yield* table.has(peer.id))) {
         yield* latch.close
         yield* latch.await
       }

@@ -7,7 +7,14 @@ import type * as Host from "./layers/libp2p/Host.ts"
 import * as ProviderRanking from "./layers/dht/lookup/ProviderRanking.ts"
 import * as Node from "./Node.ts"
 import type { ContentKey, Provider } from "./schema/Content.ts"
-import type { ConnectError, DhtError, NetworkStartError, PingError, StreamError } from "./schema/NetworkError.ts"
+import type {
+  ConnectError,
+  DhtError,
+  NetworkStartError,
+  PeerNotConnected,
+  PingError,
+  StreamError
+} from "./schema/NetworkError.ts"
 import { DialError, InvalidAddress, ProtocolError } from "./schema/NetworkError.ts"
 import type { NetworkEvent } from "./schema/NetworkEvent.ts"
 import type { NodeStatus, PeerExplanation } from "./schema/NodeStatus.ts"
@@ -63,13 +70,11 @@ export class Network extends Context.Service<Network, {
    */
   readonly addresses: Effect.Effect<ReadonlyArray<Multiaddr>>
   /**
-   * Connects to a peer and makes it wanted: when the connection is lost, `ReconnectPolicy` decides when to dial
-   * again, until `disconnect` is called or the connection is closed for idleness. Gives the peer's info at once when
-   * the peer is connected.
+   * Connects to a peer and makes it wanted: when the connection is lost, `ReconnectPolicy` decides when to dial again.
+   * `Interest` says until when. Gives the peer's info at once when the peer is connected.
    *
    * Fails with `DialError` when the peer cannot be dialled, with `PeerLimitExceeded` when all `maxPeers` slots are
-   * taken by peers of the same or higher interest, with `PeerNotConnected` when the connection closed at once.
-   * Interruption aborts the dial unless another caller waits for it.
+   * taken by peers of the same or higher interest. Interruption aborts the dial unless another caller waits for it.
    *
    * @example
    * ```ts
@@ -406,8 +411,9 @@ export class Network extends Context.Service<Network, {
    * Opens a stream to a peer for as long as the scope lives, and connects first when the peer is not connected. The
    * peer is neither idle nor evicted meanwhile. Closing the scope ends the stream in both directions.
    *
-   * Fails as `connect` does, with `StreamError` when the peer does not speak the protocol or the connection breaks,
-   * with `ProtocolError` for a malformed id.
+   * Fails as `connect` does, with `PeerNotConnected` when the peer leaves before the stream is opened, with
+   * `StreamError` when the peer does not speak the protocol or the connection breaks, with `ProtocolError` for a
+   * malformed id.
    *
    * @example
    * ```ts
@@ -426,7 +432,7 @@ export class Network extends Context.Service<Network, {
   readonly open: (
     peer: Target,
     protocol: string
-  ) => Effect.Effect<ByteStream, ConnectError | StreamError | ProtocolError, Scope.Scope>
+  ) => Effect.Effect<ByteStream, ConnectError | PeerNotConnected | StreamError | ProtocolError, Scope.Scope>
   /**
    * What happens from now on, without end: peers that come and go, reconnections, addresses. A reader more than
    * `eventBuffer` events behind loses the oldest.

@@ -159,7 +159,7 @@ export class PeerLimitExceeded extends Schema.TaggedError<PeerLimitExceeded>()("
   }
 }
 
-/** The operation needs a connected peer, and the peer never connected or has left. Call `connect` first. */
+/** The operation needs a connected peer, and the peer is not connected, or left meanwhile. Call `connect` first. */
 export class PeerNotConnected extends Schema.TaggedError<PeerNotConnected>()("PeerNotConnected", { peer: PeerId }) {
   readonly isRetryable = true
   override get message() {
@@ -168,7 +168,7 @@ export class PeerNotConnected extends Schema.TaggedError<PeerNotConnected>()("Pe
 }
 
 /** The errors of `connect`. */
-export type ConnectError = DialError | PeerLimitExceeded | PeerNotConnected
+export type ConnectError = DialError | PeerLimitExceeded
 
 // ---------------------------------------------------------------------------------------------------------------------
 // streams and protocols
@@ -515,6 +515,7 @@ export class NetworkStartError extends Schema.TaggedError<NetworkStartError>()("
 /** Any error of the library. */
 export type NetworkError =
   | ConnectError
+  | PeerNotConnected
   | StreamError
   | ProtocolError
   | MessageError

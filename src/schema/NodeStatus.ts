@@ -10,7 +10,8 @@ import { Direction, Interest, Multiaddr, PeerId } from "./Peer.ts"
  *
  * - `given`: the program, by `connect` or `keep`.
  * - `worked`: this node once connected to it.
- * - any other: the source of discovery, such as `mdns`, `kad`, `remembered`.
+ * - `mdns`, `dht`, `remembered`: the source of discovery that named it; an implementation of your own may have others.
+ * - `identify`: a connected peer told it of itself.
  */
 export const AddressSource = Schema.String
 
@@ -99,31 +100,35 @@ export const Isolation = Schema.TaggedUnion({
 })
 export type Isolation = typeof Isolation.Type
 
+/** The slots of the peer table: how many there are, and how many are in use, in all, by direction and by interest. */
+export const Slots = Schema.Struct({
+  /** `maxPeers`. */
+  limit: Schema.Int,
+  used: Schema.Int,
+  /** `maxInboundPeers`. */
+  inboundLimit: Schema.Int,
+  /** Slots in use by peers that dialled this node. */
+  inbound: Schema.Int,
+  /** Slots that the gate reserved for connections that are not admitted yet. They are not counted as used. */
+  reserved: Schema.Int,
+  kept: Schema.Int,
+  wanted: Schema.Int,
+  discovered: Schema.Int,
+  transient: Schema.Int
+})
+export type Slots = typeof Slots.Type
+
 /** The state of a node. */
 export class NodeStatus extends Schema.Class<NodeStatus>("codio-network/NodeStatus")({
   peer: PeerId,
   addresses: Schema.Array(Multiaddr),
   isolation: Isolation,
-  /**
-   * The slots of the table: how many there are, how many are in use, in all, by direction and by interest. `reserved`
-   * slots are promised to connections that are not admitted yet.
-   */
-  slots: Schema.Struct({
-    limit: Schema.Int,
-    used: Schema.Int,
-    inboundLimit: Schema.Int,
-    inbound: Schema.Int,
-    reserved: Schema.Int,
-    kept: Schema.Int,
-    wanted: Schema.Int,
-    discovered: Schema.Int,
-    transient: Schema.Int
-  }),
+  slots: Slots,
   /** The targets that are being dialled. */
   pendingDials: Schema.Array(Schema.String),
   /** Peers that wait for their next dial, the earliest dial first. */
   backoffs: Schema.Array(Schema.Struct({ peer: PeerId, ...RetryRecord.fields })),
-  /** How many peers the node knows, connected or not. At most 4,096. */
+  /** How many peers the node knows, connected or not. At most `maxKnownPeers`. */
   knownPeers: Schema.Int,
   /** Connections refused since the start, by reason. */
   refusals: Schema.Record(Schema.String, Schema.Int)

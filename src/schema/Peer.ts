@@ -47,7 +47,9 @@ export type Direction = typeof Direction.Type
  *
  * - `transient`: inbound strangers, and connections that the DHT opens. Evicted first, never redialled.
  * - `discovered`: found by mDNS, the DHT or memory, dialled while fewer than `minPeers` are connected.
- * - `wanted`: an explicit `connect`, until `disconnect` or an idle close. Redialled eight times.
+ * - `wanted`: an explicit `connect`. Redialled eight times. The wish ends when this node calls `disconnect`, or closes
+ *   the connection by `block`, an eviction or for idleness; when the peer says goodbye with `idle`, `disconnect` or
+ *   `blocked`; and when `ReconnectPolicy` ends.
  * - `kept`: `keep`, and every bootstrap peer. Redialled for ever, never idle, never evicted.
  */
 export const Interest = Schema.Literals(["transient", "discovered", "wanted", "kept"])

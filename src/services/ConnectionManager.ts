@@ -23,9 +23,9 @@ export interface LastContact {
 /** Decides which peers to connect to, and dials them. */
 export class ConnectionManager extends Context.Service<ConnectionManager, {
   /**
-   * Connects to a peer and makes it `wanted` until `disconnect`, an idle close or its goodbye. Succeeds at once with
-   * the peer's info when it is connected. Ends a former `disconnect` of the peer. Interruption ends the wait; a dial
-   * that no caller waits for any more is aborted.
+   * Connects to a peer and makes it `wanted`; `Interest` of schema/Peer.ts says until when. Succeeds at once with the
+   * peer's info when it is connected. Ends a former `disconnect` of the peer. Interruption ends the wait; a dial that
+   * no caller waits for any more is aborted.
    */
   readonly connect: (target: DialTarget) => Effect.Effect<PeerInfo, ConnectError>
   /**

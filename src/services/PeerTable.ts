@@ -13,7 +13,8 @@ import type { Duration, Effect, Option, Scope } from "effect"
 import { Context } from "effect"
 import type { PeerLimitExceeded, PeerNotConnected } from "../schema/NetworkError.ts"
 import type { DisconnectReason, GoodbyeReason, RefusalReason } from "../schema/NetworkEvent.ts"
-import type { Interest, Multiaddr, PeerId, PeerInfo, RemoteIdentity } from "../schema/Peer.ts"
+import type { Slots } from "../schema/NodeStatus.ts"
+import type { Multiaddr, PeerId, PeerInfo, RemoteIdentity } from "../schema/Peer.ts"
 import type { Connection } from "./Transport.ts"
 
 /**
@@ -39,19 +40,6 @@ export type Released =
   | { readonly kind: "last" | "removed"; readonly departure: Departure }
   | { readonly kind: "other" }
   | { readonly kind: "unknown" }
-
-/**
- * The slots of the table: how many there are, and how many are in use, in all, by direction and by interest.
- */
-export interface Slots extends Readonly<Record<Interest, number>> {
-  readonly limit: number
-  readonly used: number
-  readonly inboundLimit: number
-  /** Slots in use by peers that dialled this node. */
-  readonly inbound: number
-  /** Slots that the gate reserved for connections which are not admitted yet. */
-  readonly reserved: number
-}
 
 /** The connected peers, at most `maxPeers`. */
 export class PeerTable extends Context.Service<PeerTable, {

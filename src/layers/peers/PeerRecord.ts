@@ -161,7 +161,7 @@ export const asked = (peer: PeerRecord, addresses: ReadonlyArray<Multiaddr>): vo
   for (const address of addresses) peer.addresses.learn(address, "given")
 }
 
-/** `connect` succeeded: the peer is redialled when it is lost, until `disconnect`, an idle close or its goodbye. */
+/** `connect` succeeded: the peer is redialled when it is lost. `Interest` of schema/Peer.ts says until when. */
 export const wanted = (peer: PeerRecord): void => {
   draft(peer).wanted = true
 }

@@ -1,8 +1,8 @@
 /**
  * An event without memory: whoever waits when it beats goes on.
  *
- * A latch that waiters close themselves can lose a beat between two of them; here a waiter takes `next` before it
- * looks, and awaits after.
+ * With a latch that each waiter closes, one waiter can close it before another has seen the beat. Here a waiter calls
+ * `next()` first, then checks its condition, then awaits.
  */
 import { Effect, Latch } from "effect"
 

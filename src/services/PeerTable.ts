@@ -45,8 +45,8 @@ export type Released =
 export class PeerTable extends Context.Service<PeerTable, {
   /**
    * The gate's first question, before any cryptography: may a peer from the address have a slot? False when the
-   * address's network has `maxPeersPerSubnet` already; but while a wanted or kept peer is missing the handshake has to
-   * tell who dials. Never suspends.
+   * address's network has `maxPeersPerSubnet` peers. True all the same while a wanted or kept peer is not connected: it
+   * may be the dialler, which only the handshake shows. Never suspends.
    */
   readonly accepts: (remoteAddress: Multiaddr) => Effect.Effect<boolean>
   /**
@@ -98,8 +98,8 @@ export class PeerTable extends Context.Service<PeerTable, {
    */
   readonly expect: (peer: PeerId, reason: DisconnectReason, remoteReason?: GoodbyeReason) => Effect.Effect<void>
   /**
-   * The peer is kept no longer, which the table does not learn by itself: its idle time begins now. All else of the
-   * interest is asked of `Interests` when it matters, as in the step in which a full table admits and evicts.
+   * Call it when a peer is no longer kept: its idle time begins now. Other changes of interest need no call, since the
+   * table asks `Interests` when it decides.
    */
   readonly interestFell: (peer: PeerId) => Effect.Effect<void>
   /** Stores the round-trip time of an answered ping. */

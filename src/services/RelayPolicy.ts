@@ -5,7 +5,10 @@ import { Context, type Duration, Schedule } from "effect"
 
 /** How a node looks for relays, and how many reservations it wants. */
 export interface RelayPolicyOptions {
-  /** Relays among the connected peers are used until this many relays are. All of `relayPeers` are used. */
+  /**
+   * How many relays to use. Those of `relayPeers` are all used, also beyond this number; relays among connected peers
+   * fill up the rest.
+   */
   readonly relays: number
   /** The waits after a refusal. */
   readonly retry: Schedule.Schedule<unknown>

@@ -4,8 +4,8 @@
 import { Context, Effect } from "effect"
 
 /**
- * How much of `stopTimeout` a release may use that begins with the stop: all, or most, which leaves time for later
- * releases.
+ * How much of `stopTimeout` a part may take: all of it, or `most` (four fifths), which leaves time for the parts after
+ * it.
  */
 export type ShutdownShare = "all" | "most"
 

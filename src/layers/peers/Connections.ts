@@ -32,7 +32,7 @@ export interface PeerConnections {
   readonly all: () => ReadonlyArray<Connection>
   /** The networks that the connections come from, without networks that no limit counts. */
   readonly networks: () => ReadonlySet<string>
-  /** `tell` has to follow, as it has to follow `remove`. */
+  /** Run `tell` after each `add` and `remove`: neither wakes those who wait. */
   readonly add: (connection: Connection, isDirect: boolean) => void
   /** False when the peer has no such connection. */
   readonly remove: (connection: Connection) => boolean
@@ -44,8 +44,8 @@ export interface PeerConnections {
   readonly begin: (connection: Connection, use: Use) => void
   readonly end: (connection: Connection, use: Use) => Effect.Effect<void>
   /**
-   * The remote asks this side to open nothing more on a connection. This side agrees, and keeps to it, when it has no
-   * stream open there, and another connection is open that is not relayed where this one is direct.
+   * The remote asks this side to open nothing more on a connection. Agrees if this side has no stream there and another
+   * open connection is at least as good: a relayed one cannot replace a direct one.
    */
   readonly retire: (connection: Connection) => Effect.Effect<boolean>
   /** Beats when another connection may be the best. */

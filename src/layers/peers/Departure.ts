@@ -73,19 +73,19 @@ export const make = Effect.fnUntraced(function*(entries: Map<PeerId, Entry>) {
         fiber.addObserver(() => finishing.delete(fiber))
       }),
 
-    /** Ends when every departure that was begun apart has. */
+    /** Ends when every departure that was begun apart has ended. */
     settled: shutdown.part("connections of peers", Effect.suspend(() => Fiber.awaitAll([...finishing]))),
 
     /**
-     * Ends when the former entry of a peer that comes again has said that it left. Of this moment, so that a later one
-     * is no matter.
+     * Ends when the peer's former entry has published its `PeerDisconnected`. Waits for the departure that is under way
+     * now, not for one that begins later.
      */
     formerOf: (peer: PeerId): Effect.Effect<void> => leaving.get(peer)?.parted.await ?? Effect.void,
 
     /** The connection has closed, or its peer has left: it is not to be admitted any more. */
     isGone: (connection: Connection): boolean => gone.has(connection),
 
-    /** Notes that the connection closed. The departure for whose sake the table closed it, if it did. */
+    /** Notes that the connection closed. Returns why the table closed it; undefined if the table did not. */
     closed: (connection: Connection): Departure | undefined => {
       const departure = gone.get(connection)
       gone.set(connection, departure)
@@ -97,7 +97,7 @@ export const make = Effect.fnUntraced(function*(entries: Map<PeerId, Entry>) {
 /** The departure of a peer that this node lets go. */
 export const byThisNode = (reason: GoodbyeReason): Departure => ({ reason, remoteReason: undefined, isExpected: true })
 
-/** Why a peer leaves whose last connection closed without the table's doing, if nothing was heard of it before. */
+/** The departure of a peer whose last connection closed without `remove` and without a goodbye. */
 export const lossOf = (connection: Connection): Effect.Effect<Departure> =>
   Effect.map(connection.farewell, (farewell) =>
     farewell === undefined

@@ -49,8 +49,8 @@ export class Dialer extends Context.Service<Dialer, {
   /** Dials an address without knowing whose it is. */
   readonly dialAddress: (address: Multiaddr) => Effect.Effect<PeerInfo, ConnectError>
   /**
-   * The gate tells that the peer answers at an address, in the step before the connection exists. When the address is
-   * dialled without knowing whose it is, the peer is wanted from now until that dial ends.
+   * Called by the gate when it learns which peer answers at an address. If `dialAddress` is dialling that address, the
+   * peer counts as wanted until the dial ends.
    */
   readonly answered: (address: Multiaddr, id: PeerId) => void
   /** Ends the dial of the peer for all who wait for it. */

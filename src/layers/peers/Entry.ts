@@ -19,7 +19,7 @@ export interface Entry extends Occupant {
   readonly parted: Latch.Latch
   roundTripTime: Duration.Duration | undefined
   remote: RemoteIdentity | undefined
-  /** Why the peer will have left if its connections close next, where something was heard of it. */
+  /** The reason to report if the connections close next; set by `PeerTable.expect`. */
   expected: Departure | undefined
 }
 

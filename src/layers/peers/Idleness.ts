@@ -22,9 +22,7 @@ export const make = Effect.fnUntraced(function*(options: {
 
   const isExempt = (entry: Entry) => entry.holds + entry.attends > 0 || interestOf(entry.id) === "kept"
 
-  /**
-   * Closes the idle peers. Answers when the next one may be idle: no peer's idle time ever begins earlier than it did.
-   */
+  /** Closes the idle peers. Returns when to look again: idle times only move later, so no peer can be idle before. */
   const closeIdle = Effect.fnUntraced(function*(now: number) {
     let next = Number.POSITIVE_INFINITY
     for (const entry of [...entries.values()]) {

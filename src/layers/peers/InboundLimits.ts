@@ -40,7 +40,7 @@ export const make: Effect.Effect<InboundLimits, never, NetworkConfig | PeerTable
   // The hosts of pending connections. Each arrival is compared with all of them, and parsing an address takes time.
   const hosts = new BoundedMap<Multiaddr, string>(2 * maxPendingInbound)
   const refusals: Partial<Record<RefusalReason, number>> = {}
-  // So that a host that opens connections and never speaks leaves room for the handshakes of others.
+  // Half for one host: a host that never speaks leaves room for others.
   const pendingPerHost = Math.ceil(maxPendingInbound / 2)
 
   const takes = (host: string, now: number): boolean => {

@@ -23,8 +23,8 @@ export interface Limit {
 }
 
 /**
- * The limits that a connection would be counted by, the narrowest first. A further connection of a peer takes no
- * further slot, but may bring a further network into the peer's slot.
+ * The limits that count this connection, the narrowest first. A peer that is connected already takes no second slot;
+ * only `subnet` can apply, if the connection comes from a new network.
  */
 export const limitsFor = (
   config: Pick<NetworkConfigValues, "maxPeers" | "maxInboundPeers" | "maxPeersPerSubnet">,

@@ -39,7 +39,7 @@ export interface PeerRecord {
    * The last connection was ended deliberately, by either side. Such a peer does not count as a way out of isolation.
    */
   readonly parted: boolean
-  /** Discovery leaves the peer alone until then. */
+  /** Until when discovery leaves the peer alone. */
   readonly restUntil: number
   /** A failed dial is not repeated before then. */
   readonly retryAt: number | undefined
@@ -203,8 +203,8 @@ export const saidGoodbye = (peer: PeerRecord, reason: GoodbyeReason, restUntil: 
 }
 
 /**
- * The last connection of the peer has ended. `restUntil` is when discovery may look for it again, should either side
- * have ended it.
+ * The last connection of the peer has ended. `restUntil`: until when discovery leaves the peer alone. Used only when
+ * one side ended the connection on purpose.
  */
 export const lost = (peer: PeerRecord, end: ConnectionEnd, restUntil: number): void => {
   const record = draft(peer)

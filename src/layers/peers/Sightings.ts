@@ -1,6 +1,6 @@
 /**
- * What discovery sees, and the unasked dials: those for no wish of the program, while fewer than `minPeers` are
- * connected.
+ * Follows discovery and dials peers that the program did not ask for, while fewer than `minPeers` are connected or the
+ * node is isolated.
  */
 import { Cause, Clock, Duration, Effect, Exit, FiberSet, Stream } from "effect"
 import { PeerDiscovered } from "../../schema/NetworkEvent.ts"

@@ -62,8 +62,8 @@ export const make = <A extends Occupant>(options: {
   }
 
   /**
-   * Reservations that count against this peer. A wanted or kept peer ignores those of lower interest: such a peer would
-   * be evicted for it if it were admitted, and is refused if it is not.
+   * Reservations that count against this peer. Reservations of lower interest do not count against a wanted or kept
+   * peer: it takes the slot, and the peer of the reservation is evicted, or refused at its admission.
    */
   function* reservedForOthers(peer?: PeerId): Generator<Slot> {
     const rank = peer === undefined ? 0 : interestRank(interests.of(peer))

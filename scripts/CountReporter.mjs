@@ -1,12 +1,12 @@
 /**
  * A vitest reporter that writes what happened to the file named by SPEC_REPORT: the line that ends `npm test` is made
- * of it. It holds counts, and the failed specs, each by its file and its titles.
+ * of it. It holds counts, and the specs that passed and that failed, each by its file and its titles.
  */
 import { writeFileSync } from "node:fs"
 
 export default class CountReporter {
   onTestRunEnd(modules, unhandledErrors) {
-    const report = { passed: 0, failed: unhandledErrors.length, names: [], leftOut: [] }
+    const report = { passed: 0, failed: unhandledErrors.length, names: { passed: [], failed: [] }, leftOut: [] }
     // Where specs were chosen by their titles, vitest reports all others as skipped.
     const isChosen = process.env.SUITE_ONLY !== undefined
     for (const module of modules) {
@@ -14,12 +14,15 @@ export default class CountReporter {
       for (const suite of module.children.allSuites()) report.failed += suite.errors().length
       for (const test of module.children.allTests()) {
         const result = test.result()
-        if (result.state === "passed") report.passed += 1
-        else if (result.state === "skipped" && !isBroken(test.parent)) {
+        const name = `${module.relativeModuleId} > ${test.fullName}`
+        if (result.state === "passed") {
+          report.passed += 1
+          report.names.passed.push(name)
+        } else if (result.state === "skipped" && !isBroken(test.parent)) {
           if (!isChosen || result.note !== undefined) report.leftOut.push(result.note ?? test.fullName)
         } else if (result.state !== "skipped" || !isChosen) {
           report.failed += 1
-          report.names.push(`${module.relativeModuleId} > ${test.fullName}`)
+          report.names.failed.push(name)
         }
       }
     }

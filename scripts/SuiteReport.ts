@@ -1,6 +1,6 @@
 /**
- * The agreement between the heavy suites and `.ci/run`: a suite reports the names of its failed scenarios, and runs
- * single scenarios when it is asked to.
+ * The agreement between the heavy suites and `.ci/run`: a suite reports the names of the scenarios that passed and that
+ * failed, and runs single scenarios when it is asked to.
  *
  * `SUITE_REPORT` names the file in which the suite writes its report as JSON; `SUITE_ONLY` is a JSON list of the
  * scenarios to run, each by the name that a report gave it. Without them a suite runs everything and writes nothing.
@@ -9,7 +9,8 @@ import { writeFileSync } from "node:fs"
 import process from "node:process"
 
 export interface SuiteReport {
-  readonly passed: number
+  /** The names of the scenarios that passed. */
+  readonly passed: ReadonlyArray<string>
   /** The names of the scenarios that failed. A failure that is no scenario's, such as a crash, is not among them. */
   readonly failed: ReadonlyArray<string>
   /** What this machine cannot run, a reason for each scenario. */

@@ -3,12 +3,13 @@
  * that Node 20 understands, since it runs before anything is installed.
  *
  * A script is a suite. Its output ends with `N passed, N failed`, and so does the output here, with the sums. A missing
- * script is a failure, and so is a suite that ends without that line, or with an exit code that its line does not
- * explain.
+ * script is a failure. So is a suite whose end is unexplained: its last line is not that line, its exit code is not 0
+ * when nothing failed and 1 otherwise, or it ran nothing and left nothing out.
  *
  * A scenario that fails is run again once, alone, where the suite writes a report (`scripts/SuiteReport.ts`). A
- * scenario that passes then counts as passed, and the line `flaky: ...` above the last line names it: a busy machine
- * does not fail the run, and a flake does not hide. More than two such scenarios are a failure of their own.
+ * scenario that the second report lists as passed counts as passed, and the line `flaky: ...` above the last line names
+ * it: a busy machine does not fail the run, and a flake does not hide. More than two such scenarios are a failure of
+ * their own. Of a suite with an unexplained end nothing is run again, so that a crash is never a flake.
  */
 import { spawn } from "node:child_process"
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
@@ -66,38 +67,50 @@ async function whole(suite) {
     console.log(`FAILED  ${suite}: package.json has no such script`)
     return { passed: 0, failed: 1 }
   }
-  const { failed, names, passed } = await run(suite)
-  if (names.length > againMax) return { passed, failed }
+  const { failed, isUnexplained, passed, report } = await run(suite)
+  const names = report.failed
+  if (isUnexplained || names.length > againMax) return { passed, failed }
   let mended = 0
   for (const name of names.slice(0, failed)) {
     console.log(`\nonce more, alone: ${suite}: ${name}`)
     const again = await run(suite, name)
-    if (again.passed === 0 || again.failed > 0) continue
+    if (again.failed > 0 || !again.report.passed.includes(name)) continue
     mended += 1
     flaky.push(`${suite}: ${name}`)
   }
   return { passed: passed + mended, failed: failed - mended }
 }
 
-/**
- * Runs a script, or one scenario of it, and shows what it prints: how many passed and failed, and the names of the
- * failed scenarios.
- */
+/** Runs a script, or one scenario of it, and shows what it prints: how many passed and failed, and its report. */
 async function run(suite, only) {
   rmSync(report, { force: true })
   const env = { ...process.env, SUITE_REPORT: report }
   if (only === undefined) delete env.SUITE_ONLY
   else env.SUITE_ONLY = JSON.stringify([only])
   const { code, output } = await show(suite, env)
-  const line = [...output.matchAll(/^(\d+) passed, (\d+) failed\r?$/gm)].at(-1)
+  const line = /^(\d+) passed, (\d+) failed$/.exec(output.trimEnd().split(/\r?\n/).at(-1))
   const passed = Number(line?.[1] ?? 0)
   const failed = Number(line?.[2] ?? 0)
-  const isUnexplained = line === undefined || (code !== 0 && failed === 0)
-  if (isUnexplained) console.log(`FAILED  ${suite}: ended with ${code}, and without saying what failed`)
-  const names = existsSync(report) ? JSON.parse(readFileSync(report, "utf8")).failed : []
-  return { passed, failed: failed + (isUnexplained ? 1 : 0), names }
+  const found = read()
+  const ranNothing = passed + failed === 0 && found.leftOut.length === 0
+  const isUnexplained = line === null || code !== (failed === 0 ? 0 : 1) || ranNothing
+  if (isUnexplained) console.log(`FAILED  ${suite}: ended with ${code}, which its last line does not explain`)
+  return { passed, failed: failed + (isUnexplained ? 1 : 0), isUnexplained, report: found }
 }
 
+/** The report of a suite; an empty one where there is none, or where the suite died while it wrote. */
+function read() {
+  const empty = { passed: [], failed: [], leftOut: [] }
+  if (!existsSync(report)) return empty
+  try {
+    const found = JSON.parse(readFileSync(report, "utf8"))
+    return Object.keys(empty).every((list) => Array.isArray(found?.[list])) ? found : empty
+  } catch {
+    return empty
+  }
+}
+
+/** The exit code of a script and what it printed on stdout, where its last line is. */
 function show(suite, env) {
   return new Promise((resolve) => {
     let output = ""
@@ -112,10 +125,7 @@ function show(suite, env) {
       output += bytes
       process.stdout.write(bytes)
     })
-    child.stderr.on("data", (bytes) => {
-      output += bytes
-      process.stderr.write(bytes)
-    })
+    child.stderr.on("data", (bytes) => process.stderr.write(bytes))
     child.on("error", (error) => resolve({ code: error.message, output }))
     child.on("close", (code, signal) => resolve({ code: code ?? signal, output }))
   })

@@ -37,14 +37,14 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
 child.on("close", (code) => {
   const { failed, leftOut, names, passed } = existsSync(report)
     ? JSON.parse(readFileSync(report, "utf8"))
-    : { passed: 0, failed: 0, names: [], leftOut: [] }
-  SuiteReport.write({ passed, failed: names, leftOut })
+    : { passed: 0, failed: 0, names: { passed: [], failed: [] }, leftOut: [] }
+  SuiteReport.write({ ...names, leftOut })
   rmSync(work, { recursive: true, force: true })
   if (leftOut.length > 0) {
     console.log(`\nleft out ${leftOut.length}, which this machine cannot run: ${[...new Set(leftOut)].join("; ")}`)
   }
-  // A run that ends badly without a failed spec is a failure of its own.
-  const problems = code !== 0 && failed === 0 ? 1 : failed
+  // An exit code that the failed specs do not explain is a failure of its own.
+  const problems = code === (failed === 0 ? 0 : 1) ? failed : failed + 1
   console.log(`\n${passed} passed, ${problems} failed`)
   process.exit(problems === 0 ? 0 : 1)
 })

@@ -11,6 +11,7 @@ import * as SuiteReport from "../../scripts/SuiteReport.ts"
 import { lacks, Machine } from "./Machine.ts"
 import { type Measured, reportTo, type Scenario } from "./Scenario.ts"
 import { scenarios } from "./scenarios.ts"
+import { tally } from "./Tally.ts"
 
 /** The time limit of the whole suite. */
 const limitSeconds = 240
@@ -57,25 +58,28 @@ const perform = Effect.fnUntraced(function*({ name, run }: Scenario) {
 
 const program = Effect.gen(function*() {
   const { chosen, leftOut } = yield* choose(process.argv.slice(2))
-  if (chosen.length === 0) return yield* Console.log("0 passed, 0 failed")
+  if (chosen.length === 0) {
+    yield* Effect.sync(() => SuiteReport.write({ passed: [], failed: [], leftOut }))
+    return yield* Console.log("0 passed, 0 failed")
+  }
   const began = yield* Clock.currentTimeMillis
-  const passed = new Set<string>()
-  const exit = yield* Effect.forEach(chosen, (scenario) =>
-    Effect.map(perform(scenario), (isGood) => {
-      if (isGood) passed.add(scenario.name)
-    }), { concurrency: 3, discard: true }).pipe(
-      Effect.timeout(`${limitSeconds} seconds`),
-      Effect.provide(Machine.layer),
-      Effect.exit
-    )
+  const ended = new Map<string, boolean>()
+  const exit = yield* Effect.forEach(
+    chosen,
+    (scenario) => Effect.map(perform(scenario), (isGood) => ended.set(scenario.name, isGood)),
+    { concurrency: 3, discard: true }
+  ).pipe(
+    Effect.timeout(`${limitSeconds} seconds`),
+    Effect.provide(Machine.layer),
+    Effect.exit
+  )
   if (Exit.hasInterrupts(exit)) return yield* Effect.interrupt
-  if (Exit.isFailure(exit)) yield* Console.log(`\n${(Cause.squash(exit.cause) as Error).message}`)
+  if (Exit.isFailure(exit)) yield* Console.log(`\nFAILED  ${(Cause.squash(exit.cause) as Error).message}`)
   yield* Console.log(`\nall scenarios took ${(((yield* Clock.currentTimeMillis) - began) / 1000).toFixed(0)} s`)
-  // Scenarios that the limit cut off count as failed.
-  const failed = chosen.map(({ name }) => name).filter((name) => !passed.has(name))
-  yield* Effect.sync(() => SuiteReport.write({ passed: passed.size, failed, leftOut }))
-  yield* Console.log(`${passed.size} passed, ${failed.length} failed`)
-  if (failed.length > 0) process.exitCode = 1
+  const { failed, failures, passed } = tally(chosen.map(({ name }) => name), ended, exit)
+  yield* Effect.sync(() => SuiteReport.write({ passed, failed, leftOut }))
+  yield* Console.log(`${passed.length} passed, ${failures} failed`)
+  if (failures > 0) process.exitCode = 1
 })
 
 NodeRuntime.runMain(program)

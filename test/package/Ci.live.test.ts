@@ -60,6 +60,45 @@ describe("a run of the suites", () => {
     assert.strictEqual(lines.filter((line) => line === "ran").length, 1)
   })
 
+  it("calls no crash a flake: of a suite with an unexplained end nothing is run again", async () => {
+    const ends: ReadonlyArray<readonly [end: string, last: string]> = [
+      ["process.kill(process.pid, 'SIGKILL')", "0 passed, 1 failed"],
+      ["console.log('3 passed, 1 failed'); process.kill(process.pid, 'SIGSEGV')", "3 passed, 2 failed"],
+      ["console.log('3 passed, 1 failed'); process.exitCode = 3", "3 passed, 2 failed"],
+      ["console.log('3 passed, 1 failed')", "3 passed, 2 failed"],
+      ["console.log('7 passed, 0 failed\\nand then nothing')", "0 passed, 1 failed"],
+      ["console.log('0 passed, 0 failed')", "0 passed, 1 failed"]
+    ]
+    for (const [end, last] of ends) {
+      const { code, lines } = await run({ "test:heavy": `${report(["b"], ["a"])}\n${alone(["a"])} ${end}` })
+      assert.deepStrictEqual([code, lines.at(-1)], [1, last], end)
+      assert.notInclude(lines.join("\n"), "once more", end)
+    }
+  })
+
+  it("does not take what else a second run did for the scenario that failed", async () => {
+    const fails = "console.log('1 passed, 1 failed'); process.exitCode = 1"
+    const other = await run({ "test:heavy": `${report(["b"], ["a"])}\n${alone(["b", "c"])} ${fails}` })
+    assert.deepStrictEqual([other.code, other.lines.at(-1)], [1, "1 passed, 1 failed"])
+    assert.include(other.lines, "once more, alone: test:heavy: a")
+  })
+
+  it("goes on after a report that is torn or has another form", async () => {
+    for (const text of ["{\"passed\":[\"b\"],\"fai", "null", "{\"passed\":1,\"failed\":\"a\"}"]) {
+      const { code, lines } = await run({
+        "test:heavy": `require("node:fs").writeFileSync(process.env.SUITE_REPORT, ${JSON.stringify(text)})
+          console.log("1 passed, 1 failed"); process.exitCode = 1`,
+        "test:faults": suite({ c: "good" })
+      })
+      assert.deepStrictEqual([code, lines.at(-1)], [1, "2 passed, 1 failed"])
+    }
+  })
+
+  it("passes a suite that this machine cannot run, and that says so in its report", async () => {
+    const { code, lines } = await run({ test: `${report([], [], ["no root"])}\nconsole.log("0 passed, 0 failed")` })
+    assert.deepStrictEqual([code, lines.at(-1)], [0, "0 passed, 0 failed"])
+  })
+
   it("is of suites that there are", () => {
     const { scripts } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
     const [, names] = /^exec node scripts\/ci\.mjs (.+)$/m.exec(readFileSync(join(root, ".ci/run"), "utf8"))!
@@ -83,10 +122,26 @@ function suite(scenarios: Readonly<Record<string, Scenario>>): string {
     const chosen = scenarios.filter(([name]) => only === undefined || only.includes(name))
     const isBad = (kind) => kind === "bad" || (kind === "flaky" && only === undefined)
     const failed = chosen.filter(([, kind]) => isBad(kind)).map(([name]) => name)
+    const passed = chosen.filter(([, kind]) => !isBad(kind)).map(([name]) => name)
     console.log("ran " + chosen.map(([name]) => name).join(", "))
-    writeFileSync(process.env.SUITE_REPORT, JSON.stringify({ passed: chosen.length - failed.length, failed, leftOut: [] }))
-    console.log(chosen.length - failed.length + " passed, " + failed.length + " failed")
+    writeFileSync(process.env.SUITE_REPORT, JSON.stringify({ passed, failed, leftOut: [] }))
+    console.log(passed.length + " passed, " + failed.length + " failed")
     process.exitCode = failed.length === 0 ? 0 : 1`
+}
+
+/** A statement that writes a report. */
+function report(passed: ReadonlyArray<string>, failed: ReadonlyArray<string>, leftOut: ReadonlyArray<string> = []) {
+  const text = JSON.stringify(JSON.stringify({ passed, failed, leftOut }))
+  return `require("node:fs").writeFileSync(process.env.SUITE_REPORT, ${text})`
+}
+
+/** A statement that ends the second run of a scenario, in which these passed. */
+function alone(passed: ReadonlyArray<string>) {
+  return `if (process.env.SUITE_ONLY !== undefined) {
+    ${report(passed, [])}
+    console.log("${passed.length} passed, 0 failed")
+    process.exit(0)
+  }`
 }
 
 /** Runs programs as the npm scripts of a package of their own. */

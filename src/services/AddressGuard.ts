@@ -3,8 +3,8 @@
  *
  * A stranger may name any address: one in a private network that happens to exist here too, or one of this machine
  * itself. Dialling it would probe the local network on the stranger's behalf (kubo#10327). The guard judges addresses
- * that come from the DHT and from identify. It does not judge addresses that this program gave, that mDNS heard on the
- * local network, or that worked before.
+ * that come from the DHT, from identify and from a program's own sources of discovery. It does not judge addresses that
+ * this program gave, that mDNS heard on the local network, or that worked before.
  */
 import { Context, Result } from "effect"
 import { IpNetwork, NetAddress } from "effect/net"

@@ -6,14 +6,34 @@
 import { Context, Effect, Layer, Queue } from "effect"
 import type { PeerAddresses } from "../schema/Peer.ts"
 
+/** The sources of addresses that this library has. A program's own source of peers has any other name. */
+export type KnownSource = "given" | "worked" | "remembered" | "mdns" | "dht" | "identify"
+
+/** What an address's source says of the address. */
+export interface SourceTraits {
+  /**
+   * Whether the address is dialled unguarded: the program or the local network vouches for it, or it worked before. The
+   * `AddressGuard` judges all other addresses.
+   */
+  readonly isTrusted: boolean
+  /** Whether a sighting from the source means that the peer was alive a moment ago. */
+  readonly isSignOfLife: boolean
+}
+
+/** The traits of a source. An address from a source that the library does not know is guarded. */
+export const sourceTraits = (source: string): SourceTraits => known.get(source) ?? unknownTraits
+
 /** A peer as a source saw it. A source may report the same peer again. */
 export interface Sighting extends PeerAddresses {
+  /** A {@link KnownSource}, or the name of a program's own source. */
   readonly source: string
 }
 
 /** Where each source of peers reports what it sees. */
 export class Discovery extends Context.Service<Discovery, {
-  /** Reports a peer. Never waits. */
+  /**
+   * Reports a peer. Never waits. A program's own source has a name of its own; the `AddressGuard` judges its addresses.
+   */
   readonly announce: (found: PeerAddresses, source: string) => Effect.Effect<void>
   /** All sightings, for one consumer. The queue keeps the newest 256. */
   readonly peers: Queue.Dequeue<Sighting>
@@ -31,3 +51,19 @@ export class Discovery extends Context.Service<Discovery, {
     })
   )
 }
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+const traits: Readonly<Record<KnownSource, SourceTraits>> = {
+  given: { isTrusted: true, isSignOfLife: false },
+  worked: { isTrusted: true, isSignOfLife: false },
+  // Addresses in the peer store have worked, but nobody has seen the peer since.
+  remembered: { isTrusted: true, isSignOfLife: false },
+  mdns: { isTrusted: true, isSignOfLife: true },
+  dht: { isTrusted: false, isSignOfLife: true },
+  identify: { isTrusted: false, isSignOfLife: true }
+}
+const known: ReadonlyMap<string, SourceTraits> = new Map(Object.entries(traits))
+const unknownTraits: SourceTraits = { isTrusted: false, isSignOfLife: true }

@@ -24,6 +24,7 @@ import type { DialTarget, Multiaddr, PeerId, PeerInfo } from "../../schema/Peer.
 import { peerOf, showTarget, withoutPeer } from "../../schema/Peer.ts"
 import { AddressGuard } from "../../services/AddressGuard.ts"
 import { DialPolicy } from "../../services/DialPolicy.ts"
+import { sourceTraits } from "../../services/Discovery.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import { NetworkEvents } from "../../services/NetworkEvents.ts"
 import * as NetworkMetrics from "../../services/NetworkMetrics.ts"
@@ -207,7 +208,7 @@ const make = Effect.gen(function*() {
   })
 
   const isGuarded = Effect.fnUntraced(function*(address: KnownAddress) {
-    if (!strangers.has(address.source)) return false
+    if (sourceTraits(address.source).isTrusted) return false
     const interfaces = yield* monitor.interfaces
     return !guard(address.address, { interfaces, isToldLocally: address.isToldLocally })
   })
@@ -322,6 +323,3 @@ export const layer: Layer.Layer<
 
 const denied = (target: DialTarget, detail: string) =>
   new DialError({ target: showTarget(target), reason: new Denied({ detail }) })
-
-/** Sources that neither the program nor the local network vouches for: the guard judges their addresses. */
-const strangers: ReadonlySet<string> = new Set(["dht", "identify"])

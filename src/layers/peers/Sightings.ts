@@ -4,7 +4,7 @@
  */
 import { Cause, Clock, Duration, Effect, Exit, FiberSet, Stream } from "effect"
 import { PeerDiscovered } from "../../schema/NetworkEvent.ts"
-import { Discovery, type Sighting } from "../../services/Discovery.ts"
+import { Discovery, type Sighting, sourceTraits } from "../../services/Discovery.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import { NetworkEvents } from "../../services/NetworkEvents.ts"
 import { PeerTable } from "../../services/PeerTable.ts"
@@ -18,9 +18,6 @@ import type { Supervisor } from "./Supervisor.ts"
 
 /** Sightings hurry the dial of a kept or wanted peer at most this often. */
 const sightingMillis = 10_000
-
-/** The source of sightings that are memories of the peer store, and no sign of life. */
-const remembered = "remembered"
 
 /** An isolated node dials at most so many peers at a time. */
 const isolatedDialsMax = 16
@@ -95,7 +92,8 @@ export const make = Effect.fnUntraced(function*(options: {
     const now = yield* Clock.currentTimeMillis
     if (PeerRecord.isDesired(peer)) {
       // The peer lives, so its wait is over; but a peer that flaps or refuses is seen all the time.
-      const isSign = sighting.source !== remembered && !peer.flapping && now - peer.hurriedAt >= sightingMillis
+      const isSign = sourceTraits(sighting.source).isSignOfLife && !peer.flapping &&
+        now - peer.hurriedAt >= sightingMillis
       if (!hasNews && !isSign) return
       PeerRecord.hurried(peer, now)
       return yield* supervisor.wake(peer)

@@ -1,0 +1,37 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { TestClock } from "effect/testing"
+import type { Multiaddr } from "../../src/schema/Peer.ts"
+import { sourceTraits } from "../../src/services/Discovery.ts"
+import { SimNetwork } from "../../src/testing/network/SimNetwork.ts"
+import * as CoreNode from "../support/CoreNode.ts"
+
+describe("the source of an address", () => {
+  it("is trusted only when the table says so", () => {
+    for (const source of ["given", "worked", "remembered", "mdns"]) {
+      assert.isTrue(sourceTraits(source).isTrusted, source)
+    }
+    for (const source of ["dht", "identify", "a program's own", "", "MDNS", "constructor", "__proto__"]) {
+      assert.isFalse(sourceTraits(source).isTrusted, source)
+    }
+  })
+
+  it("is a sign of life unless it is a memory", () => {
+    assert.isFalse(sourceTraits("remembered").isSignOfLife)
+    for (const source of ["mdns", "dht", "a program's own"]) assert.isTrue(sourceTraits(source).isSignOfLife, source)
+  })
+
+  it.effect("decides whether the address is guarded", () =>
+    Effect.gen(function*() {
+      const alice = yield* CoreNode.make("alice")
+      const guarded: Record<string, boolean> = {}
+      for (const source of ["mdns", "remembered", "dht", "a program's own"]) {
+        const id = SimNetwork.peerId(source)
+        yield* alice.discovery.announce({ id, addresses: ["/ip4/127.0.0.1/tcp/4001" as Multiaddr] }, source)
+        yield* TestClock.adjust(0)
+        const { addresses } = yield* alice.manager.explain(id)
+        guarded[source] = addresses[0]!.isGuarded
+      }
+      assert.deepStrictEqual(guarded, { mdns: false, remembered: false, dht: true, "a program's own": true })
+    }).pipe(Effect.provide(SimNetwork.layer())))
+})

@@ -291,7 +291,7 @@ A call may give another time and number (\`FindOptions\`).
 
 ${example("KadDhtPolicy")}
 
-Specs: \`test/layers/dht/KadDht.live.test.ts\`, "announces a key that was provided before there was a peer"; \`test/support/DhtNode.ts\` replaces it.`
+Specs: \`test/layers/dht/libp2p/KadDht.live.test.ts\`, "announces a key that was provided before there was a peer"; \`test/support/DhtNode.ts\` replaces it.`
 })
 
 const relaySection = Effect.fnUntraced(function*(relay: RelayPolicyOptions) {

@@ -95,17 +95,14 @@ export const rooms: ReadonlyArray<Room> = [
     "dht",
     ["dht/libp2p", "dht/lookup", "dht/provide", "dht/serve", "dht/values", "dht/wire"],
     [],
-    ["multiformats"],
-    [
-      { file: "KadDht.ts", imports: "layers/libp2p", because: "it joins the engine and the alcove that carries it" }
-    ]
+    ["multiformats"]
   ),
   room("dht/wire", [], [], ["multiformats", "node:crypto"]),
   room("dht/lookup", ["dht/wire"], [], []),
   room("dht/provide", ["dht/lookup", "dht/wire"], [], ["node:crypto"]),
   room("dht/values", ["dht/wire"], [], []),
   room("dht/serve", ["dht/values", "dht/wire"], [], ["@multiformats/multiaddr", "node:crypto"]),
-  room("dht/libp2p", ["dht/serve", "dht/wire", "libp2p", "libp2p/wire"], [
+  room("dht/libp2p", ["dht", "dht/serve", "dht/wire", "libp2p", "libp2p/wire"], [
     "@libp2p/crypto",
     "@libp2p/interface",
     "@libp2p/kad-dht",
@@ -131,7 +128,7 @@ export const rooms: ReadonlyArray<Room> = [
     folder: ".",
     rooms: [
       ...ground,
-      ...["codio", "dht", "dht/libp2p", "dht/lookup", "discovery", "libp2p", "machine", "peers", "reach"].map((name) =>
+      ...["codio", "dht/libp2p", "dht/lookup", "discovery", "libp2p", "machine", "peers", "reach"].map((name) =>
         `layers/${name}`
       )
     ],

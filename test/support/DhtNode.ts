@@ -8,7 +8,7 @@ import { multiaddr } from "@multiformats/multiaddr"
 import { Context, Effect, Exit, Layer, Schedule, Scope, Stream } from "effect"
 import { KeyValueStore } from "effect/persistence"
 import * as FileIdentity from "../../src/layers/machine/FileIdentity.ts"
-import * as KadDht from "../../src/layers/dht/KadDht.ts"
+import * as KadDht from "../../src/layers/dht/libp2p/KadDht.ts"
 import { read } from "../../src/layers/dht/libp2p/Peers.ts"
 import {
   decodeMessage,

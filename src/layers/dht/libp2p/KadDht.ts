@@ -1,11 +1,11 @@
 /**
  * The DHT: this library's engine over the routing table of kad-dht. [libp2p]
  *
- * Questions, lookups, the server and its records are this library's own (`Engine`, `libp2p/Streams`,
- * `libp2p/Handler`). kad-dht stays underneath for what is subtle and not hot: the routing table with its pings and
- * evictions, its refresh, and the mode (client or server). It gets a registrar that hands the protocol's streams to
- * our server, and its table is read through `libp2p/Table`. When the private members of kad-dht that this relies on
- * are missing, the layer fails with a `HostError` that names them.
+ * Questions, lookups, the server and its records are this library's own (`Engine`, `Streams`, `Handler`). kad-dht stays
+ * underneath for what is subtle and not hot: the routing table with its pings and evictions, its refresh, and the mode
+ * (client or server). It gets a registrar that hands the protocol's streams to our server, and its table is read
+ * through `Table`. When the private members of kad-dht that this relies on are missing, the layer fails with a
+ * `HostError` that names them.
  *
  * Gotchas
  * - Kademlia opens connections on its own, to the peers that a lookup passes. They count against `maxPeers`, at the
@@ -13,18 +13,18 @@
  */
 import { Effect, Latch, Layer, type Scope } from "effect"
 import type { KeyValueStore } from "effect/persistence"
-import type { HostError } from "../../schema/NetworkError.ts"
-import { Dht } from "../../services/Dht.ts"
-import type { Discovery } from "../../services/Discovery.ts"
-import { Identity } from "../../services/Identity.ts"
-import { NetworkConfig } from "../../services/NetworkConfig.ts"
-import * as Attachment from "./libp2p/Attachment.ts"
-import * as Engine from "./Engine.ts"
-import * as Handler from "./libp2p/Handler.ts"
-import * as Peers from "./libp2p/Peers.ts"
-import * as PublishedValue from "./libp2p/PublishedValue.ts"
-import * as Streams from "./libp2p/Streams.ts"
-import { Libp2pHost } from "../libp2p/Host.ts"
+import type { HostError } from "../../../schema/NetworkError.ts"
+import { Dht } from "../../../services/Dht.ts"
+import type { Discovery } from "../../../services/Discovery.ts"
+import { Identity } from "../../../services/Identity.ts"
+import { NetworkConfig } from "../../../services/NetworkConfig.ts"
+import * as Attachment from "./Attachment.ts"
+import * as Engine from "../Engine.ts"
+import * as Handler from "./Handler.ts"
+import * as Peers from "./Peers.ts"
+import * as PublishedValue from "./PublishedValue.ts"
+import * as Streams from "./Streams.ts"
+import { Libp2pHost } from "../../libp2p/Host.ts"
 
 /** Starts the DHT of this node. */
 export const make: Effect.Effect<

@@ -5,14 +5,14 @@ import { assert, describe, it } from "@effect/vitest"
 import { multiaddr } from "@multiformats/multiaddr"
 import { Context, Deferred, Duration, Effect, Fiber, Layer, Option, Queue, Schedule, Stream } from "effect"
 import { KeyValueStore } from "effect/persistence"
-import * as FileIdentity from "../../../src/layers/machine/FileIdentity.ts"
-import * as KadDht from "../../../src/layers/dht/KadDht.ts"
-import * as Libp2pHost from "../../../src/layers/libp2p/Host.ts"
-import * as TcpListener from "../../../src/layers/libp2p/TcpListener.ts"
-import * as ContentKey from "../../../src/schema/Content.ts"
-import type { Multiaddr } from "../../../src/schema/Peer.ts"
-import { Discovery } from "../../../src/services/Discovery.ts"
-import { NetworkConfig } from "../../../src/services/NetworkConfig.ts"
+import * as FileIdentity from "../../../../src/layers/machine/FileIdentity.ts"
+import * as KadDht from "../../../../src/layers/dht/libp2p/KadDht.ts"
+import * as Libp2pHost from "../../../../src/layers/libp2p/Host.ts"
+import * as TcpListener from "../../../../src/layers/libp2p/TcpListener.ts"
+import * as ContentKey from "../../../../src/schema/Content.ts"
+import type { Multiaddr } from "../../../../src/schema/Peer.ts"
+import { Discovery } from "../../../../src/services/Discovery.ts"
+import { NetworkConfig } from "../../../../src/services/NetworkConfig.ts"
 import {
   addresses,
   connect,
@@ -24,10 +24,10 @@ import {
   type Node,
   providersOf,
   until
-} from "../../support/DhtNode.ts"
-import { makePlain, meet, recordsAt } from "../../support/PlainKad.ts"
-import { dhtContract } from "../../contract/DhtContract.ts"
-import { eventually } from "../../contract/eventually.ts"
+} from "../../../support/DhtNode.ts"
+import { makePlain, meet, recordsAt } from "../../../support/PlainKad.ts"
+import { dhtContract } from "../../../contract/DhtContract.ts"
+import { eventually } from "../../../contract/eventually.ts"
 
 const key = ContentKey.fromText("some content")
 

@@ -29,6 +29,9 @@ import { keyOf, type Node } from "./wire/Nodes.ts"
 import { positionOf } from "./wire/Position.ts"
 import { decodeRecord, encodeRecord } from "./wire/Record.ts"
 
+/** A change among the peers that can be asked: the first has come, more have come, or none is connected any more. */
+export type PeersChange = "first" | "more" | "none"
+
 /** What this node knows of the DHT's peers. */
 export interface EnginePeers
   extends
@@ -45,9 +48,9 @@ export interface EnginePeers
   readonly isThere: Effect.Effect<boolean>
   /** This node with its addresses of this moment, as the body of a Peer. */
   readonly ownBodyNow: () => Uint8Array
-  /** Calls the listener when the first peer comes, when another comes, and when none is left, while the scope lives. */
-  readonly onChange: (listener: (change: "first" | "more" | "none") => void) => Effect.Effect<void, never, Scope.Scope>
-  /** The addresses that this node knows for a peer: certain for itself and for a connected peer. */
+  /** Tells the listener of each change, synchronously, while the scope lives. */
+  readonly onChange: (listener: (change: PeersChange) => void) => Effect.Effect<void, never, Scope.Scope>
+  /** What this node knows of the peer's addresses. `isCertain` for this node itself and for connected peers. */
   readonly whereIs: (id: PeerId) => Effect.Effect<PeerAddresses & { readonly isCertain: boolean }>
 }
 

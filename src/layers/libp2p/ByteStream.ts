@@ -24,7 +24,7 @@ import { LimitReached, StreamError, type StreamReason, StreamReset, WriteAfterEn
 import type { ProtocolId } from "../../schema/Peer.ts"
 import type { ByteStream, Connection } from "../../services/Transport.ts"
 import { toError, untilClosed } from "./Faults.ts"
-import { endedByRemote } from "./wire/Yamux.ts"
+import { endedByRemote, unsentBytesMax } from "./wire/Yamux.ts"
 
 export interface Libp2pByteStream extends ByteStream {
   /** Ends the stream with its scope, as `ByteStream` promises. Never waits. */
@@ -233,7 +233,6 @@ export const make = (
 
 const sendBytesMax = 64 * 1024
 const queuedBytesMax = 128 * 1024
-const unsentBytesMax = 128 * 1024
 const lingerMillis = 10_000
 
 interface Writer {

@@ -9,7 +9,7 @@ import type { ComponentLogger, PeerInfo, PeerRouting, TypedEventTarget } from "@
 import { NotFoundError, peerDiscoverySymbol, peerRoutingSymbol, start, stop } from "@libp2p/interface"
 import { Effect } from "effect"
 import { HostError } from "../../schema/NetworkError.ts"
-import type { Components } from "./wire/Components.ts"
+import { type Components, withRegistrar } from "./wire/Components.ts"
 import { toError, within } from "./Faults.ts"
 
 /**
@@ -91,9 +91,8 @@ function registrationsOf(components: Components) {
   const protocols = new Set<string>()
   const topologies = new Set<string>()
   const { registrar } = components
-  const recording: Components["registrar"] = Object.assign(
-    Object.create(registrar) as Components["registrar"],
-    {
+  return {
+    components: withRegistrar(components, {
       handle: (protocol, handler, options) => {
         protocols.add(protocol)
         return registrar.handle(protocol, handler, options)
@@ -111,11 +110,6 @@ function registrationsOf(components: Components) {
         topologies.delete(id)
         return registrar.unregister(id)
       }
-    } satisfies Pick<Components["registrar"], "handle" | "unhandle" | "register" | "unregister">
-  )
-  return {
-    components: new Proxy(components, {
-      get: (target, name, receiver) => name === "registrar" ? recording : Reflect.get(target, name, receiver) as unknown
     }),
     remove: async () => {
       for (const id of topologies) registrar.unregister(id)

@@ -22,7 +22,6 @@ import { base58btc } from "multiformats/bases/base58"
 import * as Engine from "../../layers/dht/Engine.ts"
 import { isPeerId, Node, Nodes, keyOf } from "../../layers/dht/wire/Nodes.ts"
 import * as PublishedValue from "../../layers/dht/libp2p/PublishedValue.ts"
-import type { PeersChange } from "../../layers/dht/libp2p/Peers.ts"
 import type { Refusal } from "../../layers/dht/serve/Server.ts"
 import { DhtError, NoPeers } from "../../schema/NetworkError.ts"
 import type { Multiaddr, PeerId } from "../../schema/Peer.ts"
@@ -71,7 +70,7 @@ export const make = Effect.fnUntraced(function*(
   const table = new SimKadTable<Contact>(self.position, deepened)
   const contacts = new WeakMap<Node, Contact>()
   const book = new Nodes(nodesMax, (node) => table.has(contactOf(node)))
-  const listeners = new Set<(change: PeersChange) => void>()
+  const listeners = new Set<(change: Engine.PeersChange) => void>()
   /** The connected nodes of which listeners were told. */
   let met: ReadonlySet<PeerId> = new Set()
 
@@ -102,7 +101,7 @@ export const make = Effect.fnUntraced(function*(
   const connected = (): ReadonlyArray<PeerId> => network.neighbours(localPeer).filter((peer) => servers.has(peer))
   const speakers = () => connected().map((peer) => book.of(bytesOf(peer)))
   const known = () => new Set([...table.nodes.map(({ node }) => node), ...speakers()])
-  const tell = (change: PeersChange) => {
+  const tell = (change: Engine.PeersChange) => {
     for (const listener of listeners) listener(change)
   }
   /** A node is there, and has told its address, as identify does. */

@@ -12,7 +12,7 @@ import * as Handler from "./Handler.ts"
 import * as Table from "./Table.ts"
 import { Libp2pHost } from "../../libp2p/Host.ts"
 import { hostError } from "../../libp2p/Modules.ts"
-import type { Components } from "../../libp2p/wire/Components.ts"
+import { type Components, withRegistrar } from "../../libp2p/wire/Components.ts"
 import { assertMembers, mismatch } from "../../libp2p/wire/LeanedOn.ts"
 
 /** What the engine takes from a running kad-dht, and the two functions that it gives it. */
@@ -76,17 +76,11 @@ export const make = Effect.gen(function*() {
 /** The components with a registrar that is told of a handler for the protocol, and registers another one instead. */
 const serving = (components: Components, protocol: string, handlerInstead: () => StreamHandler): Components => {
   const { registrar } = components
-  const own: Components["registrar"] = Object.assign(
-    Object.create(registrar) as Components["registrar"],
-    {
-      handle: (name, handler, options) =>
-        name === protocol
-          ? registrar.handle(name, handlerInstead(), { ...options, maxInboundStreams: Handler.inboundStreamsMax })
-          : registrar.handle(name, handler, options)
-    } satisfies Pick<Components["registrar"], "handle">
-  )
-  return new Proxy(components, {
-    get: (target, name, receiver) => name === "registrar" ? own : Reflect.get(target, name, receiver) as unknown
+  return withRegistrar(components, {
+    handle: (name, handler, options) =>
+      name === protocol
+        ? registrar.handle(name, handlerInstead(), { ...options, maxInboundStreams: Handler.inboundStreamsMax })
+        : registrar.handle(name, handler, options)
   })
 }
 

@@ -11,13 +11,13 @@
  */
 import type { Connection, Stream } from "@libp2p/interface"
 import { Cause, Clock, Duration, Effect, Exit, FiberSet, type Scope } from "effect"
-import type { Multiaddr } from "../../../schema/Peer.ts"
 import { decodeMessage, FrameReader, requestBytesMax } from "../wire/Message.ts"
 import { keyOf } from "../wire/Nodes.ts"
 import type { AnswerFrame, Sender, Server } from "../serve/Server.ts"
 import { toError } from "../../libp2p/Faults.ts"
 import type { Components } from "../../libp2p/wire/Components.ts"
-import { countedNetworkOf } from "../../../services/AddressGuard.ts"
+import { unsentBytesMax } from "../../libp2p/wire/Yamux.ts"
+import * as Subnets from "./Subnets.ts"
 
 export interface HandlerOptions {
   /** How long a stream may go without a request that is answered. Defaults to 60 s, as in Go. */
@@ -51,12 +51,10 @@ export const make = Effect.fnUntraced(function*(
     })
   )
 
-  /** The subnet by which a peer is counted. The own subnet is not counted: in a data centre all peers may be in it. */
+  /** The subnet by which a peer is counted. */
   const subnetOf = (connection: Connection): string | undefined => {
-    const network = countedNetworkOf(connection.remoteAddr.toString() as Multiaddr)
-    if (network === undefined) return undefined
-    const isOwn = addressManager.getAddresses().some((own) => countedNetworkOf(own.toString() as Multiaddr) === network)
-    return isOwn ? undefined : network
+    const subnet = Subnets.subnetOf(connection.remoteAddr)
+    return subnet === undefined || Subnets.isOwn(addressManager, subnet) ? undefined : subnet
   }
 
   return (stream, connection) => {
@@ -178,9 +176,3 @@ export const make = Effect.fnUntraced(function*(
     }
   }
 })
-
-// ---------------------------------------------------------------------------------------------------------------------
-// internal
-// ---------------------------------------------------------------------------------------------------------------------
-
-const unsentBytesMax = 128 * 1024

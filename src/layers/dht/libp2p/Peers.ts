@@ -14,13 +14,11 @@ import { NetworkConfig } from "../../../services/NetworkConfig.ts"
 import type { MessagePeer } from "../wire/Message.ts"
 import { isPeerId, Node, Nodes, keyOf } from "../wire/Nodes.ts"
 import { compareDistance, type Position } from "../wire/Position.ts"
+import type { PeersChange } from "../Engine.ts"
 import type { Table } from "./Table.ts"
 import type { Components } from "../../libp2p/wire/Components.ts"
 import { Libp2pHost } from "../../libp2p/Host.ts"
 import * as Pulse from "../../Pulse.ts"
-
-/** A change among the peers that can be asked: the first has come, more have come, or none is connected any more. */
-export type PeersChange = "first" | "more" | "none"
 
 export const make = Effect.fnUntraced(function*(table: Table) {
   const { components } = yield* Libp2pHost

@@ -8,6 +8,7 @@
 import type { Stream, StreamMessageEvent } from "@libp2p/interface"
 import { decodeMessage, FrameReader, type Message } from "../wire/Message.ts"
 import { toError, untilClosed } from "../../libp2p/Faults.ts"
+import { unsentBytesMax } from "../../libp2p/wire/Yamux.ts"
 
 /** Why a stream is over. */
 export interface StreamEnd {
@@ -141,8 +142,6 @@ export const make = <Question extends Asked>(
 // ---------------------------------------------------------------------------------------------------------------------
 
 const closeMillis = 1000
-// What is unsent leaves as one frame, and rust-yamux closes the connection for a frame of 1 MiB.
-const unsentBytesMax = 128 * 1024
 
 async function finish(stream: Stream, millis: number): Promise<void> {
   if (stream.status !== "open") return

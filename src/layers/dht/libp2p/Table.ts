@@ -18,12 +18,11 @@
  */
 import type { PeerId as Libp2pPeerId } from "@libp2p/interface"
 import { Effect, type Scope } from "effect"
-import type { Multiaddr } from "../../../schema/Peer.ts"
 import { keyOf } from "../wire/Nodes.ts"
 import { closer, commonPrefixLength, ofDigest, type Position, positionBits, positionOf } from "../wire/Position.ts"
 import type { Components } from "../../libp2p/wire/Components.ts"
 import { assertMembers, type Members } from "../../libp2p/wire/LeanedOn.ts"
-import { countedNetworkOf } from "../../../services/AddressGuard.ts"
+import * as Subnets from "./Subnets.ts"
 
 /** A peer of the table. */
 export interface TablePeer {
@@ -278,7 +277,7 @@ function subnetsOf(kb: Buckets, { addressManager, connectionManager }: TableComp
     if (connections.length === 0) return contact.lastPing === 0
     const counted = new Set<string>()
     for (const { remoteAddr } of connections) {
-      const network = countedNetworkOf(remoteAddr.toString() as Multiaddr)
+      const network = Subnets.subnetOf(remoteAddr)
       if (network !== undefined) counted.add(network)
     }
     networks.set(contact, [...counted])
@@ -287,10 +286,7 @@ function subnetsOf(kb: Buckets, { addressManager, connectionManager }: TableComp
     if (bucket.some(({ peerId }) => peerId.equals(contact.peerId))) return true
     const over = [...counted].filter((network) => isOver(bucket, network))
     if (over.length === 0) return true
-    const own = new Set(
-      addressManager.getAddresses().map((address) => countedNetworkOf(address.toString() as Multiaddr))
-    )
-    if (over.every((network) => own.has(network))) return true
+    if (over.every((network) => Subnets.isOwn(addressManager, network))) return true
     refused++
     return false
   }

@@ -8,6 +8,12 @@ import { yamux } from "@chainsafe/libp2p-yamux"
 import type { Connection, MessageStream, Stream, StreamMuxer, StreamMuxerFactory } from "@libp2p/interface"
 import { assertMembers, connectionToNowhere } from "./LeanedOn.ts"
 
+/**
+ * A stream with more unsent bytes gets no further ones. What is unsent leaves as one frame, and rust-yamux closes the
+ * connection for a frame of 1 MiB.
+ */
+export const unsentBytesMax = 128 * 1024
+
 /** A stream with its private members. */
 export interface YamuxStream extends Stream {
   sendWindowUpdate: () => void

@@ -2,6 +2,7 @@
  * When records are announced, and what a lookup in the DHT may cost.
  */
 import { Context, type Duration, Schedule } from "effect"
+import { exponentialBackoff } from "./ReconnectPolicy.ts"
 
 /** When keys are announced again, and what a lookup may cost. */
 export interface KadDhtPolicyOptions {
@@ -29,7 +30,7 @@ export interface KadDhtPolicyOptions {
  */
 export const KadDhtPolicy = Context.Reference<KadDhtPolicyOptions>("codio-network/services/KadDhtPolicy", {
   defaultValue: () => ({
-    retry: Schedule.min([Schedule.exponential("1 second", 2), Schedule.spaced("1 minute")]).pipe(Schedule.jittered),
+    retry: exponentialBackoff,
     republish: Schedule.spaced("11 hours").pipe(Schedule.jittered),
     findTimeout: "10 seconds",
     maxProviders: 128,

@@ -12,10 +12,11 @@ export interface KnownPeer {
   readonly interest: Interest
 }
 
-const capped = Schedule.min([Schedule.exponential("1 second", 2), Schedule.spaced("1 minute")]).pipe(
-  Schedule.jittered,
-  Schedule.setInputType<ConnectError>()
-)
+/** The waits after failures: 1 s, doubling to at most 1 minute, each 80 to 120 % of that. Without end. */
+export const exponentialBackoff: Schedule.Schedule<unknown> = Schedule.min([
+  Schedule.exponential("1 second", 2),
+  Schedule.spaced("1 minute")
+]).pipe(Schedule.jittered)
 
 /**
  * The schedule between the dials of a lost peer: 1 s, doubling to at most 1 min, each delay 80 to 120 % of that.
@@ -27,5 +28,8 @@ const capped = Schedule.min([Schedule.exponential("1 second", 2), Schedule.space
  */
 export const ReconnectPolicy = Context.Reference<(peer: KnownPeer) => Schedule.Schedule<unknown, ConnectError>>(
   "codio-network/services/ReconnectPolicy",
-  { defaultValue: () => (peer) => peer.interest === "kept" ? capped : capped.pipe(Schedule.upTo({ times: 8 })) }
+  {
+    defaultValue: () => (peer) =>
+      peer.interest === "kept" ? exponentialBackoff : exponentialBackoff.pipe(Schedule.upTo({ times: 8 }))
+  }
 )

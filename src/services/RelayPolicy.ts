@@ -1,7 +1,8 @@
 /**
  * How many relays a node uses, and when it asks them.
  */
-import { Context, type Duration, Schedule } from "effect"
+import { Context, type Duration, type Schedule } from "effect"
+import { exponentialBackoff } from "./ReconnectPolicy.ts"
 
 /** How a node looks for relays, and how many reservations it wants. */
 export interface RelayPolicyOptions {
@@ -27,7 +28,7 @@ export interface RelayPolicyOptions {
 export const RelayPolicy = Context.Reference<RelayPolicyOptions>("codio-network/services/RelayPolicy", {
   defaultValue: () => ({
     relays: 2,
-    retry: Schedule.min([Schedule.exponential("1 second", 2), Schedule.spaced("1 minute")]).pipe(Schedule.jittered),
+    retry: exponentialBackoff,
     refusals: 3,
     rest: "10 minutes",
     renew: "5 minutes"

@@ -93,8 +93,10 @@ export class Network extends Context.Service<Network, {
    * Keeps a connection to the peer while the scope lives: the peer is dialled again without end, never closed for
    * idleness, never evicted. Returns at once, before the peer is connected.
    *
-   * Fails with `DialError` only for a malformed target and for this node itself. Closing the scope leaves the
-   * connection open; it then idles like any other.
+   * Fails with `DialError` only for a malformed target and for this node itself. An address without `/p2p` is kept once
+   * a peer has answered there; an error that no later dial can mend ends it before that, with a warning.
+   *
+   * Closing the scope leaves the connection open; it then idles like any other.
    *
    * @example
    * ```ts
@@ -210,7 +212,7 @@ export class Network extends Context.Service<Network, {
    * export const program = Effect.gen(function*() {
    *   const network = yield* Network
    *   const { knownPeers, pendingDials } = yield* network.status
-   *   yield* Console.log(`${knownPeers} peers known, ${pendingDials} dials waiting`)
+   *   yield* Console.log(`${knownPeers} peers known, ${pendingDials.length} dials under way`)
    * })
    * ```
    */

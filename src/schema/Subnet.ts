@@ -1,5 +1,5 @@
 /**
- * The network that an address lies in, as a text to compare: what limits by host and by subnet count.
+ * The network of an address as text. The limits for each host and each subnet compare these texts.
  */
 import { Result } from "effect"
 import { IpNetwork, NetAddress } from "effect/net"

@@ -82,7 +82,7 @@ const isIn = (networks: ReadonlyArray<IpNetwork.IpNetwork>, ip: NetAddress.IpAdd
 const isNowhere = (ip: NetAddress.IpAddress): boolean =>
   NetAddress.isUnspecified(ip) || NetAddress.isMulticast(ip) || isIn(reservedRanges, ip)
 
-/** Whether the address means another host in another network: no stranger on the internet is reached at it. */
+/** Whether the address is reused in every network, so that no public host has it. */
 const isPrivate = (ip: NetAddress.IpAddress): boolean =>
   NetAddress.isLinkLocal(ip) ||
   (NetAddress.isIpv4Address(ip) ? NetAddress.isPrivate(ip) || isIn(sharedRanges, ip) : NetAddress.isUniqueLocal(ip))

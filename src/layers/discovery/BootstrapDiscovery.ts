@@ -10,8 +10,8 @@ import { NetworkConfig } from "../../services/NetworkConfig.ts"
  * Keeps the bootstrap peers while the layer lives; provides nothing. Does not wait for them, and keeps trying a peer
  * that is down.
  *
- * The node's own address is skipped, so that all nodes can share one list. An address that cannot be dialled is tried
- * again, like a peer that is down.
+ * The node's own address is skipped, so that all nodes can share one list. An address without `/p2p` is dialled
+ * again until a peer answers there; an error that no later dial can mend ends that with a warning.
  */
 export const layer: Layer.Layer<never, DialError, ConnectionManager | NetworkConfig> = Layer.effectDiscard(
   Effect.gen(function*() {

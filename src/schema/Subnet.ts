@@ -35,14 +35,37 @@ export const subnetOf = (address: Multiaddr, prefix4: number, prefix6: number): 
   return ip === undefined ? undefined : subnetOfIp(ip, prefix4, prefix6)
 }
 
-/** The network of one owner: /24 of IPv4, /56 of IPv6. */
-export const networkOf = (address: Multiaddr): string | undefined => {
-  const ip = directIpOf(address)
-  return ip === undefined ? undefined : networkOfIp(ip)
+/** Whether the address is one of this machine itself, as seen from this machine. */
+export const isLoopback = (address: Multiaddr): boolean => {
+  const ip = ipOf(address)
+  return ip !== undefined && NetAddress.isLoopback(ip)
 }
 
-/** {@link networkOf} of an IP address. */
-export const networkOfIp = (ip: NetAddress.IpAddress): string => subnetOfIp(ip, 24, 56)
+/** Whether the address is reused in every network, so that no public host has it. */
+export const isPrivate = (ip: NetAddress.IpAddress): boolean =>
+  NetAddress.isLinkLocal(ip) ||
+  (NetAddress.isIpv4Address(ip)
+    ? NetAddress.isPrivate(ip) || sharedRanges.some((range) => IpNetwork.contains(range, ip))
+    : NetAddress.isUniqueLocal(ip))
+
+/**
+ * The network that `maxPeersPerSubnet` counts an address in: /24 of IPv4, /56 of IPv6.
+ *
+ * None for a relayed connection, whose address is the relay's. None for a loopback, link-local or private address: all
+ * peers in a local network, and all peers behind a proxy on this machine, share one subnet. Such a peer is inside a
+ * network of this node's own, where the limit protects from nothing.
+ */
+export const countedNetworkOf = (address: Multiaddr): string | undefined => {
+  const ip = directIpOf(address)
+  return ip === undefined || NetAddress.isLoopback(ip) || isPrivate(ip) ? undefined : subnetOfIp(ip, 24, 56)
+}
 
 /** One host: an IPv4 address, or the /64 that an IPv6 host chooses its addresses from. */
 export const hostNetworkOf = (address: Multiaddr): string | undefined => subnetOf(address, 32, 64)
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+// effect's predicates cover the ranges of private networks; a provider's NAT and a test of network equipment use these.
+const sharedRanges = ["100.64.0.0/10", "198.18.0.0/15"].map(IpNetwork.fromStringUnsafe)

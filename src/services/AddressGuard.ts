@@ -9,7 +9,7 @@
 import { Context, Result } from "effect"
 import { IpNetwork, NetAddress } from "effect/net"
 import type { Multiaddr } from "../schema/Peer.ts"
-import { directIpOf, ipOf, networkOfIp } from "../schema/Subnet.ts"
+import { ipOf, isPrivate } from "../schema/Subnet.ts"
 import type { NetworkInterface } from "./NetworkMonitor.ts"
 
 /** What the guard knows besides the address. */
@@ -49,30 +49,10 @@ export const AddressGuard = Context.Reference<AddressGuardRule>("codio-network/s
   defaultValue: () => ownSubnetsOnly
 })
 
-/** Whether the address is one of this machine itself, as seen from this machine. */
-export const isLoopback = (address: Multiaddr): boolean => {
-  const ip = ipOf(address)
-  return ip !== undefined && NetAddress.isLoopback(ip)
-}
-
-/**
- * The network that `maxPeersPerSubnet` counts an address in.
- *
- * None for a relayed connection, whose address is the relay's. None for a loopback, link-local or private address: all
- * peers in a local network, and all peers behind a proxy on this machine, share one subnet. Such a peer is inside a
- * network of this node's own, where the limit protects from nothing.
- */
-export const countedNetworkOf = (address: Multiaddr): string | undefined => {
-  const ip = directIpOf(address)
-  return ip === undefined || NetAddress.isLoopback(ip) || isPrivate(ip) ? undefined : networkOfIp(ip)
-}
-
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-// effect's predicates cover the ranges of private networks; a provider's NAT and a test of network equipment use these.
-const sharedRanges = ["100.64.0.0/10", "198.18.0.0/15"].map(IpNetwork.fromStringUnsafe)
 const reservedRanges = ["0.0.0.0/8", "240.0.0.0/4"].map(IpNetwork.fromStringUnsafe)
 
 const isIn = (networks: ReadonlyArray<IpNetwork.IpNetwork>, ip: NetAddress.IpAddress): boolean =>
@@ -81,11 +61,6 @@ const isIn = (networks: ReadonlyArray<IpNetwork.IpNetwork>, ip: NetAddress.IpAdd
 /** Whether no host has the address. */
 const isNowhere = (ip: NetAddress.IpAddress): boolean =>
   NetAddress.isUnspecified(ip) || NetAddress.isMulticast(ip) || isIn(reservedRanges, ip)
-
-/** Whether the address is reused in every network, so that no public host has it. */
-const isPrivate = (ip: NetAddress.IpAddress): boolean =>
-  NetAddress.isLinkLocal(ip) ||
-  (NetAddress.isIpv4Address(ip) ? NetAddress.isPrivate(ip) || isIn(sharedRanges, ip) : NetAddress.isUniqueLocal(ip))
 
 // The monitor gives the same array until something changes.
 const subnets = new WeakMap<ReadonlyArray<NetworkInterface>, ReadonlyArray<IpNetwork.IpNetwork>>()

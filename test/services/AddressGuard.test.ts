@@ -2,7 +2,8 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 import { BlockList, isIP } from "node:net"
 import type { Multiaddr } from "../../src/schema/Peer.ts"
-import { anyAddress, countedNetworkOf, isLoopback, ownSubnetsOnly } from "../../src/services/AddressGuard.ts"
+import { countedNetworkOf, isLoopback } from "../../src/schema/Subnet.ts"
+import { anyAddress, ownSubnetsOnly } from "../../src/services/AddressGuard.ts"
 import type { NetworkInterface } from "../../src/services/NetworkMonitor.ts"
 
 const interfaces: ReadonlyArray<NetworkInterface> = [

@@ -4,7 +4,7 @@
  */
 import { Clock, Duration, Effect, FiberSet, Stream } from "effect"
 import type { PeerId } from "../../schema/Peer.ts"
-import { isLoopback } from "../../services/AddressGuard.ts"
+import { isLoopback } from "../../schema/Subnet.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import { PeerStore } from "../../services/PeerStore.ts"
 import { PeerTable } from "../../services/PeerTable.ts"

@@ -17,7 +17,7 @@ import { Effect } from "effect"
 import type { PeerId } from "../../schema/Peer.ts"
 import { comparing, type Connection, type Ranked } from "../../services/Transport.ts"
 import * as CodioRequests from "../codio/CodioRequests.ts"
-import { countedNetworkOf } from "../../services/AddressGuard.ts"
+import { countedNetworkOf } from "../../schema/Subnet.ts"
 import * as Pulse from "../Pulse.ts"
 
 /**

@@ -9,7 +9,7 @@ import type { NetworkConfigValues } from "../../services/NetworkConfig.ts"
 export interface Slot {
   /** Whether the peer dialled the connection that made it a peer. Never changes while the peer is connected. */
   readonly isInbound: boolean
-  /** The networks that the peer's connections come from; see `countedNetworkOf` of services/AddressGuard.ts. */
+  /** The networks that the peer's connections come from; see `countedNetworkOf` of schema/Subnet.ts. */
   readonly networks: ReadonlySet<string>
 }
 

@@ -9,7 +9,7 @@ import type { Interests } from "../../services/Interests.ts"
 import type { NetworkConfigValues } from "../../services/NetworkConfig.ts"
 import type { PeerTable } from "../../services/PeerTable.ts"
 import { type Connection, identifyTime } from "../../services/Transport.ts"
-import { countedNetworkOf } from "../../services/AddressGuard.ts"
+import { countedNetworkOf } from "../../schema/Subnet.ts"
 import { type Limit, limitsFor, missing, type Slot } from "./Limits.ts"
 
 /**

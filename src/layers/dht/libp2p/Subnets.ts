@@ -3,7 +3,7 @@
  */
 import type { Multiaddr as Libp2pMultiaddr } from "@multiformats/multiaddr"
 import type { Multiaddr } from "../../../schema/Peer.ts"
-import { countedNetworkOf } from "../../../services/AddressGuard.ts"
+import { countedNetworkOf } from "../../../schema/Subnet.ts"
 import type { Components } from "../../libp2p/wire/Components.ts"
 
 /** The subnet in which an address is counted, if any. */

@@ -113,7 +113,7 @@ Spec: \`test/services/EvictionPolicy.test.ts\`, "is the table's, and another one
 
 ## AddressGuard
 
-Which addresses are dialled that others told, through the DHT or identify. On a machine whose interface has 192.168.1.20/24:
+Which addresses are dialled that others told, through the DHT, identify, or a source of peers of the program's own. On a machine whose interface has 192.168.1.20/24:
 
 ${table(["address", "told by a stranger", "told by a peer on this machine"], guarded(guard))}
 

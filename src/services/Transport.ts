@@ -194,7 +194,8 @@ export class Transport extends Context.Service<Transport, {
   /**
    * The round-trip time to a connected peer. Each connection has one ping at a time: a ping waits for its turn, then
    * runs `begun` and is sent. It never dials, and fails with `StreamFailed` when the peer is not connected. The time
-   * limit is the caller's, who may count it from `begun`. Interruption aborts the ping.
+   * limit is the caller's, who may count it anew from `begun`; a transport without turns need not run it. Interruption
+   * aborts the ping.
    */
   readonly ping: (peer: PeerId, begun?: Effect.Effect<void>) => Effect.Effect<Duration.Duration, PingError>
 }>()("codio-network/services/Transport") {}

@@ -41,32 +41,34 @@ export const make = Effect.gen(function*() {
     for (const connection of yield* table.connections(peer)) bytes += yield* connection.progress
     return bytes
   })
-  /** A ping's turn has come. Its time limit counts from here, not from when it began to wait for another ping. */
-  const begun = (peer: PeerId, wait: Wait) =>
-    Effect.map(progress(peer), (bytes) => {
+  /** The clock of a ping begins, when the ping is asked for and anew when its turn has come. */
+  const begin = (wait: Wait, isItsTurn: boolean) =>
+    Effect.map(progress(wait.peer), (bytes) => {
       wait.progress = bytes
-      watch.begin(wait)
+      watch.begin(wait, isItsTurn)
     })
 
   /** Pings again while an answer or a failure comes after a stall of this process, which proves nothing. */
-  const ask = (peer: PeerId, wait: Wait): Effect.Effect<Duration.Duration, PingError> =>
-    Effect.suspend(() => {
-      wait.leapt = false
-      return Effect.matchEffect(transport.ping(peer, begun(peer, wait)), {
-        onFailure: (error) => watch.end(wait) ? Effect.fail(error) : ask(peer, wait),
+  const ask = (wait: Wait): Effect.Effect<Duration.Duration, PingError> =>
+    Effect.andThen(
+      begin(wait, false),
+      Effect.matchEffect(transport.ping(wait.peer, begin(wait, true)), {
+        onFailure: (error) => watch.end(wait) ? Effect.fail(error) : ask(wait),
         onSuccess: (roundTripTime) =>
           watch.end(wait) && Duration.isLessThanOrEqualTo(roundTripTime, timeout)
-            ? Effect.as(table.measured(peer, roundTripTime), roundTripTime)
-            : ask(peer, wait)
+            ? Effect.as(table.measured(wait.peer, roundTripTime), roundTripTime)
+            : ask(wait)
       })
-    })
+    )
 
   /** Runs the pings, and fails as soon as one of them is not answered in time. */
-  const within = <A>(peer: PeerId, wait: Wait, pings: Effect.Effect<A, PingError>) =>
+  const within = <A>(wait: Wait, pings: Effect.Effect<A, PingError>) =>
     Effect.suspend(() => {
       const over = Effect.andThen(
         wait.over.await,
-        Effect.suspend(() => Effect.fail(new PingError({ peer, reason: new PingTimeout({ after: timeout }) })))
+        Effect.suspend(() =>
+          Effect.fail(new PingError({ peer: wait.peer, reason: new PingTimeout({ after: timeout }) }))
+        )
       )
       return Effect.ensuring(Effect.raceFirst(pings, over), Effect.sync(() => watch.forget(wait)))
     })
@@ -88,11 +90,10 @@ export const make = Effect.gen(function*() {
       misses = 0
     }
     while (misses < policy.maxFailures) {
-      const wait = makeWait()
+      const wait = makeWait(peer)
       const result = yield* Effect.result(within(
-        peer,
         wait,
-        ask(peer, wait).pipe(
+        ask(wait).pipe(
           Effect.map(answered),
           Effect.catchReason("PingError", "PingUnsupported", () => Effect.sync(answered)),
           Effect.repeat(policy.probe)
@@ -119,8 +120,8 @@ export const make = Effect.gen(function*() {
   return Health.of({
     ping: (peer) =>
       Effect.suspend(() => {
-        const wait = makeWait()
-        return within(peer, wait, ask(peer, wait))
+        const wait = makeWait(peer)
+        return within(wait, ask(wait))
       })
   })
 })
@@ -140,7 +141,10 @@ const leapsMax = 3
 
 /** The clock of a ping, or of several in a row. */
 interface Wait {
+  readonly peer: PeerId
   since: number
+  /** Milliseconds that the clock may run. */
+  limit: number
   /** Milliseconds since then, without stalls. */
   ran: number
   /** This process stalled during the ping. */
@@ -153,8 +157,10 @@ interface Wait {
   readonly over: Latch.Latch
 }
 
-const makeWait = (): Wait => ({
+const makeWait = (peer: PeerId): Wait => ({
+  peer,
   since: 0,
+  limit: 0,
   ran: 0,
   leapt: false,
   leaps: 0,
@@ -165,19 +171,18 @@ const makeWait = (): Wait => ({
 const makeWatch = Effect.fnUntraced(function*(limitMillis: number) {
   const clock = yield* Clock.Clock
   const quarter = limitMillis / 4
-  // Oldest first: the first entry reaches its limit first.
   const waits = new Set<Wait>()
   const begun = Latch.makeUnsafe()
 
   const look = Effect.gen(function*() {
-    const [oldest] = waits
-    if (oldest === undefined) {
+    if (waits.size === 0) {
       begun.closeUnsafe()
       return yield* begun.await
     }
     const start = clock.currentTimeMillisUnsafe()
     // Wake once a quarter before the limit: if that sleep was on time, everything received until then has been read.
-    const left = limitMillis - oldest.ran
+    let left = limitMillis
+    for (const { limit, ran } of waits) left = Math.min(left, limit - ran)
     const span = left - quarter >= 1 ? left - quarter : left
     yield* clock.sleep(Duration.millis(span))
     const now = clock.currentTimeMillisUnsafe()
@@ -188,7 +193,7 @@ const makeWatch = Effect.fnUntraced(function*(limitMillis: number) {
       else if (++wait.leaps > leapsMax) wait.ran += span
       else Object.assign(wait, { since: now, ran: 0, leapt: true })
       // Clocks round to a millisecond.
-      if (limitMillis - wait.ran >= 1) continue
+      if (wait.limit - wait.ran >= 1) continue
       waits.delete(wait)
       wait.over.openUnsafe()
     }
@@ -196,8 +201,15 @@ const makeWatch = Effect.fnUntraced(function*(limitMillis: number) {
   yield* Effect.forkScoped(Effect.forever(look))
 
   return {
-    begin(wait: Wait) {
+    /**
+     * A ping that waits for its turn may take the time of the peer's other pings, too. Their end gives it its turn,
+     * unless the transport never tells of turns.
+     */
+    begin(wait: Wait, isItsTurn: boolean) {
+      let pings = 1
+      if (!isItsTurn) { for (const other of waits) if (other !== wait && other.peer === wait.peer) pings++ }
       wait.since = clock.currentTimeMillisUnsafe()
+      wait.limit = pings * limitMillis
       wait.ran = 0
       wait.leapt = false
       waits.add(wait)

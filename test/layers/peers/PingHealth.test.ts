@@ -1,11 +1,20 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Duration, Effect, Exit, Fiber, Schedule, Stream } from "effect"
+import { Clock, Duration, Effect, Exit, Fiber, Layer, Schedule, Semaphore, Stream } from "effect"
 import { TestClock } from "effect/testing"
+import * as PeerBook from "../../../src/layers/peers/PeerBook.ts"
+import * as PingHealth from "../../../src/layers/peers/PingHealth.ts"
+import * as ScopedPeerTable from "../../../src/layers/peers/ScopedPeerTable.ts"
 import type { ProtocolId } from "../../../src/schema/Peer.ts"
+import { Health } from "../../../src/services/Health.ts"
 import { fast, HealthPolicy } from "../../../src/services/HealthPolicy.ts"
+import { NetworkConfig } from "../../../src/services/NetworkConfig.ts"
+import { NetworkEvents } from "../../../src/services/NetworkEvents.ts"
+import { PeerTable } from "../../../src/services/PeerTable.ts"
+import { Transport } from "../../../src/services/Transport.ts"
 import { SimNetwork } from "../../../src/testing/network/SimNetwork.ts"
 import * as TestNetwork from "../../../src/testing/TestNetwork.ts"
 import * as CoreNode from "../../support/CoreNode.ts"
+import * as FakeConnection from "../../support/FakeConnection.ts"
 import * as StallingClock from "../../support/StallingClock.ts"
 
 const pair = Effect.gen(function*() {
@@ -120,6 +129,58 @@ describe("PingHealth", () => {
       assert.strictEqual(late.reason._tag, "PingTimeout")
       assert.match(late.message, /no answer within 2s 400ms/)
     }).pipe(Effect.provide(net)))
+})
+
+/** One connected peer, over a transport whose pings are those of the spec. */
+const over = (ping: Transport["Service"]["ping"]) =>
+  PingHealth.layer.pipe(
+    Layer.provideMerge(ScopedPeerTable.layer),
+    Layer.provideMerge(Layer.mergeAll(PeerBook.layer, NetworkEvents.layer)),
+    Layer.provide([
+      NetworkConfig.layer({ connectionIdleTimeout: "1 day" }),
+      Layer.provide(
+        Layer.effect(Transport, Effect.map(Transport, (fake) => Transport.of({ ...fake, ping }))),
+        FakeConnection.transport
+      )
+    ])
+  )
+
+describe("a transport of one's own", () => {
+  const peer = FakeConnection.peerId("bob")
+
+  for (const [name, progress] of [["little", 0], ["much", 1_000_000]] as const) {
+    it.effect(`that tells of no turns loses a silent peer in time, after ${name} traffic`, () =>
+      Effect.gen(function*() {
+        const health = yield* Health
+        const connection = { ...FakeConnection.make(peer), progress: Effect.succeed(progress) }
+        yield* (yield* PeerTable).admit(connection)
+        const ping = yield* Effect.forkChild(Effect.flip(health.ping(peer)))
+        yield* TestClock.adjust("2499 millis")
+        assert.isUndefined(ping.pollUnsafe())
+        yield* TestClock.adjust("1 millis")
+        assert.isDefined(ping.pollUnsafe())
+        assert.strictEqual((yield* Fiber.join(ping)).reason._tag, "PingTimeout")
+        assert.isTrue(yield* connection.isOpen)
+        yield* TestClock.adjust("6 seconds")
+        assert.isFalse(yield* connection.isOpen)
+      }).pipe(Effect.provide(over(() => Effect.never)), Effect.provideService(HealthPolicy, steady)))
+  }
+
+  it.effect("gives each of many pings its time, when they wait for each other", () =>
+    Effect.gen(function*() {
+      const turn = yield* Semaphore.make(1)
+      const ping: Transport["Service"]["ping"] = (_, begun = Effect.void) =>
+        turn.withPermit(Effect.andThen(begun, Effect.as(Effect.sleep("2 seconds"), Duration.seconds(2))))
+      yield* Effect.gen(function*() {
+        const health = yield* Health
+        yield* (yield* PeerTable).admit(FakeConnection.make(peer))
+        const pings = yield* Effect.forkChild(
+          Effect.forEach([1, 2, 3, 4, 5, 6], () => health.ping(peer), { concurrency: "unbounded", discard: true })
+        )
+        yield* TestClock.adjust("14 seconds")
+        yield* Fiber.join(pings)
+      }).pipe(Effect.provide(over(ping)))
+    }).pipe(Effect.provideService(HealthPolicy, steady)))
 })
 
 /** Pings so rarely that it gives up no peer that stalls. */

@@ -12,7 +12,7 @@
  * on as soon as a taker comes. While the node is isolated, one batch at a time is tried, on the schedule of retries;
  * with the first connected peer, or the first copy, all keys go on at once.
  */
-import { Clock, Deferred, Duration, Effect, type Latch, Option, type Schedule, type Scope } from "effect"
+import { Clock, Deferred, Duration, Effect, type Latch, Option, type Schedule, type Scope, Semaphore } from "effect"
 import type { KeyValueStore } from "effect/persistence"
 import { type ContentKey, toBytes } from "../../../schema/Content.ts"
 import { DhtError, QueryFailed, TtlInvalid } from "../../../schema/NetworkError.ts"
@@ -76,30 +76,12 @@ export const make = Effect.fnUntraced(function*(
   const takers = Takers.make(options)
 
   const progress = Progress.make((now) => {
-    let queued = 0
-    let announced = 0
-    let least = Infinity
-    let sum = 0
-    let lag = 0
-    for (const { batch, copies, dueAt, until } of intents.values()) {
-      if (batch !== undefined || dueAt <= now) {
-        queued++
-        lag = Math.max(lag, now - dueAt)
-      }
-      if (now >= until) continue
-      announced++
-      sum += copies
-      least = Math.min(least, copies)
-    }
     const paused = takers.paused()
     const lastCycle = batches.lastCycle()
     return new ProvideStatus({
+      ...tally(intents.values(), now),
       keys: intents.size,
-      queued,
-      announced,
-      copies: { least: announced === 0 ? 0 : least, mean: announced === 0 ? 0 : sum / announced },
       ...lastCycle === undefined ? {} : { lastCycle },
-      lag: Duration.millis(lag),
       ...paused === undefined ? {} : { paused }
     })
   })
@@ -208,7 +190,6 @@ export const make = Effect.fnUntraced(function*(
   /** Saving the intent failed: what was before goes on, as far as it is still wished for. */
   const undo = (intent: Intent, before: Intent | undefined) =>
     Effect.suspend(() => {
-      if (intents.get(intent.key) !== intent) return Effect.void
       if (before === undefined || before === intent) intent.isLasting = false
       const kept = before ?? intent
       if (!isHeld(kept)) return Effect.andThen(drop(intent), drop(kept))
@@ -223,10 +204,8 @@ export const make = Effect.fnUntraced(function*(
       Effect.onError(() => undo(intent, before))
     )
 
-  /** Records a wish, with the options of the latest call. Gives the intent where it is to be announced at once. */
-  const want = Effect.fnUntraced(function*(key: ContentKey, given: ProvideOptions | undefined, isLasting: boolean) {
-    const ttl = yield* ttlOf(key, given)
-    const ttlSeconds = ttl === undefined ? undefined : Math.ceil(Duration.toSeconds(ttl))
+  /** Records a wish. Gives the intent where it is to be announced at once. */
+  const record = Effect.fnUntraced(function*({ isLasting, isOptimistic, key, ttlSeconds }: Wish) {
     const before = intents.get(key)
     if (before !== undefined && before.ttlSeconds === ttlSeconds) {
       if (!isLasting || before.isLasting) return
@@ -236,16 +215,30 @@ export const make = Effect.fnUntraced(function*(
     const saved = { key, h0: h0Of(key), ttlSeconds, announcedMinute: 0, copies: 0, addresses: "" }
     // Not due before it is saved.
     const intent = intentOf(saved, Infinity)
-    intent.isOptimistic = given?.optimistic === true
+    intent.isOptimistic = isOptimistic
     intent.isLasting = isLasting || before?.isLasting === true
     put(intent)
+    if (before !== undefined) fresh.delete(before)
     if (intent.isLasting) yield* save(intent, before)
-    if (intents.get(key) !== intent) return
     intent.dueAt = clockNow()
     intent.waiter = Deferred.makeUnsafe<void>()
     fresh.add(intent)
     yield* changed.open
+    if (before !== undefined) yield* drop(before)
     return intent
+  })
+
+  /** What is saved of a key is changed by one caller at a time, so that a failure takes back that caller's wish alone. */
+  const alone = turns<ContentKey>()
+
+  /** Records a wish, with the options of the latest call. A scope waits for a save only when it changes what is saved. */
+  const want = Effect.fnUntraced(function*(key: ContentKey, given: ProvideOptions | undefined, isLasting: boolean) {
+    const ttl = yield* ttlOf(key, given)
+    const ttlSeconds = ttl === undefined ? undefined : Math.ceil(Duration.toSeconds(ttl))
+    const wish = { key, ttlSeconds, isOptimistic: given?.optimistic === true, isLasting }
+    const before = intents.get(key)
+    const isSaved = isLasting || (before?.isLasting === true && before.ttlSeconds !== ttlSeconds)
+    return yield* isSaved ? alone(key, record(wish)) : record(wish)
   })
 
   /** Waits a second at most for the first copies: a peer that is told of the key now should find it. */
@@ -265,6 +258,26 @@ export const make = Effect.fnUntraced(function*(
       return intent === undefined || isHeld(intent) ? Effect.void : drop(intent)
     })
 
+  const stop = Effect.fnUntraced(function*(key: ContentKey) {
+    const intent = intents.get(key)
+    if (intent === undefined || !intent.isLasting) return
+    intent.isLasting = false
+    // Before it is saved, so that nothing more is written to peers meanwhile.
+    if (!isHeld(intent)) remove(key)
+    yield* store.remove(intent).pipe(
+      Effect.mapError(failed("stopProviding", key)),
+      // A key whose end cannot be saved goes on as before, and a second call tries again.
+      Effect.onError(() => {
+        const left = intents.get(key) ?? intent
+        left.isLasting = true
+        put(left)
+        times.dueBy(left, left.dueAt)
+        return changed.open
+      })
+    )
+    if (!isHeld(intent)) yield* drop(intent)
+  })
+
   return {
     isProvided: (key) => names.has(keyOf(key)),
     startProviding: Effect.fn("Dht.startProviding")(function*(key, given) {
@@ -280,25 +293,7 @@ export const make = Effect.fnUntraced(function*(
       )
       yield* firstCopies(intent)
     }),
-    stopProviding: Effect.fn("Dht.stopProviding")(function*(key) {
-      const intent = intents.get(key)
-      if (intent === undefined || !intent.isLasting) return
-      intent.isLasting = false
-      // Before it is saved, so that nothing more is written to peers meanwhile.
-      if (!isHeld(intent)) remove(key)
-      yield* store.remove(intent).pipe(
-        Effect.mapError(failed("stopProviding", key)),
-        // A key whose end cannot be saved goes on as before, and a second call tries again.
-        Effect.onError(() => {
-          const left = intents.get(key) ?? intent
-          left.isLasting = true
-          put(left)
-          times.dueBy(left, left.dueAt)
-          return changed.open
-        })
-      )
-      if (!isHeld(intent)) yield* drop(intent)
-    }),
+    stopProviding: Effect.fn("Dht.stopProviding")((key) => alone(key, stop(key))),
     provideStatus: progress.status
   }
 })
@@ -332,6 +327,60 @@ export const failed = (operation: DhtError["operation"], subject: string) => (ca
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
+
+/** How far the intents are announced. */
+const tally = (
+  intents: Iterable<Intent>,
+  now: number
+): Pick<ProvideStatus, "queued" | "announced" | "copies" | "lag"> => {
+  let queued = 0
+  let announced = 0
+  let least = Infinity
+  let sum = 0
+  let lag = 0
+  for (const { batch, copies, dueAt, until } of intents) {
+    if (batch !== undefined || dueAt <= now) {
+      queued++
+      lag = Math.max(lag, now - dueAt)
+    }
+    if (now >= until) continue
+    announced++
+    sum += copies
+    least = Math.min(least, copies)
+  }
+  return {
+    queued,
+    announced,
+    copies: announced === 0 ? { least: 0, mean: 0 } : { least, mean: sum / announced },
+    lag: Duration.millis(lag)
+  }
+}
+
+interface Wish {
+  readonly key: ContentKey
+  readonly ttlSeconds: number | undefined
+  readonly isOptimistic: boolean
+  readonly isLasting: boolean
+}
+
+/** Runs effects of one key one after another. */
+const turns = <K>() => {
+  const waiting = new Map<K, { readonly turn: Semaphore.Semaphore; count: number }>()
+  return <A, E>(key: K, effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    Effect.acquireUseRelease(
+      Effect.sync(() => {
+        const entry = waiting.get(key) ?? { turn: Semaphore.makeUnsafe(1), count: 0 }
+        entry.count++
+        waiting.set(key, entry)
+        return entry
+      }),
+      ({ turn }) => turn.withPermits(1)(effect),
+      (entry) =>
+        Effect.sync(() => {
+          if (--entry.count === 0) waiting.delete(key)
+        })
+    )
+}
 
 const ttlMin = Duration.minutes(1)
 const ttlMax = Duration.hours(24)

@@ -695,6 +695,119 @@ describe("ProvidedKeys, wishes", () => {
     })
   }
 
+  /** The keys on a disk whose write number `n` waits until `end(n)` opens it, and fails where `fails` says so. */
+  const makeSlow = Effect.fnUntraced(function*(fails: ReadonlyArray<boolean>) {
+    const ends = fails.map(() => Latch.makeUnsafe())
+    let writes = 0
+    const full = fullStore(() => true)
+    const store: KeyValueStore.KeyValueStore = {
+      ...fullStore(() => false),
+      set: (...args) =>
+        Effect.suspend(() => {
+          const write = writes++
+          const wait = ends[write]?.await ?? Effect.void
+          return Effect.andThen(wait, fails[write] === true ? full.set(...args) : Effect.void)
+        })
+    }
+    const { batches, keys } = yield* makeBatches({ store })
+    return { batches, keys, end: (write: number) => ends[write]!.open, writes: () => writes }
+  })
+  const begin = <A, E>(effect: Effect.Effect<A, E>) =>
+    Effect.forkScoped(Effect.exit(effect), { startImmediately: true })
+
+  for (const isHeld of [true, false]) {
+    for (const fails of [false, true]) {
+      const outcome = fails ? "fails" : "succeeds"
+      const what = isHeld ? "a scope's key" : "a new key"
+      it.effect(`of a second startProviding of ${what} wait for the save under way, and stand when their own ${outcome}`, () =>
+        Effect.gen(function*() {
+          const { end, keys, writes } = yield* makeSlow([true, fails])
+          const scope = isHeld ? yield* provideIn(keys) : undefined
+          const first = yield* begin(keys.startProviding(key))
+          const second = yield* begin(keys.startProviding(key))
+          yield* TestClock.adjust(0)
+          assert.isUndefined(second.pollUnsafe())
+          yield* end(0)
+          assert.strictEqual((yield* Fiber.join(first))._tag, "Failure")
+          yield* TestClock.adjust(0)
+          assert.isUndefined(second.pollUnsafe())
+          assert.strictEqual(writes(), 2)
+          yield* end(1)
+          assert.strictEqual((yield* Fiber.join(second))._tag, fails ? "Failure" : "Success")
+          yield* scope?.close ?? Effect.void
+          assert.strictEqual(isProvided(keys), !fails)
+        }).pipe(Effect.scoped))
+    }
+  }
+
+  it.effect("of two calls of startProviding share a save that succeeds", () =>
+    Effect.gen(function*() {
+      const { end, keys, writes } = yield* makeSlow([false])
+      const calls = [yield* begin(keys.startProviding(key)), yield* begin(keys.startProviding(key))]
+      yield* TestClock.adjust(0)
+      assert.deepStrictEqual(calls.map((call) => call.pollUnsafe()), [undefined, undefined])
+      yield* end(0)
+      for (const call of calls) assert.strictEqual((yield* Fiber.join(call))._tag, "Success")
+      assert.strictEqual(writes(), 1)
+      assert.isTrue(isProvided(keys))
+    }).pipe(Effect.scoped))
+
+  it.effect("started, stopped and started again stand, though the first save fails", () =>
+    Effect.gen(function*() {
+      const { end, keys } = yield* makeSlow([true])
+      const { close } = yield* provideIn(keys)
+      const first = yield* begin(keys.startProviding(key))
+      const stop = yield* begin(keys.stopProviding(key))
+      const last = yield* begin(keys.startProviding(key))
+      yield* end(0)
+      const exits = [yield* Fiber.join(first), yield* Fiber.join(stop), yield* Fiber.join(last)]
+      assert.deepStrictEqual(exits.map(({ _tag }) => _tag), ["Failure", "Success", "Success"])
+      yield* close
+      assert.isTrue(isProvided(keys))
+    }).pipe(Effect.scoped))
+
+  it.effect("with two ttls that cannot be saved leave nothing provided, and the key to its scope", () =>
+    Effect.gen(function*() {
+      for (const isHeld of [true, false]) {
+        const { end, keys } = yield* makeSlow([true, true])
+        const scope = isHeld ? yield* provideIn(keys) : undefined
+        const first = yield* begin(keys.startProviding(key, { ttl: "1 hour" }))
+        const second = yield* begin(keys.startProviding(key, { ttl: "2 hours" }))
+        yield* end(1)
+        yield* end(0)
+        assert.strictEqual((yield* Fiber.join(first))._tag, "Failure")
+        assert.strictEqual((yield* Fiber.join(second))._tag, "Failure")
+        assert.strictEqual(isProvided(keys), isHeld)
+        yield* scope?.close ?? Effect.void
+        assert.isFalse(isProvided(keys))
+      }
+    }).pipe(Effect.scoped))
+
+  it.effect("that another ttl replaces are announced no more, and their caller waits no longer", () =>
+    Effect.gen(function*() {
+      const announced: Array<number | undefined> = []
+      const { keys } = yield* makeBatches({
+        announce: (batch) =>
+          Effect.suspend(() => {
+            announced.push(...batch.keys.map(({ ttlSeconds }) => ttlSeconds))
+            return batch.keys.some(({ ttlSeconds }) => ttlSeconds === 60) ? Effect.never : takeAll(batch)
+          })
+      })
+      const first = yield* begin(keys.startProviding(key, { ttl: "1 minute" }))
+      yield* TestClock.adjust("10 millis")
+      assert.isUndefined(first.pollUnsafe())
+      yield* keys.startProviding(key, { ttl: "2 minutes" })
+      yield* Fiber.join(first)
+      assert.deepStrictEqual(announced, [60, 120])
+      // In one turn, so that the first is replaced before its batch.
+      const both = [
+        yield* begin(keys.startProviding(key, { ttl: "3 minutes" })),
+        yield* begin(keys.startProviding(key, { ttl: "4 minutes" }))
+      ]
+      for (const call of both) yield* Fiber.join(call)
+      assert.deepStrictEqual(announced, [60, 120, 240])
+    }).pipe(Effect.scoped))
+
   it.effect("end when the scope closes while stopProviding is under way", () =>
     Effect.gen(function*() {
       const saving = yield* Latch.make(true)

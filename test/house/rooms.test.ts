@@ -4,8 +4,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { readFileSync } from "node:fs"
 import { join, posix } from "node:path"
-import { type Room, rooms } from "./rooms.ts"
-import { circles, importsOf, sourceFiles, withoutComments } from "./source.ts"
+import { allowances, type Room, rooms } from "./rooms.ts"
+import { circles, importsOf, sourceFiles, withoutTexts } from "./source.ts"
 
 /**
  * A layer in the file of a service would hide which implementation a program has chosen. The layers of these files need
@@ -20,7 +20,7 @@ const violations = (files: ReadonlyMap<string, string>, declared: ReadonlySet<st
   [...files].flatMap(([path, text]) => {
     const room = roomOf(path)
     if (room === undefined) return [`${path}: its folder has no row in the table of rooms`]
-    const code = withoutComments(text)
+    const code = withoutTexts(text)
     const imports = [...importsOf(text)]
     return [
       ...imports.flatMap((specifier) =>
@@ -31,7 +31,14 @@ const violations = (files: ReadonlyMap<string, string>, declared: ReadonlySet<st
       ...path.startsWith("services/") && !servicesWithLayer.has(path) && /\b(?:const|readonly) layer\w*\b/.test(code)
         ? [`${path}: carries a layer`]
         : [],
-      ...knowsRealTime(path, imports) ? [] : realTime(path, code)
+      ...knowsRealTime(path, imports)
+        ? []
+        : realTime(code).filter((word) => !isAllowed(path, word)).map((word) =>
+          `${path}: uses ${word}; time comes from Clock, chance from Random`
+        ),
+      ...hiddenImports(code).filter((word) => !isAllowed(path, word)).map((word) =>
+        `${path}: uses ${word}; modules are imported`
+      )
     ]
   })
 
@@ -84,6 +91,31 @@ describe("the rooms", () => {
     assert.deepStrictEqual([...declared].filter((name) => !used.has(name)), [])
   })
 
+  it("use every allowance", () => {
+    const unused = allowances.filter(({ file, words }) => {
+      const code = withoutTexts(files.get(file) ?? "")
+      return !words.every((word) => [...realTime(code), ...hiddenImports(code)].includes(word))
+    })
+    assert.deepStrictEqual(unused, [])
+  })
+
+  it("are read as the compiler reads them, texts and comments apart", () => {
+    const specifiers = [
+      "import a, { b } from 'a'",
+      "import 'b'",
+      "export * as c from \"c\"",
+      "const d = await import(`d`)",
+      "const e = import(`e/${b}`)",
+      "type F = import(\"f\").F",
+      "import g = require(\"g\")",
+      "const h = \"/*\"; import \"h\"; const i = \"*/\"",
+      "// import \"j\"",
+      "const k = `import \"k\"`"
+    ]
+    assert.deepStrictEqual([...importsOf(specifiers.join("\n"))], ["a", "b", "c", "d", "`e/${b}`", "f", "g", "h"])
+    assert.strictEqual(withoutTexts("a(\"b /* c\", d) // e\nf(`g ${h}`)").replace(/\s/g, ""), "a(,d)f(h)")
+  })
+
   it("report each kind of breach", () => {
     const others: ReadonlyArray<readonly [string, string]> = [
       ["layers/peers/Below.ts", ""],
@@ -120,12 +152,22 @@ describe("the rooms", () => {
       "layers/libp2p/A.ts: imports it-length-prefixed, which package.json does not name",
       "layers/libp2p/A.ts: imports it-length-prefixed"
     ])
-    assert.deepStrictEqual(breach("services/A.ts", `  static readonly layerMemory = 1`), [
+    assert.deepStrictEqual(breach("services/A.ts", `class A {\n  static readonly layerMemory = 1\n}`), [
       "services/A.ts: carries a layer"
     ])
     assert.deepStrictEqual(breach("layers/libp2p/A.ts", `setTimeout(() => {}, 1) // Date.now()`), [
       "layers/libp2p/A.ts: uses setTimeout; time comes from Clock, chance from Random"
     ])
+    for (const word of ["setImmediate", "Date.now", "performance", "Math.random"]) {
+      assert.deepStrictEqual(breach("services/A.ts", `const now = [${word}]\nconst text = "${word}"`), [
+        `services/A.ts: uses ${word}; time comes from Clock, chance from Random`
+      ])
+    }
+    for (const word of ["createRequire", "getBuiltinModule"]) {
+      assert.deepStrictEqual(breach("layers/machine/A.ts", `process.${word}("node:net") // ${word}`), [
+        `layers/machine/A.ts: uses ${word}; modules are imported`
+      ])
+    }
     assert.deepStrictEqual(breach("helpers/A.ts", ""), ["helpers/A.ts: its folder has no row in the table of rooms"])
   })
 })
@@ -179,9 +221,17 @@ function knowsRealTime(path: string, imports: ReadonlyArray<string>): boolean {
   return path.startsWith("cli/") || imports.some((specifier) => isLibp2p(packageOf(specifier)))
 }
 
-function realTime(path: string, code: string): ReadonlyArray<string> {
-  const words = /\b(?:setTimeout|setInterval|Date\.now|new Date|Math\.random|performance\.now)\b(?=\s*\()/g
-  return [...code.matchAll(words)].map(([word]) => `${path}: uses ${word}; time comes from Clock, chance from Random`)
+function realTime(code: string): ReadonlyArray<string> {
+  const words = /\b(?:setTimeout|setInterval|setImmediate|Date\.now|new Date|Math\.random|performance|hrtime)\b/g
+  return [...code.matchAll(words)].map(([word]) => word)
+}
+
+function hiddenImports(code: string): ReadonlyArray<string> {
+  return [...code.matchAll(/\b(?:createRequire|getBuiltinModule|require(?=\s*\())\b/g)].map(([word]) => word)
+}
+
+function isAllowed(path: string, word: string): boolean {
+  return allowances.some(({ file, words }) => file === path && words.includes(word))
 }
 
 /** The folder of an own file that is imported, or the package. */

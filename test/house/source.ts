@@ -3,6 +3,7 @@
  */
 import { readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
+import { childrenOf, isNode, type Node, parse } from "./tidy.ts"
 
 const root = join(import.meta.dirname, "../..")
 
@@ -18,18 +19,48 @@ const filesBelow = (folder: string): ReadonlyMap<string, string> =>
 
 export const sourceFiles = (): ReadonlyMap<string, string> => filesBelow("src")
 
-/** What a file imports or exports from elsewhere. */
+/** What a file imports or exports from elsewhere, in types, too. A specifier that is computed stands as its code. */
 export const importsOf = (text: string): ReadonlySet<string> => {
-  const code = withoutComments(text)
-  const lines = [
-    /^\s*(?:import|export)\s(?:[^"'`;]*?\sfrom\s+)?"([^"]+)"/gm,
-    /\bimport\s*\(\s*"([^"]+)"/g
-  ]
-  return new Set(lines.flatMap((line) => [...code.matchAll(line)].flatMap((match) => match[1] ?? [])))
+  const known = imports.get(text)
+  if (known !== undefined) return known
+  const found = new Set<string>()
+  imports.set(text, found)
+  const visit = (node: Node): void => {
+    const source = isModuleReference(node) ? node["source"] ?? node["expression"] : undefined
+    if (isNode(source)) found.add(specifierOf(source, text))
+    childrenOf(node).forEach(visit)
+  }
+  visit(parse("a.ts", text).program)
+  return found
 }
 
-export const withoutComments = (text: string): string =>
-  text.replace(/\/\*[\s\S]*?\*\//g, "").replace(/(^|\s)\/\/.*$/gm, "$1")
+export const withoutComments = (text: string): string => {
+  let code = ""
+  let from = 0
+  for (const { end, start } of parse("a.ts", text).comments) {
+    code += text.slice(from, start)
+    from = end
+  }
+  return code + text.slice(from)
+}
+
+/** The code without its comments, and without the words in texts and templates; what a template computes stays. */
+export const withoutTexts = (text: string): string => {
+  const parts: Array<{ readonly start: number; readonly end: number }> = [...parse("a.ts", text).comments]
+  const visit = (node: Node): void => {
+    const isText = node.type === "TemplateElement" || (node.type === "Literal" && typeof node["value"] === "string")
+    if (isText) parts.push(node)
+    childrenOf(node).forEach(visit)
+  }
+  visit(parse("a.ts", text).program)
+  let code = ""
+  let from = 0
+  for (const { end, start } of parts.sort((a, b) => a.start - b.start)) {
+    code += `${text.slice(from, start)} `
+    from = end
+  }
+  return code + text.slice(from)
+}
 
 /** The circles of a graph, each as the names that lie on it, in order of their names. */
 export const circles = (
@@ -52,4 +83,21 @@ export const circles = (
     [...names].filter((other) => reached.get(other)?.has(name) === true).sort()
   )
   return [...new Map(found.map((names) => [names.join(), names])).values()]
+}
+
+// internal ------------------------------------------------------------------------------------------------------------
+
+/** Kept by text, since every rule asks for them. */
+const imports = new Map<string, ReadonlySet<string>>()
+
+function isModuleReference({ type }: Node): boolean {
+  return /^(Import(Declaration|Expression)|Export(Named|All)Declaration|TSImportType|TSExternalModuleReference)$/
+    .test(type)
+}
+
+function specifierOf(source: Node, text: string): string {
+  const { quasis, value } = source
+  if (typeof value === "string") return value
+  const [only, ...others] = Array.isArray(quasis) ? quasis : []
+  return only !== undefined && others.length === 0 ? only.value.cooked : text.slice(source.start, source.end)
 }

@@ -165,7 +165,7 @@ export const lostSpecs = (files: Files): ReadonlyArray<string> => {
 
 // internal ------------------------------------------------------------------------------------------------------------
 
-interface Node {
+export interface Node {
   readonly type: string
   readonly start: number
   readonly end: number
@@ -180,7 +180,7 @@ interface Parsed {
 /** Kept, since several rules read each file. */
 const parsed = new Map<string, Parsed & { readonly text: string }>()
 
-function parse(path: string, text: string): Parsed {
+export function parse(path: string, text: string): Parsed {
   const known = parsed.get(path)
   if (known?.text === text) return known
   const { comments, errors, program } = parseSync(path, text)
@@ -194,11 +194,11 @@ function isCode(path: string): boolean {
   return /\.(ts|mjs)$/.test(path)
 }
 
-function isNode(value: unknown): value is Node {
+export function isNode(value: unknown): value is Node {
   return typeof value === "object" && value !== null && "type" in value && "start" in value
 }
 
-function childrenOf(node: Node): ReadonlyArray<Node> {
+export function childrenOf(node: Node): ReadonlyArray<Node> {
   return Object.values(node).flatMap((value) =>
     Array.isArray(value) ? value.filter(isNode) : isNode(value) ? [value] : []
   )

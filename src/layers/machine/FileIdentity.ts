@@ -76,32 +76,70 @@ const read = Effect.fnUntraced(function*(file: string) {
   const damaged = "restore it from a backup, or remove it to start as another peer"
   if (Number(info.size) > fileBytesMax) return yield* refused(`is damaged: ${info.size} bytes are no key; ${damaged}`)
   const bytes = yield* Effect.mapError(fs.readFile(file), failed(file, "cannot be read"))
-  const type = otherTypes[bytes[1] ?? 0]
-  if (bytes[0] === 0x08 && bytes[2] === 0x12 && type !== undefined) {
-    return yield* refused(`holds a key of type ${type}, and only Ed25519 is used here; ${damaged}`)
+  const noKey = (cause?: unknown) =>
+    refused(`is damaged: its ${bytes.byteLength} bytes are no private key; ${damaged}`, cause)
+  const { data, type } = yield* Effect.try({ try: () => fieldsOf(bytes), catch: noKey })
+  const other = otherTypes[type ?? -1]
+  if (other !== undefined) {
+    return yield* refused(`holds a key of type ${other}, and only Ed25519 is used here; ${damaged}`)
   }
-  const identity = decode(bytes)
-  if (identity === undefined) {
-    return yield* refused(`is damaged: its ${bytes.byteLength} bytes are no private key; ${damaged}`)
-  }
-  return identity
+  const identity = type === 1 ? identityOf(data) : undefined
+  return identity ?? (yield* noKey())
 })
 
 /** Kinds of keys by their number in libp2p's protobuf form, where Ed25519 is 1. */
 const otherTypes: Readonly<Record<number, string>> = { 0: "RSA", 2: "secp256k1", 3: "ECDSA" }
 
 /**
- * The identity of a file: `[08 01][12 40][32 seed][32 public key]`, the public key being the seed's. Older software
- * wrote the public key twice, and 60 for 40. Undefined when the bytes are anything else.
+ * The identity of `[32 seed][32 public key]`, the public key being the seed's. Older software wrote the public key
+ * twice. Undefined when the bytes are anything else.
  */
-function decode(bytes: Uint8Array): Identity["Service"] | undefined {
-  if (bytes.byteLength < 68) return undefined
-  const identity = SeededIdentity.make(bytes.subarray(4, 36))
-  const form = Redacted.value(identity.privateKey)
-  const older = Uint8Array.of(...form, ...form.subarray(36))
-  older[3] = 0x60
-  return [form, older].some((known) => Buffer.from(known).equals(bytes)) ? identity : undefined
+function identityOf(data: Uint8Array): Identity["Service"] | undefined {
+  if (data.byteLength !== 64 && data.byteLength !== 96) return undefined
+  const identity = SeededIdentity.make(data.subarray(0, 32))
+  // A saved key ends in the seed and its public key.
+  const whole = Redacted.value(identity.privateKey).subarray(-64)
+  return Buffer.from(data.subarray(0, 64)).equals(whole) ? identity : undefined
 }
+
+/**
+ * The two fields of a key in libp2p's protobuf form, 1 the type and 2 the data, in any order and among others. Throws
+ * when the bytes end within a field.
+ */
+function fieldsOf(bytes: Uint8Array): { readonly type: number | undefined; readonly data: Uint8Array } {
+  let at = 0
+  let type: number | undefined
+  let data = new Uint8Array()
+  const take = (count: number): Uint8Array => {
+    if (count > bytes.byteLength - at) throw new RangeError(`byte ${at} begins a part that ends after the last byte`)
+    at += count
+    return bytes.subarray(at - count, at)
+  }
+  const varint = (): number => {
+    let value = 0
+    for (let digit = 0; digit < varintBytesMax; digit++) {
+      const byte = take(1)[0]!
+      value += (byte & 0x7f) * 128 ** digit
+      if (byte < 0x80) return value
+    }
+    throw new RangeError(`byte ${at} continues a number of more than ${varintBytesMax} bytes`)
+  }
+  while (at < bytes.byteLength) {
+    const tag = varint()
+    const [field, wire] = [Math.floor(tag / 8), tag % 8]
+    if (wire === 0) {
+      const value = varint()
+      if (field === 1) type = value
+    } else if (wire === 2) {
+      const value = take(varint())
+      if (field === 2) data = new Uint8Array(value)
+    } else if (wire === 1 || wire === 5) take(wire === 1 ? 8 : 4)
+    else throw new RangeError(`the field before byte ${at} has the unknown wire type ${wire}`)
+  }
+  return { type, data }
+}
+
+const varintBytesMax = 10
 
 const create = Effect.fnUntraced(function*(file: string) {
   const fs = yield* FileSystem.FileSystem

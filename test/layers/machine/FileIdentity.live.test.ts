@@ -84,6 +84,48 @@ describe("FileIdentity", () => {
       }
     }).pipe(Effect.provide(platform)))
 
+  it.live("reads every protobuf form of a key, and none with another public key", () =>
+    Effect.gen(function*() {
+      const { directory, file, fs } = yield* setUp
+      yield* fs.makeDirectory(directory)
+      const key = yield* Effect.promise(() => generateKeyPair("Ed25519"))
+      const bytes = privateKeyToProtobuf(key)
+      const [type, data] = [bytes.subarray(0, 2), bytes.subarray(2)]
+      const forms = {
+        "the data before the type": [...data, ...type],
+        "a number that is not known": [...bytes, 0x18, 1],
+        "bytes that are not known": [0x22, 2, 7, 7, ...bytes],
+        "fixed numbers that are not known": [0x1d, 1, 2, 3, 4, ...bytes, 0x19, 1, 2, 3, 4, 5, 6, 7, 8],
+        "a padded type": [8, 0x81, 0, ...data],
+        "another second copy of the public key": [8, 1, 0x12, 0x60, ...bytes.subarray(4), ...new Uint8Array(32)]
+      }
+      for (const [name, form] of Object.entries(forms)) {
+        yield* fs.writeFile(file, Uint8Array.from(form), { mode: 0o600 })
+        const identity = yield* FileIdentity.make(directory)
+        assert.strictEqual(identity.peerId, peerIdFromPrivateKey(key).toString(), name)
+        assert.deepStrictEqual(Redacted.value(identity.privateKey), bytes, name)
+        const wrong = Uint8Array.from(form)
+        wrong[Buffer.from(wrong).indexOf(key.publicKey.raw)]! ^= 1
+        yield* fs.writeFile(file, wrong, { mode: 0o600 })
+        assert.include((yield* Effect.flip(FileIdentity.make(directory))).message, "are no private key", name)
+      }
+    }).pipe(Effect.provide(platform)))
+
+  it.live("says of a truncated key of another kind that it is damaged, and where", () =>
+    Effect.gen(function*() {
+      const { directory, file, fs } = yield* setUp
+      yield* fs.makeDirectory(directory)
+      const rsa = privateKeyToProtobuf(yield* Effect.promise(() => generateKeyPair("RSA", 2048)))
+      for (const bytes of [rsa.subarray(0, 100), Uint8Array.of(8), new Uint8Array(20).fill(0xff)]) {
+        yield* fs.writeFile(file, bytes, { mode: 0o600 })
+        const error = yield* Effect.flip(FileIdentity.make(directory))
+        assert.include(error.message, `is damaged: its ${bytes.byteLength} bytes are no private key`)
+        assert.instanceOf(error.cause, RangeError)
+      }
+      yield* fs.writeFile(file, rsa, { mode: 0o600 })
+      assert.include((yield* Effect.flip(FileIdentity.make(directory))).message, "holds a key of type RSA")
+    }).pipe(Effect.provide(platform)))
+
   it.live("removes what a crash in the middle of writing left", () =>
     Effect.gen(function*() {
       const { directory, file, fs } = yield* setUp

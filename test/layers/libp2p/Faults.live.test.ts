@@ -192,6 +192,19 @@ describe("libp2p 3.3", () => {
       assert.deepStrictEqual([failed, dials], ["AbortError", 1])
     }))
 
+  it.live("a dial that is aborted each time is dialled again a few dozen times, for a second", () =>
+    Effect.gen(function*() {
+      let dials = 0
+      const dial = () => {
+        dials++
+        return Promise.reject(new AbortError())
+      }
+      const { signal } = new AbortController()
+      assert.strictEqual(yield* run(() => dialUnjoined(dial, signal).catch(({ name }: Error) => name)), "AbortError")
+      assert.isAbove(dials, 2)
+      assert.isBelow(dials, 100)
+    }))
+
   it.live("every stream is told to the peer store", () =>
     Effect.gen(function*() {
       const { a, connection } = yield* makeStream()

@@ -228,10 +228,10 @@ export const make = Effect.fnUntraced(function*(
     return intent
   })
 
-  /** What is saved of a key is changed by one caller at a time, so that a failure takes back that caller's wish alone. */
+  /** One caller at a time changes what is saved of a key, so that a failure takes back that caller's wish alone. */
   const alone = turns<ContentKey>()
 
-  /** Records a wish, with the options of the latest call. A scope waits for a save only when it changes what is saved. */
+  /** Records a wish, with the options of the latest call. A scope waits only when it changes what is saved. */
   const want = Effect.fnUntraced(function*(key: ContentKey, given: ProvideOptions | undefined, isLasting: boolean) {
     const ttl = yield* ttlOf(key, given)
     const ttlSeconds = ttl === undefined ? undefined : Math.ceil(Duration.toSeconds(ttl))

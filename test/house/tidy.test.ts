@@ -48,6 +48,10 @@ describe("a rule reports", () => {
     assert.deepStrictEqual(found(`describe("a", () => {\n  it("b", () => {${lines(122)}})\n})`), [
       "test/a.test.ts:2: a function has 121 lines, at most 120 are allowed"
     ])
+    assert.deepStrictEqual(found(`const f = () => {\n  it.effect.each([1])("b", g)${lines(130)}}`), [])
+    assert.deepStrictEqual(found(`const f = () => {\n  a("describe(b)") // it("c")${lines(121)}}`), [
+      "test/a.test.ts:1: f has 121 lines, at most 120 are allowed"
+    ])
   })
 
   it("a comment beyond 120 columns, and not a text", () => {
@@ -69,6 +73,13 @@ describe("a rule reports", () => {
     assert.deepStrictEqual(found(`import * as A from "../src/x/A.ts"\nA.b()`), ["src/x/A.ts:1: nobody uses a"])
     assert.deepStrictEqual(found(`import * as A from "../src/x/A.ts"\nA.a()`), [])
     assert.deepStrictEqual(found(`import * as A from "../src/x/A.ts"\nall(A)`), [])
+    assert.deepStrictEqual(found("", "const a = 1\nexport { a }"), ["src/x/A.ts:2: nobody uses a"])
+    assert.deepStrictEqual(found("", "const b = 1\nexport { b as a }"), ["src/x/A.ts:2: nobody uses a"])
+    assert.deepStrictEqual(found(`import { a } from "../src/x/A.ts"`, "const a = 1\nexport { a }"), [])
+    assert.deepStrictEqual(found(`import { a } from "../src/x/A.ts"`, "export default 1"), [
+      "src/x/A.ts:1: nobody uses default"
+    ])
+    assert.deepStrictEqual(found(`import a from "../src/x/A.ts"`, "export default 1"), [])
     assert.deepStrictEqual(found(`const { a } = await import("../src/x/A.ts")`), [])
     assert.deepStrictEqual(found("const { a } = await import(`../src/x/${name}.ts`)"), [])
     assert.deepStrictEqual(found("", "export interface A {}\nexport interface B {}"), [

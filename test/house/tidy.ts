@@ -64,8 +64,7 @@ export const longFunctions = (files: Files): ReadonlyArray<string> =>
       if (isFunction(node)) {
         const [first, last] = [lineAt(node.start), lineAt(node.end)]
         const [lines, limit] = [last - first + 1, own === "make" ? 250 : 120]
-        const isContents = path.startsWith("test/") &&
-          /\b(?:describe|it|check|property)(?:\.\w+)*\(/.test(text.slice(node.start, node.end))
+        const isContents = path.startsWith("test/") && registersSpecs(node)
         if (lines > limit && !isContents) {
           found.push(`${path}:${first}: ${own ?? "a function"} has ${lines} lines, at most ${limit} are allowed`)
         }
@@ -208,6 +207,22 @@ function isFunction({ type }: Node): boolean {
   return type === "FunctionDeclaration" || type === "FunctionExpression" || type === "ArrowFunctionExpression"
 }
 
+/** Whether there is a call of `describe`, `it` and the like in a node, as in `it.effect.each(cases)(name, run)`. */
+function registersSpecs(node: Node): boolean {
+  const { callee } = node
+  if (node.type === "CallExpression" && isNode(callee)) {
+    let called: Node = callee
+    for (let next = inner(called); next !== undefined; next = inner(called)) called = next
+    if (/^(describe|it|check|property)$/.test(String(called["name"]))) return true
+  }
+  return childrenOf(node).some(registersSpecs)
+}
+
+function inner(node: Node): Node | undefined {
+  const next = node["object"] ?? node["callee"]
+  return isNode(next) ? next : undefined
+}
+
 /** The name that a declaration or a property gives to what it holds. */
 function nameOf(node: Node): string | undefined {
   const holder = node["id"] ?? node["key"]
@@ -250,9 +265,21 @@ interface Exported {
 }
 
 function exportsOf(path: string, text: string): ReadonlyArray<Exported> {
-  return bodyOf(path, text).flatMap((node) => {
+  return bodyOf(path, text).flatMap((node): ReadonlyArray<Exported> => {
     const { declaration } = node
-    if (node.type !== "ExportNamedDeclaration" || !isNode(declaration)) return []
+    // The configuration of a tool is read by the tool.
+    if (node.type === "ExportDefaultDeclaration") {
+      return path.endsWith(".config.ts") ? [] : [{ name: "default", isType: false, node }]
+    }
+    if (node.type !== "ExportNamedDeclaration") return []
+    if (!isNode(declaration)) {
+      return (node["specifiers"] as ReadonlyArray<Node>).flatMap((specifier) => {
+        const { exported, exportKind } = specifier
+        const name = isNode(exported) ? exported["name"] : undefined
+        const isType = node["exportKind"] === "type" || exportKind === "type"
+        return typeof name === "string" ? [{ name, isType, node }] : []
+      })
+    }
     const isType = /^TS(Interface|TypeAlias)Declaration$/.test(declaration.type)
     const declared = declaration["declarations"]
     return (Array.isArray(declared) ? declared.filter(isNode) : [declaration]).flatMap((each) => {
@@ -276,6 +303,7 @@ function usesOf(path: string, text: string): ReadonlyArray<{ readonly file: stri
       if (specifier.type === "ImportNamespaceSpecifier") {
         return membersOf(text, specifier).map((name) => ({ file, name }))
       }
+      if (specifier.type === "ImportDefaultSpecifier") return [{ file, name: "default" }]
       const named = specifier["imported"] ?? specifier["local"]
       return isNode(named) && typeof named["name"] === "string" ? [{ file, name: named["name"] }] : []
     })

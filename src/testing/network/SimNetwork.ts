@@ -26,7 +26,7 @@ import { type Line, type LineEnd, type Link, lost, makeLine, sample, type Switch
 import * as Machine from "./SimMachine.ts"
 import { memory, peerIdOf, type SimNode } from "./SimNames.ts"
 
-export type { LineEnd, SimMessage } from "./SimLine.ts"
+export type { LineEnd } from "./SimLine.ts"
 export type { SimMachine } from "./SimMachine.ts"
 export type { SimNode } from "./SimNames.ts"
 

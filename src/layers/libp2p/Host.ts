@@ -28,7 +28,7 @@ import { eager } from "./wire/EagerStreams.ts"
 import { assertConnection, guardNode, rememberProtocols, toError, within } from "./Faults.ts"
 import * as Gater from "./Gater.ts"
 import * as GoAway from "./wire/GoAway.ts"
-import { assertMembers } from "./wire/LeanedOn.ts"
+import { assertMembers, once } from "./wire/LeanedOn.ts"
 import { Libp2pLogger } from "./Logger.ts"
 import * as Modules from "./Modules.ts"
 import { hostError } from "./Modules.ts"
@@ -90,7 +90,7 @@ export const make = Effect.gen(function*() {
 
   const node = yield* Effect.tryPromise({
     try: async () => {
-      Yamux.assertYamux()
+      await assertMuxers()
       const node = await createNode({
         config,
         logger,
@@ -102,9 +102,8 @@ export const make = Effect.gen(function*() {
           components = given
         }
       })
-      assertConnection(components)
       assertMembers("libp2p", components.connectionManager, keepingMembers)
-      await assertSecured(components)
+      await assertConnections(components)
       return node
     },
     catch: hostError("host")
@@ -166,6 +165,13 @@ export const layer: Layer.Layer<Libp2pHost, HostError, Identity | NetworkConfig>
 // ---------------------------------------------------------------------------------------------------------------------
 
 const hourMillis = 3_600_000
+
+const assertMuxers = once(() => Yamux.assertYamux())
+
+const assertConnections = once(async (components: Components) => {
+  assertConnection(components)
+  await assertSecured(components)
+})
 
 interface NodeOptions {
   readonly config: NetworkConfig["Service"]

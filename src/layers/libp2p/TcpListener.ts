@@ -6,6 +6,8 @@ import type { HostError } from "../../schema/NetworkError.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import { Libp2pHost } from "./Host.ts"
 import { hostError } from "./Modules.ts"
+import type { Components } from "./wire/Components.ts"
+import { once } from "./wire/LeanedOn.ts"
 import { assertTcp, gatheringTcp } from "./wire/Tcp.ts"
 
 /**
@@ -16,7 +18,13 @@ export const layer: Layer.Layer<never, HostError, Libp2pHost | NetworkConfig> = 
   Effect.gen(function*() {
     const host = yield* Libp2pHost
     const { listenAddresses } = yield* NetworkConfig
-    yield* Effect.tryPromise({ try: () => assertTcp(host.components), catch: hostError("tcp") })
+    yield* Effect.tryPromise({ try: () => assertOnce(host.components), catch: hostError("tcp") })
     yield* host.listen("tcp", gatheringTcp, listenAddresses)
   })
 )
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+const assertOnce = once((components: Components) => assertTcp(components))

@@ -45,6 +45,16 @@ export const assertMember = (name: Pinned, object: unknown, path: string, kind: 
   if (found !== kind) throw mismatch(name, `its private member ${path} is ${found} where ${kind} is expected`)
 }
 
+/** Asserts once in a process, since a package does not change while the process runs. A failure asserts anew. */
+export const once = <Args extends ReadonlyArray<unknown>>(assert: (...args: Args) => void | Promise<void>) => {
+  let hasPassed = false
+  return async (...args: Args): Promise<void> => {
+    if (hasPassed) return
+    await assert(...args)
+    hasPassed = true
+  }
+}
+
 /** The error for a package that is not as expected, which says in what. */
 export const mismatch = (name: Pinned, detail: string): HostError =>
   new HostError({

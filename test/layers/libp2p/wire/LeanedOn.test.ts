@@ -89,6 +89,23 @@ describe("a member", () => {
   }
 })
 
+describe("an assertion of a process", () => {
+  it("that has passed is not made again, and one that has failed is", async () => {
+    let made = 0
+    let isMissing = true
+    const assertOnce = LeanedOn.once((name: LeanedOn.Pinned) => {
+      made++
+      if (isMissing) throw LeanedOn.mismatch(name, "it is gone")
+    })
+    const failed = await assertOnce("libp2p").catch((cause: unknown) => cause)
+    assert.instanceOf(failed, HostError)
+    isMissing = false
+    await assertOnce("libp2p")
+    await assertOnce("libp2p")
+    assert.strictEqual(made, 2)
+  })
+})
+
 describe("a node does not start when a member is missing, which is named with its package and version", () => {
   for (const path of Object.keys(Yamux.muxerMembers)) {
     it(`of Yamux's muxer: ${path}`, () =>

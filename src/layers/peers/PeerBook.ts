@@ -3,7 +3,7 @@
  */
 import { Context, Effect, Layer } from "effect"
 import type { RefusalReason } from "../../schema/NetworkEvent.ts"
-import type { Direction, PeerId } from "../../schema/Peer.ts"
+import { type Direction, interestRank, type PeerId } from "../../schema/Peer.ts"
 import { Interests } from "../../services/Interests.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import { BoundedMap } from "../BoundedMap.ts"
@@ -46,11 +46,20 @@ const make = Effect.gen(function*() {
   const refusals = new BoundedMap<PeerId, ReadonlyArray<Refusal>>(maxKnownPeers)
   /** How many dials each peer answers. Bounded by the dials. */
   const answering = new Map<PeerId, number>()
+  /** The peers whose records are wanted or kept: the gate asks for them too often to look through all records. */
+  const wanted = new Set<PeerId>()
+
+  const interestChanged = (peer: PeerRecord.PeerRecord) => {
+    // A record that has left the book counts no more.
+    if (records.get(peer.id) !== peer) return
+    if (interestRank(PeerRecord.interestOf(peer)) >= interestRank("wanted")) wanted.add(peer.id)
+    else wanted.delete(peer.id)
+  }
 
   const book = PeerBook.of({
     get: (id) => records.get(id),
     record(id) {
-      const found = records.get(id) ?? PeerRecord.make(id)
+      const found = records.get(id) ?? PeerRecord.make(id, interestChanged)
       records.set(id, found)
       return found
     },
@@ -78,10 +87,7 @@ const make = Effect.gen(function*() {
     isBlocked: (id) => PeerRecord.isBlocked(records.get(id)),
     *wanted() {
       yield* answering.keys()
-      for (const peer of records.values()) {
-        const interest = PeerRecord.interestOf(peer)
-        if (interest === "wanted" || interest === "kept") yield peer.id
-      }
+      yield* wanted
     }
   })
 

@@ -22,6 +22,8 @@ const stableMillis = 15_000
 /** The record of one peer. */
 export interface PeerRecord {
   readonly id: PeerId
+  /** Run in one step with every transition after which {@link interestOf} may differ. */
+  readonly interestChanged: (peer: PeerRecord) => void
   readonly addresses: KnownAddresses
   /** Open scopes of `keep`. */
   readonly keeps: number
@@ -81,8 +83,9 @@ export interface ConnectionEnd extends Departure {
 }
 
 /** A record without a past. */
-export const make = (id: PeerId): PeerRecord => ({
+export const make = (id: PeerId, interestChanged: PeerRecord["interestChanged"]): PeerRecord => ({
   id,
+  interestChanged,
   addresses: new KnownAddresses(id),
   keeps: 0,
   calls: 0,
@@ -159,11 +162,13 @@ export const asked = (peer: PeerRecord, addresses: ReadonlyArray<Multiaddr>): vo
   record.parted = false
   record.hurried = true
   for (const address of addresses) peer.addresses.learn(address, "given")
+  peer.interestChanged(peer)
 }
 
 /** `connect` succeeded: the peer is redialled when it is lost. `Interest` of schema/Peer.ts says until when. */
 export const wanted = (peer: PeerRecord): void => {
   draft(peer).wanted = true
+  peer.interestChanged(peer)
 }
 
 /** Counts a call of `connect` in flight, until the returned function is called. */
@@ -181,6 +186,7 @@ export const suspended = (peer: PeerRecord): void => {
   record.wanted = false
   record.discovered = false
   record.suspended = true
+  peer.interestChanged(peer)
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -200,6 +206,7 @@ export const connected = (peer: PeerRecord, now: number): void => {
 export const saidGoodbye = (peer: PeerRecord, reason: GoodbyeReason, restUntil: number): void => {
   rests(peer, restUntil)
   if (isParting(reason)) draft(peer).wanted = false
+  peer.interestChanged(peer)
 }
 
 /**
@@ -226,6 +233,7 @@ export const lost = (peer: PeerRecord, end: ConnectionEnd, restUntil: number): v
     record.flapping = true
     record.failNextDialWith = new DialError({ target: peer.id, reason: new Refused({}) })
   }
+  peer.interestChanged(peer)
 }
 
 /** Discovery leaves the peer alone until then. */
@@ -241,14 +249,16 @@ export const rests = (peer: PeerRecord, until: number): void => {
 /** An unasked dial of the peer begins: for discovery or against isolation, not for a wish of the program. */
 export const sought = (peer: PeerRecord): void => {
   draft(peer).discovered = true
+  peer.interestChanged(peer)
 }
 
 /** An unasked dial has connected the peer. */
 export const found = (peer: PeerRecord): void => resetBackoff(peer)
 
-/** An unasked dial has failed. */
+/** An unasked dial has failed, or was given up. */
 export const missed = (peer: PeerRecord): void => {
   draft(peer).discovered = false
+  peer.interestChanged(peer)
 }
 
 /** A dial by the supervisor begins. */
@@ -293,6 +303,7 @@ export const waitEnds = (peer: PeerRecord): void => {
 export const givenUp = (peer: PeerRecord): void => {
   draft(peer).wanted = false
   resetBackoff(peer)
+  peer.interestChanged(peer)
 }
 
 /**
@@ -341,7 +352,11 @@ const draft = (peer: PeerRecord): Draft<PeerRecord> => peer
 const counted = (peer: PeerRecord, what: "keeps" | "calls" | "blocks"): () => void => {
   const record = draft(peer)
   record[what]++
-  return once(() => void record[what]--)
+  peer.interestChanged(peer)
+  return once(() => {
+    record[what]--
+    peer.interestChanged(peer)
+  })
 }
 
 /** A function that runs `end` at its first call only. */

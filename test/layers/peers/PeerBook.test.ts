@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer } from "effect"
+import { Effect, Layer, Schema } from "effect"
 import * as PeerBook from "../../../src/layers/peers/PeerBook.ts"
 import * as PeerRecord from "../../../src/layers/peers/PeerRecord.ts"
 import { Interests } from "../../../src/services/Interests.ts"
@@ -8,6 +8,27 @@ import { SimNetwork } from "../../../src/testing/network/SimNetwork.ts"
 
 const layer = (maxKnownPeers = 4096) => PeerBook.layer.pipe(Layer.provide(NetworkConfig.layer({ maxKnownPeers })))
 const bob = SimNetwork.peerId("bob")
+
+/** What changes a wish, as one word each. */
+const wishes = {
+  mentioned: () => {},
+  asked: (peer) => PeerRecord.asked(peer, []),
+  wanted: PeerRecord.wanted,
+  givenUp: PeerRecord.givenUp,
+  sought: PeerRecord.sought,
+  missed: PeerRecord.missed,
+  suspended: PeerRecord.suspended,
+  leaves: (peer) => PeerRecord.saidGoodbye(peer, "disconnect", 0),
+  keep: (peer, ends) => void ends.push(PeerRecord.keptBy(peer)),
+  call: (peer, ends) => void ends.push(PeerRecord.calledBy(peer)),
+  block: (peer, ends) => void ends.push(PeerRecord.blockedBy(peer)),
+  oldestEnds: (_, ends) => ends.shift()?.()
+} satisfies Record<string, (peer: PeerRecord.PeerRecord, ends: Array<() => void>) => void>
+
+const History = Schema.Array(Schema.Struct({
+  peer: Schema.Literals(["bob", "carol", "dave", "erin"]),
+  word: Schema.Literals(Object.keys(wishes) as ReadonlyArray<keyof typeof wishes>)
+}))
 
 describe("PeerBook", () => {
   it.effect("keeps as many peers as it may, and lets those without interest go first, the longest unseen before others", () =>
@@ -84,4 +105,20 @@ describe("the interests that the table asks for", () => {
       assert.strictEqual(interests.of(bob), "transient")
       assert.deepStrictEqual([...interests.wanted()], [])
     }).pipe(Effect.provide(layer())))
+
+  it.effect.prop(
+    "want the peers whose records say so, whatever has happened",
+    { history: History },
+    ({ history }) =>
+      Effect.gen(function*() {
+        const book = yield* PeerBook.PeerBook
+        const interests = yield* Interests
+        const ends: Array<() => void> = []
+        for (const { peer, word } of history) {
+          wishes[word](book.record(SimNetwork.peerId(peer)), ends)
+          const wanted = [...book.all()].filter((record) => ["wanted", "kept"].includes(PeerRecord.interestOf(record)))
+          assert.deepStrictEqual([...interests.wanted()].sort(), wanted.map(({ id }) => id).sort())
+        }
+      }).pipe(Effect.provide(layer(2)))
+  )
 })

@@ -5,7 +5,7 @@ import * as PeerRecord from "../../../src/layers/peers/PeerRecord.ts"
 import type { ConnectError } from "../../../src/schema/NetworkError.ts"
 import { DialError, Unreachable } from "../../../src/schema/NetworkError.ts"
 import type { DisconnectReason, GoodbyeReason } from "../../../src/schema/NetworkEvent.ts"
-import type { Multiaddr } from "../../../src/schema/Peer.ts"
+import type { Interest, Multiaddr } from "../../../src/schema/Peer.ts"
 import { SimNetwork } from "../../../src/testing/network/SimNetwork.ts"
 
 const bob = SimNetwork.peerId("bob")
@@ -77,11 +77,15 @@ const backoff: Backoff.Backoff<ConnectError> = { next: () => Effect.succeed(unde
 /** A record with a past, the time now, and the wishes that are still open. */
 const after = (history: History) =>
   Effect.sync(() => {
-    const peer = PeerRecord.make(bob)
+    let heard: Interest = "transient"
+    const peer = PeerRecord.make(bob, (changed) => {
+      heard = PeerRecord.interestOf(changed)
+    })
     const wishes: Wishes = { keeps: [], calls: [], blocks: [] }
     let now = 1_000_000
     for (const { pause, word } of history) {
       transitions[word](peer, now, wishes)
+      assert.strictEqual(heard, PeerRecord.interestOf(peer), `${word} tells of the interest that it changes`)
       now += pause
     }
     return { peer, now, wishes }
@@ -293,7 +297,7 @@ describe("a peer's record, whatever its past", () => {
 
 describe("a peer's record", () => {
   it("remembers the last 8 dials, in bounded words", () => {
-    const peer = PeerRecord.make(bob)
+    const peer = PeerRecord.make(bob, () => {})
     for (let n = 0; n < 20; n++) PeerRecord.dialled(peer, n, unreachable)
     assert.deepStrictEqual(peer.dials.map(({ at }) => at), [19, 18, 17, 16, 15, 14, 13, 12])
     assert.strictEqual(peer.dials[0]?.outcome, "Unreachable")

@@ -62,7 +62,13 @@ export const make = Effect.fnUntraced(function*(options: {
       const delay = yield* supervisor.nextDelay(peer, "discovered", failure.value)
       if (delay === undefined) PeerRecord.backsOff(peer, undefined)
       PeerRecord.waitsUntil(peer, now + (delay === undefined ? cooldownMillis : Duration.toMillis(delay)))
-    }).pipe(Effect.ensuring(Effect.sync(() => dialing--)))
+    }).pipe(
+      // Isolation gives its other dials up when a peer comes, which may be this one.
+      Effect.onInterrupt(() =>
+        Effect.map(table.has(peer.id), (isConnected) => isConnected ? undefined : PeerRecord.missed(peer))
+      ),
+      Effect.ensuring(Effect.sync(() => dialing--))
+    )
 
   const isolation = yield* Isolation.make({
     peersAtOnce: Math.min(isolatedDialsMax, config.minPeers),

@@ -341,6 +341,28 @@ describe("SupervisedConnectionManager", () => {
       assert.strictEqual((yield* alice.table.get(bob!.id))._tag, "Some")
     }).pipe(Effect.provide(net)))
 
+  it.effect("dials that isolation gives up leave no interest behind", () =>
+    Effect.gen(function*() {
+      const network = yield* SimNetwork
+      const alice = yield* CoreNode.make("alice", { minPeers: 4 })
+      const bob = yield* CoreNode.make("bob", { minPeers: 0 })
+      yield* network.partition([["alice", "bob"]])
+      const dead = ["dead 1", "dead 2", "dead 3"].map(SimNetwork.peerId)
+      for (const [n, id] of dead.entries()) {
+        yield* alice.discovery.announce({ id, addresses: [SimNetwork.address(`dead ${n + 1}`)] }, "test")
+      }
+      // The dials that the sightings began are over by then.
+      yield* TestClock.adjust("20 seconds")
+      let steps = 0
+      while ((yield* alice.manager.status).pendingDials.length < 2) {
+        assert.isBelow(++steps, 300)
+        yield* TestClock.adjust("1 second")
+      }
+      yield* within("1 second", bob.manager.connect((yield* alice.addresses)[0]!))
+      assert.deepStrictEqual((yield* alice.manager.status).pendingDials, [])
+      for (const id of dead) assert.strictEqual((yield* alice.manager.explain(id)).interest, "transient")
+    }).pipe(Effect.provide(net)))
+
   it.effect("a sighting of a peer that does not answer leaves no interest behind", () =>
     Effect.gen(function*() {
       const alice = yield* CoreNode.make("alice")

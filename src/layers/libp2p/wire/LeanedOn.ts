@@ -77,11 +77,8 @@ export const connectionToNowhere = (): MultiaddrConnection =>
     close: async () => {}
   }) as unknown as MultiaddrConnection
 
-// ---------------------------------------------------------------------------------------------------------------------
-// internal
-// ---------------------------------------------------------------------------------------------------------------------
-
-const silentLogger: Logger = Object.assign(() => {}, {
+/** Logs nothing, so that what is built for an assertion alone does not show in a log. */
+export const silentLogger: Logger = Object.assign(() => {}, {
   error: () => {},
   trace: () => {},
   enabled: false,

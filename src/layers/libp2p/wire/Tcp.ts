@@ -16,7 +16,7 @@ import { tcp } from "@libp2p/tcp"
 import { multiaddr } from "@multiformats/multiaddr"
 import { Socket } from "node:net"
 import type { Components } from "./Components.ts"
-import { assertMembers } from "./LeanedOn.ts"
+import { assertMembers, silentLogger } from "./LeanedOn.ts"
 
 /** A TCP connection with its private members. */
 interface SocketConnection extends MultiaddrConnection {
@@ -53,7 +53,10 @@ export const assertTcp = async (
   assertMembers("@libp2p/tcp", transport, { _connect: "function" })
   assertMembers("@libp2p/tcp", transport.createListener({ upgrader: components.upgrader }), listenerMembers)
   const socket = new Socket()
-  const unconnected = Object.assign(Object.create(transport) as Transport, { _connect: async () => socket })
+  const unconnected = Object.assign(Object.create(transport) as Transport, {
+    _connect: async () => socket,
+    log: silentLogger
+  })
   let made: MultiaddrConnection | undefined
   const upgrader = {
     upgradeOutbound: async (connection: MultiaddrConnection) => {

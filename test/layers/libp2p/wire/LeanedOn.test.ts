@@ -165,6 +165,13 @@ describe("a node does not start when a member is missing, which is named with it
     )
   })
 
+  it("of TCP without a line in the log", async () => {
+    const lines: Array<string> = []
+    const log = Object.assign((format: string) => lines.push(format), LeanedOn.silentLogger)
+    await Tcp.assertTcp(await componentsOf(), (given) => Object.assign(tcp()(given), { log }))
+    assert.deepStrictEqual(lines, [])
+  })
+
   for (const path of Object.keys(Tcp.listenerMembers)) {
     it(`of TCP's listeners: ${path}`, async () => {
       const components = await componentsOf()

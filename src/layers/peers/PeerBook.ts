@@ -1,5 +1,5 @@
 /**
- * The notes of this node on each peer that it has heard of: one {@link PeerRecord} for each, bounded in number.
+ * The notes of this node on each peer that it has heard of: one `PeerRecord` for each, bounded in number.
  */
 import { Context, Effect, Layer } from "effect"
 import type { RefusalReason } from "../../schema/NetworkEvent.ts"

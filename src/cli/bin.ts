@@ -6,68 +6,13 @@
  * showed its help; 1 for every failure, told in one line on stderr. A stop ends within 2 s, or within the given
  * `stopTimeout`. After that, or at once on a second signal, the operating system closes what is left.
  */
-// Not from the package's index, which loads its HTTP server too and takes a third of a second.
-import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
-import * as NodeServices from "@effect/platform-node/NodeServices"
-import { Cause, Console, Duration, Effect, Exit, Layer, Runtime } from "effect"
-import { run } from "./codio.ts"
-import { Reader, StopLimit } from "./start.ts"
 
-/** How long the program may run after a signal. Leaves a tenth of the two seconds for the process itself. */
-let stopMillisMax = 1800
-
-/** What the program adds to a given `stopTimeout`, so that the node can log what held it. */
-const stopMillisMore = 300
-
-const stopLimit = (stopTimeout: Duration.Duration) =>
-  Effect.sync(() => {
-    stopMillisMax = Duration.toMillis(stopTimeout) + stopMillisMore
-  })
-
-const reader = {
-  gone: Effect.callback<void>((resume) => {
-    process.stdout.once("error", () => resume(Effect.void))
-  }),
-  ready: Effect.callback<void>((resume) => {
-    if (!process.stdout.writableNeedDrain) return resume(Effect.void)
-    const drained = () => resume(Effect.void)
-    process.stdout.once("drain", drained)
-    return Effect.sync(() => process.stdout.off("drain", drained))
-  })
-}
-
-// The reader of the output may leave first; its stream would throw without a listener.
-process.stdout.on("error", () => {})
-process.stderr.on("error", () => {})
-
-let stopping = false
-const onSignal = () => {
-  if (stopping) process.exit(0)
-  stopping = true
-  setTimeout(() => process.exit(0), stopMillisMax).unref()
-}
-process.on("SIGINT", onSignal)
-process.on("SIGTERM", onSignal)
-
-run(process.argv.slice(2)).pipe(
-  // A defect is a bug: the one case in which a stack helps.
-  Effect.tapCause((cause) => Cause.hasDies(cause) ? Console.error(Cause.pretty(cause)) : Effect.void),
-  Effect.provide(
-    Layer.mergeAll(NodeServices.layer, Layer.succeed(Reader, reader), Layer.succeed(StopLimit, stopLimit))
-  ),
-  NodeRuntime.runMain({
-    disableErrorReporting: true,
-    teardown: (exit) => {
-      const end = (code: number) => flushed(() => process.exit(code))
-      if (Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)) end(0)
-      else Runtime.defaultTeardown(exit, end)
-    }
-  })
-)
-
-/** Waits until the printed lines are written, unless nobody reads them. */
-function flushed(done: () => void): void {
-  if (process.stdout.writableLength === 0 || process.stdout.destroyed) return done()
-  setTimeout(done, 500).unref()
-  process.stdout.write("", done)
+// Asked before anything else is loaded: an older Node fails somewhere inside a module, with a riddle.
+const [major = 0, minor = 0] = process.versions.node.split(".").map(Number)
+if (major > 22 || (major === 22 && minor >= 19)) {
+  const { main } = await import("./main.ts")
+  main()
+} else {
+  process.stderr.write(`codio: Node 22.19 or newer is needed, this is ${process.versions.node}\n`)
+  process.exitCode = 1
 }

@@ -19,7 +19,7 @@ export const Node = Context.Reference<
   { defaultValue: () => undefined }
 )
 
-/** What is known about the reader of the program's output. Replaced by `bin.ts`. */
+/** What is known about the reader of the program's output. Replaced by `main.ts`. */
 export const Reader = Context.Reference<{
   /** Completes when the output is no longer read, which ends the program. */
   readonly gone: Effect.Effect<void>
@@ -30,8 +30,8 @@ export const Reader = Context.Reference<{
 })
 
 /**
- * Called with the `stopTimeout` of the options, if they have one. Replaced by `bin.ts`, which ends the process a little
- * later in any case.
+ * Called with the `stopTimeout` of the options, if they have one. Replaced by `main.ts`, which ends the process a
+ * little later in any case.
  */
 export const StopLimit = Context.Reference<(stopTimeout: Duration.Duration) => Effect.Effect<void>>(
   "codio-network/cli/StopLimit",

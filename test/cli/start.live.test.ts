@@ -169,6 +169,22 @@ describe("codio start, as a process", () => {
       assert.deepStrictEqual(stdout, [])
     }))
 
+  it.live("says in one line that Node is too old", () =>
+    Effect.gen(function*() {
+      const faked = (version: string) => `Object.defineProperty(process.versions,"node",{value:"${version}"})`
+      const outcomes = yield* Effect.forEach(["20.20.2", "22.18.0"], (version) =>
+        outcome(["start"], { NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(faked(version))}` }))
+      assert.deepStrictEqual(
+        outcomes,
+        ["20.20.2", "22.18.0"].map((version) => ({
+          code: 1,
+          signal: null,
+          stdout: [],
+          stderr: `codio: Node 22.19 or newer is needed, this is ${version}\n`
+        }))
+      )
+    }))
+
   it.live("says in one line what is wrong with a flag, a variable or the config file", () =>
     Effect.gen(function*() {
       const fs = yield* FileSystem.FileSystem

@@ -83,6 +83,13 @@ describe("the program alone, without any package beside it", () => {
     assert.strictEqual(unpacked.code, 0, unpacked.output)
   })
 
+  it("asks for the version of Node before it loads anything else", () => {
+    const [needed] = /\d+\.\d+/.exec(manifest.engines.node)!
+    const bin = readFileSync(join(directory, "package/dist/cli/bin.js"), "utf8")
+    assert.include(bin, `Node ${needed} or newer is needed`)
+    assert.notMatch(bin, /^(import|export)\b(?!\()/m)
+  })
+
   it("runs a node until it is stopped", async () => {
     const args = [join(directory, "package/dist/cli/bin.js"), "start", "--json"]
     const { code, output, stdout } = await run(process.execPath, args, directory, "SIGINT")

@@ -1,15 +1,21 @@
 /**
- * Writes docs/OPTIONS.md from the tables of options and the comments on their entries: `npm run docs:options`.
+ * Writes docs/OPTIONS.md and docs/options.schema.json from the tables of options and the comments on their entries:
+ * `npm run docs:options`.
  */
 import { readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
-import { programOptions } from "../src/cli/options.ts"
+import { fileSchema, programOptions } from "../src/cli/options.ts"
 import { options } from "../src/schema/NetworkOptions.ts"
 import { type AnyOption, defaultText, flagOf, type OptionTable, variableOf } from "../src/schema/OptionTable.ts"
 
 const root = join(import.meta.dirname, "..")
 
 export const file = join(root, "docs/OPTIONS.md")
+
+export const schemaFile = join(root, "docs/options.schema.json")
+
+/** The text of docs/options.schema.json. */
+export const renderSchema = (): string => `${JSON.stringify(fileSchema(), null, 2)}\n`
 
 /** The text of docs/OPTIONS.md. */
 export const render = (): string =>
@@ -23,7 +29,9 @@ in [POLICIES.md](POLICIES.md).
 - A list is an array of texts. Its flag is repeated; in the environment commas separate the items.
 - A switch is \`true\` or \`false\`; as a flag \`--mdns\` or \`--no-mdns\`.
 - A wrong or unknown option fails the start with a \`ConfigError\`, which names each problem in a line.
-- \`NetworkOptions.jsonSchema()\` is the JSON Schema of a file of options, for editors.
+- [options.schema.json](options.schema.json) is the JSON Schema of the file of \`--config\`, with the options of both tables. An editor uses it when
+  the file says \`"$schema": "./node_modules/codio-network/docs/options.schema.json"\`, which the program ignores. \`NetworkOptions.jsonSchema()\`
+  is the schema of the options of a node alone.
 
 \`npm run docs:options\` writes this page from the table in [NetworkOptions.ts](../src/schema/NetworkOptions.ts).
 
@@ -73,4 +81,7 @@ function meaning(source: string, name: string, entry: AnyOption): string {
 }
 
 // At the end, where everything above is defined.
-if (import.meta.main) writeFileSync(file, render())
+if (import.meta.main) {
+  writeFileSync(file, render())
+  writeFileSync(schemaFile, renderSchema())
+}

@@ -66,6 +66,21 @@ export const flags: { readonly [name: string]: Flag.Flag<Flags[string]> } = Obje
   Object.entries(table).map(([name, entry]) => [name, flag(name, entry)])
 )
 
+/**
+ * The JSON Schema of the file that `--config` names: the options of the node and of the program, and `$schema` itself.
+ */
+export const fileSchema = (): { readonly [key: string]: unknown } => {
+  const { config: _, ...ofFile } = programOptions
+  const file: OptionTable.OptionTable = Object.fromEntries(
+    Object.entries<OptionTable.AnyOption>({ ...NetworkOptions.options, ...ofFile }).map(([name, entry]) => [
+      name,
+      { ...entry, default: entry.programDefault ?? entry.default }
+    ])
+  )
+  const { properties, ...schema } = OptionTable.jsonSchemaOf(file, OptionTable.schemaOf(file))
+  return { ...schema, properties: { $schema: { type: "string" }, ...properties as object } }
+}
+
 /** Reads the three sources. Each source is checked as a whole, even where another one has precedence. */
 export const resolve = Effect.fnUntraced(function*(given: Flags) {
   const environment = yield* Environment
@@ -170,7 +185,8 @@ const readFile = Effect.fnUntraced(function*(path: string) {
       return new ConfigError({ problems: [`${path}: cannot be read: ${detail}`] })
     })
   )
-  const entries = Object.entries(yield* NetworkOptions.parse(path, content))
+  // Editors find the schema of the file by `$schema`.
+  const entries = Object.entries(yield* NetworkOptions.parse(path, content)).filter(([name]) => name !== "$schema")
   // A file does not name another file.
   const isProgram = (name: string) => Object.hasOwn(programOptions, name) && name !== "config"
   const part = (ofProgram: boolean): Record<string, unknown> =>

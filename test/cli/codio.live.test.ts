@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { DateTime, Deferred, Duration, Effect, Exit, Fiber, FileSystem, Layer, PubSub, Stream } from "effect"
 import { TestClock, TestConsole } from "effect/testing"
 import { run } from "../../src/cli/codio.ts"
-import { Environment, type ProgramOptions, programOptions } from "../../src/cli/options.ts"
+import { Environment, fileSchema, type ProgramOptions, programOptions } from "../../src/cli/options.ts"
 import { Node, Reader, StopLimit } from "../../src/cli/start.ts"
 import { Network } from "../../src/Network.ts"
 import { HostError, NetworkStartError } from "../../src/schema/NetworkError.ts"
@@ -153,6 +153,20 @@ describe("codio start", () => {
           const named = yield* optionsOf([], { CODIO_CONFIG: path })
           assert.strictEqual(named.log.fallback, "Error")
           assert.strictEqual(named.network.listenPort, 1)
+        })
+    ).pipe(Effect.provide([NodeServices.layer, TestConsole.layer])))
+
+  it.effect("takes a file that names its schema, and the schema has exactly what a file may have", () =>
+    withFile(
+      JSON.stringify({ $schema: "./options.schema.json", listenPort: 1, relayServer: true }),
+      (path) =>
+        Effect.gen(function*() {
+          const { network, relayServer } = yield* optionsOf(["--config", path])
+          assert.deepStrictEqual<unknown>({ network, relayServer }, { network: { listenPort: 1 }, relayServer: true })
+          const { additionalProperties, properties } = fileSchema()
+          assert.isFalse(additionalProperties)
+          const { config: _, ...ofFile } = programOptions
+          assert.sameMembers(Object.keys(properties as object), ["$schema", ...Object.keys({ ...options, ...ofFile })])
         })
     ).pipe(Effect.provide([NodeServices.layer, TestConsole.layer])))
 

@@ -4,7 +4,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
-import { file, render } from "../../scripts/options.ts"
+import { file, render, renderSchema, schemaFile } from "../../scripts/options.ts"
 import { names } from "../../src/schema/NetworkOptions.ts"
 
 const root = join(import.meta.dirname, "../..")
@@ -12,6 +12,12 @@ const root = join(import.meta.dirname, "../..")
 describe("docs/OPTIONS.md", () => {
   it("is written from the tables of options and their comments; `npm run docs:options` writes it", () => {
     assert.strictEqual(readFileSync(file, "utf8"), render())
+  })
+})
+
+describe("docs/options.schema.json", () => {
+  it("is written from the tables of options; `npm run docs:options` writes it", () => {
+    assert.strictEqual(readFileSync(schemaFile, "utf8"), renderSchema())
   })
 })
 

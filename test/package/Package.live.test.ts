@@ -48,7 +48,8 @@ describe("the tarball", () => {
     assert.deepStrictEqual(named.filter((file) => !files.includes(file)), [])
     assert.deepStrictEqual(
       files.filter((file) =>
-        !named.includes(file) && !/^dist\/.+\.(js|d\.ts)(\.map)?$|^(src|examples)\/.+\.ts$|^docs\/.+\.md$/.test(file)
+        !named.includes(file) &&
+        !/^dist\/.+\.(js|d\.ts)(\.map)?$|^(src|examples)\/.+\.ts$|^docs\/.+\.(md|schema\.json)$/.test(file)
       ),
       []
     )

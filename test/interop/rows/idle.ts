@@ -6,6 +6,7 @@ import type { Stream } from "@libp2p/interface"
 import { multiaddr } from "@multiformats/multiaddr"
 import { Clock, Duration, Effect, Fiber } from "effect"
 import { connect as connectSocket, createServer, type Socket } from "node:net"
+import { isDeepStrictEqual } from "node:util"
 import { ContentKey, type Multiaddr, withoutPeer } from "../../../src/index.ts"
 import { Node, keyOf } from "../../../src/layers/dht/wire/Nodes.ts"
 import * as Announce from "../../../src/layers/dht/provide/Announce.ts"
@@ -170,7 +171,7 @@ const makeAsker = Effect.fnUntraced(function*(server: Server) {
     }),
     counted: (expected: Streams.StreamsCounts) =>
       hold(
-        JSON.stringify(streams.counts()) === JSON.stringify(expected),
+        isDeepStrictEqual(streams.counts(), expected),
         `${JSON.stringify(streams.counts())}, and not ${JSON.stringify(expected)}`
       )
   }

@@ -96,6 +96,7 @@ export const option = <
 export const schemaOf = <T extends OptionTable>(table: T): Schema.Struct<Fields<T>> => {
   const fields: Record<string, Schema.Top> = {}
   for (const [name, { schema }] of Object.entries(table)) fields[name] = Schema.optionalKey(schema)
+  // The loop keeps the names of the table, which the type of a record does not know.
   return Schema.Struct(fields) as unknown as Schema.Struct<Fields<T>>
 }
 
@@ -116,6 +117,7 @@ export const defaultText = ({ default: value }: AnyOption): string | undefined =
 /** The values of a table: those given, and the defaults of the others. */
 export const withDefaults = <T extends OptionTable>(table: T, given: Given<T>): Values<T> => {
   const values: Record<string, unknown> = {}
+  // Filled in the order of the table, in which the options of `Earlier` come first.
   const earlier = values as unknown as Earlier
   for (const [name, { default: standard, schema, within }] of Object.entries(table)) {
     const value = (Object.hasOwn(given, name) ? given[name] : undefined) ?? (

@@ -64,6 +64,7 @@ export const mismatch = (name: Pinned, detail: string): HostError =>
 
 /** A connection that leads nowhere, on which libp2p builds the objects whose members are asserted. */
 export const connectionToNowhere = (): MultiaddrConnection =>
+  // Only what libp2p reads of a connection while it builds those objects.
   Object.assign(new EventTarget(), {
     direction: "outbound",
     status: "open",

@@ -58,6 +58,7 @@ export const assertTcp = async (
     log: silentLogger
   })
   let made: MultiaddrConnection | undefined
+  // A dial calls this member of the upgrader alone.
   const upgrader = {
     upgradeOutbound: async (connection: MultiaddrConnection) => {
       made = connection

@@ -1,0 +1,3 @@
+import type { Mutant } from "./Mutant.ts"
+
+export const discoveryMutants: ReadonlyArray<Mutant> = []

@@ -17,7 +17,8 @@ import { hash } from "node:crypto"
 import { keyBytesMax } from "../../../schema/Content.ts"
 import { peerOverhead } from "../wire/Message.ts"
 import { keyOf } from "../wire/Nodes.ts"
-import { none, ProviderRows, RecordRows, type Subnet } from "./ProviderRows.ts"
+import { none, ProviderRows, RecordRows } from "./ProviderRows.ts"
+import * as Shares from "./Shares.ts"
 
 /** Why a record was not stored. */
 export type ProviderRefusal =
@@ -101,7 +102,7 @@ export const make = (options: ProviderRecordsOptions = {}): ProviderRecords => {
   // The first record of each key.
   const lists = new Map<string, number>()
   const providers = new Map<string, number>()
-  const subnets = new Map<string, Subnet>()
+  const subnets = new Shares.Subnets()
   const rows = new RecordRows(recordsMax)
   const senders = new ProviderRows(recordsMax)
   let size = 0
@@ -109,11 +110,6 @@ export const make = (options: ProviderRecordsOptions = {}): ProviderRecords => {
   let epoch: number | undefined
   const secondsAt = (now: number) => Math.floor((now - (epoch ??= now)) / 1000)
   const listOf = (key: string): number => lists.get(key) ?? none
-
-  const leave = (subnet: Subnet, count: number) => {
-    subnet.records -= count
-    if (subnet.records === 0) subnets.delete(subnet.name)
-  }
 
   /** Takes a record out of the list of its provider. */
   const detach = (record: number) => {
@@ -148,11 +144,11 @@ export const make = (options: ProviderRecordsOptions = {}): ProviderRecords => {
     detach(record)
     rows.give(record)
     const subnet = senders.subnet[provider]
-    if (subnet !== undefined) leave(subnet, 1)
+    if (subnet !== undefined) subnets.leave(subnet, 1)
     if (--senders.records[provider]! > 0) return
     providers.delete(senders.id[provider]!)
     senders.give(provider)
-    if (heaviest === provider) heaviest = none
+    heaviest.forget(provider)
   }
   const forget = (gone: number) => {
     let before = none
@@ -173,7 +169,7 @@ export const make = (options: ProviderRecordsOptions = {}): ProviderRecords => {
     return count
   }
 
-  const keyCursor = cursorOf(lists)
+  const keyCursor = Shares.cursorOf(lists)
   const sweep = (seconds: number, keys: number): number => {
     let gone = 0
     // Once around is enough.
@@ -184,20 +180,12 @@ export const make = (options: ProviderRecordsOptions = {}): ProviderRecords => {
     return gone
   }
 
-  /** The provider with the most records, by itself or by its subnet, among those that were looked at. */
-  let heaviest = none
-  const providerCursor = cursorOf(providers)
+  const heaviest = Shares.makeHeaviest(providers, (provider) => senders.weightOf(provider))
   /** Makes room for one record of a sender with so many. False when no provider that was looked at has as many. */
   const makeRoom = (weight: number): boolean => {
-    for (let i = 0; i < sampleMax; i++) {
-      const id = providerCursor()
-      const provider = id === undefined ? undefined : providers.get(id)
-      if (provider !== undefined && (heaviest === none || senders.weightOf(provider) > senders.weightOf(heaviest))) {
-        heaviest = provider
-      }
-    }
-    if (heaviest === none || senders.weightOf(heaviest) < weight) return false
-    forget(senders.oldest[heaviest]!)
+    const provider = heaviest.atLeast(weight)
+    if (provider === undefined) return false
+    forget(senders.oldest[provider]!)
     return true
   }
 
@@ -229,8 +217,8 @@ export const make = (options: ProviderRecordsOptions = {}): ProviderRecords => {
         const subnet = senders.subnet[provider]
         if (subnet?.name !== subnetName) {
           const count = senders.records[provider]!
-          if (subnet !== undefined) leave(subnet, count)
-          senders.subnet[provider] = subnetName === undefined ? undefined : enter(subnets, subnetName, count)
+          if (subnet !== undefined) subnets.leave(subnet, count)
+          senders.subnet[provider] = subnetName === undefined ? undefined : subnets.enter(subnetName, count)
         }
       }
 
@@ -251,12 +239,12 @@ export const make = (options: ProviderRecordsOptions = {}): ProviderRecords => {
         if (first === none || rows.until[record]! < rows.until[first]!) first = record
       }
       const ofSender = known === none ? 0 : senders.records[known]!
-      const subnet = subnetName === undefined ? undefined : subnets.get(subnetName)
+      const subnet = subnets.get(subnetName)
       if (ofSubnet >= providersPerSubnetMax) return "subnet"
       if (known !== none && ofSender >= recordsPerSenderMax) forget(senders.oldest[known]!)
-      else if (subnet !== undefined && subnet.records >= recordsPerSubnetMax) return "subnet"
+      else if (subnet !== undefined && subnet.weight >= recordsPerSubnetMax) return "subnet"
       if (first !== none && ofKey >= providersPerKeyMax) forget(first)
-      else if (size >= recordsMax && !makeRoom(Math.max(ofSender, subnet?.records ?? 0))) return "full"
+      else if (size >= recordsMax && !makeRoom(Math.max(ofSender, subnet?.weight ?? 0))) return "full"
 
       // Making room may have taken the last record of the sender.
       let provider = providers.get(sender)
@@ -267,7 +255,7 @@ export const make = (options: ProviderRecordsOptions = {}): ProviderRecords => {
       renew(provider)
       senders.records[provider]!++
       const counted = senders.subnet[provider]
-      if (counted !== undefined) counted.records++
+      if (counted !== undefined) counted.weight++
       const next = listOf(name)
       const record = rows.take()
       // One text for all records of the key.
@@ -318,37 +306,8 @@ export const make = (options: ProviderRecordsOptions = {}): ProviderRecords => {
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-/** How many providers are looked at to find one that gives way. */
-const sampleMax = 64
-
 /**
  * What a key is stored by: the first 16 bytes of its hash as latin1, half as long as most keys. To find two keys that
  * share them takes 2 ** 64 tries.
  */
 const nameOf = (key: Uint8Array): string => hash("sha256", key, "buffer").toString("latin1", 0, 16)
-
-function enter(subnets: Map<string, Subnet>, name: string, records: number): Subnet {
-  let subnet = subnets.get(name)
-  if (subnet === undefined) {
-    subnet = { name, records: 0 }
-    subnets.set(name, subnet)
-  }
-  subnet.records += records
-  return subnet
-}
-
-/**
- * Goes round and round over the keys of a map, which may change meanwhile. The iterator is made at the first call: one
- * that is not moved on keeps all tables from which its map has grown.
- */
-function cursorOf(map: ReadonlyMap<string, unknown>): () => string | undefined {
-  let cursor: Iterator<string> | undefined
-  return () => {
-    let found = cursor?.next()
-    if (found === undefined || found.done === true) {
-      cursor = map.keys()
-      found = cursor.next()
-    }
-    return found.done === true ? undefined : found.value
-  }
-}

@@ -6,6 +6,7 @@
  */
 import { Bytes } from "effect"
 import { keyOf } from "../wire/Nodes.ts"
+import type { Subnet } from "./Shares.ts"
 
 /** No row. */
 export const none = -1
@@ -132,14 +133,8 @@ export class ProviderRows {
 
   /** How many records the provider has, or its subnet if that has more. */
   weightOf(row: number): number {
-    return Math.max(this.records[row]!, this.subnet[row]?.records ?? 0)
+    return Math.max(this.records[row]!, this.subnet[row]?.weight ?? 0)
   }
-}
-
-/** A subnet by which records are counted. */
-export interface Subnet {
-  readonly name: string
-  records: number
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

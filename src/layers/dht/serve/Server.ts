@@ -156,11 +156,11 @@ export const make = Effect.fnUntraced(function*(
     return encodeFrame({ type: MessageType.GET_VALUE, key, record, closer: closerTo(positionOf(key), from, left) })
   }
 
-  const putValue = ({ key: sent, record }: Message): Effect.Effect<AnswerFrame, Refusal> => {
+  const putValue = ({ key: sent, record }: Message, from: Sender): Effect.Effect<AnswerFrame, Refusal> => {
     const key = given(sent)
     if (record === undefined) throw new Refusal({ detail: "no value to store" })
     // A node that has stored a value sends it back.
-    return Effect.suspend(() => values.put(key, record, clock.currentTimeMillisUnsafe())).pipe(
+    return Effect.suspend(() => values.put(key, record, clock.currentTimeMillisUnsafe(), from)).pipe(
       Effect.mapError(({ detail }) => new Refusal({ detail })),
       Effect.map(() => encodeFrame({ type: MessageType.PUT_VALUE, key, record }))
     )
@@ -178,7 +178,7 @@ export const make = Effect.fnUntraced(function*(
         case MessageType.GET_VALUE:
           return getValue(message, from)
         case MessageType.PUT_VALUE:
-          return putValue(message)
+          return putValue(message, from)
         case MessageType.PING:
           return ping
         default:

@@ -5,6 +5,13 @@
  * A put is judged against the value that is stored when its turn comes, so the puts of one key are judged one after the
  * other, in the order in which they came. Puts of different keys are judged side by side: slow rules for one key do not
  * delay the others. The caller gives the time, in milliseconds since the epoch.
+ *
+ * Anybody may put values, so each sender has a share of the store, and so has each subnet (`Shares`). A sender over its
+ * share replaces its own oldest value. A full store makes room at the cost of the heaviest sender, and refuses a value
+ * whose sender is heavier than all others. The values of this node itself have no limit and make room for no others.
+ *
+ * A value that two senders have put belongs to the lighter one. Otherwise a stranger could put what somebody else has
+ * put, to let it go as the oldest of its own.
  */
 import { Bytes, Effect, Semaphore } from "effect"
 import { RecordInvalid } from "../../../schema/NetworkError.ts"
@@ -12,14 +19,23 @@ import { valueBytesMax, type ValueRules } from "../../../schema/ValueNamespace.t
 import { keyOf } from "../wire/Nodes.ts"
 import { decodeRecord, encodeRecord } from "../wire/Record.ts"
 import { rulesOf } from "../values/Values.ts"
+import * as Shares from "./Shares.ts"
 
 export interface ValueRecordsOptions {
-  /** How many values there may be. Defaults to 10,000. The value that was put longest ago makes room. */
+  /** How many values there may be. Defaults to 10,000. */
   readonly recordsMax?: number | undefined
   /**
    * How many bytes their records may have together. Defaults to 32 MiB, which is 4,000 values of the maximum length.
    */
   readonly bytesMax?: number | undefined
+  /**
+   * How much of the store one sender may have; more replaces its oldest value. Counted in values, where a long one
+   * counts as several: each as the part of `recordsMax` or of `bytesMax` that it takes, whichever is more. Defaults to
+   * half of `recordsMax`.
+   */
+  readonly perSenderMax?: number | undefined
+  /** How much the senders of one subnet may have together, where the subnet is given. Defaults to half as well. */
+  readonly perSubnetMax?: number | undefined
   /**
    * How many puts are judged at once, each of another key. Defaults to 16. At most one put of each inbound stream
    * waits.
@@ -30,12 +46,26 @@ export interface ValueRecordsOptions {
 /** How long a value is served after its last put: 48 hours, as in Go, Rust and JavaScript. */
 const valueMillisMax = 48 * 60 * 60 * 1000
 
+/** Who puts a value. */
+export interface ValueSender {
+  /** Tells senders apart. */
+  readonly key: string
+  /** The subnet by which the sender is counted; undefined when it is not. */
+  readonly subnet: string | undefined
+}
+
 export interface ValueRecords {
   /**
    * Stores the value in a record. Fails when the bytes are no record, or the record of another key; when no namespace
-   * of this node has the key, or its rules refuse the value; and when the stored value wins over it.
+   * of this node has the key, or its rules refuse the value; when the stored value wins over it; and when the subnet of
+   * the sender has its share, or the store is full of others' values. Without a sender the value is this node's own.
    */
-  readonly put: (key: Uint8Array, record: Uint8Array, now: number) => Effect.Effect<void, RecordInvalid>
+  readonly put: (
+    key: Uint8Array,
+    record: Uint8Array,
+    now: number,
+    sender?: ValueSender
+  ) => Effect.Effect<void, RecordInvalid>
   /** The record of a key, as it is sent. */
   readonly get: (key: Uint8Array, now: number) => Uint8Array | undefined
   /** How many values there are, including expired ones that have not made room yet. */
@@ -46,8 +76,9 @@ export interface ValueRecords {
 
 export const make = (
   namespaces: ReadonlyArray<ValueRules>,
-  { bytesMax = 32 * 1024 * 1024, judgedMax = 16, recordsMax = 10_000 }: ValueRecordsOptions = {}
+  { bytesMax = 32 * 1024 * 1024, judgedMax = 16, recordsMax = 10_000, ...shares }: ValueRecordsOptions = {}
 ): ValueRecords => {
+  const { perSenderMax = Math.ceil(recordsMax / 2), perSubnetMax = Math.ceil(recordsMax / 2) } = shares
   // Insertion order, which is (almost) expiry order: the first entry expires first. No BoundedMap, since its limit is
   // one of bytes, too.
   const stored = new Map<string, Stored>()
@@ -55,23 +86,93 @@ export const make = (
   const turns = new Map<string, Turns>()
   let bytes = 0
 
-  const forget = (key: string) => {
-    bytes -= stored.get(key)?.record.length ?? 0
-    stored.delete(key)
+  /** This node itself. */
+  const own: Sender = { key: "", names: new Set(), weight: 0, subnetName: undefined, subnet: undefined }
+  const senders = new Map<string, Sender>()
+  const subnets = new Shares.Subnets()
+  const weightOf = ({ subnet, weight }: Sender) => Math.max(weight, subnet?.weight ?? 0)
+  const heaviest = Shares.makeHeaviest(senders, weightOf)
+  /** What a record takes of the store. */
+  const partOf = (record: Uint8Array) => Math.max(1, Math.ceil(record.length * recordsMax / bytesMax))
+
+  const forget = (name: string) => {
+    const gone = stored.get(name)
+    if (gone === undefined) return
+    const { record, sender } = gone
+    const weight = partOf(record)
+    stored.delete(name)
+    bytes -= record.length
+    sender.names.delete(name)
+    sender.weight -= weight
+    if (sender.subnet !== undefined) subnets.leave(sender.subnet, weight)
+    if (sender.names.size > 0 || sender === own) return
+    senders.delete(sender.key)
+    heaviest.forget(sender)
   }
   const current = (key: string, now: number) => {
     const found = stored.get(key)
     return found !== undefined && now < found.until ? found.record : undefined
   }
-  const store = (key: string, record: Uint8Array, now: number) => {
-    forget(key)
-    stored.set(key, { record, until: now + valueMillisMax })
-    bytes += record.length
-    for (const [name, { until }] of stored) {
-      if (stored.size <= recordsMax && bytes <= bytesMax && now < until) break
-      forget(name)
+
+  /** The sender as it is counted from here on: all its values move to its subnet of this moment. */
+  const senderOf = (given: ValueSender | undefined): Sender => {
+    if (given === undefined) return own
+    const { key, subnet } = given
+    const sender = senders.get(key)
+    if (sender === undefined) {
+      return { key, names: new Set(), weight: 0, subnetName: subnet, subnet: subnets.get(subnet) }
     }
+    if (sender.subnetName === subnet) return sender
+    if (sender.subnet !== undefined) subnets.leave(sender.subnet, sender.weight)
+    sender.subnetName = subnet
+    sender.subnet = subnet === undefined ? undefined : subnets.enter(subnet, sender.weight)
+    return sender
   }
+  /** To whom a value belongs that one sender puts, and another has put before. */
+  const lighter = (one: Sender, other: Sender | undefined): Sender => {
+    if (other === undefined || one === own || other === one) return one
+    return other === own || weightOf(other) <= weightOf(one) ? other : one
+  }
+  /** Makes room for a value of the sender. False when nobody else is as heavy. */
+  const makeRoom = (sender: Sender): boolean => {
+    const other = heaviest.atLeast(sender === own ? 0 : weightOf(sender)) ?? (sender === own ? own : undefined)
+    const [oldest] = other?.names ?? []
+    if (oldest !== undefined) forget(oldest)
+    return oldest !== undefined
+  }
+
+  const store = (name: string, record: Uint8Array, now: number, from: Sender): Effect.Effect<void, RecordInvalid> => {
+    for (const [other, { until }] of stored) {
+      if (now < until) break
+      forget(other)
+    }
+    const before = stored.get(name)
+    const sender = lighter(from, before?.sender)
+    const weight = partOf(record)
+    const grows = weight - (before?.sender === sender ? partOf(before.record) : 0)
+    if (sender !== own && sender.weight + grows > perSenderMax) {
+      // Its other values, the oldest first.
+      for (const other of sender.names) {
+        if (sender.weight + grows <= perSenderMax) break
+        if (other !== name) forget(other)
+      }
+    } else if (grows > 0 && sender.subnet !== undefined && sender.subnet.weight + grows > perSubnetMax) {
+      return Effect.fail(invalid("its sender's subnet has its share of the values of this node"))
+    }
+    while (stored.size + (stored.has(name) ? 0 : 1) > recordsMax || bytes + record.length - lengthOf(name) > bytesMax) {
+      if (!makeRoom(sender)) return Effect.fail(invalid("this node has no room for more values of its sender"))
+    }
+    forget(name)
+    if (sender !== own) senders.set(sender.key, sender)
+    // Anew, since the subnet leaves with the last value of its senders.
+    if (sender.subnetName !== undefined) sender.subnet = subnets.enter(sender.subnetName, weight)
+    sender.names.add(name)
+    sender.weight += weight
+    stored.set(name, { record, until: now + valueMillisMax, sender })
+    bytes += record.length
+    return Effect.void
+  }
+  const lengthOf = (name: string) => stored.get(name)?.record.length ?? 0
 
   /**
    * Judges the puts of a key one after the other. A put that waits for its key does not count against `judgedMax`. A
@@ -92,7 +193,13 @@ export const make = (
         })
     )
 
-  const judge = Effect.fnUntraced(function*(key: Uint8Array, name: string, value: Uint8Array, now: number) {
+  const judge = Effect.fnUntraced(function*(
+    key: Uint8Array,
+    name: string,
+    value: Uint8Array,
+    now: number,
+    sender: ValueSender | undefined
+  ) {
     const found = rulesOf(namespaces, key)
     if (found === undefined) return yield* invalid("its key is in no namespace that this node knows")
     if (value.length > valueBytesMax) {
@@ -105,17 +212,17 @@ export const make = (
       return yield* invalid("a value is stored that wins over it")
     }
     // Copied: the bytes are views of the message.
-    store(name, encodeRecord({ key, value }, now), now)
+    yield* store(name, encodeRecord({ key, value }, now), now, senderOf(sender))
   })
 
   return {
-    put: (key, record, now) =>
+    put: (key, record, now, sender) =>
       Effect.suspend(() => {
         const read = decodeRecord(record)
         if (read === undefined) return Effect.fail(invalid("it is no record"))
         if (!Bytes.Equivalence(read.key, key)) return Effect.fail(invalid("the record is of another key"))
         const name = keyOf(key)
-        return inTurn(name, judge(key, name, read.value, now))
+        return inTurn(name, judge(key, name, read.value, now, sender))
       }),
     get: (key, now) => current(keyOf(key), now),
     size: () => stored.size,
@@ -130,6 +237,17 @@ export const make = (
 interface Stored {
   readonly record: Uint8Array
   readonly until: number
+  readonly sender: Sender
+}
+
+/** A sender of values that are stored. */
+interface Sender {
+  readonly key: string
+  /** The keys of its values, the value put longest ago first. */
+  readonly names: Set<string>
+  weight: number
+  subnetName: string | undefined
+  subnet: Shares.Subnet | undefined
 }
 
 /** The puts of a key that are being judged, or wait. */

@@ -44,7 +44,10 @@ interface Given {
 }
 
 /** A server, and who asks it what. */
-const make = Effect.fnUntraced(function*({ known = {}, provided = [], table = {} }: Given = {}) {
+const make = Effect.fnUntraced(function*(
+  { known = {}, provided = [], table = {} }: Given = {},
+  limits: ValueRecords.ValueRecordsOptions = {}
+) {
   const peers = Object.keys(table).map((name) => ({
     bytes: id(name),
     key: keyOf(id(name)),
@@ -55,7 +58,7 @@ const make = Effect.fnUntraced(function*({ known = {}, provided = [], table = {}
     addressesBy.set(keyOf(id(name)), ports.map(at))
   }
   const providers = ProviderRecords.make()
-  const values = ValueRecords.make([numbers])
+  const values = ValueRecords.make([numbers], limits)
   const server = yield* Server.make({
     self: id("self"),
     closerMax: 20,
@@ -351,6 +354,26 @@ describe("Server", () => {
         assert.lengthOf(found!.closer, 3)
         yield* TestClock.adjust("48 hours")
         assert.isUndefined((yield* answer({ type: GET_VALUE, key: name }))!.record)
+      }))
+
+    it.effect("counts values by their sender and its subnet", () =>
+      Effect.gen(function*() {
+        const { answer, sender } = yield* make({}, { recordsMax: 4, perSenderMax: 1 })
+        const put = (path: string, from: Server.Sender) => {
+          const of = Buffer.from(`/numbers/${path}`)
+          return answer({ type: PUT_VALUE, key: of, record: record(1, of) }, from)
+        }
+        const has = (path: string) =>
+          Effect.map(answer({ type: GET_VALUE, key: Buffer.from(`/numbers/${path}`) }), (found) =>
+            found!.record !== undefined)
+        for (const path of ["a", "b"]) {
+          yield* put(path, sender("alice"))
+        }
+        yield* put("c", sender("bob", { subnet: "198.51.100.0/24" }))
+        yield* put("d", sender("carol", { subnet: "198.51.100.0/24" }))
+        const error = yield* Effect.flip(put("e", sender("dave", { subnet: "198.51.100.0/24" })))
+        assert.include(error.detail, "subnet has its share")
+        assert.deepStrictEqual(yield* Effect.forEach(["a", "b", "c", "d", "e"], has), [false, true, true, true, false])
       }))
 
     it.effect("refuses a value that is worse, of another key, of no namespace, or missing", () =>

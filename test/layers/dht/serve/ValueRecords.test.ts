@@ -24,14 +24,21 @@ const make = (options?: ValueRecords.ValueRecordsOptions, rules = [numbers]) => 
   const records = ValueRecords.make(rules, options)
   return {
     records,
-    put: (path: string, value: ReadonlyArray<number> | Uint8Array, now = start) =>
-      records.put(key(path), encodeRecord({ key: key(path), value: Uint8Array.from(value) }, now), now),
+    put: (path: string, value: ReadonlyArray<number> | Uint8Array, now = start, sender?: ValueRecords.ValueSender) =>
+      records.put(
+        key(path),
+        encodeRecord({ key: key(path), value: value instanceof Uint8Array ? value : Uint8Array.from(value) }, now),
+        now,
+        sender
+      ),
     get: (path: string, now = start) => {
       const record = records.get(key(path), now)
       return record === undefined ? undefined : [...Libp2pRecord.deserialize(record).value]
     }
   }
 }
+
+const from = (name: string, subnet?: string): ValueRecords.ValueSender => ({ key: name, subnet })
 
 const refusal = (effect: Effect.Effect<void, RecordInvalid>) => Effect.map(Effect.flip(effect), ({ detail }) => detail)
 
@@ -201,6 +208,98 @@ describe("ValueRecords", () => {
       const { put } = make()
       yield* put("a", new Uint8Array(ValueNamespace.valueBytesMax).fill(1))
       assert.match(yield* refusal(put("a", new Uint8Array(ValueNamespace.valueBytesMax + 1).fill(1))), /over the limit/)
+    }))
+
+  it.effect(
+    "keeps an honest value while a stranger puts 10,500, and while one puts 4,200 long ones",
+    () =>
+      Effect.gen(function*() {
+        for (const [count, length] of [[10_500, 1], [4_200, ValueNamespace.valueBytesMax]] as const) {
+          const { get, put, records } = make()
+          const value = new Uint8Array(length).fill(1)
+          yield* put("honest", [7], start, from("alice", "192.0.2.0/24"))
+          for (let index = 0; index < count; index++) {
+            yield* put(`flood ${index}`, value, start, from("mallory", "198.51.100.0/24"))
+          }
+          assert.deepStrictEqual(get("honest"), [7])
+          // Half of the store, of its latest values.
+          const kept = Array.from({ length: count }, (_, index) => get(`flood ${index}`) !== undefined)
+          assert.strictEqual(records.size(), kept.filter(Boolean).length + 1)
+          assert.isAtMost(records.size(), 5_001)
+          assert.isAtMost(records.bytes(), 17 * 1024 * 1024)
+          assert.isTrue(kept.slice(-1_600).every(Boolean))
+          assert.isFalse(kept[0])
+        }
+      }),
+    30_000
+  )
+
+  it.effect("lets no two senders push out a third that has less, and takes its next values", () =>
+    Effect.gen(function*() {
+      const { get, put, records } = make({ recordsMax: 10 })
+      yield* put("a", [1], start, from("alice"))
+      for (let index = 0; index < 20; index++) {
+        yield* put(`m${index}`, [1], start, from("mallory"))
+        yield* put(`o${index}`, [1], start, from("oscar"))
+      }
+      for (const path of ["b", "c"]) yield* put(path, [1], start, from("alice"))
+      assert.deepStrictEqual(["a", "b", "c"].map((path) => get(path)), [[1], [1], [1]])
+      assert.strictEqual(records.size(), 10)
+    }))
+
+  it.effect("refuses what a subnet puts beyond its share, whatever ids it uses, and what has no room", () =>
+    Effect.gen(function*() {
+      const { get, put, records } = make({ recordsMax: 8 })
+      for (let index = 0; index < 4; index++) yield* put(`m${index}`, [1], start, from(`id ${index}`, "mallory's"))
+      assert.match(yield* refusal(put("m4", [1], start, from("id 4", "mallory's"))), /subnet has its share/)
+      assert.isUndefined(get("m4"))
+      // Renewing takes nothing more.
+      yield* put("m3", [1], start, from("id 3", "mallory's"))
+      // All values of a sender are counted in the subnet that it has now.
+      yield* put("m0", [1], start, from("id 0", "another"))
+      yield* put("m4", [1], start, from("id 4", "mallory's"))
+      yield* put("b", [1], start, from("bob"))
+      yield* put("c", [1], start, from("carol"))
+      yield* put("d", [1], start, from("dave"))
+      assert.strictEqual(records.size(), 8)
+      // The heaviest are the ids of the subnet, of which the sender of this one is another.
+      yield* put("m0", [1], start, from("id 0", "another"))
+      assert.match(yield* refusal(put("m5", [1], start, from("id 5", "mallory's"))), /subnet has its share/)
+      yield* put("e", [1], start, from("erin"))
+      assert.strictEqual(["m1", "m2", "m3", "m4"].filter((path) => get(path) !== undefined).length, 3)
+      assert.deepStrictEqual(["b", "c", "d", "e"].map((path) => get(path)), [[1], [1], [1], [1]])
+    }))
+
+  it.effect("leaves a value with the lighter of two that put it, so that no stranger lets it go", () =>
+    Effect.gen(function*() {
+      const { get, put } = make({ recordsMax: 10 })
+      const mallory = from("mallory")
+      yield* put("a", [1], start, from("alice"))
+      yield* put("m", [1], start, mallory)
+      // The same, a newer one, and one that the stranger was the first to have.
+      yield* put("a", [1], start, mallory)
+      yield* put("a", [2], start, mallory)
+      yield* put("b", [1], start, mallory)
+      yield* put("b", [1], start, from("alice"))
+      for (let index = 0; index < 20; index++) yield* put(`m${index}`, [1], start, mallory)
+      assert.deepStrictEqual([get("a"), get("b"), get("m")], [[2], [1], undefined])
+    }))
+
+  it.effect("keeps the values of this node itself, without a limit", () =>
+    Effect.gen(function*() {
+      const { get, put, records } = make({ recordsMax: 6 })
+      const own = ["a", "b", "c", "d", "e"]
+      for (const path of own) yield* put(path, [1])
+      yield* put("m", [1], start, from("mallory"))
+      // Also when others put the same.
+      for (const path of own) yield* put(path, [1], start, from("mallory"))
+      for (let index = 0; index < 9; index++) yield* put(`m${index}`, [1], start, from(`id ${index}`))
+      assert.deepStrictEqual(own.map((path) => get(path)), own.map(() => [1]))
+      yield* put("f", [1])
+      assert.match(yield* refusal(put("n", [1], start, from("nick"))), /no room/)
+      yield* put("g", [1])
+      assert.deepStrictEqual([get("a"), get("g")], [undefined, [1]])
+      assert.strictEqual(records.size(), 6)
     }))
 
   it.effect.prop(

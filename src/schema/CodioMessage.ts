@@ -3,8 +3,8 @@
  * bytes follow.
  *
  * On the wire each header is `[uvarint length][length bytes of CBOR]`, at most {@link headerBytesMax} bytes of CBOR,
- * which is a map with text keys. A request has `op`, a response has `ok`. Unknown keys are ignored, so that later
- * versions may add some.
+ * which is a map with text keys, nested at most {@link headerDepthMax} deep. A request has `op`, a response has `ok`.
+ * Unknown keys are ignored, so that later versions may add some.
  *
  * | op | fields | response | then |
  * |---|---|---|---|
@@ -13,7 +13,7 @@
  * | `retire` | none | `ok`, or the code `in-use` | the opener closes the connection when its streams have ended |
  * | `goodbye` | `reason` | `ok` | the sender closes the connection |
  */
-import { decode as decodeCbor, encode as encodeCbor } from "cborg"
+import { decode as decodeCbor, encode as encodeCbor, Tokenizer, Type } from "cborg"
 import { Result, Schema, SchemaIssue } from "effect"
 import { varint } from "multiformats"
 import { MessageError } from "./NetworkError.ts"
@@ -23,8 +23,17 @@ import type { ProtocolId } from "./Peer.ts"
 /** The protocol's id. */
 export const protocol = "/codio/1.0.0" as ProtocolId
 
-/** Bytes of CBOR in a header, without the length before it. 16 KiB: a header names things, it does not carry them. */
-export const headerBytesMax = 16 * 1024
+/** Bytes of CBOR in a header, without the length before it. 1 KiB: a header names things, it does not carry them. */
+export const headerBytesMax = 1024
+
+/** Bytes before the CBOR of a header, at most. Three hold every length up to 2 MiB, so a fourth is padding. */
+export const prefixBytesMax = 3
+
+/**
+ * How deep maps, arrays and tags of a header may be nested; the header's own map is the first level. A decoder spends
+ * microseconds on each level, so a stranger must not choose their number.
+ */
+export const headerDepthMax = 4
 
 /** What a stream's opener asks. */
 export const CodioRequest = Schema.Union([
@@ -94,8 +103,25 @@ function frame(header: CodioRequest | CodioResponse): Uint8Array {
   return out
 }
 
-// Three bytes hold every length up to 2 MiB, so a longer prefix is over the limit, or padding.
-const prefixBytesMax = 3
+/** Counts the levels that are open at each token of CBOR, and throws at the first one below {@link headerDepthMax}. */
+class ShallowTokenizer extends Tokenizer {
+  // The values that each open map, array and tag still waits for.
+  readonly #open: Array<number> = []
+
+  override next() {
+    const token = super.next()
+    const open = this.#open
+    const { type } = token
+    if (Type.equals(type, Type.break)) open.pop()
+    else if (open.length > 0) open[open.length - 1]!--
+    if (Type.equals(type, Type.array)) open.push(token.value as number)
+    else if (Type.equals(type, Type.map)) open.push(2 * (token.value as number))
+    else if (Type.equals(type, Type.tag)) open.push(1)
+    if (open.length > headerDepthMax) throw new Error(`nested deeper than ${headerDepthMax} levels`)
+    while (open.length > 0 && open[open.length - 1]! <= 0) open.pop()
+    return token
+  }
+}
 
 function unframe<A>(
   bytes: Uint8Array,
@@ -114,7 +140,8 @@ function unframe<A>(
   if (bytes.length < prefix + length) return Result.succeed(undefined)
   let value: unknown
   try {
-    value = decodeCbor(bytes.subarray(prefix, prefix + length))
+    const body = bytes.subarray(prefix, prefix + length)
+    value = decodeCbor(body, { tokenizer: new ShallowTokenizer(body) })
   } catch (cause) {
     return malformed((cause as Error).message)
   }

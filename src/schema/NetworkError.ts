@@ -268,16 +268,21 @@ export class MessageError extends Schema.TaggedError<MessageError>()("MessageErr
   reason: Schema.Union([
     Schema.TaggedStruct("Malformed", { detail: Schema.String }),
     Schema.TaggedStruct("TooLarge", { bytes: Schema.Number, limit: Schema.Number }),
+    Schema.TaggedStruct("Late", { after: Schema.Duration }),
     Schema.TaggedStruct("Refused", { code: Schema.String })
   ])
 }) {
-  readonly isRetryable = false
+  get isRetryable() {
+    return this.reason._tag === "Late"
+  }
   override get message() {
     switch (this.reason._tag) {
       case "Malformed":
         return `malformed message: ${this.reason.detail}`
       case "TooLarge":
         return `message of ${this.reason.bytes} bytes is over the limit of ${this.reason.limit}`
+      case "Late":
+        return `the message was not complete within ${Duration.format(this.reason.after)}`
       case "Refused":
         return `the remote refused the request: ${this.reason.code}`
     }

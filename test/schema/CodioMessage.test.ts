@@ -8,7 +8,8 @@ import type { MessageError } from "../../src/schema/NetworkError.ts"
 const { CodioRequest, CodioResponse, decodeRequest, decodeResponse, encodeRequest, encodeResponse, headerBytesMax } =
   CodioMessage
 
-const concat = (...parts: ReadonlyArray<Uint8Array>) => new Uint8Array(Buffer.concat(parts))
+const concat = (...parts: ReadonlyArray<ArrayLike<number>>) =>
+  Uint8Array.from(parts.flatMap((part) => Array.from(part)))
 
 /** A header's frame, whatever it holds. */
 const frame = (body: Uint8Array) => {
@@ -100,12 +101,13 @@ describe("CodioMessage", () => {
     decodesInEveryCase(frame(encodeCbor(value, { mapSorter: () => 0 })))
   })
 
-  it("takes a header of 16 KiB, and refuses one byte more before it has come", () => {
+  it("takes a header of 1 KiB, and refuses one byte more before it has come", () => {
     const hello = (bytes: number) => {
       const empty = encodeCbor({ op: "hello", agent: "" }).length
       // A text of this size has two more bytes of length than an empty one.
       return encodeRequest({ op: "hello", agent: "a".repeat(bytes - empty - 2) })
     }
+    assert.strictEqual(headerBytesMax, 1024)
     assert.isDefined(Result.getOrThrow(decodeRequest(hello(headerBytesMax))))
     const over = hello(headerBytesMax + 1)
     const expected = { _tag: "TooLarge", bytes: headerBytesMax + 1, limit: headerBytesMax }
@@ -146,11 +148,42 @@ describe("CodioMessage", () => {
     }
   })
 
+  it("takes unknown keys that are nested four deep, the header's own map included, and refuses a fifth level", () => {
+    const known = { op: "keep" } as const
+    for (
+      const [deepest, tooDeep] of [
+        [[[[]]], [[[[]]]]],
+        [{ a: { b: { c: 1 } } }, { a: { b: { c: { d: 1 } } } }],
+        [[{ a: [1, 2] }, 3], [1, [{ a: [[]] }]]]
+      ]
+    ) {
+      assert.deepStrictEqual(
+        Result.getOrThrow(decodeRequest(frame(encodeCbor({ ...known, x: deepest }))))?.header,
+        known
+      )
+      assert.deepStrictEqual(reasonOf(frame(encodeCbor({ ...known, x: tooDeep }))), {
+        _tag: "Malformed",
+        detail: "nested deeper than 4 levels"
+      })
+    }
+    // Neighbours are not nested: a list that has ended, with or without a length, leaves its level free.
+    const wide = { ...known, x: Array.from({ length: 40 }, () => [[]]) }
+    assert.deepStrictEqual(Result.getOrThrow(decodeRequest(frame(encodeCbor(wide))))?.header, known)
+    const indefinite = concat([0xa2, 0x62, 0x6f, 0x70, 0x64], Buffer.from("keep"), [0x61, 0x78, 0x83], [
+      ...[0x9f, 0x80, 0xff],
+      ...[0x9f, 0x80, 0xff],
+      ...[0x81, 0x80]
+    ])
+    assert.deepStrictEqual(Result.getOrThrow(decodeRequest(frame(indefinite)))?.header, known)
+  })
+
   it("refuses what would be expensive or ambiguous to decode", () => {
     const hostile = {
       "an empty header": new Uint8Array(0),
-      "arrays nested 16 thousand times": new Uint8Array(headerBytesMax).fill(0x81),
-      "tags nested 16 thousand times": new Uint8Array(headerBytesMax).fill(0xc1),
+      "arrays nested a thousand times": new Uint8Array(headerBytesMax).fill(0x81),
+      "tags nested a thousand times": new Uint8Array(headerBytesMax).fill(0xc1),
+      "maps nested 256 times": concat(...Array.from({ length: 255 }, () => Uint8Array.of(0xa1, 0x61, 0x61)), [0xa0]),
+      "arrays without a length nested a thousand times": new Uint8Array(headerBytesMax).fill(0x9f),
       "an array that claims 2^53 - 1 elements": Uint8Array.of(0x9b, 0x00, 0x1f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff),
       "a text that claims 4 GiB": Uint8Array.of(0x7a, 0xff, 0xff, 0xff, 0xff),
       "a map of indefinite length without an end": Uint8Array.of(0xbf, 0x62, 0x6f, 0x70),

@@ -115,6 +115,11 @@ const errors: ReadonlyArray<readonly [error: NetworkError.NetworkError, message:
     "message of 20000 bytes is over the limit of 16384",
     false
   ],
+  [
+    new MessageError({ reason: { _tag: "Late", after: Duration.seconds(5) } }),
+    "the message was not complete within 5s",
+    true
+  ],
   [ping(new PingTimeout({ after: Duration.millis(2_500) })), `ping ${peer}: no answer within 2s 500ms`, true],
   [ping(new PingUnsupported()), `ping ${peer}: the remote does not speak /ipfs/ping/1.0.0`, false],
   [ping(new StreamFailed({ detail: "not connected" })), `ping ${peer}: not connected`, true],

@@ -9,8 +9,12 @@ import { PeerTable } from "../../services/PeerTable.ts"
 import { Protocols } from "../../services/Protocols.ts"
 import * as Header from "./Header.ts"
 
+/** Letters of an answer's message: what a remote sent is quoted in it, and an answer is a header as well. */
+const messageLengthMax = 256
+
 /**
- * Answers while the layer lives. A request that does not decode is answered with its code, and the stream is closed.
+ * Answers while the layer lives. A request that does not decode is answered with its code and a graceful end; one
+ * that is not complete in time resets it.
  */
 export const layer = Layer.effectDiscard(Effect.gen(function*() {
   const protocols = yield* Protocols
@@ -23,8 +27,10 @@ export const layer = Layer.effectDiscard(Effect.gen(function*() {
       if (Result.isFailure(decoded)) {
         const error = decoded.failure
         if (error._tag === "StreamError") return
+        // A graceful end would wait another 10 s for a remote that sends nothing; an interruption resets the stream.
+        if (error.reason._tag === "Late") return yield* Effect.interrupt
         const code = error.reason._tag === "TooLarge" ? "too-large" : "malformed"
-        yield* stream.write(encodeResponse({ ok: false, code, message: error.message }))
+        yield* stream.write(encodeResponse({ ok: false, code, message: error.message.slice(0, messageLengthMax) }))
         return yield* stream.closeWrite
       }
       const message = decoded.success

@@ -58,11 +58,15 @@ export const keepAlive = (connection: Connection): Effect.Effect<void> =>
 /**
  * Asks the remote to open nothing more on a connection, so that this side may close it when its streams have ended.
  *
- * Software that does not know the request counts as `refused`, a remote that says nothing for 10 s as `unanswered`.
+ * Software that does not know the request counts as `refused`, a remote that says nothing for 5 s as `unanswered`.
  */
 export const retire = (connection: Connection): Effect.Effect<"agreed" | "refused" | "unanswered"> =>
   Effect.scoped(request(connection, { op: "retire" })).pipe(
     Effect.map(({ response }) => response.ok ? "agreed" as const : "refused" as const),
-    Effect.catch(() => Effect.succeed("refused" as const)),
+    Effect.catch((error) =>
+      Effect.succeed(
+        error._tag === "MessageError" && error.reason._tag === "Late" ? "unanswered" as const : "refused" as const
+      )
+    ),
     Effect.timeoutOrElse({ duration: "10 seconds", orElse: () => Effect.succeed("unanswered" as const) })
   )

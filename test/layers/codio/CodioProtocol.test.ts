@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Option, Stream } from "effect"
+import { encode as encodeCbor } from "cborg"
+import { Effect, Exit, Fiber, Option, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as CodioRequests from "../../../src/layers/codio/CodioRequests.ts"
 import { agentVersion } from "../../../src/schema/Agent.ts"
@@ -47,7 +48,7 @@ describe("/codio/1.0.0", () => {
       assert.deepInclude(garbage, { ok: false, code: "malformed" })
       const length = headerBytesMax + 1
       const large = yield* TestNetwork.run(
-        answerTo(connection, Uint8Array.of((length & 0x7f) | 0x80, ((length >> 7) & 0x7f) | 0x80, length >> 14))
+        answerTo(connection, Uint8Array.of((length & 0x7f) | 0x80, length >> 7))
       )
       assert.deepInclude(large, { ok: false, code: "too-large" })
       const cut = yield* TestNetwork.run(answerTo(connection, Uint8Array.of(9, 0xa1)))
@@ -67,6 +68,37 @@ describe("/codio/1.0.0", () => {
         return decodeResponse(Option.getOrThrow(yield* Stream.runHead(stream.read)))
       })))
       assert.deepStrictEqual(answer._tag === "Success" && answer.success?.header, { ok: true })
+    }).pipe(Effect.provide(SimNetwork.layer())))
+
+  it.effect("resets a stream whose request is not complete after five seconds, and one that is is answered", () =>
+    Effect.gen(function*() {
+      const { bob, connection } = yield* pair
+      const reading = yield* Effect.scoped(Effect.gen(function*() {
+        const slow = yield* connection.open(protocol)
+        yield* slow.write(Uint8Array.of(0x09))
+        const answer = yield* Effect.forkScoped(Effect.exit(Stream.runHead(slow.read)), { startImmediately: true })
+        yield* TestClock.adjust("4999 millis")
+        assert.isUndefined(answer.pollUnsafe())
+        yield* TestClock.adjust("1 millis")
+        return yield* Fiber.join(answer)
+      }))
+      assert.isTrue(Exit.isFailure(reading))
+      assert.isTrue(yield* connection.isOpen)
+      const [inbound] = yield* bob.table.connections(
+        connection.peer === bob.id ? (yield* bob.table.peers)[0]!.id : bob.id
+      )
+      assert.strictEqual(yield* inbound!.activeStreams, 0)
+    }).pipe(Effect.provide(SimNetwork.layer())))
+
+  it.effect("an answer is a header too, however much of a wrong request its message quotes", () =>
+    Effect.gen(function*() {
+      const { connection } = yield* pair
+      const text = "x".repeat(1_000)
+      const body = encodeCbor({ op: text })
+      const answer = yield* TestNetwork.run(
+        answerTo(connection, Buffer.concat([Uint8Array.of((body.length & 0x7f) | 0x80, body.length >> 7), body]))
+      )
+      assert.deepInclude(answer, { ok: false, code: "malformed" })
     }).pipe(Effect.provide(SimNetwork.layer())))
 
   it.effect("a goodbye is the reason that the other side tells", () =>

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Stream } from "effect"
+import { Cause, Duration, Effect, Exit, Fiber, Option, Queue, Stream } from "effect"
+import { TestClock } from "effect/testing"
 import * as Header from "../../../src/layers/codio/Header.ts"
 import { decodeRequest, encodeRequest, headerBytesMax } from "../../../src/schema/CodioMessage.ts"
 import type { ByteStream } from "../../../src/services/Transport.ts"
@@ -22,14 +23,59 @@ describe("a header", () => {
       }
     }))
 
-  it.effect("of 16 KiB that comes byte by byte is decoded a few times, not once for each byte", () =>
+  it.effect("that comes byte by byte is looked at twice, and each of its bytes is copied once", () =>
     Effect.gen(function*() {
-      let decodes = 0
-      yield* Header.read(chunked(encodeRequest(request), 1), (bytes) => {
-        decodes++
-        return decodeRequest(bytes)
+      const decoded: Array<Uint8Array> = []
+      const bytes = encodeRequest(request)
+      yield* Header.read(chunked(bytes, 1), (given) => {
+        decoded.push(given)
+        return decodeRequest(given)
       })
-      assert.isAtMost(decodes, 5)
+      assert.deepStrictEqual(decoded.map(({ length }) => length), [2, bytes.length])
+      // Joining the pieces anew would give another buffer each time.
+      assert.strictEqual(decoded[0]!.buffer, decoded[1]!.buffer)
+    }))
+
+  it.effect("that comes in one chunk is not copied", () =>
+    Effect.gen(function*() {
+      const bytes = encodeRequest(request)
+      yield* Header.read(chunked(bytes, bytes.length), (given) => {
+        assert.strictEqual(given.buffer, bytes.buffer)
+        return decodeRequest(given)
+      })
+    }))
+
+  it.effect("has five seconds to arrive, however its bytes are spread over them", () =>
+    Effect.gen(function*() {
+      const bytes = encodeRequest({ op: "keep" })
+      for (const [millis, isLate] of [[4_999, false], [5_000, true]] as const) {
+        const chunks = yield* Queue.unbounded<Uint8Array>()
+        const reading = yield* Effect.forkChild(
+          Header.read({ read: Stream.fromQueue(chunks) }, decodeRequest),
+          { startImmediately: true }
+        )
+        for (const byte of bytes.subarray(0, -1)) yield* Queue.offer(chunks, Uint8Array.of(byte))
+        yield* TestClock.adjust(millis)
+        yield* Queue.offer(chunks, bytes.subarray(-1))
+        const exit = yield* Fiber.await(reading)
+        const error = Exit.isFailure(exit) ? Option.getOrUndefined(Cause.findErrorOption(exit.cause)) : undefined
+        assert.deepStrictEqual(
+          error?._tag === "MessageError" ? error.reason : undefined,
+          isLate ? { _tag: "Late", after: Duration.seconds(5) } : undefined
+        )
+      }
+    }))
+
+  it.effect("over the limit fails as soon as its length has come", () =>
+    Effect.gen(function*() {
+      // 1,025 bytes are announced, none of them comes.
+      const read = Stream.concat(Stream.make(Uint8Array.of(0x81), Uint8Array.of(0x08)), Stream.never)
+      const error = yield* Effect.flip(Header.read({ read }, decodeRequest))
+      assert.deepStrictEqual(error._tag === "MessageError" && error.reason, {
+        _tag: "TooLarge",
+        bytes: 1_025,
+        limit: 1_024
+      })
     }))
 
   it.effect("that is cut short fails", () =>

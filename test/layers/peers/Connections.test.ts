@@ -131,10 +131,10 @@ describe("the connections of one peer", () => {
       assert.strictEqual(worse.state.requests, 1)
     }))
 
-  it.effect("lose one that does not answer for ten seconds", () =>
+  it.effect("lose one that does not answer for five seconds", () =>
     Effect.gen(function*() {
       const { better, worse } = yield* pair(smaller, () => "never")
-      yield* TestClock.adjust("11999 millis")
+      yield* TestClock.adjust("6999 millis")
       assert.isTrue(worse.state.open)
       yield* TestClock.adjust("1 millis")
       assert.deepStrictEqual([worse.state.open, better.state.open], [false, true])

@@ -14,5 +14,20 @@ export const peersMutants: ReadonlyArray<Mutant> = [
     text: "if (present !== undefined) return limits",
     replacement: "if (present !== undefined) return []",
     specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+  },
+  {
+    name: "a record keeps the error of a loss",
+    file: "src/layers/peers/PeerRecord.ts",
+    text: "record.failsNextDial = true",
+    replacement: "Object.assign(record, { failsNextDial: true, loss: new Error() })",
+    specs: ["test/layers/peers/PeerRecord.test.ts"]
+  },
+  {
+    name: "the dialer's set of fibers keeps the first failure",
+    file: "src/layers/peers/Dialer.ts",
+    text: "Effect.exit(dialAndAdmit(peer.id, dial))",
+    replacement:
+      "Effect.tap(Effect.exit(dialAndAdmit(peer.id, dial)), (exit) => Effect.sync(() => Object.assign(fibers, { exit })))",
+    specs: ["test/live/lifetimes.live.test.ts"]
   }
 ]

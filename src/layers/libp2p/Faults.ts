@@ -177,6 +177,8 @@ export const guardNode = (
 
   const opened = (event: CustomEvent<Connection>) => {
     const connection = event.detail
+    // A connection that has closed already tells nobody of it again.
+    if (connection.status === "closed") return
     connections.add(connection)
     // `maConn` and its `socket` are private fields: no public call destroys a socket that waits for its remote.
     const socket = (connection as { readonly maConn?: { readonly socket?: Destroyable } }).maConn?.socket

@@ -52,7 +52,7 @@ export const make = Effect.fnUntraced(function*(options: {
   const table = yield* PeerTable
   const book = yield* PeerBook
   const rememberRemote = yield* makeRememberRemote
-  const background = yield* FiberSet.make<unknown, unknown>()
+  const background = yield* FiberSet.make<unknown, never>()
   const cooldownMillis = Duration.toMillis(config.rediscoveryCooldown)
   const localConnections = new Set<Connection>()
 

@@ -95,7 +95,7 @@ const make = Effect.gen(function*() {
   const peerDials = new Map<PeerId, PeerDial>()
   const addressDials = new Map<Multiaddr, AddressDials>()
   const permits = yield* Semaphore.make(config.maxParallelDials)
-  const fibers = yield* FiberSet.make<unknown, unknown>()
+  const fibers = yield* FiberSet.make<unknown, never>()
 
   /** The error for the caller when this node's own gate has refused: the book has the reason. */
   const translate = (target: DialTarget, startedAt: number) => (error: DialError): ConnectError => {
@@ -254,14 +254,17 @@ const make = Effect.gen(function*() {
       failWhenRefused(peer),
       addresses.length === 0 ? transport.dial(peer.id) : dialAddresses(peer, addresses)
     )
-    const fiber = yield* FiberSet.run(fibers, dialAndAdmit(peer.id, dial), { startImmediately: false })
+    // An exit and no failure, since the set remembers its first failure for as long as it lives.
+    const fiber = yield* FiberSet.run(fibers, Effect.exit(dialAndAdmit(peer.id, dial)), { startImmediately: false })
     const started: PeerDial = { result, addresses: new Set(addresses), fiber, waiters: 1 }
     // An observer, since a fiber that is interrupted before it has begun runs no part of its effect, `onExit` included.
     fiber.addObserver((exit) => {
       if (peerDials.get(peer.id) === started) peerDials.delete(peer.id)
       Deferred.doneUnsafe(
         result,
-        Exit.hasInterrupts(exit) ? Exit.fail(denied(peer.id, "the dial was given up by this node")) : exit
+        Exit.isFailure(exit) || Exit.hasInterrupts(exit.value)
+          ? Exit.fail(denied(peer.id, "the dial was given up by this node"))
+          : exit.value
       )
     })
     peerDials.set(peer.id, started)

@@ -6,7 +6,6 @@
  */
 import { DateTime } from "effect"
 import type { ConnectError } from "../../schema/NetworkError.ts"
-import { DialError, Refused } from "../../schema/NetworkError.ts"
 import type { DisconnectReason, GoodbyeReason } from "../../schema/NetworkEvent.ts"
 import type { Interest, Multiaddr, PeerId } from "../../schema/Peer.ts"
 import type { Departure } from "../../services/PeerTable.ts"
@@ -48,10 +47,11 @@ export interface PeerRecord {
   /** When a sighting last asked for a dial at once. */
   readonly hurriedAt: number
   /**
-   * If set, the supervisor's next dial fails at once with this error instead of dialling: the last connection was lost
-   * early or ended by the remote.
+   * The supervisor's next dial fails at once as refused, instead of dialling: the last connection was lost early or
+   * ended by the remote. The record has no error of it: an error that nobody prints keeps the frames of its stack, and
+   * with them the connection, for as long as the peer is known.
    */
-  readonly failNextDialWith: ConnectError | undefined
+  readonly failsNextDial: boolean
   readonly connectedAt: number | undefined
   /**
    * The last connection was lost early or ended by the remote, or the last dial was refused: a sighting tells nothing
@@ -97,7 +97,7 @@ export const make = (id: PeerId, interestChanged: PeerRecord["interestChanged"])
   restUntil: 0,
   retryAt: undefined,
   hurriedAt: Number.NEGATIVE_INFINITY,
-  failNextDialWith: undefined,
+  failsNextDial: false,
   connectedAt: undefined,
   flapping: false,
   backoff: undefined,
@@ -197,7 +197,7 @@ export const suspended = (peer: PeerRecord): void => {
 export const connected = (peer: PeerRecord, now: number): void => {
   const record = draft(peer)
   record.connectedAt ??= now
-  record.failNextDialWith = undefined
+  record.failsNextDial = false
   record.parted = false
   record.retryAt = undefined
 }
@@ -231,7 +231,7 @@ export const lost = (peer: PeerRecord, end: ConnectionEnd, restUntil: number): v
     startAnew(peer)
   } else {
     record.flapping = true
-    record.failNextDialWith = new DialError({ target: peer.id, reason: new Refused({}) })
+    record.failsNextDial = true
   }
   peer.interestChanged(peer)
 }
@@ -270,7 +270,7 @@ export const attemptBegins = (peer: PeerRecord): void => {
 
 /** A dial by the supervisor has ended, and so has what a former loss meant to it. */
 export const attemptEnds = (peer: PeerRecord): void => {
-  draft(peer).failNextDialWith = undefined
+  draft(peer).failsNextDial = false
 }
 
 /** A refusal outranks a sighting: the peer lives and has no slot, so seeing it again must not reset the backoff. */
@@ -312,7 +312,7 @@ export const givenUp = (peer: PeerRecord): void => {
 export const startAnew = (peer: PeerRecord): void => {
   const record = draft(peer)
   resetBackoff(peer)
-  record.failNextDialWith = undefined
+  record.failsNextDial = false
   record.flapping = false
   record.hurried = true
 }

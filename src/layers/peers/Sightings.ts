@@ -39,7 +39,7 @@ export const make = Effect.fnUntraced(function*(options: {
   const events = yield* NetworkEvents
   const book = yield* PeerBook
   const dialer = yield* Dialer
-  const background = yield* FiberSet.make<unknown, unknown>()
+  const background = yield* FiberSet.make<unknown, never>()
   const cooldownMillis = Duration.toMillis(config.rediscoveryCooldown)
   /** How many dials of {@link dial} are under way. */
   let dialing = 0

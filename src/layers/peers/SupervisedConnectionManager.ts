@@ -163,20 +163,30 @@ export const make = Effect.gen(function*() {
     let backoff: Backoff.Backoff<ConnectError> | undefined
     while (true) {
       const networkChange = networkChanged.next()
-      const exit = yield* Effect.exit(dialAddress(address, "kept"))
-      if (Exit.isSuccess(exit)) return yield* keepPeer(exit.value.id, withPeer(address, exit.value.id))
-      const failure = Cause.findErrorOption(exit.cause)
-      if (failure._tag === "None") return yield* Effect.failCause(exit.cause as Cause.Cause<never>)
-      const error = failure.value
-      if (error._tag === "DialError" && !error.isRetryable) {
-        return yield* Effect.logWarning(`${address} is not kept: ${error.message}`)
-      }
       backoff ??= yield* Backoff.make(policy({ interest: "kept" }))
-      const delay = yield* backoff.next(error)
-      if (delay === undefined) return yield* Effect.logWarning(`${address} is given up: ${error.message}`)
-      const isNews = yield* Effect.raceFirst(Effect.as(Effect.sleep(delay), false), Effect.as(networkChange, true))
+      const next = yield* keepAnswering(address, backoff)
+      if (next === undefined) return
+      const isNews = yield* Effect.raceFirst(Effect.as(Effect.sleep(next), false), Effect.as(networkChange, true))
       if (isNews) backoff = undefined
     }
+  })
+
+  /**
+   * Dials the address once, and keeps the peer that answers. Answers with the wait before the next dial, if there is to
+   * be one. The error ends here, as in `Supervisor`.
+   */
+  const keepAnswering = Effect.fnUntraced(function*(address: Multiaddr, backoff: Backoff.Backoff<ConnectError>) {
+    const exit = yield* Effect.exit(dialAddress(address, "kept"))
+    if (Exit.isSuccess(exit)) return void (yield* keepPeer(exit.value.id, withPeer(address, exit.value.id)))
+    const failure = Cause.findErrorOption(exit.cause)
+    if (failure._tag === "None") return yield* Effect.failCause(exit.cause as Cause.Cause<never>)
+    const error = failure.value
+    if (error._tag === "DialError" && !error.isRetryable) {
+      return void (yield* Effect.logWarning(`${address} is not kept: ${error.message}`))
+    }
+    const delay = yield* backoff.next(error)
+    if (delay === undefined) yield* Effect.logWarning(`${address} is given up: ${error.message}`)
+    return delay
   })
 
   const keep = Effect.fn("ConnectionManager.keep")(function*(target: DialTarget) {

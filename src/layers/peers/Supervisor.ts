@@ -6,7 +6,7 @@
  * is in the peer's record: with a backoff for each loss, a flapping peer would escape it.
  */
 import { Cause, Clock, Duration, Effect, Exit, FiberMap, FiberSet, Latch } from "effect"
-import type { ConnectError } from "../../schema/NetworkError.ts"
+import { type ConnectError, DialError, Refused } from "../../schema/NetworkError.ts"
 import { ReconnectFailed, ReconnectScheduled } from "../../schema/NetworkEvent.ts"
 import type { Interest, PeerId } from "../../schema/Peer.ts"
 import { Dht } from "../../services/Dht.ts"
@@ -44,7 +44,7 @@ export const make = Effect.fnUntraced(function*(options: { readonly peersChanged
   const dialer = yield* Dialer
   const dht = yield* Dht
   const discovery = yield* Discovery
-  const fibers = yield* FiberSet.make<unknown, unknown>()
+  const fibers = yield* FiberSet.make<unknown, never>()
   const lookUps = yield* FiberMap.make<PeerId>()
   /** Records whose supervisor runs. */
   const supervised = new WeakSet<PeerRecord.PeerRecord>()
@@ -89,15 +89,8 @@ export const make = Effect.fnUntraced(function*(options: { readonly peersChanged
           yield* whileConnected(peer, latch)
           continue
         }
-        PeerRecord.attemptBegins(peer)
-        const exit = yield* Effect.exit(
-          peer.failNextDialWith === undefined ? dialer.dialPeer(peer) : Effect.fail(peer.failNextDialWith)
-        )
-        PeerRecord.attemptEnds(peer)
-        if (Exit.isSuccess(exit)) continue
-        const failure = Cause.findErrorOption(exit.cause)
-        if (failure._tag === "None") return yield* Effect.failCause(exit.cause as Cause.Cause<never>)
-        yield* afterFailure(peer, latch, failure.value)
+        const delay = yield* attempt(peer)
+        if (delay !== undefined) yield* waited(peer, latch, delay)
       }
     })
 
@@ -112,25 +105,51 @@ export const make = Effect.fnUntraced(function*(options: { readonly peersChanged
       )
     })
 
-  const afterFailure = Effect.fnUntraced(
-    function*(peer: PeerRecord.PeerRecord, latch: Latch.Latch, error: ConnectError) {
-      const interest = PeerRecord.interestOf(peer)
-      // The interest ended while the dial was under way.
-      if (!PeerRecord.isDesired(peer)) return
-      if (PeerRecord.isRefusal(error)) PeerRecord.refused(peer)
-      const delay = yield* nextDelay(peer, interest, error)
-      if (delay === undefined) {
-        yield* events.publish(new ReconnectFailed({ peer: peer.id, attempts: peer.attempts }))
-        PeerRecord.givenUp(peer)
-        return yield* untilHurried(peer, latch)
-      }
-      PeerRecord.retriesAt(peer, (yield* Clock.currentTimeMillis) + Duration.toMillis(delay))
-      yield* events.publish(new ReconnectScheduled({ peer: peer.id, attempt: peer.attempts, delay }))
-      // A peer that refused has not moved: no DHT lookup.
-      if (interest === "kept" && !PeerRecord.isRefusal(error)) {
-        yield* FiberMap.run(lookUps, peer.id, lookUp(peer), { onlyIfMissing: true })
-      }
-      yield* Effect.raceFirst(Effect.sleep(delay), untilHurried(peer, latch))
+  /**
+   * Dials the peer once. Answers with the wait before the next dial, which is infinite when the policy has ended;
+   * undefined when the peer is connected, or no longer desired. The error ends here: the supervisor sleeps for up to a
+   * minute, and a fiber that sleeps keeps what its frames hold.
+   */
+  const attempt = Effect.fnUntraced(function*(
+    peer: PeerRecord.PeerRecord
+  ): Effect.fn.Return<Duration.Duration | undefined> {
+    PeerRecord.attemptBegins(peer)
+    const exit = yield* Effect.exit(
+      peer.failsNextDial
+        ? Effect.fail(new DialError({ target: peer.id, reason: new Refused({}) }))
+        : dialer.dialPeer(peer)
+    )
+    PeerRecord.attemptEnds(peer)
+    if (Exit.isSuccess(exit)) return undefined
+    const failure = Cause.findErrorOption(exit.cause)
+    if (failure._tag === "None") return yield* Effect.failCause(exit.cause as Cause.Cause<never>)
+    return yield* afterFailure(peer, failure.value)
+  })
+
+  const afterFailure = Effect.fnUntraced(function*(peer: PeerRecord.PeerRecord, error: ConnectError) {
+    const interest = PeerRecord.interestOf(peer)
+    // The interest ended while the dial was under way.
+    if (!PeerRecord.isDesired(peer)) return undefined
+    if (PeerRecord.isRefusal(error)) PeerRecord.refused(peer)
+    const delay = yield* nextDelay(peer, interest, error)
+    if (delay === undefined) {
+      yield* events.publish(new ReconnectFailed({ peer: peer.id, attempts: peer.attempts }))
+      PeerRecord.givenUp(peer)
+      return Duration.infinity
+    }
+    PeerRecord.retriesAt(peer, (yield* Clock.currentTimeMillis) + Duration.toMillis(delay))
+    yield* events.publish(new ReconnectScheduled({ peer: peer.id, attempt: peer.attempts, delay }))
+    // A peer that refused has not moved: no DHT lookup.
+    if (interest === "kept" && !PeerRecord.isRefusal(error)) {
+      yield* FiberMap.run(lookUps, peer.id, lookUp(peer), { onlyIfMissing: true })
+    }
+    return delay
+  })
+
+  const waited = Effect.fnUntraced(
+    function*(peer: PeerRecord.PeerRecord, latch: Latch.Latch, delay: Duration.Duration) {
+      const hurried = untilHurried(peer, latch)
+      yield* Duration.isFinite(delay) ? Effect.raceFirst(Effect.sleep(delay), hurried) : hurried
       PeerRecord.waitEnds(peer)
     }
   )

@@ -52,17 +52,13 @@ export const make = Effect.gen(function*() {
   // libp2p empties its queue of reservations when one of them is done, and never tells the others in it.
   const oneAtATime = (yield* Semaphore.make(1)).withPermits(1)
   const changed = yield* Latch.make()
-  /** Connected peers that are relays. */
-  const present = new Map<PeerId, Connection>()
+  /** Connected peers that are relays, each with the address at which it was identified. */
+  const present = new Map<PeerId, Multiaddr>()
   /** Until when a relay that refused is left alone, in milliseconds since the epoch. */
   const resting = new Map<PeerId, number>()
   const own = node.peerId.toString()
-  const isConfigured = (peer: PeerId, connection: Connection) =>
-    relayPeers.some((address) =>
-      peerOf(address) === undefined
-        ? address === withoutPeer(connection.remoteAddr.toString() as Multiaddr)
-        : peerOf(address) === peer
-    )
+  const isConfigured = (peer: PeerId, at: Multiaddr) =>
+    relayPeers.some((address) => peerOf(address) === undefined ? address === at : peerOf(address) === peer)
   const addressesThrough = (peer: PeerId) =>
     node.getMultiaddrs().map((address) => String(address) as Multiaddr).filter((address) =>
       address.includes(`/p2p/${peer}/p2p-circuit`)
@@ -111,6 +107,21 @@ export const make = Effect.gen(function*() {
     yield* publish(new RelayLost({ relay: peer }))
   })
 
+  /**
+   * Asks the relay once it is connected. A relay that was met and does not come back is absent, and makes room for
+   * another; its `keep` ends with this scope. The connection and the error stay here, since `serve` lives for days.
+   */
+  const asked = Effect.fnUntraced(function*(reservation: RelayStore.Reservation, peer: PeerId, configured: boolean) {
+    const reached = yield* configured
+      ? Effect.asSome(connected(peer))
+      : Effect.timeoutOption(connected(peer), policy.rest)
+    if (Option.isNone(reached)) return "absent"
+    const refusal = yield* refusalOf(reservation, reached.value)
+    if (refusal === undefined) return "granted"
+    yield* Effect.logDebug(`relay ${peer} refused a reservation`, refusal)
+    return "refused"
+  })
+
   const serve = Effect.fnUntraced(function*(peer: PeerId, configured: boolean) {
     const reservation = yield* Effect.acquireRelease(
       Effect.sync(() => RelayStore.makeReservation(transport, transportManager)),
@@ -120,19 +131,15 @@ export const make = Effect.gen(function*() {
     let refusals = 0
     let backoff = yield* Backoff.make(policy.retry)
     while (true) {
-      // A relay that was met and does not come back makes room for another; its `keep` ends with this scope.
-      const reached = yield* configured
-        ? Effect.asSome(connected(peer))
-        : Effect.timeoutOption(connected(peer), policy.rest)
-      if (Option.isNone(reached)) return
-      const refusal = yield* refusalOf(reservation, reached.value)
-      if (refusal === undefined) {
+      const answer = yield* asked(reservation, peer, configured)
+      if (answer === "absent") return
+      if (answer === "granted") {
         refusals = 0
         backoff = yield* Backoff.make(policy.retry)
         if (!kept) {
           // Kept only now: a relay that refuses must not hold a slot of the peer table for ever.
           yield* Effect.catch(
-            manager.keep({ id: peer, addresses: yield* dialAddresses(components, reached.value) }),
+            Effect.flatMap(dialAddresses(components, peer), (addresses) => manager.keep({ id: peer, addresses })),
             (error) => Effect.logDebug(`relay ${peer} cannot be kept`, error)
           )
           kept = true
@@ -141,7 +148,6 @@ export const make = Effect.gen(function*() {
         continue
       }
       refusals++
-      yield* Effect.logDebug(`relay ${peer} refused a reservation`, refusal)
       if (!configured && refusals >= policy.refusals) return
       yield* Effect.sleep((yield* backoff.next(undefined)) ?? policy.rest)
     }
@@ -149,9 +155,9 @@ export const make = Effect.gen(function*() {
 
   const consider: Effect.Effect<void> = Effect.gen(function*() {
     const now = yield* Clock.currentTimeMillis
-    for (const [peer, connection] of present) {
+    for (const [peer, at] of present) {
       if (FiberMap.hasUnsafe(loops, peer)) continue
-      const configured = isConfigured(peer, connection)
+      const configured = isConfigured(peer, at)
       const size = yield* FiberMap.size(loops)
       if (!configured && (size >= policy.relays || (resting.get(peer) ?? 0) > now)) continue
       const fiber = yield* FiberMap.run(loops, peer, Effect.scoped(serve(peer, configured)))
@@ -168,12 +174,14 @@ export const make = Effect.gen(function*() {
 
   const onIdentify = ({ detail }: { readonly detail: IdentifyResult }) => {
     const peer = detail.peerId.toString() as PeerId
-    if (!detail.connection.direct || peer === own) return
+    const { connection } = detail
+    if (!connection.direct || connection.status !== "open" || peer === own) return
+    const at = withoutPeer(connection.remoteAddr.toString() as Multiaddr)
     if (!detail.protocols.includes(RELAY_V2_HOP_CODEC)) {
-      if (isConfigured(peer, detail.connection)) run(Effect.logWarning(`${peer} is one of relayPeers, but no relay`))
+      if (isConfigured(peer, at)) run(Effect.logWarning(`${peer} is one of relayPeers, but no relay`))
       return
     }
-    present.set(peer, detail.connection)
+    present.set(peer, at)
     run(Effect.andThen(changed.release, consider))
   }
   const onDisconnect = ({ detail }: CustomEvent<Libp2pPeerId>) => {
@@ -215,10 +223,13 @@ export const layer: Layer.Layer<
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-const dialAddresses = (components: Libp2pHost["Service"]["components"], connection: Connection) =>
+const dialAddresses = (components: Libp2pHost["Service"]["components"], relay: PeerId) =>
   Effect.promise(async (): Promise<ReadonlyArray<Multiaddr>> => {
-    const peer = await components.peerStore.get(connection.remotePeer).catch(() => undefined)
-    const dialled = connection.direction === "outbound" ? [connection.remoteAddr] : []
+    const id = peerIdFromString(relay)
+    const peer = await components.peerStore.get(id).catch(() => undefined)
+    const dialled = components.connectionManager.getConnections(id).flatMap(({ direct, direction, remoteAddr }) =>
+      direct && direction === "outbound" ? [remoteAddr] : []
+    )
     const all = [...dialled, ...(peer?.addresses ?? []).map((address) => address.multiaddr)]
     return [...new Set(all.map((address) => withoutPeer(address.toString() as Multiaddr)))].filter((text) =>
       !text.includes("/p2p-circuit")

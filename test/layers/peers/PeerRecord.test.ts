@@ -99,7 +99,27 @@ const check = (
 
 const isUnhindered = (peer: PeerRecord.PeerRecord) => !peer.suspended && peer.blocks === 0
 
+/** What a value holds, as far as properties and maps lead. */
+const heldBy = (value: unknown, seen = new Set<unknown>()): Set<unknown> => {
+  if (typeof value !== "object" || value === null || seen.has(value)) return seen
+  seen.add(value)
+  if (value instanceof Map) { for (const entry of value.values()) heldBy(entry, seen) }
+  for (const part of Object.values(value)) heldBy(part, seen)
+  return seen
+}
+
 describe("a peer's record, whatever its past", () => {
+  check("it holds reasons and never an error, whose stack would hold a connection", ({ now, peer }) => {
+    PeerRecord.lost(peer, end(now), now)
+    PeerRecord.connected(peer, now)
+    PeerRecord.lost(peer, end(now), now)
+    PeerRecord.dialled(peer, now, unreachable)
+    peer.addresses.learn(address, "given")
+    peer.addresses.failed(address, now, unreachable, true)
+    assert.isTrue(peer.failsNextDial)
+    for (const held of heldBy(peer)) assert.notInstanceOf(held, Error)
+  })
+
   check("a wish lasts until it ends, and ending it twice changes nothing", ({ peer, wishes }) => {
     for (
       const [count, begin] of [["keeps", PeerRecord.keptBy], ["calls", PeerRecord.calledBy], [
@@ -163,7 +183,7 @@ describe("a peer's record, whatever its past", () => {
     const { connectedAt } = peer
     PeerRecord.waitsUntil(peer, now + 1000)
     PeerRecord.connected(peer, now)
-    assert.deepStrictEqual([peer.failNextDialWith, peer.parted, peer.retryAt], [undefined, false, undefined])
+    assert.deepStrictEqual([peer.failsNextDial, peer.parted, peer.retryAt], [false, false, undefined])
     assert.strictEqual(peer.connectedAt, connectedAt ?? now)
   })
 
@@ -187,7 +207,7 @@ describe("a peer's record, whatever its past", () => {
       // Heeded when it was said, and not again with the end of the connection.
       assert.strictEqual(peer.restUntil, restUntil)
       assert.deepStrictEqual([peer.discovered, peer.connectedAt], [false, undefined])
-      assert.deepStrictEqual([peer.flapping, PeerRecord.isRefusal(peer.failNextDialWith!)], [true, true])
+      assert.deepStrictEqual([peer.flapping, peer.failsNextDial], [true, true])
     })
 
     check(`a connection that ends with ${reason} counts as a goodbye`, ({ now, peer }) => {
@@ -201,12 +221,12 @@ describe("a peer's record, whatever its past", () => {
 
     check(`a peer that this node let go with ${reason} is wanted no more, and rests`, ({ now, peer }) => {
       PeerRecord.wanted(peer)
-      const { failNextDialWith: former, flapping, hurried } = peer
+      const { failsNextDial: former, flapping, hurried } = peer
       PeerRecord.lost(peer, end(now, { isOurs: true, reason }), now + cooldown)
       assert.strictEqual(peer.wanted, false)
       assert.strictEqual(peer.parted, isForGood)
       assert.isAtLeast(peer.restUntil, now + cooldown)
-      assert.deepStrictEqual([peer.flapping, peer.hurried, peer.failNextDialWith], [flapping, hurried, former])
+      assert.deepStrictEqual([peer.flapping, peer.hurried, peer.failsNextDial], [flapping, hurried, former])
       assert.deepStrictEqual([peer.discovered, peer.connectedAt], [false, undefined])
     })
   }
@@ -224,9 +244,9 @@ describe("a peer's record, whatever its past", () => {
       assert.strictEqual(peer.restUntil, restUntil)
       assert.deepStrictEqual([peer.hurried, peer.flapping], [isStable, !isStable])
       assert.deepStrictEqual([peer.attempts, peer.backoff], isStable ? [0, undefined] : [attempts, backoff])
-      assert.strictEqual(peer.failNextDialWith !== undefined && PeerRecord.isRefusal(peer.failNextDialWith), !isStable)
+      assert.strictEqual(peer.failsNextDial, !isStable)
       PeerRecord.attemptEnds(peer)
-      assert.isUndefined(peer.failNextDialWith)
+      assert.isFalse(peer.failsNextDial)
     }
   })
 
@@ -265,8 +285,8 @@ describe("a peer's record, whatever its past", () => {
     assert.isTrue(peer.flapping)
     PeerRecord.hurried(peer, now)
     assert.deepStrictEqual(
-      [peer.attempts, peer.flapping, peer.hurried, peer.failNextDialWith, peer.hurriedAt],
-      [0, false, true, undefined, now]
+      [peer.attempts, peer.flapping, peer.hurried, peer.failsNextDial, peer.hurriedAt],
+      [0, false, true, false, now]
     )
   })
 

@@ -35,11 +35,12 @@ export interface RefusingMuxers {
 }
 
 export const make = (options: { readonly lingerMillis: number; readonly most: number }): RefusingMuxers => {
-  let newest: YamuxMuxer | undefined
+  // Weak, since the gate is asked in the turn in which the muxer is made, and the connection may last or go after it.
+  let newest: WeakRef<YamuxMuxer> | undefined
   let lingering = 0
   return {
     watch: (muxer, connection) => {
-      newest = muxer
+      newest = new WeakRef(muxer)
       const handle = muxer.handleGoAway.bind(muxer)
       // Yamux resets its streams, and leaves a connection open that takes no other stream. It is closed in a later
       // turn, since libp2p may be about to make its own connection of it in this one.
@@ -49,7 +50,7 @@ export const make = (options: { readonly lingerMillis: number; readonly most: nu
       }
     },
     refuse: async (connection, reason) => {
-      const muxer = newest
+      const muxer = newest?.deref()
       newest = undefined
       if (muxer === undefined || connection.status !== "open") return
       try {

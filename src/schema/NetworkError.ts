@@ -148,11 +148,12 @@ export class DialError
 export class PeerLimitExceeded extends Schema.TaggedError<PeerLimitExceeded>()("PeerLimitExceeded", {
   peer: PeerId,
   limit: Schema.Int,
-  rule: Schema.optionalKey(Schema.Literals(["full", "inbound", "subnet"]))
+  rule: Schema.optionalKey(Schema.Literals(["full", "inbound", "subnet", "connections"]))
 }) {
   readonly isRetryable = true
   override get message() {
     const rule = this.rule ?? "full"
+    if (rule === "connections") return `no further connection of ${this.peer}: it has ${this.limit} already`
     const option = rule === "full" ? "maxPeers" : rule === "inbound" ? "maxInboundPeers" : "maxPeersPerSubnet"
     const whose = rule === "full" ? "" : rule === "inbound" ? " for peers that dial in" : " for peers of its subnet"
     return `no slot for ${this.peer}: all ${this.limit}${whose} are taken; raise ${option} or disconnect a peer`

@@ -34,7 +34,7 @@ export type GoodbyeReason = typeof GoodbyeReason.Type
  *
  * - `full`, `inbound`, `subnet`: `maxPeers`, `maxInboundPeers` or `maxPeersPerSubnet` is reached, and no peer may be
  *   evicted.
- * - `connections`: the peer has eight connections already.
+ * - `connections`: the peer has two connections already, or three while they become one.
  * - `blocked`: the program blocks the peer. `shutdown`: the node is stopping.
  * - `pending`: too many handshakes at a time. `rate`: too many connections from one host. The peer's id is not known
  *   yet.

@@ -2,7 +2,12 @@
  * The limits on real sockets.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { noise } from "@chainsafe/libp2p-noise"
+import { yamux } from "@chainsafe/libp2p-yamux"
+import { tcp } from "@libp2p/tcp"
+import { multiaddr } from "@multiformats/multiaddr"
+import { Effect, Option, Stream } from "effect"
+import { createLibp2p } from "libp2p"
 import { once } from "node:events"
 import { connect } from "node:net"
 import type { Network } from "../../src/Network.ts"
@@ -30,6 +35,31 @@ const silentSocket = (port: number) =>
     }),
     ({ socket }) => Effect.sync(() => socket.destroy())
   )
+
+/** Plain libp2p. `dial` opens a further connection, and tells whether it stands. */
+const plainNode = Effect.map(
+  Effect.acquireRelease(
+    Effect.promise(() =>
+      createLibp2p({
+        transports: [tcp()],
+        connectionEncrypters: [noise()],
+        streamMuxers: [yamux()],
+        connectionManager: { reconnectRetries: 0 },
+        connectionMonitor: { enabled: false }
+      })
+    ),
+    (node) => Effect.promise(async () => void await node.stop())
+  ),
+  (node) => ({
+    dial: (address: string) =>
+      Effect.gen(function*() {
+        const connection = yield* Effect.promise(() => node.dial(multiaddr(address), { force: true }).catch(() => {}))
+        if (connection === undefined) return false
+        // A connection that is refused closes within a round trip, since its muxer says why.
+        return yield* Effect.promise(() => connection.newStream("/echo/1.0.0").then(() => true, () => false))
+      })
+  })
+)
 
 describe("limits on real sockets", () => {
   it.live("lets maxPendingInbound handshakes be in flight, half of them from one host", () =>
@@ -100,6 +130,30 @@ describe("limits on real sockets", () => {
         assert.isTrue(others.some((other) => other.localPeer === refused[0]?.peer))
       })
   )
+
+  it.live("lets no peer take the connections of others: 13 ids that want 8 each leave room for 5 newcomers", () =>
+    Effect.gen(function*() {
+      const node = yield* Live.makeNode({ maxPeers: 20, inboundBurst: 1000 })
+      yield* node.handle("/echo/1.0.0", (stream) => Stream.runForEach(stream.read, stream.write))
+      const [address] = yield* node.addresses
+      const crowd = yield* Effect.all(Array.from({ length: 13 }, () => plainNode), { concurrency: 4 })
+      const dialAll = (one: typeof crowd[number]) =>
+        Effect.forEach(Array.from({ length: 8 }, () => address!), (to) => one.dial(to))
+      const dials = (yield* Effect.forEach(crowd, dialAll, { concurrency: 13 })).flat()
+      const opened = dials.filter((stands) => stands).length
+      assert.isAtMost(opened, 3 * 13)
+      assert.strictEqual((yield* node.status).refusals["connections"], 8 * 13 - opened)
+      assert.strictEqual(yield* node.peerCount, 13)
+      for (let n = 0; n < 5; n++) {
+        const newcomer = yield* Live.makeNode()
+        const bytes = yield* Effect.scoped(Effect.gen(function*() {
+          const stream = yield* newcomer.open(address!, "/echo/1.0.0")
+          yield* stream.write(Uint8Array.of(n))
+          return yield* Stream.runHead(stream.read)
+        }))
+        assert.deepStrictEqual(bytes, Option.some(Uint8Array.of(n)))
+      }
+    }))
 
   it.live("tells a blocked peer that it is blocked", () =>
     Effect.gen(function*() {

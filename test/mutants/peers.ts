@@ -2,6 +2,55 @@ import type { Mutant } from "./Mutant.ts"
 
 export const peersMutants: ReadonlyArray<Mutant> = [
   {
+    name: "a connection that the table does not admit is closed uncounted",
+    file: "src/layers/peers/Admission.ts",
+    text: "error._tag === \"PeerLimitExceeded\" ? refuse(connection, error.rule ?? \"full\") : Effect.void",
+    replacement: "Effect.void",
+    specs: ["test/layers/peers/Admission.test.ts"]
+  },
+  {
+    name: "a peer has one connection more than three",
+    file: "src/layers/peers/Arrivals.ts",
+    text: "return isBecomingOne && standing + arriving < connectionsMax",
+    replacement: "return isBecomingOne && standing + arriving <= connectionsMax",
+    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+  },
+  {
+    name: "two connections that have stood for a while become three",
+    file: "src/layers/peers/Arrivals.ts",
+    text: "const isBecomingOne = standing < standingMax || connections?.isSettling() === true",
+    replacement: "const isBecomingOne = true",
+    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+  },
+  {
+    name: "connections that are not admitted yet do not count",
+    file: "src/layers/peers/Arrivals.ts",
+    text: "expected.set(peer, [...expected.get(peer) ?? [], expires])",
+    replacement: "expected.set(peer, [expires])",
+    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+  },
+  {
+    name: "a connection that closes before its admission is expected on",
+    file: "src/layers/peers/ScopedPeerTable.ts",
+    text: "if (former === undefined) arrivals.end(connection.peer)",
+    replacement: "",
+    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+  },
+  {
+    name: "an admitted connection is expected on",
+    file: "src/layers/peers/ScopedPeerTable.ts",
+    text: "    arrivals.end(peer)\n",
+    replacement: "",
+    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+  },
+  {
+    name: "the table admits a fourth connection",
+    file: "src/layers/peers/ScopedPeerTable.ts",
+    text: "(present?.connections.size() ?? 0) >= Arrivals.connectionsMax",
+    replacement: "false",
+    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+  },
+  {
     name: "a full table admits one more",
     file: "src/layers/peers/Limits.ts",
     text: "return taken + 1 - limit.most",

@@ -196,16 +196,15 @@ async function createNode({ config, gater, logger, muxers, privateKey, routing, 
     streamMuxers: [muxers],
     connectionGater: gater,
     connectionManager: {
-      // The peer table alone opens, keeps and closes connections, so libp2p's limits stay above its own: twice, since
-      // two nodes may dial each other at once.
-      maxConnections: 2 * config.maxPeers + 64,
+      // The gate alone refuses, by limits for each peer, for all peers and for handshakes, and counts what it refuses.
+      // A limit of libp2p's own would refuse in silence, with slots free in the peer table.
+      maxConnections: Number.POSITIVE_INFINITY,
       maxParallelDials: config.maxParallelDials,
       maxDialQueueLength: 1024,
       maxPeerAddrsToDial: 32,
       addressDialTimeout,
-      // The gate counts pending connections, on the simulator too.
       maxIncomingPendingConnections: Number.POSITIVE_INFINITY,
-      inboundConnectionThreshold: 10_000,
+      inboundConnectionThreshold: Number.POSITIVE_INFINITY,
       reconnectRetries: 0
     },
     connectionMonitor: { enabled: false },

@@ -12,6 +12,7 @@ import { type Connection, identifyTime, Transport } from "../../services/Transpo
 import type * as Pulse from "../Pulse.ts"
 import { PeerBook } from "./PeerBook.ts"
 import * as PeerRecord from "./PeerRecord.ts"
+import type { Refuse } from "./Refusals.ts"
 
 /**
  * Makes the function that remembers what an admitted connection tells of its peer. The event pump calls it, and a dial
@@ -45,8 +46,10 @@ export const make = Effect.fnUntraced(function*(options: {
   readonly wake: (peer: PeerRecord.PeerRecord) => Effect.Effect<void>
   readonly peersChanged: Pulse.Pulse
   readonly isDialing: (peer: PeerId) => boolean
+  /** Told of a connection that the gate had let in, and the table does not admit. */
+  readonly refuse: Refuse
 }) {
-  const { changed, isDialing, peersChanged, wake } = options
+  const { changed, isDialing, peersChanged, refuse, wake } = options
   const config = yield* NetworkConfig
   const transport = yield* Transport
   const table = yield* PeerTable
@@ -70,7 +73,12 @@ export const make = Effect.fnUntraced(function*(options: {
     table.admit(connection).pipe(
       Effect.andThen(connected(connection)),
       // The table had no slot after all, or the connection is gone. Closing takes time, which the pump does not have.
-      Effect.catch(() => FiberSet.run(background, connection.close))
+      Effect.catch((error) =>
+        Effect.andThen(
+          error._tag === "PeerLimitExceeded" ? refuse(connection, error.rule ?? "full") : Effect.void,
+          FiberSet.run(background, connection.close)
+        )
+      )
     )
 
   /**

@@ -52,6 +52,8 @@ export interface PeerConnections {
   readonly changed: Pulse.Pulse
   /** Reduces several connections to one, and ends when that is done. To be run when there is a second one. */
   readonly settle: Effect.Effect<void>
+  /** Whether `settle` is at work: several connections become one, or the remote has not told whether they can. */
+  readonly isSettling: () => boolean
 }
 
 /** A connection, its streams, and what the two sides have agreed about it. */
@@ -183,7 +185,8 @@ export const make = (local: PeerId, peer: PeerId): PeerConnections => {
       if (isSettling || states.size < 2) return Effect.void
       isSettling = true
       return settle
-    })
+    }),
+    isSettling: () => isSettling
   }
 }
 

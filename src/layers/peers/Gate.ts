@@ -1,19 +1,18 @@
 /**
  * The rule by which connections are let in and out, installed at the transport's gate. It never suspends.
  */
-import { Clock, Effect } from "effect"
+import { Effect } from "effect"
 import type { RefusalReason } from "../../schema/NetworkEvent.ts"
-import { PeerRefused } from "../../schema/NetworkEvent.ts"
 import { AddressGuard } from "../../services/AddressGuard.ts"
-import { NetworkEvents } from "../../services/NetworkEvents.ts"
 import { NetworkMonitor } from "../../services/NetworkMonitor.ts"
 import { PeerTable } from "../../services/PeerTable.ts"
 import type { GateRequest } from "../../services/Transport.ts"
 import { Transport } from "../../services/Transport.ts"
 import { Dialer } from "./Dialer.ts"
-import * as InboundLimits from "./InboundLimits.ts"
+import type * as InboundLimits from "./InboundLimits.ts"
 import { PeerBook } from "./PeerBook.ts"
 import * as PeerRecord from "./PeerRecord.ts"
+import type * as Refusals from "./Refusals.ts"
 
 /** What the gate is asked in its last stage, when the handshake has told who the remote is. */
 type PeerRequest = GateRequest & { readonly stage: "peer" }
@@ -21,23 +20,18 @@ type PeerRequest = GateRequest & { readonly stage: "peer" }
 /**
  * Installs the rule while the scope lives.
  */
-export const install = Effect.fnUntraced(function*(options: { readonly hasLocalPeers: () => boolean }) {
+export const install = Effect.fnUntraced(function*(options: {
+  readonly hasLocalPeers: () => boolean
+  readonly limits: InboundLimits.InboundLimits
+  readonly refuse: Refusals.Refuse
+}) {
+  const { limits, refuse } = options
   const transport = yield* Transport
   const table = yield* PeerTable
-  const events = yield* NetworkEvents
   const monitor = yield* NetworkMonitor
   const guard = yield* AddressGuard
   const book = yield* PeerBook
   const dialer = yield* Dialer
-  const limits = yield* InboundLimits.make
-
-  const refuse = Effect.fnUntraced(function*(request: PeerRequest, reason: RefusalReason) {
-    const { direction, peer, remoteAddress: address } = request
-    book.noteRefusal(peer, { at: yield* Clock.currentTimeMillis, direction, reason })
-    yield* limits.count(reason)
-    yield* events.publish(new PeerRefused({ peer, address, direction, reason }, { disableChecks: true }))
-    return reason
-  })
 
   /** A dial of the transport's own, for the DHT: refused now, before the remote would take this node for a peer. */
   const allowsDial = Effect.fnUntraced(function*({ peer, remoteAddress }: GateRequest & { readonly stage: "dial" }) {
@@ -83,9 +77,4 @@ export const install = Effect.fnUntraced(function*(options: { readonly hasLocalP
         return admits(request)
     }
   })
-
-  return {
-    /** Connections refused since the start, by reason. */
-    refusals: limits.refusals
-  }
 })

@@ -7,7 +7,7 @@
  */
 import { Clock, Effect, Layer, Metric, Scope } from "effect"
 import { PeerLimitExceeded, PeerNotConnected } from "../../schema/NetworkError.ts"
-import type { GoodbyeReason, RefusalReason } from "../../schema/NetworkEvent.ts"
+import type { GoodbyeReason } from "../../schema/NetworkEvent.ts"
 import { PeerConnected, PeerIdentified } from "../../schema/NetworkEvent.ts"
 import type { PeerId, RemoteIdentity } from "../../schema/Peer.ts"
 import { EvictionPolicy } from "../../services/EvictionPolicy.ts"
@@ -17,17 +17,12 @@ import { NetworkEvents } from "../../services/NetworkEvents.ts"
 import * as NetworkMetrics from "../../services/NetworkMetrics.ts"
 import { PeerTable, type Released } from "../../services/PeerTable.ts"
 import { type Connection, Transport } from "../../services/Transport.ts"
+import * as Arrivals from "./Arrivals.ts"
 import * as Departure from "./Departure.ts"
 import * as Entry from "./Entry.ts"
 import * as Idleness from "./Idleness.ts"
 import * as Slots from "./Slots.ts"
 import * as Users from "./Users.ts"
-
-/**
- * Connections of one peer. Two nodes that dial each other at once have two, a relay adds a third. A remote with more of
- * them would leave fewer of the host's connections to other peers.
- */
-const connectionsMax = 8
 
 /** The `PeerTable` in which each peer has a scope of its own. */
 export const make = Effect.gen(function*() {
@@ -51,17 +46,18 @@ export const make = Effect.gen(function*() {
     close: (entry) => departures.beginApart(entry, Departure.byThisNode("idle"))
   })
   const users = Users.make(entries, idleness.begin)
+  const arrivals = Arrivals.make()
 
-  const reserve: PeerTable["Service"]["reserve"] = (connection) =>
-    Effect.suspend(() => {
-      if (closed) return Effect.succeed<RefusalReason>("shutdown")
-      if (interests.isBlocked(connection.peer)) return Effect.succeed<RefusalReason>("blocked")
-      const entry = entries.get(connection.peer)
-      if (entry !== undefined && entry.connections.size() >= connectionsMax) {
-        return Effect.succeed<RefusalReason>("connections")
-      }
-      return slots.reserve(connection)
-    })
+  const reserve: PeerTable["Service"]["reserve"] = Effect.fnUntraced(function*(connection) {
+    const { direction, peer } = connection
+    if (closed) return "shutdown"
+    if (interests.isBlocked(peer)) return "blocked"
+    const now = yield* Clock.currentTimeMillis
+    if (!arrivals.isAllowed(peer, now, entries.get(peer)?.connections)) return "connections"
+    const refusal = yield* slots.reserve(connection)
+    if (refusal === undefined) arrivals.begin(peer, now, now + Slots.reservationMillis[direction])
+    return refusal
+  })
 
   const remove = Effect.fnUntraced(function*(peer: PeerId, reason: GoodbyeReason) {
     const entry = entries.get(peer)
@@ -78,6 +74,7 @@ export const make = Effect.gen(function*() {
     if (entry === undefined || !entry.connections.remove(connection)) {
       // The connection may have closed between the gate and its admission.
       slots.cancel(connection.peer)
+      if (former === undefined) arrivals.end(connection.peer)
       return former === undefined ? { kind: "unknown" } : { kind: "removed", departure: former }
     }
     if (entry.connections.size() > 0) {
@@ -106,6 +103,12 @@ export const make = Effect.gen(function*() {
     }
     const present = entries.get(peer)
     if (present?.connections.has(connection) === true) return
+    if ((present?.connections.size() ?? 0) >= Arrivals.connectionsMax) {
+      return yield* new PeerLimitExceeded(
+        { peer, limit: Arrivals.connectionsMax, rule: "connections" },
+        Entry.unchecked
+      )
+    }
     const room = slots.makeRoom(connection, candidates)
     if (room.exceeded !== undefined) {
       const { most, name } = room.exceeded
@@ -118,10 +121,13 @@ export const make = Effect.gen(function*() {
     entry.networks = entry.connections.networks()
     entries.set(peer, entry)
     slots.settle(peer)
+    arrivals.end(peer)
     yield* entry.connections.tell
     // Apart, so that a slow goodbye to an evicted peer delays nobody.
     for (const eviction of evictions) yield* eviction
-    if (present !== undefined) return yield* Effect.asVoid(Effect.forkIn(entry.connections.settle, entry.scope))
+    if (present !== undefined) {
+      return yield* Effect.asVoid(Effect.forkIn(entry.connections.settle, entry.scope, { startImmediately: true }))
+    }
     yield* idleness.begin(entry)
     yield* Scope.addFinalizer(entry.scope, Entry.closeConnections(entry))
     yield* Metric.modify(NetworkMetrics.peers, 1)

@@ -16,7 +16,7 @@ import { type Limit, limitsFor, missing, type Slot } from "./Limits.ts"
  * How long a slot stays reserved between the gate's yes and the admission. An inbound connection is admitted in a later
  * turn, an outbound one after identify. A connection that closes gives its reservation back at once.
  */
-const reservationMillis = { inbound: 1_000, outbound: Duration.toMillis(identifyTime) + 1_000 }
+export const reservationMillis = { inbound: 1_000, outbound: Duration.toMillis(identifyTime) + 1_000 }
 
 /**
  * A connected peer, which has a slot.

@@ -29,8 +29,10 @@ import * as Admission from "./Admission.ts"
 import * as Dialer from "./Dialer.ts"
 import * as Explanation from "./Explanation.ts"
 import * as Gate from "./Gate.ts"
+import * as InboundLimits from "./InboundLimits.ts"
 import { PeerBook } from "./PeerBook.ts"
 import * as PeerRecord from "./PeerRecord.ts"
+import * as Refusals from "./Refusals.ts"
 import * as Sightings from "./Sightings.ts"
 import * as Supervisor from "./Supervisor.ts"
 
@@ -56,7 +58,10 @@ export const make = Effect.gen(function*() {
   const supervisor = yield* Supervisor.make({ peersChanged })
   const { changed, wake } = supervisor
 
+  const limits = yield* InboundLimits.make
+  const refuse = yield* Refusals.make(limits)
   const { hasLocalPeers } = yield* Admission.make({
+    refuse,
     changed,
     wake,
     peersChanged,
@@ -241,7 +246,7 @@ export const make = Effect.gen(function*() {
   })
 
   // Installed last, when all that it asks stands.
-  const gate = yield* Gate.install({ hasLocalPeers })
+  yield* Gate.install({ hasLocalPeers, limits, refuse })
 
   const explain = Effect.fnUntraced(function*(id: PeerId) {
     return yield* Explanation.make({
@@ -271,7 +276,7 @@ export const make = Effect.gen(function*() {
       pendingDials: dialer.pending(),
       backoffs: backoffs.sort((a, b) => a.at - b.at).map((wait) => ({ ...wait, at: PeerRecord.dateOf(wait.at) })),
       knownPeers: book.size(),
-      refusals: yield* gate.refusals
+      refusals: yield* limits.refusals
     })
   })
 

@@ -1,20 +1,29 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer } from "effect"
+import { Effect, Layer, Queue } from "effect"
 import { KeyValueStore } from "effect/persistence"
+import { TestClock } from "effect/testing"
 import * as KeyValuePeerStore from "../../../src/layers/machine/KeyValuePeerStore.ts"
 import * as Admission from "../../../src/layers/peers/Admission.ts"
 import * as PeerBook from "../../../src/layers/peers/PeerBook.ts"
 import * as ScopedPeerTable from "../../../src/layers/peers/ScopedPeerTable.ts"
+import * as Pulse from "../../../src/layers/Pulse.ts"
 import type { Multiaddr } from "../../../src/schema/Peer.ts"
 import { NetworkConfig } from "../../../src/services/NetworkConfig.ts"
 import { NetworkEvents } from "../../../src/services/NetworkEvents.ts"
 import { PeerStore } from "../../../src/services/PeerStore.ts"
 import { PeerTable } from "../../../src/services/PeerTable.ts"
+import { type ConnectionEvent, Transport } from "../../../src/services/Transport.ts"
 import * as FakeConnection from "../../support/FakeConnection.ts"
 
 const services = ScopedPeerTable.layer.pipe(
   Layer.provideMerge(Layer.mergeAll(PeerBook.layer, NetworkEvents.layer, KeyValuePeerStore.layer)),
   Layer.provide([NetworkConfig.layer(), FakeConnection.transport, KeyValueStore.layerMemory])
+)
+
+const full = ScopedPeerTable.layer.pipe(
+  Layer.provideMerge(Layer.mergeAll(PeerBook.layer, NetworkEvents.layer, KeyValuePeerStore.layer)),
+  Layer.provideMerge(Layer.merge(NetworkConfig.layer({ maxPeers: 1, minPeers: 0 }), FakeConnection.transport)),
+  Layer.provide(KeyValueStore.layerMemory)
 )
 
 const bob = FakeConnection.peerId("bob")
@@ -60,4 +69,28 @@ describe("what follows the admission of a connection", () => {
         [bob, connection.remoteAddress]
       ])
     }).pipe(Effect.provide(services)))
+
+  it.effect("is a refusal that is told and counted where the table has no slot after all", () =>
+    Effect.gen(function*() {
+      const transport = yield* Transport
+      const table = yield* PeerTable
+      const refused: Array<string> = []
+      const pulse = Pulse.make()
+      yield* Admission.make({
+        changed: () => Effect.void,
+        wake: () => Effect.void,
+        peersChanged: pulse,
+        isDialing: () => false,
+        refuse: ({ peer }, reason) => {
+          refused.push(`${peer} ${reason}`)
+          return Effect.succeed(reason)
+        }
+      })
+      yield* table.admit(FakeConnection.make(FakeConnection.peerId("alice"), { inbound: true }))
+      const connection = FakeConnection.make(bob, { inbound: true })
+      yield* Queue.offer(transport.events as Queue.Queue<ConnectionEvent>, { _tag: "Opened", connection })
+      yield* TestClock.adjust(0)
+      assert.deepStrictEqual(refused, [`${bob} full`])
+      assert.strictEqual(connection.state.closes, 1)
+    }).pipe(Effect.provide(full)))
 })

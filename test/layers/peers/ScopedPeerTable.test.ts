@@ -90,6 +90,48 @@ describe("ScopedPeerTable", () => {
       assert.strictEqual((yield* peers.release(second)).kind, "last")
     }).pipe(Effect.provide(table())))
 
+  it.effect("lets a peer have two connections, and a third while they become one", () =>
+    Effect.gen(function*() {
+      const peers = yield* PeerTable
+      const make = () => FakeConnection.make(alice, { inbound: true })
+      const first = make()
+      yield* peers.admit(first)
+      yield* peers.admit(make())
+      // The second has just come, and may be one of two dials that met; other software is asked for nothing after that.
+      const early = make()
+      assert.isUndefined(yield* peers.reserve(early))
+      yield* peers.release(early)
+      yield* TestClock.adjust("20 seconds")
+      assert.strictEqual(yield* peers.reserve(make()), "connections")
+      yield* peers.release(first)
+      for (const connection of [make(), make()]) {
+        assert.isUndefined(yield* peers.reserve(connection), "two, of which one has just come")
+        yield* peers.admit(connection)
+      }
+      assert.strictEqual(yield* peers.reserve(make()), "connections")
+      const error = yield* Effect.flip(peers.admit(make()))
+      assert.deepStrictEqual(error._tag === "PeerLimitExceeded" && [error.limit, error.rule], [3, "connections"])
+      assert.match(error.message, /^no further connection of \S+: it has 3 already$/)
+    }).pipe(Effect.provide(table())))
+
+  it.effect("counts the connections of a peer from the gate on, until they are admitted, closed or overdue", () =>
+    Effect.gen(function*() {
+      const peers = yield* PeerTable
+      const make = () => FakeConnection.make(alice, { inbound: true })
+      const [first, second, third] = [make(), make(), make()]
+      for (const connection of [first, second, third]) assert.isUndefined(yield* peers.reserve(connection))
+      assert.strictEqual(yield* peers.reserve(make()), "connections")
+      yield* peers.release(first)
+      assert.isUndefined(yield* peers.reserve(make()), "one has closed before its admission")
+      assert.strictEqual(yield* peers.reserve(make()), "connections")
+      yield* peers.admit(second)
+      assert.strictEqual(yield* peers.reserve(make()), "connections", "one is admitted instead of expected")
+      yield* TestClock.adjust("999 millis")
+      assert.strictEqual(yield* peers.reserve(make()), "connections")
+      yield* TestClock.adjust("1 millis")
+      assert.isUndefined(yield* peers.reserve(make()), "the others never came")
+    }).pipe(Effect.provide(table())))
+
   it.effect("gives the last slot to the peer at the limit and refuses the next, on both sides of the boundary", () =>
     Effect.gen(function*() {
       const peers = yield* PeerTable

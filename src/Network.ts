@@ -1,28 +1,36 @@
 /**
  * The roof: one service with everything that a program asks of a node.
  */
-import type { Duration, Option, Scope } from "effect"
-import { Context, Effect, Layer, Schema, Stream } from "effect"
+import type { Scope } from "effect"
+import { Context, Duration, Effect, Layer, Option, Result, Schema, Stream } from "effect"
 import type * as Host from "./layers/libp2p/Host.ts"
 import * as ProviderRanking from "./layers/dht/lookup/ProviderRanking.ts"
 import * as Node from "./Node.ts"
-import type { ContentKey, Provider } from "./schema/Content.ts"
+import * as Canonical from "./schema/Canonical.ts"
+import * as ContentKey from "./schema/Content.ts"
+import type { Provider } from "./schema/Content.ts"
 import type {
   ConnectError,
-  DhtError,
   NetworkStartError,
   PeerNotConnected,
   PingError,
   StreamError
 } from "./schema/NetworkError.ts"
-import { DialError, InvalidAddress, ProtocolError } from "./schema/NetworkError.ts"
+import {
+  DhtError,
+  DialError,
+  InvalidAddress,
+  InvalidPeerId,
+  ProtocolError,
+  RecordInvalid
+} from "./schema/NetworkError.ts"
 import type { NetworkEvent } from "./schema/NetworkEvent.ts"
 import type { NodeStatus, PeerExplanation } from "./schema/NodeStatus.ts"
-import type { DialTarget, PeerAddresses, PeerInfo } from "./schema/Peer.ts"
-import { isMultiaddr, Multiaddr, PeerId, peerOf, ProtocolId } from "./schema/Peer.ts"
+import type { DialTarget, Multiaddr, PeerAddresses, PeerId, PeerInfo, TargetText } from "./schema/Peer.ts"
+import { peerOf, ProtocolId, readPeerId, readTarget } from "./schema/Peer.ts"
 import type { ProvideStatus } from "./schema/ProvideStatus.ts"
 import { ConnectionManager } from "./services/ConnectionManager.ts"
-import { Dht, type FindOptions, type ProvideOptions } from "./services/Dht.ts"
+import { Dht, type FindOptions, type ProvideOptions, type ValueOptions } from "./services/Dht.ts"
 import { Health } from "./services/Health.ts"
 import type { NetworkConfig, NetworkConfigInput } from "./services/NetworkConfig.ts"
 import { NetworkEvents } from "./services/NetworkEvents.ts"
@@ -32,13 +40,25 @@ import type { ByteStream } from "./services/Transport.ts"
 import { Transport } from "./services/Transport.ts"
 
 /**
- * What a program may dial: an address, a peer id, or a peer with addresses. Plain text is decoded here, once.
+ * What a program may dial: an address, a peer id, or a peer with addresses, in text of any form.
  */
-export type Target = DialTarget | string
+export type Target = DialTarget | TargetText
+
+/**
+ * An operation on a peer. Of other text than a {@link PeerId} the type says that it may be no peer id.
+ */
+export interface OfPeer<A, E = never, R = never> {
+  (peer: PeerId): Effect.Effect<A, E, R>
+  (peer: string): Effect.Effect<A, E | InvalidPeerId, R>
+}
 
 /**
  * One node of the network: everything that a program asks of it. `Network.layer` and `Network.make` build it, and it
  * runs as long as its scope.
+ *
+ * Ids, addresses and keys are plain text, read into one canonical form at the call: a peer id in base58 or as a CID
+ * (`bafz...`, `k51...`), a multiaddr with or without a slash at its end, a content key or any CID. White space around a
+ * text does not count. A text that cannot be read fails the call with one line; it is never a defect.
  */
 export class Network extends Context.Service<Network, {
   /**
@@ -113,7 +133,8 @@ export class Network extends Context.Service<Network, {
   readonly keep: (target: Target) => Effect.Effect<void, DialError, Scope.Scope>
   /**
    * Closes the connection and ends reconnection; a `keep` is suspended. The next `connect` or `keep` of the peer ends
-   * that. The peer may still dial this node; see `block`. Does nothing for a peer that is not connected.
+   * that. The peer may still dial this node; see `block`. Does nothing for a peer that is not connected. Fails with
+   * `InvalidPeerId` for any other text than a peer id.
    *
    * @example
    * ```ts
@@ -123,10 +144,10 @@ export class Network extends Context.Service<Network, {
    * export const part = (peer: PeerId) => Effect.flatMap(Network, (network) => network.disconnect(peer))
    * ```
    */
-  readonly disconnect: (peer: PeerId) => Effect.Effect<void>
+  readonly disconnect: OfPeer<void>
   /**
    * Closes the connection and refuses the peer while the scope lives: it is not dialled, and its own dials are refused.
-   * When the scope closes, a `keep` of the peer goes on.
+   * When the scope closes, a `keep` of the peer goes on. Fails with `InvalidPeerId` for any other text than a peer id.
    *
    * @example
    * ```ts
@@ -141,7 +162,7 @@ export class Network extends Context.Service<Network, {
    *   }).pipe(Effect.scoped)
    * ```
    */
-  readonly block: (peer: PeerId) => Effect.Effect<void, never, Scope.Scope>
+  readonly block: OfPeer<void, never, Scope.Scope>
   /**
    * The connected peers, the longest connected first.
    *
@@ -170,7 +191,8 @@ export class Network extends Context.Service<Network, {
    */
   readonly peerCount: Effect.Effect<number>
   /**
-   * The info of a peer while it is connected, `None` otherwise.
+   * The info of a peer while it is connected, `None` otherwise. Fails with `InvalidPeerId` for any other text than a
+   * peer id.
    *
    * @example
    * ```ts
@@ -181,11 +203,12 @@ export class Network extends Context.Service<Network, {
    *   Effect.flatMap(Network, (network) => Effect.map(network.peer(peer), (info) => info._tag === "Some"))
    * ```
    */
-  readonly peer: (peer: PeerId) => Effect.Effect<Option.Option<PeerInfo>>
+  readonly peer: OfPeer<Option.Option<PeerInfo>>
   /**
    * Why a peer is connected, or is not: its interest, each address with its last result, the last dials and refusals,
    * how the last connection ended and by which rule, and when the peer is dialled next. `summary` says it in one
-   * sentence. Answers for a peer that this node has never heard of, too.
+   * sentence. Answers for a peer that this node has never heard of, too. Fails with `InvalidPeerId` for any other text
+   * than a peer id.
    *
    * @example
    * ```ts
@@ -199,7 +222,7 @@ export class Network extends Context.Service<Network, {
    *   })
    * ```
    */
-  readonly explain: (peer: PeerId) => Effect.Effect<PeerExplanation>
+  readonly explain: OfPeer<PeerExplanation>
   /**
    * How the node stands: whether it is isolated and why, slots taken by interest, dials under way and waiting,
    * refusals.
@@ -219,7 +242,8 @@ export class Network extends Context.Service<Network, {
   readonly status: Effect.Effect<NodeStatus>
   /**
    * The round-trip time to a connected peer, measured now. Fails with `PingError` when the peer does not answer
-   * within the timeout of `HealthPolicy`, does not speak the ping protocol, or is not connected.
+   * within the timeout of `HealthPolicy`, does not speak the ping protocol, or is not connected; with `InvalidPeerId`
+   * for any other text than a peer id.
    *
    * @example
    * ```ts
@@ -229,7 +253,7 @@ export class Network extends Context.Service<Network, {
    * export const measure = (peer: PeerId) => Effect.flatMap(Network, (network) => network.ping(peer))
    * ```
    */
-  readonly ping: (peer: PeerId) => Effect.Effect<Duration.Duration, PingError>
+  readonly ping: OfPeer<Duration.Duration, PingError>
   /**
    * Announces in the DHT that this node has some content, and keeps it announced until `stopProviding`; with the
    * option `dataDirectory` also after a restart. Without peers it succeeds, and announces as soon as there are any.
@@ -237,8 +261,8 @@ export class Network extends Context.Service<Network, {
    *
    * `ttl` is how long a copy on another Codio node outlives this node: 1 minute to 24 hours, 24 hours by default. Of
    * all calls for one key, `provide` included, the options of the latest count. Fails with a `DhtError` whose reason
-   * is `TtlInvalid` for a `ttl` out of bounds, `QueryFailed` when the key cannot be saved. Interruption ends the wait
-   * alone.
+   * is `TtlInvalid` for a `ttl` out of bounds, `RecordInvalid` for a text that is no key, `QueryFailed` when the key
+   * cannot be saved. Interruption ends the wait alone.
    *
    * @example
    * ```ts
@@ -251,7 +275,7 @@ export class Network extends Context.Service<Network, {
    * })
    * ```
    */
-  readonly startProviding: (key: ContentKey, options?: ProvideOptions) => Effect.Effect<void, DhtError>
+  readonly startProviding: (key: string, options?: ProvideOptions) => Effect.Effect<void, DhtError>
   /**
    * Ends `startProviding`, also when an earlier process called it. A key that a scope of `provide` holds stays
    * announced until that scope closes. Copies on other nodes stay until they expire. Does nothing for a key that is
@@ -268,7 +292,7 @@ export class Network extends Context.Service<Network, {
    * })
    * ```
    */
-  readonly stopProviding: (key: ContentKey) => Effect.Effect<void, DhtError>
+  readonly stopProviding: (key: string) => Effect.Effect<void, DhtError>
   /**
    * Provides a key while the scope lives, and never beyond the process. The key stays announced until the last scope
    * that provides it has closed and `startProviding`, if it was called, has been stopped. Options, waits and failures
@@ -286,7 +310,7 @@ export class Network extends Context.Service<Network, {
    * }).pipe(Effect.scoped)
    * ```
    */
-  readonly provide: (key: ContentKey, options?: ProvideOptions) => Effect.Effect<void, DhtError, Scope.Scope>
+  readonly provide: (key: string, options?: ProvideOptions) => Effect.Effect<void, DhtError, Scope.Scope>
   /**
    * How far announcing is: the state now, then each change, without end. Changes within 100 ms are given as one;
    * while keys are overdue the state comes at least every 5 s.
@@ -310,7 +334,7 @@ export class Network extends Context.Service<Network, {
    * Ending the stream ends the lookup.
    *
    * Fails with a `DhtError` whose reason is `NoPeers` when there is no peer to ask, `QueryTimeout` when no provider was
-   * found in time.
+   * found in time, `RecordInvalid` for a text that is no key.
    *
    * @example
    * ```ts
@@ -324,10 +348,11 @@ export class Network extends Context.Service<Network, {
    * })
    * ```
    */
-  readonly findProviders: (key: ContentKey, options?: FindOptions) => Stream.Stream<Provider, DhtError>
+  readonly findProviders: (key: string, options?: FindOptions) => Stream.Stream<Provider, DhtError>
   /**
    * The addresses of a peer: those of its connection, or else what the DHT says. Fails with a `DhtError` whose reason
-   * is `NoPeers` when there is no peer to ask, `NotFound` when no peer knows it, `QueryTimeout` after 10 s.
+   * is `NoPeers` when there is no peer to ask, `NotFound` when no peer knows it, `QueryTimeout` after 10 s,
+   * `RecordInvalid` for any other text than a peer id.
    *
    * @example
    * ```ts
@@ -342,7 +367,7 @@ export class Network extends Context.Service<Network, {
    *   })
    * ```
    */
-  readonly findPeer: (peer: PeerId) => Effect.Effect<PeerAddresses, DhtError>
+  readonly findPeer: (peer: string) => Effect.Effect<PeerAddresses, DhtError>
   /**
    * Stores a small value under `/<namespace>/<path>`, here and on the nodes closest to the key. Copies expire after a
    * day or two: put the value again while it is of use.
@@ -520,25 +545,68 @@ export type Ports = Node.Ports
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-const isPeerId = Schema.is(PeerId)
-const isAddress = Schema.is(Multiaddr)
 const isProtocolId = Schema.is(ProtocolId)
 
-function decodeTarget(target: Target): Effect.Effect<DialTarget, DialError> {
-  if (typeof target !== "string") return Effect.succeed(target)
-  if (isMultiaddr(target) ? isAddress(target) : isPeerId(target)) return Effect.succeed(target as DialTarget)
-  return Effect.fail(
-    new DialError({
-      target,
-      reason: new InvalidAddress({ detail: "expected a multiaddr such as /ip4/192.0.2.1/tcp/4001, or a peer id" })
+function targetOf(target: Target): Effect.Effect<DialTarget, DialError> {
+  return Result.match(readTarget(target), {
+    onFailure: (detail) =>
+      Effect.fail(
+        new DialError({
+          target: Canonical.shortened(typeof target === "object" ? target?.id : target),
+          reason: new InvalidAddress({ detail })
+        })
+      ),
+    onSuccess: Effect.succeed
+  })
+}
+
+function peerIdOf(peer: string): Effect.Effect<PeerId, InvalidPeerId> {
+  return Effect.fromResult(Result.mapError(readPeerId(peer), (detail) => new InvalidPeerId({ detail })))
+}
+
+// The type of a peer id says that reading it cannot fail.
+const ofPeer = <A, E, R>(operation: (peer: PeerId) => Effect.Effect<A, E, R>): OfPeer<A, E, R> => (peer: string) =>
+  Effect.flatMap(peerIdOf(peer), operation) as Effect.Effect<A, E, R>
+
+function keyOf(operation: DhtError["operation"], key: string): Effect.Effect<ContentKey.ContentKey, DhtError> {
+  return Effect.fromResult(
+    Result.mapError(ContentKey.parse(key), ({ detail }) => recordInvalid(operation, key, detail))
+  )
+}
+
+const recordInvalid = (operation: DhtError["operation"], subject: string, detail: string) =>
+  new DhtError({ operation, subject: Canonical.shortened(subject), reason: new RecordInvalid({ detail }) })
+
+function protocolOf(protocol: string): Effect.Effect<ProtocolId, ProtocolError> {
+  return isProtocolId(protocol) ? Effect.succeed(protocol) : Effect.fail(
+    new ProtocolError({
+      protocol: Canonical.shortened(protocol),
+      detail: "expected a slash, then 1 to 255 characters without spaces"
     })
   )
 }
 
-function decodeProtocol(protocol: string): Effect.Effect<ProtocolId, ProtocolError> {
-  return isProtocolId(protocol)
-    ? Effect.succeed(protocol)
-    : Effect.fail(new ProtocolError({ protocol, detail: "expected a slash, then 1 to 255 characters without spaces" }))
+function findOptionsOf(key: string, options: FindOptions | undefined): Effect.Effect<FindOptions, DhtError> {
+  const { findTimeout, maxProviders } = options ?? {}
+  const timeout = findTimeout === undefined ? undefined : Duration.fromInput(findTimeout)
+  const problem = maxProviders !== undefined && !(Number.isInteger(maxProviders) && maxProviders > 0)
+    ? `maxProviders: expected a whole number from 1, got ${maxProviders}`
+    : timeout !== undefined && !(Option.isSome(timeout) && Duration.toMillis(timeout.value) > 0)
+    ? `findTimeout: expected a duration above zero, got ${Canonical.shortened(findTimeout)}`
+    : undefined
+  return problem === undefined
+    ? Effect.succeed(options ?? {})
+    : Effect.fail(recordInvalid("findProviders", key, problem))
+}
+
+function quorumOf(
+  operation: DhtError["operation"],
+  path: string,
+  { quorum }: ValueOptions = {}
+): Effect.Effect<void, DhtError> {
+  return quorum === undefined || (Number.isInteger(quorum) && quorum >= 0)
+    ? Effect.void
+    : Effect.fail(recordInvalid(operation, path, `quorum: expected a whole number from 0, got ${quorum}`))
 }
 
 const networkLayer = Layer.effect(
@@ -553,11 +621,14 @@ const networkLayer = Layer.effect(
     const events = yield* NetworkEvents
 
     const open = Effect.fnUntraced(function*(target: Target, protocol: string) {
-      const id = yield* decodeProtocol(protocol)
+      const id = yield* protocolOf(protocol)
       // A connected peer is looked up by its id, so most calls need no decoding.
-      const peer = peerOf(target as DialTarget)
+      if (typeof target === "string" && (yield* table.has(target as PeerId))) {
+        return yield* protocols.open(target as PeerId, id)
+      }
+      const decoded = yield* targetOf(target)
+      const peer = peerOf(decoded)
       if (peer !== undefined && (yield* table.has(peer))) return yield* protocols.open(peer, id)
-      const decoded = yield* decodeTarget(target)
       const info = yield* connections.connect(decoded)
       return yield* protocols.open(info.id, id)
     })
@@ -565,29 +636,41 @@ const networkLayer = Layer.effect(
     return Network.of({
       localPeer: transport.localPeer,
       addresses: transport.addresses,
-      connect: (target) => Effect.flatMap(decodeTarget(target), connections.connect),
-      keep: (target) => Effect.flatMap(decodeTarget(target), connections.keep),
-      disconnect: connections.disconnect,
-      block: connections.block,
-      explain: connections.explain,
+      connect: (target) => Effect.flatMap(targetOf(target), connections.connect),
+      keep: (target) => Effect.flatMap(targetOf(target), connections.keep),
+      disconnect: ofPeer(connections.disconnect),
+      block: ofPeer(connections.block),
+      explain: ofPeer(connections.explain),
       status: connections.status,
       peers: table.peers,
       peerCount: table.size,
-      peer: table.get,
-      ping: health.ping,
-      startProviding: dht.startProviding,
-      stopProviding: dht.stopProviding,
-      provide: dht.provide,
+      peer: ofPeer(table.get),
+      ping: ofPeer(health.ping),
+      startProviding: (key, options) =>
+        Effect.flatMap(keyOf("startProviding", key), (read) => dht.startProviding(read, options)),
+      stopProviding: (key) => Effect.flatMap(keyOf("stopProviding", key), dht.stopProviding),
+      provide: (key, options) => Effect.flatMap(keyOf("startProviding", key), (read) => dht.provide(read, options)),
       provideStatus: dht.provideStatus,
       findProviders: (key, options) =>
         Stream.mapArrayEffect(
-          dht.findProviders(key, options),
+          Stream.unwrap(
+            Effect.map(
+              Effect.all([keyOf("findProviders", key), findOptionsOf(key, options)]),
+              ([read, checked]) => dht.findProviders(read, checked)
+            )
+          ),
           (some) => ProviderRanking.rank({ peer: table.get, lastContact: connections.lastContact }, some)
         ),
-      findPeer: dht.findPeer,
-      putValue: dht.putValue,
-      getValue: dht.getValue,
-      handle: (protocol, handler) => Effect.flatMap(decodeProtocol(protocol), (id) => protocols.handle(id, handler)),
+      findPeer: (peer) =>
+        Effect.flatMap(
+          Effect.mapError(peerIdOf(peer), ({ detail }) => recordInvalid("findPeer", peer, detail)),
+          dht.findPeer
+        ),
+      putValue: (namespace, path, value, options) =>
+        Effect.andThen(quorumOf("putValue", path, options), dht.putValue(namespace, path, value, options)),
+      getValue: (namespace, path, options) =>
+        Effect.andThen(quorumOf("getValue", path, options), dht.getValue(namespace, path, options)),
+      handle: (protocol, handler) => Effect.flatMap(protocolOf(protocol), (id) => protocols.handle(id, handler)),
       open,
       events: events.stream
     })

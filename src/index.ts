@@ -9,6 +9,7 @@ export * from "./Network.ts"
 export * as PublishedValue from "./layers/dht/libp2p/PublishedValue.ts"
 
 export { agentVersion, protocolVersion, version } from "./schema/Agent.ts"
+export * as Canonical from "./schema/Canonical.ts"
 export * as CodioMessage from "./schema/CodioMessage.ts"
 export * as ContentKey from "./schema/Content.ts"
 export { Provider } from "./schema/Content.ts"

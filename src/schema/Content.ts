@@ -1,10 +1,11 @@
 /**
  * Keys of content in the DHT, and who provides it.
  */
-import { Schema } from "effect"
+import { Result, Schema } from "effect"
 import { base58btc } from "multiformats/bases/base58"
-import { CID } from "multiformats/cid"
 import { sha256 } from "multiformats/hashes/sha2"
+import * as Canonical from "./Canonical.ts"
+import { InvalidContentKey } from "./NetworkError.ts"
 import { PeerAddresses } from "./Peer.ts"
 
 /**
@@ -19,8 +20,7 @@ export const ContentKey = Schema.String.check(
 ).pipe(Schema.brand("ContentKey"))
 export type ContentKey = typeof ContentKey.Type
 
-/** How many bytes a key may have. Go's servers take no more. */
-export const keyBytesMax = 80
+export { keyBytesMax } from "./Canonical.ts"
 
 /**
  * The key of a text: the sha2-256 multihash of its UTF-8 bytes.
@@ -37,23 +37,28 @@ export const fromBytes = (bytes: Uint8Array): ContentKey => {
 }
 
 /**
- * The key of a CID: its multihash, whatever its version and codec. Throws a `SyntaxError` when the text is not a CID.
+ * The key of a CID in any base: its multihash, whatever its version and codec. Functions of `Network` take the text of
+ * a CID as it is.
  */
-export const fromCid = (cid: string): ContentKey => fromKeyBytes(CID.parse(cid).multihash.bytes)
+export const fromCid = (cid: string): Result.Result<ContentKey, InvalidContentKey> =>
+  checked(Canonical.contentKeyOfCid(cid))
 
 /**
  * The key that a Rust program provides as `RecordKey::new(&bytes)`: the bytes themselves, or the UTF-8 bytes of a text,
- * without a hash. Throws a `RangeError` unless there are 1 to 80 bytes.
+ * without a hash. Throws an {@link InvalidContentKey} unless there are 1 to 80 bytes.
  *
  * Two programs find each other only when both use this form: `fromRustRecordKey("video")` is another key than
  * `fromText("video")`.
  */
 export const fromRustRecordKey = (key: string | Uint8Array): ContentKey => {
   const bytes = typeof key === "string" ? new TextEncoder().encode(key) : key
-  const problem = lengthProblem(bytes.length)
-  if (problem !== undefined) throw new RangeError(problem)
+  const problem = Canonical.keyLengthProblem(bytes.length)
+  if (problem !== undefined) throw new InvalidContentKey({ detail: problem })
   return fromKeyBytes(bytes)
 }
+
+/** Reads a key in any of its forms: base58 text, or a CID. */
+export const parse = (text: string): Result.Result<ContentKey, InvalidContentKey> => checked(Canonical.contentKey(text))
 
 /**
  * The bytes of a key as they travel in messages of Kademlia.
@@ -74,14 +79,15 @@ function fromKeyBytes(bytes: Uint8Array): ContentKey {
 
 function keyProblem(text: string): string | undefined {
   try {
-    return lengthProblem(base58btc.baseDecode(text).length)
+    return Canonical.keyLengthProblem(base58btc.baseDecode(text).length)
   } catch {
-    return `"${text}" is not a content key: expected base58 text such as Qm...`
+    return Canonical.notContentKey(text)
   }
 }
 
-function lengthProblem(length: number): string | undefined {
-  return length < 1 || length > keyBytesMax
-    ? `a content key has 1 to ${keyBytesMax} bytes, this one has ${length}`
-    : undefined
+function checked(read: Result.Result<string, string>): Result.Result<ContentKey, InvalidContentKey> {
+  return Result.mapBoth(read, {
+    onFailure: (detail) => new InvalidContentKey({ detail }),
+    onSuccess: (key) => key as ContentKey
+  })
 }

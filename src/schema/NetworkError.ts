@@ -10,9 +10,32 @@
  * - `cause`: the error of the layer below, kept for logs.
  */
 import { Duration, Schema } from "effect"
+import { shortened } from "./Canonical.ts"
 import { PeerId } from "./Peer.ts"
 
 const cause = { cause: Schema.optionalKey(Schema.Defect()) }
+
+// ---------------------------------------------------------------------------------------------------------------------
+// text
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** A text is not a peer id: neither base58 such as `12D3KooW...` nor the CID of a key. `detail` shows it. */
+export class InvalidPeerId extends Schema.TaggedError<InvalidPeerId>()("InvalidPeerId", { detail: Schema.String }) {
+  readonly isRetryable = false
+  override get message() {
+    return this.detail
+  }
+}
+
+/** A text is not a content key, or a key does not have 1 to 80 bytes. `detail` says which. */
+export class InvalidContentKey
+  extends Schema.TaggedError<InvalidContentKey>()("InvalidContentKey", { detail: Schema.String })
+{
+  readonly isRetryable = false
+  override get message() {
+    return this.detail
+  }
+}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // dial
@@ -423,7 +446,8 @@ export class DhtError extends Schema.TaggedError<DhtError>()("DhtError", {
     return this.reason.isRetryable
   }
   override get message() {
-    return `${this.operation} ${this.subject}: ${this.reason.message}`
+    // The path of a value is any text.
+    return `${this.operation} ${shortened(this.subject)}: ${this.reason.message.replace(/\s+/g, " ")}`
   }
 }
 
@@ -520,6 +544,8 @@ export class NetworkStartError extends Schema.TaggedError<NetworkStartError>()("
 
 /** Any error of the library. */
 export type NetworkError =
+  | InvalidPeerId
+  | InvalidContentKey
   | ConnectError
   | PeerNotConnected
   | StreamError

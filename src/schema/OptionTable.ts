@@ -2,9 +2,10 @@
  * Describes each option once. An entry of a table gives the option's schema, flag, environment variable, help, JSON
  * Schema and documentation. `NetworkOptions.options` is the table of a node, `cli/options.ts` has the program's.
  */
-import { Duration, Effect, Predicate, Schema, SchemaIssue } from "effect"
+import { Duration, Effect, Predicate, Result, Schema, SchemaIssue } from "effect"
+import * as Canonical from "./Canonical.ts"
 import { ConfigError } from "./NetworkError.ts"
-import { Multiaddr, PeerId, peerOf, ProtocolId } from "./Peer.ts"
+import { type Multiaddr, MultiaddrFromText, ProtocolId, readMultiaddr, withoutPeer } from "./Peer.ts"
 
 /**
  * What options of one kind have in common: a port, a number in a range, a duration.
@@ -286,27 +287,39 @@ export const protocol: Kind<typeof ProtocolId, string> = text(
   "a protocol id: a slash, then 1 to 255 characters without spaces"
 )
 
-const list = <S extends Schema.Codec<unknown, string>>(element: S): Kind<Schema.$Array<S>, ReadonlyArray<string>> => ({
-  schema: Schema.Array(element),
-  expected: "a list of multiaddrs",
-  flag: "texts",
-  metavar: "multiaddr",
-  fromText: (words) => words.split(",").map((part) => part.trim()).filter((part) => part !== ""),
-  fromInput: same
-})
-
-/** Addresses, with or without a peer id. */
-export const addresses: Kind<Schema.$Array<typeof Multiaddr>, ReadonlyArray<string>> = list(Multiaddr)
-
-/** Addresses of peers: a `/p2p/` at their end is followed by a peer id. */
-export const peerAddresses: Kind<Schema.$Array<typeof Multiaddr>, ReadonlyArray<string>> = list(
-  Multiaddr.check(
-    Schema.makeFilter((address) => {
-      const peer = peerOf(address)
-      return peer === undefined || Schema.is(PeerId)(peer) || `"${address}" ends in /p2p/ without a peer id`
-    })
+const list = (problem: (address: Multiaddr) => string | undefined): Kind<
+  Schema.$Array<typeof MultiaddrFromText>,
+  ReadonlyArray<string>
+> => {
+  // What a program gives has been read by `fromInput`, or is left as it was for this message.
+  const sensible = Schema.makeFilter((address: Multiaddr) =>
+    Result.match(readMultiaddr(address), { onFailure: (text) => text, onSuccess: () => problem(address) ?? true })
   )
+  return {
+    schema: Schema.Array(MultiaddrFromText.check(sensible)),
+    expected: "a list of multiaddrs",
+    flag: "texts",
+    metavar: "multiaddr",
+    fromText: (words) => words.split(",").map((part) => part.trim()).filter((part) => part !== ""),
+    // An address that cannot be read stays as it is, and its own message tells what is wrong.
+    fromInput: (texts) =>
+      Array.isArray(texts) ? texts.map((text) => Result.getOrElse(readMultiaddr(text), () => text)) : texts
+  }
+}
+
+/** Addresses of peers, with or without their ids. */
+export const peerAddresses = list((address) =>
+  withoutPeer(address) === ""
+    ? `${
+      Canonical.quoted(address)
+    } has no address before the peer id: expected text such as /ip4/192.0.2.1/tcp/4001${address}`
+    : address.endsWith("/p2p-circuit")
+    ? `${Canonical.quoted(address)} names a relay and no peer behind it: expected /p2p/<id> at its end`
+    : undefined
 )
+
+/** Addresses of this node, which others dial. */
+export const addresses = list(() => undefined)
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal

@@ -4,16 +4,14 @@
  * Ids and addresses are branded strings, so that they compare, hash and serialise as they print. The brands exist only
  * in types. At run time the leading slash tells an address from an id, see {@link isMultiaddr}.
  */
-import { multiaddr } from "@multiformats/multiaddr"
-import { Schema } from "effect"
-import { base58btc } from "multiformats/bases/base58"
-import * as Digest from "multiformats/hashes/digest"
+import { Effect, Result, Schema, SchemaIssue, SchemaTransformation } from "effect"
+import * as Canonical from "./Canonical.ts"
 
 /**
  * The id of a peer: the base58btc multihash of its public key, such as `12D3KooW...` (Ed25519) or `Qm...` (RSA).
  */
 export const PeerId = Schema.String.check(
-  Schema.makeFilter((text) => peerIdProblem(text) ?? true, { expected: "a base58 peer id" })
+  Schema.makeFilter((text) => canonicalProblem(Canonical.peerId(text), text) ?? true, { expected: "a base58 peer id" })
 ).pipe(Schema.brand("PeerId"))
 export type PeerId = typeof PeerId.Type
 
@@ -21,9 +19,15 @@ export type PeerId = typeof PeerId.Type
  * A multiaddr in its text form, such as `/ip4/192.0.2.1/tcp/4001/p2p/12D3KooW...`.
  */
 export const Multiaddr = Schema.String.check(
-  Schema.makeFilter((text) => multiaddrProblem(text) ?? true, { expected: "a multiaddr" })
+  Schema.makeFilter((text) => Canonical.multiaddrProblem(text) ?? true, { expected: "a multiaddr" })
 ).pipe(Schema.brand("Multiaddr"))
 export type Multiaddr = typeof Multiaddr.Type
+
+/** A {@link PeerId} from text: base58, or the CID of the key (`bafz...`, `k51...`), as Kubo prints it. */
+export const PeerIdFromText = fromText(PeerId, Canonical.peerId)
+
+/** A {@link Multiaddr} from text, in its canonical form: base58 ids after `/p2p/`, and no slash at the end. */
+export const MultiaddrFromText = fromText(Multiaddr, Canonical.multiaddr)
 
 /**
  * The name under which a protocol is negotiated, such as `/codio/1.0.0`. It begins with a slash and holds no white
@@ -142,6 +146,36 @@ export const withPeer = (address: Multiaddr, id: PeerId): Multiaddr =>
 /** The address without the `/p2p/<id>` at its end. */
 export const withoutPeer = (address: Multiaddr): Multiaddr => address.replace(/\/(?:p2p|ipfs)\/[^/]+$/, "") as Multiaddr
 
+/** A target as a program writes it, in text of any form. */
+export type TargetText = string | { readonly id: string; readonly addresses: ReadonlyArray<string> }
+
+/**
+ * Reads a target into its canonical form: ids in base58, addresses as {@link MultiaddrFromText} has them. An address of
+ * a peer id alone (`/p2p/12D3KooW...`) is that peer. The failure is one line, for a text that is neither an id nor an
+ * address, for a relayed address that names no peer, and for an address of another peer than the target's.
+ */
+export const readTarget = (target: TargetText): Result.Result<DialTarget, string> => {
+  if (typeof target === "object" && target !== null && Array.isArray(target.addresses)) {
+    return readPeerAddresses(target)
+  }
+  const text = target as string
+  if (typeof text !== "string" || !text.trimStart().startsWith("/")) {
+    return Result.mapError(readPeerId(text), (problem) => `${problem}, or a multiaddr such as /ip4/192.0.2.1/tcp/4001`)
+  }
+  return Result.flatMap(readAddress(text), (address): Result.Result<DialTarget, string> => {
+    const id = peerOf(address)
+    return id !== undefined && withoutPeer(address) === "" ? Result.succeed(id) : Result.succeed(address)
+  })
+}
+
+/** Reads a multiaddr in any of its forms; the failure is one line. */
+export const readMultiaddr = (text: string): Result.Result<Multiaddr, string> =>
+  Canonical.multiaddr(text) as Result.Result<Multiaddr, string>
+
+/** Reads a peer id in any of its forms; the failure is one line. */
+export const readPeerId = (text: string): Result.Result<PeerId, string> =>
+  Canonical.peerId(text) as Result.Result<PeerId, string>
+
 /** The address or the id of a target, for messages. */
 export const showTarget = (target: DialTarget): string => typeof target === "string" ? target : target.id
 
@@ -154,31 +188,58 @@ export const interestRank = (interest: Interest): number => interests.indexOf(in
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-function peerIdProblem(text: string): string | undefined {
-  const problem = `"${text}" is not a peer id: expected base58 text such as 12D3KooW...`
-  try {
-    return isOfKey(Digest.decode(base58btc.baseDecode(text))) ? undefined : problem
-  } catch {
-    return problem
-  }
+const canonicalProblem = (read: Result.Result<string, string>, text: string): string | undefined =>
+  Result.isFailure(read)
+    ? read.failure
+    : read.success === text
+    ? undefined
+    : `${Canonical.quoted(text)} is not in its canonical form, which is ${read.success}`
+
+/** A codec from text in any of its forms to the canonical one. */
+function fromText<S extends Schema.Codec<string, string>>(
+  schema: S,
+  read: (text: string) => Result.Result<string, string>
+) {
+  return Schema.String.pipe(
+    Schema.decodeTo(
+      Schema.toType(schema),
+      SchemaTransformation.transformEffect({
+        decode: (text: string, options) =>
+          Result.match(read(text), {
+            onFailure: (message) => Effect.fail(new SchemaIssue.InvalidValue({ message }, text, options)),
+            onSuccess: Effect.succeed
+          }),
+        encode: (text: string) => Effect.succeed(text)
+      })
+    )
+  )
 }
 
-// A short key is its own digest: protobuf with the key's type (Ed25519 1, secp256k1 2) and length. The digest of a
-// longer key is its sha2-256.
-function isOfKey({ code, digest }: Digest.Digest<number, number>): boolean {
-  if (code === 0x12) return digest.length === 32
-  if (code !== 0 || digest[0] !== 0x08 || digest[2] !== 0x12) return false
-  return digest[1] === 1
-    ? digest[3] === 32 && digest.length === 36
-    : digest[1] === 2 && digest[3] === 33 && digest.length === 37
+function readAddress(text: string): Result.Result<Multiaddr, string> {
+  return Result.flatMap(readMultiaddr(text), (address) =>
+    address.endsWith("/p2p-circuit")
+      ? Result.fail(`${Canonical.quoted(text)} names a relay and no peer behind it: expected /p2p/<id> at its end`)
+      : Result.succeed(address))
 }
 
-function multiaddrProblem(text: string): string | undefined {
-  try {
-    const address = multiaddr(text)
-    if (address.getComponents().length === 0) return `"${text}" is not a multiaddr: it is empty`
-    return undefined
-  } catch {
-    return `"${text}" is not a multiaddr: expected text such as /ip4/192.0.2.1/tcp/4001/p2p/12D3KooW...`
+function readPeerAddresses(
+  target: Exclude<TargetText, string>
+): Result.Result<PeerAddresses, string> {
+  const id = readPeerId(target.id)
+  if (Result.isFailure(id)) return Result.fail(id.failure)
+  const addresses: Array<Multiaddr> = []
+  for (const text of target.addresses) {
+    const address = readAddress(text)
+    if (Result.isFailure(address)) return Result.fail(address.failure)
+    const named = peerOf(address.success)
+    if (named !== undefined && named !== id.success) {
+      return Result.fail(`${Canonical.quoted(text)} is an address of another peer than ${id.success}`)
+    }
+    // The id alone says nothing that the target does not.
+    if (withoutPeer(address.success) !== "") addresses.push(address.success)
   }
+  // Whatever else the object says of the addresses stays.
+  const isCanonical = id.success === target.id && addresses.length === target.addresses.length &&
+    addresses.every((address, index) => address === target.addresses[index])
+  return Result.succeed(isCanonical ? target as PeerAddresses : { ...target, id: id.success, addresses })
 }

@@ -3,8 +3,8 @@
  *
  * Sources (mDNS, the DHT, remembered peers) are Layers that call `announce` and provide nothing. Each can be left out.
  */
-import { Context, Effect, Layer, Queue } from "effect"
-import type { PeerAddresses } from "../schema/Peer.ts"
+import { Context, Effect, Layer, Queue, Result } from "effect"
+import { type Multiaddr, type PeerAddresses, readPeerId, readTarget, type TargetText } from "../schema/Peer.ts"
 
 /** The sources of addresses that this library has. A program's own source of peers has any other name. */
 export type KnownSource = "given" | "worked" | "remembered" | "mdns" | "dht" | "identify"
@@ -33,8 +33,9 @@ export interface Sighting extends PeerAddresses {
 export class Discovery extends Context.Service<Discovery, {
   /**
    * Reports a peer. Never waits. A program's own source has a name of its own; the `AddressGuard` judges its addresses.
+   * It may give the id and the addresses in text of any form; what cannot be read is left out, with a debug line.
    */
-  readonly announce: (found: PeerAddresses, source: string) => Effect.Effect<void>
+  readonly announce: (found: Exclude<TargetText, string>, source: string) => Effect.Effect<void>
   /** All sightings, for one consumer. The queue keeps the newest 256. */
   readonly peers: Queue.Dequeue<Sighting>
 }>()("codio-network/services/Discovery") {
@@ -45,7 +46,13 @@ export class Discovery extends Context.Service<Discovery, {
       const peers = yield* Effect.acquireRelease(Queue.sliding<Sighting>(256), Queue.shutdown)
       return Discovery.of({
         announce: (found, source) =>
-          Effect.asVoid(Queue.offer(peers, { id: found.id, addresses: found.addresses, source })),
+          // The library's own sources give what its other parts have read.
+          Effect.flatMap(known.has(source) ? Effect.succeed(found as PeerAddresses) : legible(found, source), (peer) =>
+            peer === undefined ? Effect.void : Effect.asVoid(Queue.offer(peers, {
+              id: peer.id,
+              addresses: peer.addresses,
+              source
+            }))),
         peers
       })
     })
@@ -67,3 +74,19 @@ const traits: Readonly<Record<KnownSource, SourceTraits>> = {
 }
 const known: ReadonlyMap<string, SourceTraits> = new Map(Object.entries(traits))
 const unknownTraits: SourceTraits = { isTrusted: false, isSignOfLife: true }
+
+/** The peer with those of its addresses that can be read; undefined where its id cannot. */
+const legible = Effect.fnUntraced(function*(found: Exclude<TargetText, string>, source: string) {
+  const id = readPeerId(found.id)
+  if (Result.isFailure(id)) {
+    yield* Effect.logDebug(`a peer of ${source} is left out: ${id.failure}`)
+    return undefined
+  }
+  const addresses: Array<Multiaddr> = []
+  for (const address of found.addresses) {
+    const read = readTarget({ id: id.success, addresses: [address] })
+    if (Result.isSuccess(read)) addresses.push(...(read.success as PeerAddresses).addresses)
+    else yield* Effect.logDebug(`an address of ${id.success} of ${source} is left out: ${read.failure}`)
+  }
+  return { id: id.success, addresses }
+})

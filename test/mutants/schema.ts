@@ -28,5 +28,61 @@ export const schemaMutants: ReadonlyArray<Mutant> = [
     text: "if (Type.equals(type, Type.break)) open.pop()",
     replacement: "if (Type.equals(type, Type.break)) open.length += 0",
     specs: ["test/schema/CodioMessage.test.ts"]
+  },
+  {
+    name: "a peer id written as a CID is refused",
+    file: "src/schema/Canonical.ts",
+    text: "cid !== undefined && cid.code === libp2pKey && isOfKey(cid.multihash)",
+    replacement: "cid !== undefined && cid.code === 0 && isOfKey(cid.multihash)",
+    specs: ["test/schema/Canonical.test.ts", "test/sim/names.test.ts"]
+  },
+  {
+    name: "the CID of content passes for a peer id",
+    file: "src/schema/Canonical.ts",
+    text: "cid.code === libp2pKey && isOfKey",
+    replacement: "isOfKey",
+    specs: ["test/schema/Canonical.test.ts"]
+  },
+  {
+    name: "ids within an address stay as they were written",
+    file: "src/schema/Canonical.ts",
+    text: "parse(read.bytes).toString()",
+    replacement: "read.toString()",
+    specs: ["test/schema/Canonical.test.ts"]
+  },
+  {
+    name: "white space within an address passes",
+    file: "src/schema/Canonical.ts",
+    text: "|| /[\\s\\p{Cc}]/u.test(address)",
+    replacement: "",
+    specs: ["test/schema/Canonical.test.ts"]
+  },
+  {
+    name: "base58 text wins over a CID",
+    file: "src/schema/Canonical.ts",
+    text: "const cid = cidOf(key)",
+    replacement: "const cid = /^[bk]/.test(key) ? undefined : cidOf(key)",
+    specs: ["test/schema/Canonical.test.ts"]
+  },
+  {
+    name: "a text of any length is read",
+    file: "src/schema/Canonical.ts",
+    text: "return text.length > textMax",
+    replacement: "return text.length > 1e9",
+    specs: ["test/schema/Canonical.test.ts"]
+  },
+  {
+    name: "an address of another peer passes",
+    file: "src/schema/Peer.ts",
+    text: "if (named !== undefined && named !== id.success) {",
+    replacement: "if (named !== undefined && named === \"\") {",
+    specs: ["test/schema/Canonical.test.ts"]
+  },
+  {
+    name: "a relay without a peer behind it passes",
+    file: "src/schema/Peer.ts",
+    text: "Result.flatMap(readMultiaddr(text), (address) =>\n    address.endsWith(\"/p2p-circuit\")",
+    replacement: "Result.flatMap(readMultiaddr(text), (address) =>\n    address.endsWith(\"/nothing\")",
+    specs: ["test/schema/Canonical.test.ts"]
   }
 ]

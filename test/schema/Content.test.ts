@@ -1,8 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Schema } from "effect"
+import { Result, Schema } from "effect"
 import { base58btc } from "multiformats/bases/base58"
 import { CID } from "multiformats/cid"
 import { ContentKey, fromBytes, fromCid, fromRustRecordKey, fromText, toBytes } from "../../src/schema/Content.ts"
+import { InvalidContentKey } from "../../src/schema/NetworkError.ts"
 
 const isKey = Schema.is(ContentKey)
 const bytesOf = (text: string) => new TextEncoder().encode(text)
@@ -18,7 +19,7 @@ describe("ContentKey", () => {
       assert.isTrue(key.startsWith("Qm"))
       assert.strictEqual(toBytes(key).length, 34)
       assert.strictEqual(keyOf(toBytes(key)), key)
-      assert.strictEqual(fromCid(key), key)
+      assert.deepStrictEqual(fromCid(key), Result.succeed(key))
     }
   )
 
@@ -34,9 +35,11 @@ describe("ContentKey", () => {
     const key = fromText("content")
     const { multihash } = CID.parse(key)
     for (const cid of [key, CID.createV1(0x70, multihash).toString(), CID.createV1(0x55, multihash).toString()]) {
-      assert.strictEqual(fromCid(cid), key)
+      assert.deepStrictEqual(fromCid(cid), Result.succeed(key))
     }
-    assert.throws(() => fromCid("no CID"))
+    const problem = Result.getOrThrow(Result.flip(fromCid("no\nCID")))
+    assert.strictEqual(problem._tag, "InvalidContentKey")
+    assert.strictEqual(problem.message, "\"no\\nCID\" is not a CID: expected text such as bafy... or Qm...")
   })
 
   it("has 1 to 80 bytes", () => {
@@ -49,7 +52,7 @@ describe("ContentKey", () => {
     if (bytes.length >= 1 && bytes.length <= 80) {
       assert.deepStrictEqual(toBytes(fromRustRecordKey(bytes)), bytes)
       assert.isTrue(isKey(fromRustRecordKey(bytes)))
-    } else assert.throws(() => fromRustRecordKey(bytes), RangeError)
+    } else assert.throws(() => fromRustRecordKey(bytes), InvalidContentKey)
   })
 
   it("of Rust may be written as text, and is no hash of it", () => {

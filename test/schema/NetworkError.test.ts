@@ -14,6 +14,8 @@ const {
   HostError,
   IdentityError,
   InvalidAddress,
+  InvalidContentKey,
+  InvalidPeerId,
   LimitReached,
   MessageError,
   NetworkStartError,
@@ -54,6 +56,8 @@ const configError = new ConfigError({ problems: ["maxPeers: expected a whole num
 
 /** Every error, what it says, and whether the same call may succeed later. */
 const errors: ReadonlyArray<readonly [error: NetworkError.NetworkError, message: string, isRetryable: boolean]> = [
+  [new InvalidPeerId({ detail: "\"bogus\" is not a peer id" }), "\"bogus\" is not a peer id", false],
+  [new InvalidContentKey({ detail: "\"foo\" is not a CID" }), "\"foo\" is not a CID", false],
   [dial(new DialTimeout({ after: Duration.seconds(10) })), `dial ${target}: no answer within 10s`, true],
   [dial(new Unreachable({ detail: "connection refused", cause })), `dial ${target}: connection refused`, true],
   [
@@ -162,6 +166,8 @@ const errors: ReadonlyArray<readonly [error: NetworkError.NetworkError, message:
 ]
 
 const AnyError = Schema.Union([
+  InvalidPeerId,
+  InvalidContentKey,
   DialError,
   PeerLimitExceeded,
   PeerNotConnected,

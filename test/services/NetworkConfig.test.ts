@@ -93,7 +93,7 @@ describe("NetworkConfig", () => {
         kadProtocol: "kad"
       }))
       assert.deepStrictEqual<unknown>([...problems].sort(), [
-        "bootstrapPeers: \"/ip4/192.0.2.1/tcp/1/p2p/12D3\" ends in /p2p/ without a peer id",
+        "bootstrapPeers: \"/ip4/192.0.2.1/tcp/1/p2p/12D3\" has /p2p/ without a peer id",
         "bootstrapPeers: \"nonsense\" is not a multiaddr: expected text such as /ip4/192.0.2.1/tcp/4001/p2p/12D3KooW...",
         "connectionIdleTimeout: expected a duration above zero such as \"30 seconds\" or \"5 minutes\", got 0",
         "dialTimeout: expected a duration above zero such as \"30 seconds\" or \"5 minutes\", got \"soon\"",

@@ -8,9 +8,9 @@
 import { privateKeyFromProtobuf } from "@libp2p/crypto/keys"
 import { peerIdFromPublicKey } from "@libp2p/peer-id"
 import { RecordEnvelope } from "@libp2p/peer-record"
-import { Bytes, Clock, Effect, Order, Redacted, Schema, SchemaIssue, SchemaTransformation } from "effect"
+import { Bytes, Clock, Effect, Order, Redacted, Result, Schema, SchemaIssue, SchemaTransformation } from "effect"
 import { RecordInvalid } from "../../../schema/NetworkError.ts"
-import { PeerId } from "../../../schema/Peer.ts"
+import { PeerId, readPeerId } from "../../../schema/Peer.ts"
 import { makeSealed, type ValueNamespace, type ValueRules } from "../../../schema/ValueNamespace.ts"
 import { ValueNamespaces } from "../../../services/ValueNamespaces.ts"
 
@@ -41,8 +41,9 @@ export interface PublishedInput {
   readonly sequence?: number | undefined
 }
 
-/** The path of a peer's value. */
-export const path = (publisher: PeerId, name: string): string => `${publisher}/${name}`
+/** The path of a peer's value. The publisher's id may be written in any form, as its CID for example. */
+export const path = (publisher: string, name: string): string =>
+  `${Result.getOrElse(readPeerId(publisher), () => publisher)}/${name}`
 
 /**
  * Built into every node. `putValue` fails with `RecordInvalid` for a path of another peer than the one that puts.

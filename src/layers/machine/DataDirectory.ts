@@ -23,13 +23,17 @@
 import {
   Context,
   Effect,
+  Equal,
+  Exit,
   FileSystem,
   Layer,
+  Option,
   Path,
-  type PlatformError,
+  PlatformError,
   Predicate,
+  Schedule,
   Schema,
-  type Scope,
+  Scope,
   Semaphore
 } from "effect"
 import { KeyValueStore } from "effect/persistence"
@@ -38,12 +42,16 @@ import type { DatabaseSync } from "node:sqlite"
 import { DataDirectoryError } from "../../schema/NetworkError.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import * as AtomicFile from "./AtomicFile.ts"
+import * as Directory from "./Directory.ts"
+import { reasonOf } from "./Reason.ts"
 
 /**
  * Locks the directory for this node while the scope lives, and gives the store in it. Creates the directory (0700)
- * where it is missing.
+ * where it is missing, and again when it is removed while the scope lives, with a warning: within 5 s, or by the next
+ * write. The lock needs no room, so that a node starts on a full disk as on a read-only one; writes fail there.
  *
- * Fails when the directory cannot be created or written, and when another node of this or another process uses it.
+ * Fails when the directory cannot be created, when other users may write to it, and when another node of this or
+ * another process uses it. Errors carry the system's reason, such as ENOSPC.
  */
 export const make = Effect.fnUntraced(function*(
   directory: string
@@ -51,21 +59,15 @@ export const make = Effect.fnUntraced(function*(
   const path = yield* Path.Path
   const root = path.resolve(directory)
   const store = path.join(root, "store")
-  const failed = (what: string) => (error: PlatformError.PlatformError) =>
-    new DataDirectoryError({
-      path: root,
-      detail: `${what}: ${reasonOf(error)}; choose another dataDirectory or mend it`,
-      cause: error
-    })
-
-  yield* makeDirectory(root).pipe(Effect.mapError(failed("cannot be created")))
-  yield* lock(root)
-  return yield* makeDirectory(store).pipe(
-    Effect.andThen(removeTemporary(store)),
-    Effect.andThen(fileStore(store)),
-    Effect.mapError(failed("cannot be written"))
-  )
+  const held = yield* hold(root, store)
+  yield* removeTemporary(store)
+  const files = yield* Effect.mapError(fileStore(store, held.restore), failed(root, "cannot be written"))
+  yield* Effect.forkScoped(Effect.repeat(Effect.delay(held.restore, checkInterval), Schedule.forever))
+  return files
 })
+
+/** How often a node looks whether its directory is still there. A check costs two calls of `stat`. */
+export const checkInterval = "5 seconds"
 
 /**
  * The store under `NetworkConfig.dataDirectory`, locked while the layer lives; in memory without one.
@@ -86,23 +88,61 @@ export const layer: Layer.Layer<
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-// Node's own recursive form never ends where the system answers that a parent does not exist, as below /proc.
-const makeDirectory = (
-  directory: string
-): Effect.Effect<void, PlatformError.PlatformError, FileSystem.FileSystem | Path.Path> =>
-  Effect.gen(function*() {
-    const fs = yield* FileSystem.FileSystem
-    const parent = (yield* Path.Path).dirname(directory)
-    const make = fs.makeDirectory(directory, { mode: 0o700 })
-    yield* make.pipe(
-      Effect.catchReason("PlatformError", "NotFound", (_, missing) =>
-        Effect.flatMap(fs.exists(parent), (exists) =>
-          exists || parent === directory ? Effect.fail(missing) : Effect.andThen(makeDirectory(parent), make))),
-      Effect.catchReason("PlatformError", "AlreadyExists", (_, taken) =>
-        Effect.flatMap(fs.stat(directory), ({ type }) =>
-          type === "Directory" ? Effect.void : Effect.fail(taken)))
-    )
+const failed = (root: string, what: string) => (error: PlatformError.PlatformError) =>
+  new DataDirectoryError({
+    path: root,
+    detail: `${what}: ${reasonOf(error)}; choose another dataDirectory or mend it`,
+    cause: error
   })
+
+/** Makes and locks the directory. `restore` does so again if the directory was removed meanwhile, with a warning. */
+const hold = Effect.fnUntraced(function*(root: string, store: string) {
+  const services = yield* Effect.context<FileSystem.FileSystem | Path.Path>()
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const scope = yield* Effect.scope
+  const file = path.join(root, "lock")
+  /** The lock, as a file: it is held as long as the name leads to the same file. */
+  let inode: Option.Option<bigint> = Option.none()
+  let locked = yield* Scope.fork(scope)
+
+  const take = Effect.gen(function*() {
+    yield* Effect.mapError(Directory.make(root), failed(root, "cannot be created"))
+    const problem = yield* Effect.mapError(Directory.problemOf(root), failed(root, "cannot be used"))
+    if (problem !== undefined) return yield* new DataDirectoryError({ path: root, detail: problem })
+    yield* Scope.provide(lock(root), locked)
+    const prepared = Effect.andThen(Directory.make(store), fs.stat(file))
+    inode = (yield* Effect.mapError(prepared, failed(root, "cannot be written"))).ino
+  })
+  yield* take
+
+  const isThere = Effect.all([fs.stat(file), fs.exists(store)]).pipe(
+    Effect.map(([{ ino }, hasStore]) => hasStore && Equal.equals(ino, inode)),
+    // Whatever else fails, such as too many open files, says nothing about the directory.
+    Effect.catch((error) => Effect.succeed(error.reason._tag !== "NotFound"))
+  )
+  let told: string | undefined
+  const once = yield* Semaphore.make(1)
+  const restore = Effect.gen(function*() {
+    if (yield* isThere) return
+    yield* Scope.close(locked, Exit.void)
+    locked = yield* Scope.fork(scope)
+    yield* take
+    told = undefined
+    yield* Effect.logWarning(`data directory ${root} was removed while in use; it is made anew, for the same identity`)
+  }).pipe(
+    Effect.catch((error) => {
+      const isNew = told !== error.message
+      told = error.message
+      return isNew ? Effect.logWarning(`${error.message}; nothing is saved before that`) : Effect.void
+    }),
+    Effect.annotateLogs({ component: "data-directory" }),
+    Effect.provideContext(services),
+    once.withPermits(1),
+    Effect.uninterruptible
+  )
+  return { restore }
+})
 
 const Owner = Schema.fromJsonString(Schema.Struct({ pid: Schema.Int, host: Schema.String }))
 
@@ -146,11 +186,17 @@ const lock = Effect.fnUntraced(function*(root: string) {
       }; check that ${file} is a file that can be written, or remove it`,
       cause
     })
+  // SQLite has no word for why the system refused. A file beside the lock is refused for the same reason.
+  const probe = path.join(root, "lock.probe")
+  const probed = fs.writeFile(probe, Uint8Array.of(0), { mode: 0o600 }).pipe(
+    Effect.ensuring(Effect.ignore(fs.remove(probe, { force: true }))),
+    Effect.mapError(failed(root, "cannot be locked"))
+  )
 
   // Released in reverse order: the name is removed while the lock is held.
   yield* Effect.acquireRelease(
     Effect.try({ try: () => openLocked(file), catch: notLocked }).pipe(
-      Effect.catchIf((error) => codeOf(error.cause) === busy, () => inUse)
+      Effect.catch((error) => codeOf(error.cause) === busy ? inUse : Effect.andThen(probed, Effect.fail(error)))
     ),
     (database) => Effect.sync(() => database.close())
   )
@@ -170,7 +216,8 @@ function openLocked(file: string): DatabaseSync {
   if (sqlite === undefined) throw new Error("this Node.js was built without node:sqlite")
   const database = new sqlite.DatabaseSync(file, { timeout: 0 })
   try {
-    database.exec("BEGIN EXCLUSIVE")
+    // A journal on disk would need room there, and a full disk refuse the lock.
+    database.exec("PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE")
     return database
   } catch (cause) {
     database.close()
@@ -192,18 +239,21 @@ function loadSqlite(): typeof import("node:sqlite") | undefined {
 // A key's name has its "+" percent-encoded, so a name that ends with "+" is no key's.
 const isTemporary = (name: string) => name.endsWith("+")
 
-const removeTemporary = Effect.fnUntraced(function*(store: string) {
-  const fs = yield* FileSystem.FileSystem
-  const path = yield* Path.Path
-  const names = yield* fs.readDirectory(store)
-  yield* Effect.forEach(names.filter(isTemporary), (name) => fs.remove(path.join(store, name), { force: true }), {
-    discard: true
-  })
-})
+// Where they cannot be removed, as on a read-only disk, they are in nobody's way.
+const removeTemporary = (store: string) =>
+  Effect.ignore(Effect.gen(function*() {
+    const fs = yield* FileSystem.FileSystem
+    const path = yield* Path.Path
+    const names = yield* fs.readDirectory(store)
+    yield* Effect.forEach(names.filter(isTemporary), (name) => fs.remove(path.join(store, name), { force: true }), {
+      discard: true
+    })
+  }))
 
 // Reads like effect's own file store, whose writes truncate the file first: a process killed meanwhile would lose the
 // value.
-const fileStore = Effect.fnUntraced(function*(store: string) {
+const fileStore = Effect.fnUntraced(function*(store: string, restore: Effect.Effect<void>) {
+  const services = yield* Effect.context<FileSystem.FileSystem | Path.Path>()
   const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const plain = Context.get(yield* Layer.build(KeyValueStore.layerFileSystem(store)), KeyValueStore.KeyValueStore)
@@ -214,9 +264,10 @@ const fileStore = Effect.fnUntraced(function*(store: string) {
     Effect.suspend(() => {
       const file = path.join(store, encodeURIComponent(key))
       const bytes = typeof value === "string" ? new TextEncoder().encode(value) : value
-      return AtomicFile.write(file, bytes, { temporary: `${file}+`, flag: "w" })
+      const once = AtomicFile.write(file, bytes, { temporary: `${file}+`, flag: "w" })
+      return Effect.catchReason(once, "PlatformError", "NotFound", () => Effect.andThen(restore, once))
     }).pipe(
-      Effect.provideService(FileSystem.FileSystem, fs),
+      Effect.provideContext(services),
       Effect.mapError((cause) =>
         new KeyValueStore.KeyValueStoreError({
           method: "set",
@@ -230,7 +281,13 @@ const fileStore = Effect.fnUntraced(function*(store: string) {
     )
 
   const notListed = (cause: unknown) =>
-    new KeyValueStore.KeyValueStoreError({ method: "keys", message: `cannot list ${store}`, cause })
+    new KeyValueStore.KeyValueStoreError({
+      method: "keys",
+      message: `cannot list ${store}: ${
+        cause instanceof PlatformError.PlatformError ? reasonOf(cause) : String(cause)
+      }`,
+      cause
+    })
   const keys = fs.readDirectory(store).pipe(
     Effect.mapError(notListed),
     Effect.flatMap((names) =>
@@ -238,18 +295,23 @@ const fileStore = Effect.fnUntraced(function*(store: string) {
     )
   )
   return KeyValueStore.make({
-    get: plain.get,
-    getUint8Array: plain.getUint8Array,
-    has: plain.has,
-    remove: plain.remove,
-    clear: plain.clear,
+    get: (key) => Effect.mapError(plain.get(key), withReason(`cannot read ${key}`)),
+    getUint8Array: (key) => Effect.mapError(plain.getUint8Array(key), withReason(`cannot read ${key}`)),
+    has: (key) => Effect.mapError(plain.has(key), withReason(`cannot look for ${key}`)),
+    remove: (key) => Effect.mapError(plain.remove(key), withReason(`cannot remove ${key}`)),
+    clear: Effect.mapError(plain.clear, withReason("cannot remove the files")),
     set: write,
     keys,
     size: Effect.map(keys, (names) => names.length)
   })
 })
 
-// The operating system's own words, such as "ENOTDIR: not a directory, mkdir '/etc/hosts/codio'".
-function reasonOf(error: PlatformError.PlatformError): string {
-  return error.reason.cause instanceof Error ? error.reason.cause.message : error.message
-}
+/** The system's reason in the message, as of every error of the directory. */
+const withReason = (what: string) => (error: KeyValueStore.KeyValueStoreError) =>
+  error.cause instanceof PlatformError.PlatformError
+    ? new KeyValueStore.KeyValueStoreError({
+      ...error,
+      message: `${what}: ${reasonOf(error.cause)}`,
+      cause: error.cause
+    })
+    : error

@@ -4,14 +4,18 @@
  * The file holds an Ed25519 private key in libp2p's protobuf form, 68 bytes, readable by its owner only (0600).
  * rust-libp2p's `Keypair::from_protobuf_encoding` reads the same form. A crash while it is written leaves either no
  * file or a whole one. A file that other users may read, or that does not decode, is refused and never replaced: with a
- * new key the node would be another peer.
+ * new key the node would be another peer. For the same reason `layer` writes the file again within 5 s when it is
+ * removed while the node runs. To start as another peer, stop the node first.
  */
-import { Effect, FileSystem, Layer, Path, type PlatformError, Redacted } from "effect"
+import { Effect, FileSystem, Layer, Path, type PlatformError, Redacted, Schedule } from "effect"
 import { randomBytes } from "node:crypto"
 import { IdentityError } from "../../schema/NetworkError.ts"
 import { Identity } from "../../services/Identity.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import * as AtomicFile from "./AtomicFile.ts"
+import * as DataDirectory from "./DataDirectory.ts"
+import * as Directory from "./Directory.ts"
+import { reasonOf } from "./Reason.ts"
 import * as SeededIdentity from "./SeededIdentity.ts"
 
 /**
@@ -36,7 +40,10 @@ export const layer: Layer.Layer<Identity, IdentityError, NetworkConfig | FileSys
   .unwrap(
     Effect.map(
       NetworkConfig,
-      ({ dataDirectory }) => dataDirectory === undefined ? layerEphemeral : Layer.effect(Identity, make(dataDirectory))
+      ({ dataDirectory }) =>
+        dataDirectory === undefined
+          ? layerEphemeral
+          : Layer.effect(Identity, Effect.tap(make(dataDirectory), (identity) => keep(dataDirectory, identity)))
     )
   )
 
@@ -55,7 +62,7 @@ const generate = (): Identity["Service"] => SeededIdentity.make(randomBytes(32))
 
 function failed(file: string, what: string) {
   return (cause: PlatformError.PlatformError) =>
-    new IdentityError({ path: file, detail: `${what}: ${cause.message}`, cause })
+    new IdentityError({ path: file, detail: `${what}: ${reasonOf(cause)}`, cause })
 }
 
 const read = Effect.fnUntraced(function*(file: string) {
@@ -142,24 +149,44 @@ function fieldsOf(bytes: Uint8Array): { readonly type: number | undefined; reado
 const varintBytesMax = 10
 
 const create = Effect.fnUntraced(function*(file: string) {
-  const fs = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const directory = path.dirname(file)
-  const temporary = `${file}.${process.pid}.tmp`
   const identity = generate()
-
-  yield* Effect.gen(function*() {
-    yield* fs.makeDirectory(directory, { recursive: true, mode: 0o700 })
-    // A crash may have left part of a key.
-    yield* fs.remove(temporary, { force: true })
-    yield* AtomicFile.write(file, Redacted.value(identity.privateKey), { temporary, flag: "wx" })
-    // A directory cannot be opened on Windows, where a rename is durable without it.
-    if (process.platform !== "win32") {
-      yield* Effect.scoped(Effect.flatMap(fs.open(directory, { flag: "r" }), (handle) => handle.sync))
-    }
-  }).pipe(
-    Effect.onError(() => Effect.ignore(fs.remove(temporary, { force: true }))), // the error that matters is the first
+  const problem = yield* Directory.make(directory).pipe(
+    Effect.andThen(Directory.problemOf(directory)),
     Effect.mapError(failed(file, "cannot be written"))
   )
+  if (problem !== undefined) return yield* new IdentityError({ path: directory, detail: problem })
+  yield* write(file, identity)
   return identity
+})
+
+const write = Effect.fnUntraced(function*(file: string, { privateKey }: Identity["Service"]) {
+  const fs = yield* FileSystem.FileSystem
+  const temporary = `${file}.${process.pid}.tmp`
+  // A crash may have left part of a key.
+  yield* fs.remove(temporary, { force: true }).pipe(
+    Effect.andThen(AtomicFile.write(file, Redacted.value(privateKey), { temporary, flag: "wx" })),
+    Effect.mapError(failed(file, "cannot be written"))
+  )
+})
+
+/**
+ * Writes the key again when its file has gone, once the directory is there: `DataDirectory` makes that anew, and holds
+ * its lock then. Otherwise the node would be another peer after its next start.
+ */
+const keep = Effect.fnUntraced(function*(directory: string, identity: Identity["Service"]) {
+  const fs = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const root = path.resolve(directory)
+  const file = path.join(root, fileName)
+  const restore = Effect.gen(function*() {
+    if ((yield* fs.exists(file)) || !(yield* fs.exists(root))) return
+    yield* write(file, identity)
+    yield* Effect.logWarning(`the key ${file} was removed while in use, and is written again`)
+  }).pipe(
+    Effect.catch((error) => Effect.logDebug(`the key ${file} cannot be looked for or written: ${error.message}`)),
+    Effect.annotateLogs({ component: "identity" })
+  )
+  yield* Effect.forkScoped(Effect.repeat(Effect.delay(restore, DataDirectory.checkInterval), Schedule.forever))
 })

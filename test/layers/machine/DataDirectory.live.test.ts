@@ -1,13 +1,16 @@
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as NodePath from "@effect/platform-node/NodePath"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, FileSystem, Layer, Path, Scope } from "effect"
+import { Deferred, Effect, Exit, Fiber, FileSystem, Layer, Path, Scope } from "effect"
 import { KeyValueStore } from "effect/persistence"
-import { spawn } from "node:child_process"
+import { TestClock } from "effect/testing"
+import { spawn, spawnSync } from "node:child_process"
 import { once } from "node:events"
 import { fileURLToPath } from "node:url"
 import * as DataDirectory from "../../../src/layers/machine/DataDirectory.ts"
 import { NetworkConfig } from "../../../src/services/NetworkConfig.ts"
+import { eventually } from "../../contract/eventually.ts"
+import * as LogLines from "../../support/LogLines.ts"
 
 const platform = Layer.mergeAll(NodeFileSystem.layer, NodePath.layer)
 
@@ -148,6 +151,157 @@ describe("DataDirectory", () => {
       )
       const damagedLock = yield* Effect.flip(Effect.scoped(DataDirectory.make(directory)))
       assert.match(damagedLock.message, /cannot be locked: file is not a database; check that .*\/lock [^\n]*$/)
+    }).pipe(Effect.provide(platform)))
+
+  it.live("names the system's reason in every error of a file", () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const path = yield* Path.Path
+      const directory = yield* temporary
+      const store = yield* DataDirectory.make(directory)
+      yield* fs.makeDirectory(path.join(directory, "store", "key", "full"), { recursive: true })
+      const messages = yield* Effect.forEach(
+        [store.get("key"), store.getUint8Array("key"), store.set("key", "value")],
+        (effect) => Effect.map(Effect.flip<unknown, KeyValueStore.KeyValueStoreError, never>(effect), (e) => e.message)
+      )
+      assert.match(messages[0]!, /^cannot read key: EISDIR: /)
+      assert.match(messages[1]!, /^cannot read key: EISDIR: /)
+      assert.match(messages[2]!, /^cannot write key: EISDIR: /)
+    }).pipe(Effect.provide(platform)))
+
+  it.live("refuses a directory that other users may write to, and says what to run", () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const directory = yield* temporary
+      yield* fs.chmod(directory, 0o777)
+      const error = yield* Effect.flip(Effect.scoped(DataDirectory.make(directory)))
+      assert.strictEqual(
+        error.message,
+        `data directory ${directory}: others may write to it (mode 0777); run: chmod 700 ${directory}`
+      )
+      yield* fs.chmod(directory, 0o755)
+      yield* Effect.scoped(DataDirectory.make(directory))
+    }).pipe(Effect.provide(platform)))
+
+  it.live("syncs the file before the rename, and the directory after it", () =>
+    Effect.gen(function*() {
+      const path = yield* Path.Path
+      const fs = yield* FileSystem.FileSystem
+      const directory = yield* temporary
+      const done: Array<string> = []
+      const note = (what: string) => Effect.sync(() => void done.push(what))
+      const watched = FileSystem.make({
+        ...fs,
+        open: (name, options) =>
+          Effect.map(fs.open(name, options), (handle) =>
+            Object.create(handle, {
+              sync: { value: Effect.andThen(handle.sync, note(`sync ${path.basename(name)}`)) }
+            })),
+        rename: (from, to) =>
+          Effect.andThen(fs.rename(from, to), note(`rename ${path.basename(from)} ${path.basename(to)}`))
+      })
+      yield* Effect.gen(function*() {
+        const store = yield* DataDirectory.make(directory)
+        yield* store.set("key", "value")
+      }).pipe(Effect.provideService(FileSystem.FileSystem, watched))
+      assert.deepStrictEqual(done, ["sync key+", "rename key+ key", "sync store"])
+    }).pipe(Effect.provide(platform)))
+
+  it.live("ends a write that was begun, though its caller is interrupted", () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const began = yield* Deferred.make<void>()
+      const goOn = yield* Deferred.make<void>()
+      const slow = FileSystem.make({
+        ...fs,
+        rename: (from, to) =>
+          Deferred.succeed(began, undefined).pipe(
+            Effect.andThen(Deferred.await(goOn)),
+            Effect.andThen(fs.rename(from, to))
+          )
+      })
+      yield* Effect.gen(function*() {
+        const store = yield* DataDirectory.make(yield* temporary)
+        const writing = yield* Effect.forkChild(store.set("key", "value"))
+        yield* Deferred.await(began)
+        const interrupting = yield* Effect.forkChild(Fiber.interrupt(writing), { startImmediately: true })
+        yield* Deferred.succeed(goOn, undefined)
+        yield* Fiber.join(interrupting)
+        assert.strictEqual(yield* store.get("key"), "value")
+      }).pipe(Effect.provideService(FileSystem.FileSystem, slow))
+    }).pipe(Effect.provide(platform)))
+
+  it.effect("makes a directory that is removed while in use anew, locked, with a warning", () =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const path = yield* Path.Path
+      const directory = path.join(yield* temporary, "data")
+      const store = yield* DataDirectory.make(directory)
+      yield* store.set("before", "gone")
+      const isAnew = Effect.map(
+        LogLines.lines,
+        (lines) => lines.filter((line) => line.includes("was removed while in use; it is made anew")).length
+      )
+      const inUse = Effect.map(Effect.flip(Effect.scoped(DataDirectory.make(directory))), ({ message }) => message)
+
+      // By the check.
+      yield* fs.remove(directory, { recursive: true })
+      yield* TestClock.adjust(DataDirectory.checkInterval)
+      yield* TestClock.withLive(eventually("made anew by the check", Effect.map(isAnew, (count) => count === 1)))
+      assert.match(yield* inUse, /is used by another node of this process/)
+      assert.strictEqual(yield* modeOf(directory), 0o700)
+
+      // By a write, which does not wait for the check.
+      yield* fs.remove(directory, { recursive: true })
+      yield* store.set("after", "value")
+      assert.strictEqual(yield* store.get("after"), "value")
+      assert.strictEqual(yield* isAnew, 2)
+      assert.match(yield* inUse, /is used by another node of this process/)
+      yield* TestClock.adjust("1 minute")
+      assert.strictEqual(yield* isAnew, 2)
+    }).pipe(Effect.provide(platform), LogLines.capture))
+
+  it.live("starts on a full disk as on a read-only one, and says which it is", (context) =>
+    Effect.gen(function*() {
+      const directory = yield* temporary
+      const program = fileURLToPath(new URL("../../support/useDataDirectory.ts", import.meta.url))
+      // A disk of 128 KiB, in a mount namespace of its own.
+      const script = `mount -t tmpfs -o size=128k tmpfs "$1" || exit 9
+        run() { echo "- $1"; "$3" --no-warnings "$2" "$4"; }
+        fill() { dd if=/dev/zero of="$1/fill" bs=1k 2>/dev/null; }
+        run room "$2" "$3" "$1/data"
+        fill "$1"
+        run full "$2" "$3" "$1/data"
+        run "full at first" "$2" "$3" "$1/other"
+        mount -o remount,ro "$1"
+        run read-only "$2" "$3" "$1/data"`
+      const { status, stdout } = spawnSync("unshare", [
+        "-rm",
+        "sh",
+        "-c",
+        script,
+        "sh",
+        directory,
+        program,
+        process.execPath
+      ], {
+        encoding: "utf8"
+      })
+      if (status !== 0) return context.skip("mount namespaces are not permitted here")
+      const id = /started (\S+)/.exec(stdout)?.[1] ?? "no id"
+      assert.deepStrictEqual(stdout.replaceAll(id, "ID").replaceAll(directory, "DIR").trim().split("\n"), [
+        "- room",
+        "started ID",
+        "saved",
+        "- full",
+        "started ID",
+        "cannot write key: ENOSPC: no space left on device, write",
+        "- full at first",
+        "identity DIR/other/identity.key: cannot be written: ENOSPC: no space left on device, write",
+        "- read-only",
+        "started ID",
+        "cannot write key: EROFS: read-only file system, open 'DIR/data/store/key+'"
+      ])
     }).pipe(Effect.provide(platform)))
 
   it.effect("keeps everything in memory without a directory", () =>

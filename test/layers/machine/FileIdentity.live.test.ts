@@ -8,11 +8,15 @@ import {
 } from "@libp2p/crypto/keys"
 import { peerIdFromPrivateKey } from "@libp2p/peer-id"
 import { Effect, FileSystem, Layer, Path, Redacted } from "effect"
+import { TestClock } from "effect/testing"
 import { randomBytes } from "node:crypto"
 import { inspect } from "node:util"
+import * as DataDirectory from "../../../src/layers/machine/DataDirectory.ts"
 import * as FileIdentity from "../../../src/layers/machine/FileIdentity.ts"
 import { Identity } from "../../../src/services/Identity.ts"
 import { NetworkConfig } from "../../../src/services/NetworkConfig.ts"
+import { eventually } from "../../contract/eventually.ts"
+import * as LogLines from "../../support/LogLines.ts"
 
 const platform = Layer.mergeAll(NodeFileSystem.layer, NodePath.layer)
 
@@ -204,4 +208,39 @@ describe("FileIdentity", () => {
         assert.include(shown, "redacted")
       }
     }))
+
+  it.effect("writes the same key again when its directory is removed while in use", () =>
+    Effect.gen(function*() {
+      const { directory, file, fs } = yield* setUp
+      yield* Effect.gen(function*() {
+        const { peerId, privateKey } = yield* Identity
+        yield* fs.remove(directory, { recursive: true })
+        // First the directory is made anew, then the key, since whoever writes there holds the lock.
+        yield* TestClock.adjust(DataDirectory.checkInterval)
+        yield* TestClock.withLive(eventually("the directory", fs.exists(directory)))
+        yield* TestClock.adjust(DataDirectory.checkInterval)
+        yield* TestClock.withLive(eventually("the key", fs.exists(file)))
+        assert.deepStrictEqual(yield* fs.readFile(file), new Uint8Array(Redacted.value(privateKey)))
+        assert.strictEqual((yield* fs.stat(file)).mode & 0o777, 0o600)
+        assert.strictEqual((yield* FileIdentity.make(directory)).peerId, peerId)
+      }).pipe(
+        Effect.provide(Layer.provide(
+          Layer.merge(FileIdentity.layer, DataDirectory.layer),
+          NetworkConfig.layer({ dataDirectory: directory })
+        ))
+      )
+    }).pipe(Effect.provide(platform), LogLines.capture))
+
+  it.live("refuses to make a key where other users may write", () =>
+    Effect.gen(function*() {
+      const { directory, fs } = yield* setUp
+      yield* fs.makeDirectory(directory)
+      yield* fs.chmod(directory, 0o777)
+      const error = yield* Effect.flip(FileIdentity.make(directory))
+      assert.strictEqual(
+        error.message,
+        `identity ${directory}: others may write to it (mode 0777); run: chmod 700 ${directory}`
+      )
+      assert.deepStrictEqual(yield* fs.readDirectory(directory), [])
+    }).pipe(Effect.provide(platform)))
 })

@@ -29,3 +29,9 @@ export const crowdedLookups = Metric.counter("codio_dht_crowded_lookups_total", 
   description: "Lookups in the DHT that ended in a crowd of improbably near nodes",
   incremental: true
 })
+
+/** Saved lists that did not decode, and were set aside. */
+export const damagedLists = Metric.counter("codio_damaged_lists_total", {
+  description: "Saved lists that were damaged and set aside",
+  incremental: true
+})

@@ -48,7 +48,7 @@ const room = (
 export const rooms: ReadonlyArray<Room> = [
   { folder: "schema", rooms: [], libp2p: [], packages: ["multiformats", "@multiformats/multiaddr", "cborg"] },
   { folder: "services", rooms: ["schema"], libp2p: [], packages: [] },
-  { folder: "layers", rooms: [], libp2p: [], packages: [] },
+  { folder: "layers", rooms: ["services"], libp2p: [], packages: [] },
 
   room("machine", [], [], [
     "multiformats",

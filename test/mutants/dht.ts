@@ -66,5 +66,19 @@ export const dhtMutants: ReadonlyArray<Mutant> = [
     text: "weightOf(sender) > weightOf(heaviest)",
     replacement: "weightOf(sender) < weightOf(heaviest)",
     specs: ["test/layers/dht/serve/ProviderRecords.test.ts"]
+  },
+  {
+    name: "provided keys that the disk did not give are written over",
+    file: "src/layers/dht/provide/Store.ts",
+    text: "return error === undefined ? store.set(name, text) : Effect.fail(error)",
+    replacement: "return error === undefined ? store.set(name, text) : store.set(name, text)",
+    specs: ["test/layers/dht/provide/Store.test.ts"]
+  },
+  {
+    name: "entries of provided keys that were removed stay away",
+    file: "src/layers/dht/provide/Store.ts",
+    text: "if (!isThere) dirty.add(part)",
+    replacement: "if (isThere) dirty.add(part)",
+    specs: ["test/layers/dht/provide/Store.test.ts"]
   }
 ]

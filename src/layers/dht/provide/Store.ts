@@ -16,6 +16,7 @@
 import { Effect, Latch, Schema, type Scope, Semaphore } from "effect"
 import { KeyValueStore } from "effect/persistence"
 import { ContentKey } from "../../../schema/Content.ts"
+import * as Damaged from "../../Damaged.ts"
 
 /** A key as it is saved. The store reads it whenever it writes its entry. */
 export interface StoredKey {
@@ -48,7 +49,8 @@ const touchInterval = "5 minutes"
 
 /**
  * Reads the keys and keeps them written while the scope lives. `h0Of` gives the first bits of a key's position, which
- * name its entry. An entry that cannot be read is left out, with a warning. The list of earlier versions is taken
+ * name its entry. A damaged entry is set aside as `<entry>.damaged`, with a warning; one that the disk does not give is
+ * left as it is. The list of earlier versions is taken
  * over, and removed once all of it is written. A journal of `changesMax` changes, 35 KB, is folded.
  */
 export const make = Effect.fnUntraced(function*(
@@ -56,6 +58,12 @@ export const make = Effect.fnUntraced(function*(
   changesMax = 512
 ): Effect.fn.Return<Store, never, KeyValueStore.KeyValueStore | Scope.Scope> {
   const store = yield* KeyValueStore.KeyValueStore
+  /** The entries that the disk did not give. They may be whole, so that nothing is written over them. */
+  const unreadable = new Map<string, KeyValueStore.KeyValueStoreError>()
+  const write = (name: string, text: string) => {
+    const error = unreadable.get(name)
+    return error === undefined ? store.set(name, text) : Effect.fail(error)
+  }
   const keys = new Map<ContentKey, StoredKey>()
   const parts: ReadonlyArray<Map<ContentKey, StoredKey>> = Array.from({ length: partsMax }, () => new Map())
   /** The parts that differ from their entries on disk. */
@@ -89,7 +97,7 @@ export const make = Effect.fnUntraced(function*(
   const saveChanges = Effect.suspend(() => {
     const writes = version
     const saves = Array.from(pending.keys(), (key) => [key, stateOf(key)] as const)
-    return Effect.map(store.set(changesName, textOf(changes.values())), () => {
+    return Effect.map(write(changesName, textOf(changes.values())), () => {
       written = writes
       for (const [key, state] of saves) {
         if (changes.get(key) === state.text) pending.delete(key)
@@ -105,7 +113,7 @@ export const make = Effect.fnUntraced(function*(
     return Effect.forEach([...dirty], (part) => {
       dirty.delete(part)
       return Effect.onError(
-        store.set(nameOf(part), textOf(Array.from(parts[part]!.values(), encode))),
+        write(nameOf(part), textOf(Array.from(parts[part]!.values(), encode))),
         () => Effect.sync(() => dirty.add(part))
       )
     }, { discard: true }).pipe(
@@ -124,7 +132,18 @@ export const make = Effect.fnUntraced(function*(
       })
     )
   })
-  const foldAlone = saving.withPermits(1)(Effect.suspend(() => dirty.size > 0 || hasList ? fold : Effect.void))
+  /** Entries that are gone, as when the data directory was removed, are written again. */
+  const missing = Effect.forEach(
+    parts.entries(),
+    ([part, entries]) =>
+      entries.size === 0 ? Effect.void : Effect.map(store.has(nameOf(part)), (isThere) => {
+        if (!isThere) dirty.add(part)
+      }),
+    { discard: true }
+  ).pipe(Effect.ignore)
+  const foldAlone = saving.withPermits(1)(
+    Effect.andThen(missing, Effect.suspend(() => dirty.size > 0 || hasList ? fold : Effect.void))
+  )
 
   /** Callers that wait for a write under way are all served by the next one. */
   const save = Effect.suspend(() => {
@@ -156,15 +175,21 @@ export const make = Effect.fnUntraced(function*(
 
   // ----- what was saved
 
+  const damaged: Array<string> = []
   const read = <A>(name: string, decode: (text: string) => Effect.Effect<A, Schema.SchemaError>) =>
     store.get(name).pipe(
       Effect.flatMap((text) => text === undefined ? Effect.undefined : decode(text)),
-      Effect.catch((cause) =>
-        Effect.as(
-          Effect.logWarning(`the saved list ${name} of provided keys cannot be read; it starts anew`, cause),
+      Effect.catch((error) => {
+        if (error instanceof Schema.SchemaError) {
+          damaged.push(name)
+          return Effect.undefined
+        }
+        unreadable.set(name, error)
+        return Effect.as(
+          Effect.logWarning(`${error.message}: its provided keys wait for the next start, and it is not written over`),
           undefined
         )
-      )
+      })
     )
   const take = ([key, ttlSeconds = 0, announcedMinute = 0, copies = 0, addresses = ""]: Written) => {
     const h0 = h0Of(key)
@@ -189,6 +214,7 @@ export const make = Effect.fnUntraced(function*(
   hasList = yield* Effect.orElseSucceed(store.has(listName), () => false)
   for (const key of list ?? []) if (!keys.has(key) && changes.get(key) !== endOf(key)) take([key])
   if (hasList) yield* foldAlone
+  yield* Damaged.setAside(store, "provided keys", damaged)
 
   yield* Effect.addFinalizer(() => foldAlone)
   yield* Effect.forkScoped(Effect.forever(

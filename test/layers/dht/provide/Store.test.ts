@@ -5,6 +5,7 @@ import { KeyValueStore } from "effect/persistence"
 import * as Store from "../../../../src/layers/dht/provide/Store.ts"
 import * as ContentKey from "../../../../src/schema/Content.ts"
 import * as SimDisk from "../../../../src/testing/network/SimDisk.ts"
+import * as LogLines from "../../../support/LogLines.ts"
 
 const all = Array.from({ length: 1100 }, (_, index) => ContentKey.fromRustRecordKey(`key ${index}`))
 /** The first bits of each key's position, spread as hashes are. */
@@ -196,5 +197,62 @@ describe("Store", () => {
       assert.strictEqual(saved.size, 49)
       assert.isFalse(disk.entries.has("provided"))
       assert.isFalse(saved.has(all[0]!))
+    }))
+
+  it.effect("sets damaged entries aside, names them in one line, and keeps the others", () =>
+    Effect.gen(function*() {
+      const disk = SimDisk.make()
+      yield* Effect.scoped(Effect.flatMap(open(disk), ({ keys }) =>
+        Effect.forEach(all.slice(0, 64), (key) =>
+          keys.set(entryOf(key)), { concurrency: 64 })))
+      const { store } = disk.mount()
+      yield* store.set("provided.01", "{\"version\":1,\"keys\":[[")
+      yield* store.set("provided.1f", "{\"version\":9}")
+      const saved = yield* savedOn(disk)
+      assert.strictEqual(saved.size, 60)
+      assert.deepStrictEqual(yield* LogLines.lines, [
+        "Warn: 2 lists of provided keys are damaged or of a newer version, and are set aside: "
+        + "provided.01.damaged, provided.1f.damaged"
+      ])
+      assert.deepStrictEqual(disk.entries.get("provided.1f.damaged"), new TextEncoder().encode("{\"version\":9}"))
+      assert.isFalse(disk.entries.has("provided.1f"))
+    }).pipe(LogLines.capture))
+
+  it.effect("never writes over an entry that the disk did not give", () =>
+    Effect.gen(function*() {
+      const disk = SimDisk.make()
+      yield* Effect.scoped(Effect.flatMap(open(disk), ({ keys }) =>
+        Effect.forEach(all.slice(0, 64), (key) =>
+          keys.set(entryOf(key)), { concurrency: 64 })))
+      const { store } = disk.mount()
+      const error = new KeyValueStore.KeyValueStoreError({ method: "get", message: "cannot read provided.01: EIO" })
+      yield* Effect.scoped(Effect.gen(function*() {
+        const keys = yield* Store.make(h0Of).pipe(Effect.provideService(KeyValueStore.KeyValueStore, {
+          ...store,
+          get: (name) =>
+            name === "provided.01" ? Effect.fail(error) : store.get(name)
+        }))
+        assert.strictEqual(keys.saved.length, 62)
+        yield* Effect.forEach(all.slice(64, 128), (key) => keys.set(entryOf(key)), { concurrency: 64 })
+      }))
+      assert.deepStrictEqual(
+        (yield* LogLines.lines)[0],
+        `Warn: ${error.message}: its provided keys wait for the next start, and it is not written over`
+      )
+      assert.strictEqual((yield* savedOn(disk)).size, 128)
+    }).pipe(LogLines.capture))
+
+  it.effect("writes its entries again when they were removed meanwhile", () =>
+    Effect.gen(function*() {
+      const disk = SimDisk.make()
+      const save = Effect.flatMap(open(disk), ({ keys }) =>
+        Effect.forEach(all.slice(0, 64), (key) => keys.set(entryOf(key)), { concurrency: 64 }))
+      yield* Effect.scoped(save)
+      yield* Effect.scoped(Effect.gen(function*() {
+        const values = disk.mount().store
+        yield* Store.make(h0Of).pipe(Effect.provideService(KeyValueStore.KeyValueStore, values))
+        yield* values.clear
+      }))
+      assert.strictEqual((yield* savedOn(disk)).size, 64)
     }))
 })

@@ -8,14 +8,20 @@ export class BoundedMap<K, V> {
   private readonly entries = new Map<K, V>()
   private readonly limit: number
   private readonly isKept: (value: V, key: K) => boolean
+  private readonly onLeave: (value: V, key: K) => void
 
   /**
    * Holds `limit` entries. One for which `isKept` holds never leaves by itself, so that the map may grow over its limit
-   * by as many.
+   * by as many. `onLeave` is called for each entry that leaves by itself.
    */
-  constructor(limit: number, isKept: (value: V, key: K) => boolean = () => false) {
+  constructor(
+    limit: number,
+    isKept: (value: V, key: K) => boolean = () => false,
+    onLeave: (value: V, key: K) => void = () => {}
+  ) {
     this.limit = limit
     this.isKept = isKept
+    this.onLeave = onLeave
   }
 
   get size(): number {
@@ -40,6 +46,7 @@ export class BoundedMap<K, V> {
     for (const [other, held] of this.entries) {
       if (other === key || this.isKept(held, other)) continue
       this.entries.delete(other)
+      this.onLeave(held, other)
       if (this.entries.size <= this.limit) return
     }
   }

@@ -179,6 +179,11 @@ export class Transport extends Context.Service<Transport, {
    */
   readonly gate: (rule: GateRule) => Effect.Effect<void, never, Scope.Scope>
   /**
+   * Names the peers that the transport must not forget while the scope lives, however many others it hears of: what it
+   * remembers besides connected peers has a bound. The rule is asked in one step. One rule at a time, the latest.
+   */
+  readonly retain: (isOfInterest: (peer: PeerId) => boolean) => Effect.Effect<void, never, Scope.Scope>
+  /**
    * Every connection, whoever dialled it, and those older than this layer: once `Opened` and once `Closed`. Lossless;
    * one consumer. `Opened` arrives while this node's dial still waits for identify.
    */

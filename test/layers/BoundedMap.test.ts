@@ -25,6 +25,19 @@ describe("BoundedMap", () => {
     assert.deepStrictEqual([...map.keys()], ["d"])
   })
 
+  it("tells of each entry that leaves by itself, and of no other", () => {
+    const left: Array<readonly [string, number]> = []
+    const map = new BoundedMap<string, number>(2, () => false, (value, key) => left.push([key, value]))
+    map.set("a", 1)
+    map.set("b", 2)
+    map.delete("b")
+    map.set("a", 3)
+    map.set("c", 4)
+    assert.deepStrictEqual(left, [])
+    map.set("d", 5)
+    assert.deepStrictEqual(left, [["a", 3]])
+  })
+
   it("never lets the entry go that is just set", () => {
     const map = new BoundedMap<string, number>(0)
     map.set("a", 1)

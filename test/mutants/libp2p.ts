@@ -14,5 +14,26 @@ export const libp2pMutants: ReadonlyArray<Mutant> = [
     text: "maxConnections: Number.POSITIVE_INFINITY",
     replacement: "maxConnections: config.maxPeers",
     specs: ["test/live/limits.live.test.ts"]
+  },
+  {
+    name: "the peer store forgets nobody",
+    file: "src/layers/libp2p/BoundedPeerStore.ts",
+    text: "(key) => void remove(key)",
+    replacement: "() => {}",
+    specs: ["test/layers/libp2p/BoundedPeerStore.live.test.ts"]
+  },
+  {
+    name: "the peer store forgets connected peers",
+    file: "src/layers/libp2p/BoundedPeerStore.ts",
+    text: "connectionManager.getConnections(id).length > 0 || ",
+    replacement: "",
+    specs: ["test/layers/libp2p/BoundedPeerStore.live.test.ts"]
+  },
+  {
+    name: "the rule of the peer store outlives its scope",
+    file: "src/layers/libp2p/BoundedPeerStore.ts",
+    text: "isOfInterest = undefined",
+    replacement: "void isOfInterest",
+    specs: ["test/layers/libp2p/BoundedPeerStore.live.test.ts"]
   }
 ]

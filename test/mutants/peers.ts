@@ -78,5 +78,12 @@ export const peersMutants: ReadonlyArray<Mutant> = [
     replacement:
       "Effect.tap(Effect.exit(dialAndAdmit(peer.id, dial)), (exit) => Effect.sync(() => Object.assign(fibers, { exit })))",
     specs: ["test/live/lifetimes.live.test.ts"]
+  },
+  {
+    name: "the transport is not told of peers of interest",
+    file: "src/layers/peers/Admission.ts",
+    text: "return peer !== undefined && PeerRecord.isOfInterest(peer)",
+    replacement: "return false",
+    specs: ["test/layers/libp2p/BoundedPeerStore.live.test.ts"]
   }
 ]

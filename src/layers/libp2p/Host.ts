@@ -23,6 +23,7 @@ import { HostError } from "../../schema/NetworkError.ts"
 import type { Multiaddr } from "../../schema/Peer.ts"
 import { Identity } from "../../services/Identity.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
+import * as BoundedPeerStore from "./BoundedPeerStore.ts"
 import type { Components } from "./wire/Components.ts"
 import { eager } from "./wire/EagerStreams.ts"
 import { assertConnection, guardNode, rememberProtocols, toError, within } from "./Faults.ts"
@@ -53,6 +54,8 @@ export class Libp2pHost extends Context.Service<Libp2pHost, {
   readonly gate: Gater.Gater["gate"]
   /** Dials addresses that the caller chose, so that the rule is not asked for them (`stage: "dial"`). */
   readonly dialChosen: Gater.Gater["dialChosen"]
+  /** Behind `Transport.retain`. */
+  readonly retain: BoundedPeerStore.BoundedPeerStore["retain"]
   /**
    * Attaches a transport module and listens on the addresses, all of which it must understand. Release only ends
    * acceptance: closing a TCP listener destroys its inbound connections, before any goodbye, so the socket itself
@@ -109,6 +112,7 @@ export const make = Effect.gen(function*() {
     catch: hostError("host")
   })
   rememberProtocols(components, eagerProtocols)
+  const { retain } = BoundedPeerStore.make(components, config.maxKnownPeers)
   const guard = guardNode(node, components, { grace: 300, deadline: 3000 })
 
   const identifying = new WeakMap<Connection, Promise<IdentifyResult | undefined>>()
@@ -145,6 +149,7 @@ export const make = Effect.gen(function*() {
     attach: modules.attach,
     gate: gater.gate,
     dialChosen: gater.dialChosen,
+    retain,
     listen: (module, factory, addresses) =>
       Effect.gen(function*() {
         const transport = yield* modules.attach(module, factory)

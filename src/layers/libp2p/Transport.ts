@@ -271,6 +271,7 @@ export const make = Effect.gen(function*() {
     ),
     dial,
     gate: host.gate,
+    retain: host.retain,
     events,
     handle,
     ping

@@ -113,6 +113,12 @@ export const make = Effect.fnUntraced(function*(options: {
     if (!isReplaced) yield* changed(peer)
   })
 
+  // What libp2p itself remembers of a peer lasts as long as the peer's record must.
+  yield* transport.retain((id) => {
+    const peer = book.get(id)
+    return peer !== undefined && PeerRecord.isOfInterest(peer)
+  })
+
   yield* Stream.fromQueue(transport.events).pipe(
     Stream.runForEach((event) => {
       switch (event._tag) {

@@ -56,8 +56,8 @@ export const dhtMutants: ReadonlyArray<Mutant> = [
   {
     name: "a server tells no store who puts a value",
     file: "src/layers/dht/serve/Server.ts",
-    text: "clock.currentTimeMillisUnsafe(), from)).pipe(",
-    replacement: "clock.currentTimeMillisUnsafe())).pipe(",
+    text: "Elapsed.millisUnsafe(clock), from)).pipe(",
+    replacement: "Elapsed.millisUnsafe(clock))).pipe(",
     specs: ["test/layers/dht/serve/Server.test.ts"]
   },
   {

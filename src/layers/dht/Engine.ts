@@ -13,6 +13,7 @@ import type { Signer, ValueRules } from "../../schema/ValueNamespace.ts"
 import { Dht, type FindOptions } from "../../services/Dht.ts"
 import { KadDhtPolicy } from "../../services/KadDhtPolicy.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
+import * as Elapsed from "../Elapsed.ts"
 import * as Crowding from "./lookup/Crowding.ts"
 import * as Queries from "./lookup/Queries.ts"
 import * as SharedLookups from "./lookup/SharedLookups.ts"
@@ -98,7 +99,8 @@ export const make = Effect.fnUntraced(function*(
   const policy = yield* KadDhtPolicy
   const run = yield* FiberSet.makeRuntime()
   const clock = yield* Clock.Clock
-  const now = () => clock.currentTimeMillisUnsafe()
+  const now = () => Elapsed.millisUnsafe(clock)
+  const timeOfDay = () => clock.currentTimeMillisUnsafe()
 
   // ----- asking
 
@@ -179,7 +181,7 @@ export const make = Effect.fnUntraced(function*(
   const valueRecords = ValueRecords.make(namespaces)
   const { repair } = yield* ValueRepair.make<Node>({
     put: (node, key, bytes) => {
-      const record = encodeRecord({ key, value: bytes }, now())
+      const record = encodeRecord({ key, value: bytes }, timeOfDay())
       return request(node, encodeFrame({ type: MessageType.PUT_VALUE, key, record }))
     }
   })
@@ -192,7 +194,7 @@ export const make = Effect.fnUntraced(function*(
         return record === undefined ? undefined : decodeRecord(record)?.value
       }),
     put: Effect.fnUntraced(function*(key, bytes, count) {
-      const record = encodeRecord({ key, value: bytes }, now())
+      const record = encodeRecord({ key, value: bytes }, timeOfDay())
       yield* valueRecords.put(key, record, now()).pipe(
         Effect.mapError((reason) => new DhtError({ operation: "putValue", subject: Queries.textOf(key), reason }))
       )

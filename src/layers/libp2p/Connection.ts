@@ -55,6 +55,7 @@ export function makeConnection(
   hide: (underlying: Libp2pConnection) => void
 ): Libp2pBackedConnection {
   const peer = underlying.remotePeer.toString() as PeerId
+  const openedAt = performance.now()
   let remote = Option.none<RemoteIdentity>()
   const relay = underlying.direct ? undefined : relayOf(underlying.remoteAddr)
   const connection: Libp2pBackedConnection = {
@@ -62,7 +63,9 @@ export function makeConnection(
     peer,
     direction: underlying.direction,
     remoteAddress: withoutPeer(underlying.remoteAddr.toString() as Multiaddr),
-    path: Effect.sync(() => relay === undefined ? Path.cases.Direct.make({}) : relayedPath(relay, underlying)),
+    path: Effect.sync(() =>
+      relay === undefined ? Path.cases.Direct.make({}) : relayedPath(relay, underlying, performance.now() - openedAt)
+    ),
     isOpen: Effect.sync(() => isOpen(underlying)),
     activeStreams: Effect.sync(() => {
       let active = 0
@@ -168,11 +171,11 @@ const housekeeping = /^\/ipfs\/(ping|id|id\/push)\/|\/kad\/|^\/libp2p\/(autonat|
 
 let connectionCount = 0
 
-function relayedPath(relay: PeerId, { limits, timeline }: Libp2pConnection): Path {
+function relayedPath(relay: PeerId, { limits }: Libp2pConnection, ageMillis: number): Path {
   return Path.cases.Relayed.make({
     relay,
     ...(limits?.bytes === undefined ? {} : { bytesLeft: limits.bytes }),
-    ...(limits?.seconds === undefined ? {} : { timeLeft: timeLeft(limits.seconds, Date.now() - timeline.open) })
+    ...(limits?.seconds === undefined ? {} : { timeLeft: timeLeft(limits.seconds, ageMillis) })
   })
 }
 

@@ -12,6 +12,7 @@
 import { Clock, Duration, Effect, Fiber, Layer, Scope } from "effect"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import { Shutdown, type ShutdownParts } from "../../services/Shutdown.ts"
+import * as Elapsed from "../Elapsed.ts"
 
 /** A part that takes longer causes a warning. */
 const longMillis = 1_000
@@ -38,7 +39,7 @@ export const make = Effect.fnUntraced(function*(timeout: Duration.Duration) {
   const clock = yield* Clock.Clock
   const limitMillis = Duration.toMillis(timeout)
   // Not the time of day, which may be changed meanwhile.
-  const now = () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6
+  const now = () => Elapsed.millisUnsafe(clock)
   const held = new Map<string, Held>()
   let running = 0
   let began = 0

@@ -5,6 +5,7 @@
 import { Clock, Duration, Effect, Layer, PubSub, Stream } from "effect"
 import { networkInterfaces } from "node:os"
 import { type NetworkChange, type NetworkInterface, NetworkMonitor } from "../../services/NetworkMonitor.ts"
+import * as Elapsed from "../Elapsed.ts"
 
 /** The time between two looks. */
 export const interval = Duration.seconds(2)
@@ -22,13 +23,13 @@ export const make = Effect.fnUntraced(
   function*(read: Effect.Effect<ReadonlyArray<NetworkInterface>> = interfacesOfMachine) {
     const hub = yield* Effect.acquireRelease(PubSub.sliding<NetworkChange>(16), PubSub.shutdown)
     let current = yield* read
-    let looked = yield* Clock.currentTimeMillis
+    const now = Elapsed.withSleep(yield* Clock.Clock)
+    let looked = now()
 
     const look = Effect.gen(function*() {
-      const now = yield* Clock.currentTimeMillis
-      const away = Duration.millis(now - looked)
-      looked = now
       const former = show(current)
+      const away = Duration.millis(now() - looked)
+      looked = now()
       current = yield* read
       if (Duration.isGreaterThan(away, Duration.sum(interval, lateness))) {
         yield* PubSub.publish(hub, { _tag: "Awoke", after: away })

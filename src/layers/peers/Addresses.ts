@@ -1,10 +1,12 @@
 /**
  * The addresses that a node knows of one peer, and how the dials of each went. Bounded in number and in size.
  */
+import type { Clock } from "effect"
 import type { ConnectError } from "../../schema/NetworkError.ts"
 import type { Multiaddr, PeerId } from "../../schema/Peer.ts"
 import { peerOf, withPeer } from "../../schema/Peer.ts"
 import type { RememberedPeer } from "../../services/PeerStore.ts"
+import * as Elapsed from "../Elapsed.ts"
 
 /**
  * Addresses that other peers told; a new one displaces the oldest that never worked. As many again may be given by the
@@ -15,7 +17,7 @@ const addressesMax = 16
 /** Characters of an error's message that are remembered. */
 const messageMax = 200
 
-/** An address and how its dials went; times are in milliseconds. */
+/** An address and how its dials went; times are those of `Elapsed`, in milliseconds. */
 export interface KnownAddress {
   /** Ends in `/p2p/<id>`. */
   readonly address: Multiaddr
@@ -102,10 +104,12 @@ export class KnownAddresses {
   }
 
   /** Takes over what the peer store remembers. */
-  recall({ addresses }: RememberedPeer): void {
+  recall({ addresses }: RememberedPeer, clock: Clock.Clock): void {
     // The address that worked last becomes the newest.
     for (const { address, lastSuccess } of [...addresses].reverse()) {
-      if (!this.has(address)) this.worked(address, lastSuccess.epochMilliseconds)
+      // The wall clock may have been set back since.
+      const at = Math.min(Elapsed.timeOf(clock, lastSuccess), Elapsed.millisUnsafe(clock))
+      if (!this.has(address)) this.worked(address, at)
     }
   }
 

@@ -2,7 +2,7 @@
  * What the transport tells of its connections, and what that means to the peer table and the book: a connection is
  * admitted, or lost.
  */
-import { Clock, Duration, Effect, FiberSet, Stream } from "effect"
+import { Duration, Effect, FiberSet, Stream } from "effect"
 import type { PeerId } from "../../schema/Peer.ts"
 import { isLoopback } from "../../schema/Subnet.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
@@ -10,6 +10,7 @@ import { PeerStore } from "../../services/PeerStore.ts"
 import { PeerTable } from "../../services/PeerTable.ts"
 import { type Connection, identifyTime, Transport } from "../../services/Transport.ts"
 import type * as Pulse from "../Pulse.ts"
+import * as Elapsed from "../Elapsed.ts"
 import { PeerBook } from "./PeerBook.ts"
 import * as PeerRecord from "./PeerRecord.ts"
 import type { Refuse } from "./Refusals.ts"
@@ -60,7 +61,7 @@ export const make = Effect.fnUntraced(function*(options: {
   const localConnections = new Set<Connection>()
 
   const connected = Effect.fnUntraced(function*(connection: Connection) {
-    const now = yield* Clock.currentTimeMillis
+    const now = yield* Elapsed.millis
     const peer = book.record(connection.peer)
     if (isLoopback(connection.remoteAddress)) localConnections.add(connection)
     if (connection.direction === "outbound") peer.addresses.worked(connection.remoteAddress, now)
@@ -106,7 +107,7 @@ export const make = Effect.fnUntraced(function*(options: {
     if (peer === undefined || released.kind === "unknown") return
     // The supervisor's keep request may have gone with the connection.
     if (released.kind === "other") return yield* wake(peer)
-    const at = yield* Clock.currentTimeMillis
+    const at = yield* Elapsed.millis
     const isOurs = released.kind === "removed"
     const isReplaced = isOurs && (isDialing(peer.id) || (yield* table.has(peer.id)))
     PeerRecord.lost(peer, { ...released.departure, at, isOurs, isReplaced }, at + cooldownMillis)

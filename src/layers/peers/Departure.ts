@@ -4,7 +4,7 @@
  * A departure begins with one synchronous step, after which the table neither counts nor finds the peer. What takes
  * time comes after the step: the event, the goodbye, and the end of the peer's scope, which closes the connections.
  */
-import { Clock, Duration, Effect, Exit, Fiber, Metric, Schema, Scope } from "effect"
+import { Duration, Effect, Exit, Fiber, Metric, Schema, Scope } from "effect"
 import { GoodbyeReason, PeerDisconnected } from "../../schema/NetworkEvent.ts"
 import type { PeerId } from "../../schema/Peer.ts"
 import { NetworkEvents } from "../../services/NetworkEvents.ts"
@@ -13,6 +13,7 @@ import type { Departure } from "../../services/PeerTable.ts"
 import { Shutdown } from "../../services/Shutdown.ts"
 import type { Connection } from "../../services/Transport.ts"
 import * as CodioRequests from "../codio/CodioRequests.ts"
+import * as Elapsed from "../Elapsed.ts"
 import { type Entry, flushed, unchecked } from "./Entry.ts"
 
 export const make = Effect.fnUntraced(function*(entries: Map<PeerId, Entry>) {
@@ -36,7 +37,7 @@ export const make = Effect.fnUntraced(function*(entries: Map<PeerId, Entry>) {
   }
 
   const finish = Effect.fnUntraced(function*(entry: Entry, { reason, remoteReason }: Departure) {
-    const now = yield* Clock.currentTimeMillis
+    const now = yield* Elapsed.millis
     yield* Metric.modify(NetworkMetrics.peers, -1)
     yield* entry.announced.await
     yield* events.publish(

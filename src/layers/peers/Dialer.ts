@@ -33,11 +33,12 @@ import { PeerStore } from "../../services/PeerStore.ts"
 import { PeerTable } from "../../services/PeerTable.ts"
 import type { Connection } from "../../services/Transport.ts"
 import { Transport } from "../../services/Transport.ts"
+import * as Elapsed from "../Elapsed.ts"
 import type { KnownAddress } from "./Addresses.ts"
 import * as AddressRace from "./AddressRace.ts"
 import { makeRememberRemote } from "./Admission.ts"
 import { PeerBook } from "./PeerBook.ts"
-import { dateOf, dialled, isBlocked, type PeerRecord } from "./PeerRecord.ts"
+import { dialled, isBlocked, type PeerRecord } from "./PeerRecord.ts"
 
 export class Dialer extends Context.Service<Dialer, {
   /**
@@ -91,6 +92,7 @@ const make = Effect.gen(function*() {
   const guard = yield* AddressGuard
   const book = yield* PeerBook
   const rememberRemote = yield* makeRememberRemote
+  const clock = yield* Clock.Clock
 
   const peerDials = new Map<PeerId, PeerDial>()
   const addressDials = new Map<Multiaddr, AddressDials>()
@@ -140,8 +142,7 @@ const make = Effect.gen(function*() {
       (address) =>
         Effect.tapError(
           transport.dial({ id: peer.id, addresses: [address] }),
-          (error) =>
-            Effect.map(Clock.currentTimeMillis, (now) => peer.addresses.failed(address, now, error, peer.keeps > 0))
+          (error) => Effect.map(Elapsed.millis, (now) => peer.addresses.failed(address, now, error, peer.keeps > 0))
         )
     )
 
@@ -150,7 +151,7 @@ const make = Effect.gen(function*() {
       target: DialTarget,
       dial: Effect.Effect<Connection, DialError>
     ): Effect.fn.Return<PeerInfo, ConnectError> {
-      const startedAt = yield* Clock.currentTimeMillis
+      const startedAt = yield* Elapsed.millis
       const first = Effect.flatMap(
         dial,
         (connection) => Effect.map(Effect.result(table.admit(connection)), (admission) => ({ connection, admission }))
@@ -191,7 +192,7 @@ const make = Effect.gen(function*() {
   )
 
   const tell = Effect.fnUntraced(function*(target: DialTarget, exit: Exit.Exit<PeerInfo, ConnectError>) {
-    const now = yield* Clock.currentTimeMillis
+    const now = yield* Elapsed.millis
     const id = Exit.isSuccess(exit) ? exit.value.id : peerOf(target)
     const peer = id === undefined ? undefined : book.get(id)
     if (Exit.isSuccess(exit)) {
@@ -218,15 +219,15 @@ const make = Effect.gen(function*() {
    */
   const addressesOf = Effect.fnUntraced(function*(peer: PeerRecord) {
     const remembered = yield* store.get(peer.id)
-    if (Option.isSome(remembered)) peer.addresses.recall(remembered.value)
+    if (Option.isSome(remembered)) peer.addresses.recall(remembered.value, clock)
     const candidates: Array<KnownAddress> = []
     for (const address of peer.addresses.values()) {
       if (!(yield* isGuarded(address))) candidates.unshift(address)
     }
     return policy.order(candidates.map(({ address, lastFailure, lastSuccess }) => ({
       address,
-      lastSuccess: lastSuccess === undefined ? undefined : dateOf(lastSuccess),
-      lastFailure: lastFailure === undefined ? undefined : dateOf(lastFailure)
+      lastSuccess: lastSuccess === undefined ? undefined : Elapsed.dateOf(clock, lastSuccess),
+      lastFailure: lastFailure === undefined ? undefined : Elapsed.dateOf(clock, lastFailure)
     }))).map(({ address }) => address)
   })
 
@@ -237,7 +238,7 @@ const make = Effect.gen(function*() {
   const failWhenRefused = Effect.fnUntraced(function*(peer: PeerRecord) {
     const reason = yield* table.refuses(peer.id)
     if (reason === undefined) return
-    book.noteRefusal(peer.id, { at: yield* Clock.currentTimeMillis, direction: "outbound", reason })
+    book.noteRefusal(peer.id, { at: yield* Elapsed.millis, direction: "outbound", reason })
     return yield* denied(peer.id, "this node refuses the dial")
   })
 

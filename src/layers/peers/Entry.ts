@@ -1,11 +1,12 @@
 /**
  * A connected peer, as the peer table holds it.
  */
-import { Clock, DateTime, Duration, Effect, Latch, Scope } from "effect"
+import { Clock, type DateTime, Duration, Effect, Latch, Scope } from "effect"
 import type { Interest, PeerId, RemoteIdentity } from "../../schema/Peer.ts"
 import { PeerInfo } from "../../schema/Peer.ts"
 import type { Departure } from "../../services/PeerTable.ts"
 import type { Connection } from "../../services/Transport.ts"
+import * as Elapsed from "../Elapsed.ts"
 import * as Connections from "./Connections.ts"
 import type { Occupant } from "./Slots.ts"
 
@@ -13,6 +14,8 @@ export interface Entry extends Occupant {
   /** The peer's life: its tasks run in it, and its end closes the connections. */
   readonly scope: Scope.Closeable
   readonly connections: Connections.PeerConnections
+  /** The date of `connectedAt`. Kept, so that it is the same whenever it is asked. */
+  readonly connectedOn: DateTime.Utc
   /** Opened when `PeerConnected` is published. `PeerDisconnected` waits for it. */
   readonly announced: Latch.Latch
   /** Opened when `PeerDisconnected` is published. The next `PeerConnected` of the same peer waits for it. */
@@ -24,7 +27,7 @@ export interface Entry extends Occupant {
 }
 
 /** An entry without connections, made of the peer's first one. */
-export const make = (local: PeerId, { direction, peer }: Connection, now: number): Entry => ({
+export const make = (local: PeerId, { direction, peer }: Connection, clock: Clock.Clock, now: number): Entry => ({
   id: peer,
   scope: Scope.makeUnsafe("parallel"),
   connections: Connections.make(local, peer),
@@ -33,6 +36,7 @@ export const make = (local: PeerId, { direction, peer }: Connection, now: number
   isInbound: direction === "inbound",
   networks: new Set(),
   connectedAt: now,
+  connectedOn: Elapsed.dateOf(clock, now),
   holds: 0,
   attends: 0,
   idleSince: now,
@@ -61,19 +65,20 @@ export const flushed = (entry: Entry) => eachConnection(entry, (connection) => c
 
 /** What the table tells others of the peer. */
 export const infoOf = Effect.fnUntraced(function*(entry: Entry, interest: Interest) {
-  const now = yield* Clock.currentTimeMillis
+  const clock = yield* Clock.Clock
+  const now = Elapsed.millisUnsafe(clock)
   const [best] = yield* entry.connections.best
   const all = entry.connections.all()
   const busy = yield* isBusy(entry)
-  const { connectedAt, idleSince, remote, roundTripTime } = entry
+  const { connectedAt, connectedOn, idleSince, remote, roundTripTime } = entry
   return new PeerInfo({
     id: entry.id,
     addresses: all.map((connection) => connection.remoteAddress),
     direction: all[0]?.direction ?? "outbound",
     path: (yield* (best ?? all[0])?.path ?? Effect.undefined) ?? { _tag: "Direct" },
     interest,
-    connectedAt: DateTime.makeUnsafe(connectedAt),
-    ...(busy ? {} : { idleSince: DateTime.makeUnsafe(idleSince) }),
+    connectedAt: connectedOn,
+    ...(busy ? {} : { idleSince: Elapsed.dateOf(clock, idleSince) }),
     connectionDuration: Duration.millis(now - connectedAt),
     idleDuration: busy ? Duration.zero : Duration.millis(now - idleSince),
     ...(roundTripTime === undefined ? {} : { roundTripTime }),

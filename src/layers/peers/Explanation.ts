@@ -1,21 +1,22 @@
 /**
  * The answer to "why is this peer connected, or why not?", made from the book's record on request.
  */
-import { DateTime, Duration, Effect } from "effect"
+import { type Clock, DateTime, Duration, Effect } from "effect"
 import { AddressRecord, PeerExplanation } from "../../schema/NodeStatus.ts"
 import type { PeerId } from "../../schema/Peer.ts"
 import type { LastContact } from "../../services/ConnectionManager.ts"
+import * as Elapsed from "../Elapsed.ts"
 import type { KnownAddress } from "./Addresses.ts"
 import type { Refusal } from "./PeerBook.ts"
-import { dateOf, interestOf, isBlocked, type PeerRecord } from "./PeerRecord.ts"
+import { interestOf, isBlocked, type PeerRecord } from "./PeerRecord.ts"
 
 /**
- * All that an explanation takes. `now` is the time in milliseconds, `isGuarded` asks the address guard.
+ * All that an explanation takes. `isGuarded` asks the address guard.
  */
 export interface Facts {
   readonly id: PeerId
   readonly peer: PeerRecord | undefined
-  readonly now: number
+  readonly clock: Clock.Clock
   readonly isConnected: boolean
   readonly isDialing: boolean
   readonly refusals: ReadonlyArray<Refusal>
@@ -24,10 +25,12 @@ export interface Facts {
 
 /** Explains a peer. */
 export const make = Effect.fnUntraced(function*(options: Facts) {
-  const { id, isConnected, isDialing, now, peer, refusals } = options
+  const { clock, id, isConnected, isDialing, peer, refusals } = options
+  const now = Elapsed.millisUnsafe(clock)
+  const dateOf = (at: number) => Elapsed.dateOf(clock, at)
   const addresses: Array<AddressRecord> = []
   for (const known of peer?.addresses.values() ?? []) {
-    addresses.unshift(addressRecord(known, yield* options.isGuarded(known)))
+    addresses.unshift(addressRecord(known, dateOf, yield* options.isGuarded(known)))
   }
   const last = peer?.lastDisconnect
   const retryAt = peer?.retryAt !== undefined && peer.retryAt > now ? peer.retryAt : undefined
@@ -76,7 +79,7 @@ export const lastContactOf = (peer: PeerRecord | undefined): LastContact => {
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-const addressRecord = (known: KnownAddress, isGuarded: boolean): AddressRecord =>
+const addressRecord = (known: KnownAddress, dateOf: (at: number) => DateTime.Utc, isGuarded: boolean): AddressRecord =>
   AddressRecord.make({
     address: known.address,
     source: known.source,
@@ -85,8 +88,6 @@ const addressRecord = (known: KnownAddress, isGuarded: boolean): AddressRecord =
     ...(known.problem === undefined ? {} : { problem: known.problem }),
     isGuarded
   })
-
-const at = (millis: number) => DateTime.formatIso(dateOf(millis))
 
 /** How the last connection ended, in words. */
 const departure = (peer: PeerRecord): string => {
@@ -113,9 +114,11 @@ const departure = (peer: PeerRecord): string => {
 }
 
 const summaryOf = (
-  { isConnected, isDialing, now, peer, refusals }: Facts,
+  { clock, isConnected, isDialing, peer, refusals }: Facts,
   addresses: ReadonlyArray<AddressRecord>
 ): string => {
+  const now = Elapsed.millisUnsafe(clock)
+  const at = (time: number) => DateTime.formatIso(Elapsed.dateOf(clock, time))
   const [refusal] = refusals
   if (isConnected) return `connected, as a ${peer === undefined ? "transient" : interestOf(peer)} peer`
   if (peer === undefined) {

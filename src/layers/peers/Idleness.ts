@@ -4,8 +4,9 @@
  * One fiber serves all peers: it sleeps until the first of them may be idle, so that a kept peer, or one with streams,
  * costs no wake.
  */
-import { Clock, Duration, Effect, Latch } from "effect"
+import { Duration, Effect, Latch } from "effect"
 import type { Interest, PeerId } from "../../schema/Peer.ts"
+import * as Elapsed from "../Elapsed.ts"
 import { activeStreams, type Entry } from "./Entry.ts"
 
 /** Looks for idle peers while the scope lives, and runs `close` for each in one step with the look. */
@@ -45,7 +46,7 @@ export const make = Effect.fnUntraced(function*(options: {
 
   const watch = Effect.gen(function*() {
     yield* mayIdle.close
-    const now = yield* Clock.currentTimeMillis
+    const now = yield* Elapsed.millis
     const next = yield* closeIdle(now)
     yield* next === Number.POSITIVE_INFINITY ? mayIdle.await : Effect.sleep(next - now)
   })
@@ -54,7 +55,7 @@ export const make = Effect.fnUntraced(function*(options: {
   return {
     /** The peer's idle time begins now. */
     begin: (entry: Entry) =>
-      Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      Effect.flatMap(Elapsed.millis, (now) => {
         entry.idleSince = now
         return mayIdle.open
       })

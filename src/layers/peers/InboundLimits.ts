@@ -6,7 +6,7 @@
  * The token buckets are kept by hand: effect's `RateLimiter` never forgets one, and would hold a bucket for every host
  * that ever came. Here they are 4,096 at most; those unseen for longest go first.
  */
-import { Clock, Effect, Metric } from "effect"
+import { Effect, Metric } from "effect"
 import type { RefusalReason } from "../../schema/NetworkEvent.ts"
 import type { Multiaddr } from "../../schema/Peer.ts"
 import { hostNetworkOf } from "../../schema/Subnet.ts"
@@ -15,6 +15,7 @@ import * as NetworkMetrics from "../../services/NetworkMetrics.ts"
 import { PeerTable } from "../../services/PeerTable.ts"
 import type { GateRequest } from "../../services/Transport.ts"
 import { BoundedMap } from "../BoundedMap.ts"
+import * as Elapsed from "../Elapsed.ts"
 
 /** How many hosts have a token bucket. A host whose bucket was dropped begins with a full burst. */
 const hostsMax = 4_096
@@ -69,7 +70,7 @@ export const make: Effect.Effect<InboundLimits, never, NetworkConfig | PeerTable
       for (const other of pending) if ((hosts.get(other) ?? hostOf(other)) === host) ofHost++
       if (ofHost >= pendingPerHost) return "pending"
     }
-    if (!takes(host, yield* Clock.currentTimeMillis)) return "rate"
+    if (!takes(host, yield* Elapsed.millis)) return "rate"
     hosts.set(remoteAddress, host)
     return (yield* table.accepts(remoteAddress)) ? undefined : "subnet"
   })

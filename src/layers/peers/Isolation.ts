@@ -16,8 +16,9 @@ import { PeerTable } from "../../services/PeerTable.ts"
 import { ReconnectPolicy } from "../../services/ReconnectPolicy.ts"
 import * as Backoff from "../Backoff.ts"
 import * as Pulse from "../Pulse.ts"
+import * as Elapsed from "../Elapsed.ts"
 import { PeerBook } from "./PeerBook.ts"
-import { dateOf, isCandidate, isDesired, type PeerRecord } from "./PeerRecord.ts"
+import { isCandidate, isDesired, type PeerRecord } from "./PeerRecord.ts"
 
 /**
  * A node without peers counts as isolated after this time: a start takes a moment, and so does the redial of a lost
@@ -53,6 +54,7 @@ export const make = Effect.fnUntraced(function*(options: {
   const events = yield* NetworkEvents
   const policy = yield* ReconnectPolicy
   const book = yield* PeerBook
+  const clock = yield* Clock.Clock
 
   const { peersChanged } = options
   const hope = Pulse.make()
@@ -74,7 +76,7 @@ export const make = Effect.fnUntraced(function*(options: {
     const remembered = yield* store.peers
     // The peer seen last is mentioned last.
     for (const peer of remembered.slice(0, rememberedMax).reverse()) {
-      if (book.get(peer.id) === undefined) book.record(peer.id).addresses.recall(peer)
+      if (book.get(peer.id) === undefined) book.record(peer.id).addresses.recall(peer, clock)
     }
   })
 
@@ -83,7 +85,7 @@ export const make = Effect.fnUntraced(function*(options: {
    * peers that rest after a goodbye are left alone.
    */
   const pick = Effect.fnUntraced(function*(tried: Set<string>) {
-    const now = yield* Clock.currentTimeMillis
+    const now = yield* Elapsed.millis
     const worthwhile: Array<PeerRecord> = []
     for (const peer of book.all()) {
       if (isCandidate(peer) && !isDesired(peer) && peer.restUntil <= now) worthwhile.push(peer)
@@ -119,7 +121,7 @@ export const make = Effect.fnUntraced(function*(options: {
       yield* attempt(tried)
       backoff ??= yield* Backoff.make(policy({ interest: "kept" }))
       const delay = yield* backoff.next(nobody)
-      if (delay !== undefined) nextAttempt = (yield* Clock.currentTimeMillis) + Duration.toMillis(delay)
+      if (delay !== undefined) nextAttempt = (yield* Elapsed.millis) + Duration.toMillis(delay)
       const isHopeful = yield* Effect.raceFirst(
         Effect.as(hopeful, true),
         // A policy that ends waits for hope alone.
@@ -143,7 +145,7 @@ export const make = Effect.fnUntraced(function*(options: {
       yield* Pulse.until(peersChanged, isLonely)
       const isBack = yield* Effect.raceFirst(Effect.as(peerCame, true), Effect.as(Effect.sleep(grace), false))
       if (isBack || !(yield* isLonely)) return
-      since = yield* Clock.currentTimeMillis
+      since = yield* Elapsed.millis
       attempts = 0
       yield* events.publish(new IsolationChanged({ isolated: true, candidates: candidates() }))
       yield* Effect.raceFirst(
@@ -164,10 +166,10 @@ export const make = Effect.fnUntraced(function*(options: {
       if (since === undefined) return { _tag: "Alone" }
       return {
         _tag: "Isolated",
-        since: dateOf(since),
+        since: Elapsed.dateOf(clock, since),
         candidates: candidates(),
         attempts,
-        ...(nextAttempt === undefined ? {} : { nextAttempt: dateOf(nextAttempt) })
+        ...(nextAttempt === undefined ? {} : { nextAttempt: Elapsed.dateOf(clock, nextAttempt) })
       }
     })
   } satisfies IsolationSupervisor

@@ -2,9 +2,9 @@
  * The record of one peer, connected or not: what this node knows of the peer and what it wants.
  *
  * The functions below are the only writers of a record, each a transition with a name: other files read. They are
- * synchronous, so that the gate can ask in one step; times are in milliseconds and given by the caller.
+ * synchronous, so that the gate can ask in one step; times are those of `Elapsed`, in milliseconds, and given by the
+ * caller.
  */
-import { DateTime } from "effect"
 import type { ConnectError } from "../../schema/NetworkError.ts"
 import type { DisconnectReason, GoodbyeReason } from "../../schema/NetworkEvent.ts"
 import type { Interest, Multiaddr, PeerId } from "../../schema/Peer.ts"
@@ -145,9 +145,6 @@ export const isCandidate = (peer: PeerRecord): boolean => {
 /** Whether the dial reached the peer and there was no slot, at this node or at the remote. */
 export const isRefusal = (error: ConnectError): boolean =>
   error._tag === "PeerLimitExceeded" || (error._tag === "DialError" && error.reason._tag === "Refused")
-
-/** A time of the book as a date. */
-export const dateOf = (millis: number): DateTime.Utc => DateTime.makeUnsafe(Math.floor(millis))
 
 // ---------------------------------------------------------------------------------------------------------------------
 // transitions: wishes

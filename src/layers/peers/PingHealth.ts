@@ -19,6 +19,7 @@ import { HealthPolicy } from "../../services/HealthPolicy.ts"
 import { NetworkEvents } from "../../services/NetworkEvents.ts"
 import { PeerTable } from "../../services/PeerTable.ts"
 import { Transport } from "../../services/Transport.ts"
+import * as Elapsed from "../Elapsed.ts"
 
 /**
  * How many bytes must flow during an unanswered ping to show that the peer is alive: the answer waits behind other
@@ -172,6 +173,7 @@ const makeWatch = Effect.fnUntraced(function*(limitMillis: number) {
   const clock = yield* Clock.Clock
   const quarter = limitMillis / 4
   const waits = new Set<Wait>()
+  const withSleep = Elapsed.withSleep(clock)
   const begun = Latch.makeUnsafe()
 
   const look = Effect.gen(function*() {
@@ -179,15 +181,16 @@ const makeWatch = Effect.fnUntraced(function*(limitMillis: number) {
       begun.closeUnsafe()
       return yield* begun.await
     }
-    const start = clock.currentTimeMillisUnsafe()
+    const start = Elapsed.millisUnsafe(clock)
+    const startWithSleep = withSleep()
     // Wake once a quarter before the limit: if that sleep was on time, everything received until then has been read.
     let left = limitMillis
     for (const { limit, ran } of waits) left = Math.min(left, limit - ran)
     const span = left - quarter >= 1 ? left - quarter : left
     yield* clock.sleep(Duration.millis(span))
-    const now = clock.currentTimeMillisUnsafe()
-    // This process stalled, or the clock was set.
-    const leapt = Math.abs(now - start - span) > quarter
+    const now = Elapsed.millisUnsafe(clock)
+    // This process stalled, or the machine slept.
+    const leapt = withSleep() - startWithSleep - span > quarter
     for (const wait of waits) {
       if (!leapt) wait.ran += now - Math.max(start, wait.since)
       else if (++wait.leaps > leapsMax) wait.ran += span
@@ -208,7 +211,7 @@ const makeWatch = Effect.fnUntraced(function*(limitMillis: number) {
     begin(wait: Wait, isItsTurn: boolean) {
       let pings = 1
       if (!isItsTurn) { for (const other of waits) if (other !== wait && other.peer === wait.peer) pings++ }
-      wait.since = clock.currentTimeMillisUnsafe()
+      wait.since = Elapsed.millisUnsafe(clock)
       wait.limit = pings * limitMillis
       wait.ran = 0
       wait.leapt = false

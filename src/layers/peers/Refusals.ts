@@ -1,10 +1,11 @@
 /**
  * Notes, counts and tells each connection of a known peer that this node refuses.
  */
-import { Clock, Effect } from "effect"
+import { Effect } from "effect"
 import { PeerRefused, type RefusalReason } from "../../schema/NetworkEvent.ts"
 import { NetworkEvents } from "../../services/NetworkEvents.ts"
 import type { Connection } from "../../services/Transport.ts"
+import * as Elapsed from "../Elapsed.ts"
 import type { InboundLimits } from "./InboundLimits.ts"
 import { PeerBook } from "./PeerBook.ts"
 
@@ -19,7 +20,7 @@ export const make = Effect.fnUntraced(function*(limits: InboundLimits) {
   const events = yield* NetworkEvents
   const book = yield* PeerBook
   const refuse: Refuse = Effect.fnUntraced(function*({ direction, peer, remoteAddress: address }, reason) {
-    book.noteRefusal(peer, { at: yield* Clock.currentTimeMillis, direction, reason })
+    book.noteRefusal(peer, { at: yield* Elapsed.millis, direction, reason })
     yield* limits.count(reason)
     yield* events.publish(new PeerRefused({ peer, address, direction, reason }, { disableChecks: true }))
     return reason

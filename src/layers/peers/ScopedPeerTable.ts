@@ -17,6 +17,7 @@ import { NetworkEvents } from "../../services/NetworkEvents.ts"
 import * as NetworkMetrics from "../../services/NetworkMetrics.ts"
 import { PeerTable, type Released } from "../../services/PeerTable.ts"
 import { type Connection, Transport } from "../../services/Transport.ts"
+import * as Elapsed from "../Elapsed.ts"
 import * as Arrivals from "./Arrivals.ts"
 import * as Departure from "./Departure.ts"
 import * as Entry from "./Entry.ts"
@@ -31,6 +32,7 @@ export const make = Effect.gen(function*() {
   const events = yield* NetworkEvents
   const transport = yield* Transport
   const interests = yield* Interests
+  const clock = yield* Clock.Clock
 
   const entries = new Map<PeerId, Entry.Entry>()
   let closed = false
@@ -52,7 +54,7 @@ export const make = Effect.gen(function*() {
     const { direction, peer } = connection
     if (closed) return "shutdown"
     if (interests.isBlocked(peer)) return "blocked"
-    const now = yield* Clock.currentTimeMillis
+    const now = yield* Elapsed.millis
     if (!arrivals.isAllowed(peer, now, entries.get(peer)?.connections)) return "connections"
     const refusal = yield* slots.reserve(connection)
     if (refusal === undefined) arrivals.begin(peer, now, now + Slots.reservationMillis[direction])
@@ -94,7 +96,7 @@ export const make = Effect.gen(function*() {
   ): Effect.fn.Return<void, PeerLimitExceeded | PeerNotConnected> {
     const { peer } = connection
     const candidates = slots.hasRoom(connection) ? [] : yield* slots.victims(connection)
-    const now = yield* Clock.currentTimeMillis
+    const now = yield* Elapsed.millis
     const path = yield* connection.path
     const isOpen = yield* connection.isOpen
     // One step from here to the next `yield*`. What was looked at before may have changed.
@@ -115,7 +117,7 @@ export const make = Effect.gen(function*() {
       return yield* new PeerLimitExceeded({ peer, limit: most, rule: name }, Entry.unchecked)
     }
     const evictions = Array.from(room.evicted, (entry) => departures.beginApart(entry, Departure.byThisNode("evicted")))
-    const entry = present ?? Entry.make(transport.localPeer, connection, now)
+    const entry = present ?? Entry.make(transport.localPeer, connection, clock, now)
     const formerHasLeft = departures.formerOf(peer)
     entry.connections.add(connection, path._tag === "Direct")
     entry.networks = entry.connections.networks()

@@ -2,7 +2,7 @@
  * Follows discovery and dials peers that the program did not ask for, while fewer than `minPeers` are connected or the
  * node is isolated.
  */
-import { Cause, Clock, Duration, Effect, Exit, FiberSet, Stream } from "effect"
+import { Cause, Duration, Effect, Exit, FiberSet, Stream } from "effect"
 import { PeerDiscovered } from "../../schema/NetworkEvent.ts"
 import { Discovery, type Sighting, sourceTraits } from "../../services/Discovery.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
@@ -10,6 +10,7 @@ import { NetworkEvents } from "../../services/NetworkEvents.ts"
 import { PeerTable } from "../../services/PeerTable.ts"
 import { Transport } from "../../services/Transport.ts"
 import type * as Pulse from "../Pulse.ts"
+import * as Elapsed from "../Elapsed.ts"
 import { Dialer } from "./Dialer.ts"
 import * as Isolation from "./Isolation.ts"
 import { PeerBook } from "./PeerBook.ts"
@@ -54,7 +55,7 @@ export const make = Effect.fnUntraced(function*(options: {
       PeerRecord.missed(peer)
       const failure = Cause.findErrorOption(exit.cause)
       if (failure._tag === "None") return
-      const now = yield* Clock.currentTimeMillis
+      const now = yield* Elapsed.millis
       if (PeerRecord.isRefusal(failure.value)) {
         PeerRecord.backsOff(peer, undefined)
         return PeerRecord.rests(peer, now + cooldownMillis)
@@ -95,7 +96,7 @@ export const make = Effect.fnUntraced(function*(options: {
     if (sighting.id === transport.localPeer) return
     const { hasNews, peer } = yield* note(sighting)
     if (PeerRecord.isBlocked(peer) || (yield* table.has(peer.id))) return
-    const now = yield* Clock.currentTimeMillis
+    const now = yield* Elapsed.millis
     if (PeerRecord.isDesired(peer)) {
       // The peer lives, so its wait is over; but a peer that flaps or refuses is seen all the time.
       const isSign = sourceTraits(sighting.source).isSignOfLife && !peer.flapping &&

@@ -1,7 +1,7 @@
 /**
  * The slots of the peer table: which peer may have one, which peers are evicted for it, and which slots are reserved.
  */
-import { Clock, Duration, Effect } from "effect"
+import { Duration, Effect } from "effect"
 import type { Multiaddr, PeerId } from "../../schema/Peer.ts"
 import { interestRank } from "../../schema/Peer.ts"
 import type { EvictionCandidate, EvictionRule } from "../../services/EvictionPolicy.ts"
@@ -10,6 +10,7 @@ import type { NetworkConfigValues } from "../../services/NetworkConfig.ts"
 import type { PeerTable } from "../../services/PeerTable.ts"
 import { type Connection, identifyTime } from "../../services/Transport.ts"
 import { countedNetworkOf } from "../../schema/Subnet.ts"
+import * as Elapsed from "../Elapsed.ts"
 import { type Limit, limitsFor, missing, type Slot } from "./Limits.ts"
 
 /**
@@ -79,7 +80,7 @@ export const make = <A extends Occupant>(options: {
 
   /** The peers that the policy evicts for a connection, in its order. */
   const victims = Effect.fnUntraced(function*({ direction, peer }: Pick<NewConnection, "direction" | "peer">) {
-    const now = yield* Clock.currentTimeMillis
+    const now = yield* Elapsed.millis
     const candidates = new Map<PeerId, EvictionCandidate>()
     for (const entry of entries.values()) {
       const interest = interests.of(entry.id)
@@ -133,7 +134,7 @@ export const make = <A extends Occupant>(options: {
     /** See `PeerTable.reserve`. */
     reserve: Effect.fnUntraced(function*(connection: NewConnection) {
       const { direction, peer, remoteAddress } = connection
-      const now = yield* Clock.currentTimeMillis
+      const now = yield* Elapsed.millis
       forgetExpired(now)
       let candidates: ReadonlyArray<A> | undefined
       for (const limit of limitsOf(connection)) {
@@ -157,7 +158,7 @@ export const make = <A extends Occupant>(options: {
     /** Whether a dial of the peer would find no slot, and no peer to evict, wherever the peer may answer from. */
     isFullFor: Effect.fnUntraced(function*(peer: PeerId) {
       if (entries.has(peer)) return false
-      forgetExpired(yield* Clock.currentTimeMillis)
+      forgetExpired(yield* Elapsed.millis)
       // The network that the peer will answer from is not known, so that only the limit of all peers applies.
       for (const limit of limitsFor(config, { isInbound: false, network: undefined })) {
         const need = missing(limit, entries.values(), reservedForOthers(peer))
@@ -171,7 +172,7 @@ export const make = <A extends Occupant>(options: {
       const connection = { isInbound: true, network: countedNetworkOf(remoteAddress) }
       const [limit] = limitsFor(config, connection)
       if (limit?.name !== "subnet") return true
-      forgetExpired(yield* Clock.currentTimeMillis)
+      forgetExpired(yield* Elapsed.millis)
       if (missing(limit, entries.values(), reservedForOthers()) <= 0) return true
       // The dialler may be a peer for which another is evicted, once the handshake has told who it is.
       for (const peer of interests.wanted()) if (!entries.has(peer)) return true
@@ -188,7 +189,7 @@ export const make = <A extends Occupant>(options: {
     },
 
     /** See `PeerTable.slots`. */
-    counts: Effect.map(Clock.currentTimeMillis, (now) => {
+    counts: Effect.map(Elapsed.millis, (now) => {
       forgetExpired(now)
       const slots = {
         limit: config.maxPeers,

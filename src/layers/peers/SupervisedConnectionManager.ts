@@ -25,6 +25,7 @@ import { ReconnectPolicy } from "../../services/ReconnectPolicy.ts"
 import { Transport } from "../../services/Transport.ts"
 import * as Backoff from "../Backoff.ts"
 import * as Pulse from "../Pulse.ts"
+import * as Elapsed from "../Elapsed.ts"
 import * as Admission from "./Admission.ts"
 import * as Dialer from "./Dialer.ts"
 import * as Explanation from "./Explanation.ts"
@@ -45,6 +46,7 @@ export const make = Effect.gen(function*() {
   const book = yield* PeerBook
   const dialer = yield* Dialer.Dialer
   const policy = yield* ReconnectPolicy
+  const clock = yield* Clock.Clock
 
   const cooldownMillis = Duration.toMillis(config.rediscoveryCooldown)
   /** The machine's network changed, or the machine awoke: waits are over. */
@@ -240,7 +242,7 @@ export const make = Effect.gen(function*() {
 
   const goodbye = Effect.fnUntraced(function*(id: PeerId, reason: GoodbyeReason) {
     const peer = book.record(id)
-    PeerRecord.saidGoodbye(peer, reason, (yield* Clock.currentTimeMillis) + cooldownMillis)
+    PeerRecord.saidGoodbye(peer, reason, (yield* Elapsed.millis) + cooldownMillis)
     yield* table.expect(id, "remote", reason)
     yield* changed(peer)
   })
@@ -252,7 +254,7 @@ export const make = Effect.gen(function*() {
     return yield* Explanation.make({
       id,
       peer: book.get(id),
-      now: yield* Clock.currentTimeMillis,
+      clock,
       isConnected: yield* table.has(id),
       isDialing: dialer.dialing(id) !== undefined,
       refusals: book.refusalsOf(id),
@@ -263,7 +265,7 @@ export const make = Effect.gen(function*() {
   const lastContact = (id: PeerId) => Effect.sync(() => Explanation.lastContactOf(book.get(id)))
 
   const status = Effect.gen(function*() {
-    const now = yield* Clock.currentTimeMillis
+    const now = yield* Elapsed.millis
     const backoffs: Array<{ readonly peer: PeerId; readonly at: number; readonly attempt: number }> = []
     for (const { attempts, id, retryAt } of book.all()) {
       if (retryAt !== undefined && retryAt > now) backoffs.push({ peer: id, at: retryAt, attempt: attempts })
@@ -274,7 +276,7 @@ export const make = Effect.gen(function*() {
       isolation: yield* isolation.state,
       slots: yield* table.slots,
       pendingDials: dialer.pending(),
-      backoffs: backoffs.sort((a, b) => a.at - b.at).map((wait) => ({ ...wait, at: PeerRecord.dateOf(wait.at) })),
+      backoffs: backoffs.sort((a, b) => a.at - b.at).map((wait) => ({ ...wait, at: Elapsed.dateOf(clock, wait.at) })),
       knownPeers: book.size(),
       refusals: yield* limits.refusals
     })

@@ -5,7 +5,7 @@
  * each loss, a loss during the end of the last fiber would be dropped, and a kept peer never dialled again. The backoff
  * is in the peer's record: with a backoff for each loss, a flapping peer would escape it.
  */
-import { Cause, Clock, Duration, Effect, Exit, FiberMap, FiberSet, Latch } from "effect"
+import { Cause, Duration, Effect, Exit, FiberMap, FiberSet, Latch } from "effect"
 import { type ConnectError, DialError, Refused } from "../../schema/NetworkError.ts"
 import { ReconnectFailed, ReconnectScheduled } from "../../schema/NetworkEvent.ts"
 import type { Interest, PeerId } from "../../schema/Peer.ts"
@@ -17,6 +17,7 @@ import { ReconnectPolicy } from "../../services/ReconnectPolicy.ts"
 import * as Backoff from "../Backoff.ts"
 import * as CodioRequests from "../codio/CodioRequests.ts"
 import type * as Pulse from "../Pulse.ts"
+import * as Elapsed from "../Elapsed.ts"
 import { Dialer } from "./Dialer.ts"
 import * as PeerRecord from "./PeerRecord.ts"
 
@@ -137,7 +138,7 @@ export const make = Effect.fnUntraced(function*(options: { readonly peersChanged
       PeerRecord.givenUp(peer)
       return Duration.infinity
     }
-    PeerRecord.retriesAt(peer, (yield* Clock.currentTimeMillis) + Duration.toMillis(delay))
+    PeerRecord.retriesAt(peer, (yield* Elapsed.millis) + Duration.toMillis(delay))
     yield* events.publish(new ReconnectScheduled({ peer: peer.id, attempt: peer.attempts, delay }))
     // A peer that refused has not moved: no DHT lookup.
     if (interest === "kept" && !PeerRecord.isRefusal(error)) {

@@ -8,7 +8,7 @@
 import { RELAY_V2_HOP_CODEC } from "@libp2p/circuit-relay-v2"
 import type { Connection, IdentifyResult, PeerId as Libp2pPeerId } from "@libp2p/interface"
 import { peerIdFromString } from "@libp2p/peer-id"
-import { Clock, Duration, Effect, Fiber, FiberMap, FiberSet, Latch, Layer, Option, Schedule, Semaphore } from "effect"
+import { Duration, Effect, Fiber, FiberMap, FiberSet, Latch, Layer, Option, Schedule, Semaphore } from "effect"
 import { type DialError, HostError } from "../../schema/NetworkError.ts"
 import { RelayLost, RelayReserved } from "../../schema/NetworkEvent.ts"
 import { type Multiaddr, type PeerId, peerOf, withoutPeer } from "../../schema/Peer.ts"
@@ -20,6 +20,7 @@ import * as Backoff from "../Backoff.ts"
 import { toError } from "../libp2p/Faults.ts"
 import { Libp2pHost } from "../libp2p/Host.ts"
 import { hostError } from "../libp2p/Modules.ts"
+import * as Elapsed from "../Elapsed.ts"
 import * as RelayStore from "./RelayStore.ts"
 
 /**
@@ -154,7 +155,7 @@ export const make = Effect.gen(function*() {
   })
 
   const consider: Effect.Effect<void> = Effect.gen(function*() {
-    const now = yield* Clock.currentTimeMillis
+    const now = yield* Elapsed.millis
     for (const [peer, at] of present) {
       if (FiberMap.hasUnsafe(loops, peer)) continue
       const configured = isConfigured(peer, at)
@@ -163,7 +164,7 @@ export const make = Effect.gen(function*() {
       const fiber = yield* FiberMap.run(loops, peer, Effect.scoped(serve(peer, configured)))
       run(Effect.andThen(
         Fiber.await(fiber),
-        Effect.flatMap(Clock.currentTimeMillis, (now) => {
+        Effect.flatMap(Elapsed.millis, (now) => {
           for (const [id, until] of resting) if (until <= now) resting.delete(id)
           resting.set(peer, now + Duration.toMillis(Duration.fromInputUnsafe(policy.rest)))
           return consider

@@ -6,6 +6,7 @@
 import { type Clock, Duration, Effect, Latch } from "effect"
 import type { TestClock } from "effect/testing"
 import type { NetworkChange, NetworkInterface } from "../../services/NetworkMonitor.ts"
+import * as Elapsed from "../../layers/Elapsed.ts"
 
 /** The simulated machine that a node runs on. */
 export interface SimMachine {
@@ -32,7 +33,7 @@ export interface SimMachine {
   readonly onKill: Set<() => void>
   /** Runs nothing for that long. While the machine is `asleep` its timers stand still, too; its wall clock goes on. */
   readonly freeze: (millis: number, asleep: boolean) => void
-  /** Sets the wall clock ahead, and nothing else. */
+  /** Sets the wall clock ahead, or back by a negative time, and nothing else. */
   readonly jump: (millis: number) => void
   /** Gives the interfaces other addresses, and the node another one if it moves. */
   readonly readdress: (moves: boolean) => void
@@ -62,11 +63,10 @@ export const make = (options: {
   let subnet = 0
 
   /** The time that the timers go by. It stands still while the machine sleeps. */
-  const elapsed = () =>
-    (frozenUntil !== undefined && isAsleep ? frozenAt : base.currentTimeMillisUnsafe()) - sleptMillis
+  const elapsed = () => (frozenUntil !== undefined && isAsleep ? frozenAt : Elapsed.millisUnsafe(base)) - sleptMillis
   const currentTimeMillisUnsafe = () => base.currentTimeMillisUnsafe() + aheadMillis
   const currentTimeNanosUnsafe = () => base.currentTimeNanosUnsafe() + nanos(aheadMillis)
-  const monotonicTimeNanosUnsafe = () => base.monotonicTimeNanosUnsafe() - nanos(sleptMillis)
+  const monotonicTimeNanosUnsafe = () => nanos(elapsed())
 
   const sleepUntil = (end: number): Effect.Effect<void> =>
     Effect.suspend(() => {
@@ -88,9 +88,9 @@ export const make = (options: {
 
   const thaw = () => {
     if (frozenUntil === undefined) return
-    const left = frozenUntil - base.currentTimeMillisUnsafe()
+    const left = frozenUntil - Elapsed.millisUnsafe(base)
     if (left > roundingMillis) return void after(left, thaw)
-    const away = base.currentTimeMillisUnsafe() - frozenAt
+    const away = Elapsed.millisUnsafe(base) - frozenAt
     frozenUntil = undefined
     if (isAsleep) sleptMillis += away
     tell({ _tag: "Awoke", after: Duration.millis(away) }, !isAsleep)
@@ -146,7 +146,7 @@ export const make = (options: {
     onChange,
     onKill: new Set(),
     freeze(millis, asleep) {
-      const now = base.currentTimeMillisUnsafe()
+      const now = Elapsed.millisUnsafe(base)
       if (frozenUntil !== undefined) {
         frozenUntil = Math.max(frozenUntil, now + millis)
         return

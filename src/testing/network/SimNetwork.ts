@@ -16,7 +16,7 @@
  *   anew.
  * - `stall`, `sleep`: its process, or its machine, does not run for a while. What is sent to it waits; its timers are
  *   late.
- * - `jump`: its wall clock leaps ahead, as after a sleep that takes no time of the others.
+ * - `jump`: its wall clock leaps ahead, as after a sleep that takes no time of the others, or is set back.
  * - `readdress`: it is in another network, its connections go dead in silence, and its address may change.
  */
 import { Clock, Context, Duration, Effect, Exit, type Fiber, FiberSet, Layer, Random, type Scope } from "effect"
@@ -100,7 +100,10 @@ export class SimNetwork extends Context.Service<SimNetwork, {
   readonly stall: (node: SimNode, duration: Duration.Input) => Effect.Effect<void>
   /** As `stall`, but of the whole machine: its timers stand still meanwhile, and its wall clock goes on. */
   readonly sleep: (node: SimNode, duration: Duration.Input) => Effect.Effect<void>
-  /** The wall clock of the node leaps ahead, and its timers do not: a sleep during which nothing happened elsewhere. */
+  /**
+   * The wall clock of the node leaps, and its timers do not. Ahead, that looks like a sleep during which nothing
+   * happened elsewhere; by a negative duration, the clock is set back.
+   */
   readonly jump: (node: SimNode, duration: Duration.Input) => Effect.Effect<void>
   /**
    * The machine of the node is in another network from now on. Its interfaces have other addresses, and nothing passes

@@ -74,7 +74,7 @@ export const make = Effect.gen(function*() {
     return found
   }
 
-  const progress = Progress.make((now) => {
+  const progress = Progress.make(Effect.map(Clock.currentTimeMillis, (now) => {
     const queued = [...intents.values()].filter(({ dueAt }) => dueAt <= now)
     const alive = [...intents.values()].filter(({ until }) => now < until).map(({ copies }) => copies)
     return new ProvideStatus({
@@ -89,7 +89,7 @@ export const make = Effect.gen(function*() {
       lag: Duration.millis(queued.reduce((lag, { dueAt }) => Math.max(lag, now - dueAt), 0)),
       ...waves().length === 0 ? { paused: "NoPeers" as const } : {}
     })
-  })
+  }))
 
   const put = Effect.fnUntraced(function*(node: Node, keys: ReadonlyArray<ContentKey>) {
     const provider = yield* self.says

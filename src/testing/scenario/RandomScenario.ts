@@ -96,7 +96,7 @@ function draw(chance: () => number, options: RandomScenarioOptions): ScenarioInp
       },
       stall: () => add(at, { do: "stall", node, lasts: text(between(1_000, 40_000)) }),
       sleep: () => add(at, { do: "sleep", node, lasts: text(Math.min(healing - at, between(5_000, 180_000))) }),
-      jump: () => add(at, { do: "jump", node, lasts: text(between(10_000, 36_000_000)) }),
+      jump: () => add(at, { do: "jump", node, lasts: text(between(-36_000_000, 36_000_000)) }),
       readdress: () => add(at, { do: "readdress", node, moves: enableMdns && maybe(0.5) }),
       wish: () => add(at, { do: pick(["connect", "connect", "keep", "release", "disconnect"] as const), node, other }),
       block() {

@@ -231,7 +231,7 @@ function performer({ hosts, invariants, lossy, network }: {
       case "stall":
       case "sleep":
       case "jump":
-        if (step.do === "jump") invariants.leapt(step.node)
+        if (step.do === "jump" && Duration.isGreaterThan(step.lasts, Duration.zero)) invariants.leapt(step.node)
         return network[step.do](step.node, step.lasts)
       case "readdress":
         return network.readdress(step.node, { moves: step.moves })

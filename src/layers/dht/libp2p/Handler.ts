@@ -17,6 +17,7 @@ import type { AnswerFrame, Sender, Server } from "../serve/Server.ts"
 import { toError } from "../../libp2p/Faults.ts"
 import type { Components } from "../../libp2p/wire/Components.ts"
 import { unsentBytesMax } from "../../libp2p/wire/Yamux.ts"
+import * as Elapsed from "../../Elapsed.ts"
 import * as Subnets from "./Subnets.ts"
 
 export interface HandlerOptions {
@@ -42,7 +43,7 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<(stream: Stream, connection: Connection) => void, never, Scope.Scope> {
   const run = yield* FiberSet.makeRuntime()
   const clock = yield* Clock.Clock
-  const now = () => clock.currentTimeMillisUnsafe()
+  const now = () => Elapsed.millisUnsafe(clock)
   const timeout = Duration.toMillis(options.requestTimeout ?? "60 seconds")
   const open = new Set<Stream>()
   yield* Effect.addFinalizer(() =>

@@ -15,6 +15,7 @@ import type { MessagePeer } from "../wire/Message.ts"
 import { isPeerId, Node, Nodes, keyOf } from "../wire/Nodes.ts"
 import { compareDistance, type Position } from "../wire/Position.ts"
 import type { PeersChange } from "../Engine.ts"
+import * as Elapsed from "../../Elapsed.ts"
 import type { Table } from "./Table.ts"
 import type { Components } from "../../libp2p/wire/Components.ts"
 import { Libp2pHost } from "../../libp2p/Host.ts"
@@ -26,7 +27,7 @@ export const make = Effect.fnUntraced(function*(table: Table) {
   const { announce } = yield* Discovery
   const run = yield* FiberSet.makeRuntime()
   const clock = yield* Clock.Clock
-  const now = () => clock.currentTimeMillisUnsafe()
+  const now = () => Elapsed.millisUnsafe(clock)
   const { addressManager, connectionManager, events, peerId, peerStore, registrar } = components
 
   const idBytes = peerId.toMultihash().bytes

@@ -17,6 +17,7 @@ import { Bytes, Clock, Duration, Effect, Latch, type Scope } from "effect"
 import { toError } from "../../libp2p/Faults.ts"
 import { Libp2pHost } from "../../libp2p/Host.ts"
 import { type Message, MessageType } from "../wire/Message.ts"
+import * as Elapsed from "../../Elapsed.ts"
 import * as Dial from "./Dial.ts"
 import { type PeerQueue, type Remote, RequestError, type Task } from "./PeerQueues.ts"
 import * as PeerQueues from "./PeerQueues.ts"
@@ -91,7 +92,7 @@ export const make = Effect.fnUntraced(function*(
   const clock = yield* Clock.Clock
   const timeoutMillis = Duration.toMillis(Duration.fromInputUnsafe(options.timeout ?? "5 seconds"))
   const idleMillis = Duration.toMillis(Duration.fromInputUnsafe(options.idleTime ?? "30 seconds"))
-  const now = () => clock.currentTimeMillisUnsafe()
+  const now = () => Elapsed.millisUnsafe(clock)
 
   const counts = { requests: 0, writes: 0, retries: 0 }
   const queues = PeerQueues.make()

@@ -255,7 +255,11 @@ function mirrorOf(kb: Buckets) {
 function trustFresh(kb: Buckets, { connectionManager }: TableComponents): void {
   const verify = kb.verify
   kb.verify = (contact, ...rest) =>
-    connectionManager.getConnections(contact.peerId).some(({ timeline }) => timeline.open > Date.now() - freshMillis)
+    connectionManager.getConnections(contact.peerId).some(({ timeline }) => {
+        // A negative age is one of a wall clock that was set back.
+        const age = Date.now() - timeline.open
+        return age >= 0 && age < freshMillis
+      })
       ? Promise.resolve(true)
       : verify(contact, ...rest)
 }

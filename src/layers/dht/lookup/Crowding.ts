@@ -17,10 +17,11 @@
  * - A flagged lookup is no proof: one in about four thousand is flagged by chance (measured), and more when the
  *   estimate of N is too low.
  */
-import { Clock, Effect, Metric } from "effect"
+import { Effect, Metric } from "effect"
 import * as NetworkMetrics from "../../../services/NetworkMetrics.ts"
 import { BoundedMap } from "../../BoundedMap.ts"
 import { commonPrefixLength, distanceOf, ofDigest, type Position, positionOf } from "../wire/Position.ts"
+import * as Elapsed from "../../Elapsed.ts"
 import type { LookupPeer, LookupResult } from "./Lookup.ts"
 
 export interface CrowdWatchOptions<P extends LookupPeer> {
@@ -53,7 +54,7 @@ export const make = <P extends LookupPeer>({ count, lookup }: CrowdWatchOptions<
       const estimate = size.estimate()
       if (estimate === undefined || !crowdingOf(target, closest, estimate).isCrowded) return []
       yield* Metric.update(NetworkMetrics.crowdedLookups, 1)
-      const now = yield* Clock.currentTimeMillis
+      const now = yield* Elapsed.millis
       if (now >= warnedAt + warningMillis) {
         warnedAt = now
         yield* Effect.logWarning(

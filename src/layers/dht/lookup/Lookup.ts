@@ -18,6 +18,7 @@
  */
 import { Cause, Clock, Context, Duration, Effect, Exit, Fiber } from "effect"
 import { commonPrefixLength, compareDistance, type Position } from "../wire/Position.ts"
+import * as Elapsed from "../../Elapsed.ts"
 
 /** What a lookup has to know of a peer. */
 export interface LookupPeer {
@@ -235,7 +236,7 @@ class Run<P extends LookupPeer, R> {
     path.active++
     candidate.state = "asked"
     candidate.path = path
-    candidate.since = this.clock.currentTimeMillisUnsafe()
+    candidate.since = Elapsed.millisUnsafe(this.clock)
     const fiber = this.fork(this.options.ask(candidate.peer, rank))
     this.underWay.set(candidate, fiber)
     fiber.addObserver((exit) => this.ended(candidate, exit))
@@ -248,7 +249,7 @@ class Run<P extends LookupPeer, R> {
     if (Exit.isSuccess(exit)) {
       this.answered++
       candidate.state = "answered"
-      this.slowestMillis = Math.max(this.slowestMillis, this.clock.currentTimeMillisUnsafe() - candidate.since)
+      this.slowestMillis = Math.max(this.slowestMillis, Elapsed.millisUnsafe(this.clock) - candidate.since)
       for (const peer of nearestOf(exit.value.closer, this.count, this.options.target)) {
         this.tell(candidate.path, peer, candidate.hop + 1)
       }
@@ -290,7 +291,7 @@ class Run<P extends LookupPeer, R> {
       if (state !== "late") at = Math.min(at, since + (state === "slow" ? lateFactor * limit : limit))
     }
     if (at === Infinity) return
-    this.timer = this.fork(Effect.sleep(Math.max(1, at - this.clock.currentTimeMillisUnsafe())))
+    this.timer = this.fork(Effect.sleep(Math.max(1, at - Elapsed.millisUnsafe(this.clock))))
     this.timer.addObserver(() => {
       this.timer = undefined
       if (this.isDone) return
@@ -302,7 +303,7 @@ class Run<P extends LookupPeer, R> {
   /** Finds the questions that have become slow or late. */
   private judge(): void {
     const limit = this.slowLimit()
-    const now = this.clock.currentTimeMillisUnsafe()
+    const now = Elapsed.millisUnsafe(this.clock)
     for (const candidate of this.underWay.keys()) {
       const took = now - candidate.since
       if (candidate.state === "asked" && took >= limit) {

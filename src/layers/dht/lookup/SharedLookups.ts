@@ -4,7 +4,9 @@
  * A lookup runs while it has readers: when the last reader stops, the lookup ends. A reader that joins in the middle
  * is given at once what has been found so far.
  */
-import { Cache, type Cause, type Duration, Effect, Exit, Queue, RcMap, type Scope, Stream } from "effect"
+import { type Cause, Clock, Duration, Effect, Exit, Queue, RcMap, type Scope, Stream } from "effect"
+import { BoundedMap } from "../../BoundedMap.ts"
+import * as Elapsed from "../../Elapsed.ts"
 
 export interface SharedLookupsOptions<K, A, E> {
   /** One lookup; hands over what it finds as it comes. Interrupted when its last reader stops. */
@@ -35,12 +37,16 @@ const outcomesMax = 1024
 export const make = Effect.fnUntraced(function*<K, A, E>(
   options: SharedLookupsOptions<K, A, E>
 ): Effect.fn.Return<SharedLookups<K, A, E>, never, Scope.Scope> {
-  const outcomes = yield* Cache.make<K, Outcome<A, E>>({
-    capacity: outcomesMax,
-    timeToLive: options.cacheTime,
-    // Never called: `find` only reads what is there.
-    lookup: () => Effect.never
-  })
+  const clock = yield* Clock.Clock
+  const cacheMillis = Duration.toMillis(Duration.fromInputUnsafe(options.cacheTime))
+  // No `Cache` of effect, whose entries expire by the wall clock.
+  const outcomes = new BoundedMap<K, Outcome<A, E>>(outcomesMax)
+  const outcomeOf = (key: K) => {
+    const known = outcomes.get(key)
+    if (known === undefined || Elapsed.millisUnsafe(clock) < known.until) return known
+    outcomes.delete(key)
+    return undefined
+  }
   // Raised by `forgetEmpty`: a lookup that began before it does not cache an empty outcome after it.
   let epoch = 0
 
@@ -64,8 +70,8 @@ export const make = Effect.fnUntraced(function*<K, A, E>(
           const isCached = Exit.isSuccess(exit)
             ? found.length > 0 || began === epoch
             : began === epoch && !Exit.hasInterrupts(exit) && isTold(exit, options.isCached)
+          if (isCached) outcomes.set(key, { found, exit, until: Elapsed.millisUnsafe(clock) + cacheMillis })
           return Effect.all([
-            isCached ? Cache.set(outcomes, key, { found, exit }) : Effect.void,
             // The next reader starts another lookup once the outcome has expired. An interrupted lookup has left the
             // map already, and another may have taken its key.
             Exit.hasInterrupts(exit) ? Effect.void : RcMap.invalidate(flights, key),
@@ -97,26 +103,18 @@ export const make = Effect.fnUntraced(function*<K, A, E>(
 
   return {
     find: (key, reader) =>
-      Stream.unwrap(Effect.map(Cache.getSuccess(outcomes, key), (known) => {
-        if (known._tag === "None") return follow(key, reader)
-        const { exit, found } = known.value
+      Stream.suspend(() => {
+        const known = outcomeOf(key)
+        if (known === undefined) return follow(key, reader)
+        const { exit, found } = known
         const all = Stream.fromArray(found)
         return Exit.isSuccess(exit) ? all : Stream.concat(all, Stream.failCause(exit.cause))
-      })),
-    forgetEmpty: Effect.suspend(() => {
+      }),
+    forgetEmpty: Effect.sync(() => {
       epoch++
-      return Effect.flatMap(
-        Cache.entries(outcomes),
-        (entries) =>
-          Effect.forEach(
-            entries,
-            ([key, { exit, found }]) =>
-              found.length === 0 || Exit.isFailure(exit) ? Cache.invalidate(outcomes, key) : Effect.void,
-            {
-              discard: true
-            }
-          )
-      )
+      for (const [key, { exit, found }] of outcomes) {
+        if (found.length === 0 || Exit.isFailure(exit)) outcomes.delete(key)
+      }
     })
   }
 })
@@ -128,6 +126,7 @@ export const make = Effect.fnUntraced(function*<K, A, E>(
 interface Outcome<A, E> {
   readonly found: ReadonlyArray<A>
   readonly exit: Exit.Exit<void, E>
+  readonly until: number
 }
 
 /** A lookup under way, and what it has found. */

@@ -8,9 +8,10 @@
  *
  * Answers to the writes name peers not heard of before, and some writes fail: the keys concerned go another round.
  */
-import { Clock, Effect } from "effect"
+import { Effect } from "effect"
 import * as Lookup from "../lookup/Lookup.ts"
 import { commonPrefixLength, type Position, positionOf } from "../wire/Position.ts"
+import * as Elapsed from "../../Elapsed.ts"
 import { type Announcement, type AnnouncePeer, parallelMax, type PositionedKey, writeBytesMax } from "./Announcement.ts"
 import { announceOne } from "./AnnounceOne.ts"
 import { inOrder, nearest, prefixOf, siblingOf } from "./Subtrees.ts"
@@ -199,7 +200,7 @@ const writeAll = Effect.fnUntraced(function*<P extends AnnouncePeer>(
       waiting.shift()
     }
     if (keys.length === 0) return
-    const startedAt = yield* Clock.currentTimeMillis
+    const startedAt = yield* Elapsed.millis
     const answer = yield* run.request(peer, keys[0]!.bytes, Buffer.concat(frames)).pipe(
       Effect.catch(() => Effect.sync(() => run.bury(peer)))
     )
@@ -213,7 +214,7 @@ const writeAll = Effect.fnUntraced(function*<P extends AnnouncePeer>(
       for (const key of keys) given.get(key)!.set(peer.key, answer.tookBefore)
       limit = limit === 1 ? Infinity : limit
     }
-    const took = (yield* Clock.currentTimeMillis) - startedAt
+    const took = (yield* Elapsed.millis) - startedAt
     if (waiting.length > 0 && took > 0) yield* Effect.sleep(took)
   }
 })

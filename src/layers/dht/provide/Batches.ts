@@ -70,6 +70,8 @@ export interface Intent extends StoredKey, Timed {
 }
 
 export interface BatchesOptions {
+  /** The time by which intents are due and their copies expire, as `Elapsed.withSleep` gives it. */
+  readonly clockNow: () => number
   /**
    * Announces the keys. Interruption ends it. At most eight batches are under way at once, two of which are renewals.
    */
@@ -110,9 +112,8 @@ export const batchKeysMax = 1024
 export const make = Effect.fnUntraced(function*(
   options: BatchesOptions
 ): Effect.fn.Return<Batches, never, Scope.Scope> {
-  const { changed, isCurrent, onAnnounced, onProgress, takers, times } = options
+  const { changed, clockNow, isCurrent, onAnnounced, onProgress, takers, times } = options
   const clock = yield* Clock.Clock
-  const clockNow = () => clock.currentTimeMillisUnsafe()
   const underWay = new Set<Running>()
   const fibers = yield* FiberSet.make<void>()
   let lastCycle: ProvideCycle | undefined
@@ -125,7 +126,7 @@ export const make = Effect.fnUntraced(function*(
     const now = clockNow()
     if (takers.heard()) changed.openUnsafe()
     intent.until = now + intent.lifeMillis
-    intent.announcedMinute = Math.floor(now / 60_000)
+    intent.announcedMinute = Math.floor(clock.currentTimeMillisUnsafe() / 60_000)
     intent.addresses = batch.began.addresses
     intent.retry = undefined
     intent.batch = undefined
@@ -162,7 +163,8 @@ export const make = Effect.fnUntraced(function*(
     underWay.delete(batch)
     if (underWay.size === 0) {
       const { from, ...counts } = cycle
-      lastCycle = { at: DateTime.toUtc(DateTime.makeUnsafe(now)), duration: Duration.millis(now - from), ...counts }
+      const at = DateTime.toUtc(DateTime.makeUnsafe(clock.currentTimeMillisUnsafe()))
+      lastCycle = { at, duration: Duration.millis(now - from), ...counts }
     }
     if (left.length > 0) {
       yield* Effect.logDebug(`announced ${batch.intents.size} keys, ${left.length} of them to nobody`)

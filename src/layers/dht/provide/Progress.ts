@@ -1,7 +1,7 @@
 /**
  * The stream behind `provideStatus`. The state is computed when a reader asks for it, not kept up to date for nobody.
  */
-import { Clock, Effect, Equal, Queue, Stream } from "effect"
+import { Effect, Equal, Queue, Stream } from "effect"
 import type { ProvideStatus } from "../../../schema/ProvideStatus.ts"
 
 /** Changes within this time are shown as one. */
@@ -20,9 +20,9 @@ export interface Progress {
 }
 
 /**
- * `read` gives the state as it stands at a time, in milliseconds since the epoch.
+ * `read` gives the state as it stands.
  */
-export const make = (read: (now: number) => ProvideStatus): Progress => {
+export const make = (read: Effect.Effect<ProvideStatus>): Progress => {
   const readers = new Set<Queue.Queue<void>>()
   return {
     changed() {
@@ -33,7 +33,6 @@ export const make = (read: (now: number) => ProvideStatus): Progress => {
         Effect.tap(Queue.sliding<void>(1), (news) => Effect.sync(() => readers.add(news))),
         (news) => Effect.sync(() => readers.delete(news))
       )
-      const state = Effect.map(Clock.currentTimeMillis, read)
       let last: ProvideStatus | undefined
       const next = Effect.gen(function*() {
         for (let told = last;;) {
@@ -42,7 +41,7 @@ export const make = (read: (now: number) => ProvideStatus): Progress => {
             yield* Effect.sleep(coalescing)
             yield* Queue.clear(news)
           }
-          const status = yield* state
+          const status = yield* read
           if (!Equal.equals(status, told)) return last = told = status
         }
       })

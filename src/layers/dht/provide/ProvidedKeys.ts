@@ -14,6 +14,7 @@
  */
 import { Clock, Deferred, Duration, Effect, type Latch, Option, type Schedule, type Scope, Semaphore } from "effect"
 import type { KeyValueStore } from "effect/persistence"
+import * as Elapsed from "../../Elapsed.ts"
 import { type ContentKey, toBytes } from "../../../schema/Content.ts"
 import { DhtError, QueryFailed, TtlInvalid } from "../../../schema/NetworkError.ts"
 import { ProvideStatus } from "../../../schema/ProvideStatus.ts"
@@ -61,7 +62,8 @@ export const make = Effect.fnUntraced(function*(
 ): Effect.fn.Return<ProvidedKeys, never, KeyValueStore.KeyValueStore | Scope.Scope> {
   const { changed } = options
   const clock = yield* Clock.Clock
-  const clockNow = () => clock.currentTimeMillisUnsafe()
+  // Copies expire elsewhere while the machine sleeps, and a renewal that comes early does no harm.
+  const clockNow = Elapsed.withSleep(clock)
   const store = yield* Store.make(h0Of)
   const intents = new Map<ContentKey, Intent>()
   /** The keys of the intents by their bytes, as text. */
@@ -75,7 +77,8 @@ export const make = Effect.fnUntraced(function*(
   const fresh = new Set<Intent>()
   const takers = Takers.make(options)
 
-  const progress = Progress.make((now) => {
+  const progress = Progress.make(Effect.sync(() => {
+    const now = clockNow()
     const paused = takers.paused()
     const lastCycle = batches.lastCycle()
     return new ProvideStatus({
@@ -84,7 +87,7 @@ export const make = Effect.fnUntraced(function*(
       ...lastCycle === undefined ? {} : { lastCycle },
       ...paused === undefined ? {} : { paused }
     })
-  })
+  }))
 
   const put = (intent: Intent) => {
     intents.set(intent.key, intent)
@@ -114,6 +117,7 @@ export const make = Effect.fnUntraced(function*(
 
   const batches = yield* Batches.make({
     ...options,
+    clockNow,
     takers,
     times,
     isCurrent: (intent) => intents.get(intent.key) === intent,
@@ -163,12 +167,14 @@ export const make = Effect.fnUntraced(function*(
     waiter: undefined
   })
 
+  const startedAt = clockNow()
   for (const saved of store.saved) {
     const intent = intentOf(saved, Infinity)
-    if (saved.announcedMinute > 0) intent.until = saved.announcedMinute * 60_000 + intent.lifeMillis
+    // The wall clock may have been set back since.
+    const announcedAt = Math.min(saved.announcedMinute * 60_000, startedAt)
+    if (saved.announcedMinute > 0) intent.until = announcedAt + intent.lifeMillis
     put(intent)
   }
-  const startedAt = clockNow()
   for (const intent of intents.values()) times.resume(intent, startedAt, intent.until - intent.lifeMillis)
   yield* changed.open
 

@@ -28,6 +28,7 @@ import {
 } from "../wire/Message.ts"
 import { keptAddressesMax } from "../wire/Nodes.ts"
 import { type Position, positionOf } from "../wire/Position.ts"
+import * as Elapsed from "../../Elapsed.ts"
 import type { ProviderRecords } from "./ProviderRecords.ts"
 import type { ValueRecords } from "./ValueRecords.ts"
 
@@ -85,7 +86,7 @@ export const make = Effect.fnUntraced(function*(
   const { closerMax, encodedOf, providers, self, values } = options
   const clock = yield* Clock.Clock
 
-  yield* Effect.sync(() => providers.sweep(clock.currentTimeMillisUnsafe(), keysPerSweep)).pipe(
+  yield* Effect.sync(() => providers.sweep(Elapsed.millisUnsafe(clock), keysPerSweep)).pipe(
     Effect.repeat(Schedule.spaced("10 seconds")),
     Effect.forkScoped
   )
@@ -129,7 +130,7 @@ export const make = Effect.fnUntraced(function*(
       left -= own.length + peerOverhead
       found.push(own)
     }
-    for (const peer of providers.get(key, clock.currentTimeMillisUnsafe(), left, encodedOf)) found.push(peer)
+    for (const peer of providers.get(key, Elapsed.millisUnsafe(clock), left, encodedOf)) found.push(peer)
     return encodeFrame({ type: MessageType.GET_PROVIDERS, key, closer, providers: found })
   }
 
@@ -142,7 +143,7 @@ export const make = Effect.fnUntraced(function*(
     if (addresses.length === 0 && from.dialledAt !== undefined) addresses = [from.dialledAt]
     // An address may be known by the time somebody asks.
     const body = addresses.length === 0 ? undefined : encodePeer(from.bytes, addresses)
-    providers.put(key, from.bytes, body, clock.currentTimeMillisUnsafe(), {
+    providers.put(key, from.bytes, body, Elapsed.millisUnsafe(clock), {
       ttlSeconds: message.ttlSeconds,
       subnet: from.subnet
     })
@@ -151,7 +152,7 @@ export const make = Effect.fnUntraced(function*(
 
   const getValue = (message: Message, from: Sender): Uint8Array => {
     const key = given(message.key)
-    const record = values.get(key, clock.currentTimeMillisUnsafe())
+    const record = values.get(key, Elapsed.millisUnsafe(clock))
     const left = portableBytesMax - frameOverhead - key.length - (record?.length ?? 0)
     return encodeFrame({ type: MessageType.GET_VALUE, key, record, closer: closerTo(positionOf(key), from, left) })
   }
@@ -160,7 +161,7 @@ export const make = Effect.fnUntraced(function*(
     const key = given(sent)
     if (record === undefined) throw new Refusal({ detail: "no value to store" })
     // A node that has stored a value sends it back.
-    return Effect.suspend(() => values.put(key, record, clock.currentTimeMillisUnsafe(), from)).pipe(
+    return Effect.suspend(() => values.put(key, record, Elapsed.millisUnsafe(clock), from)).pipe(
       Effect.mapError(({ detail }) => new Refusal({ detail })),
       Effect.map(() => encodeFrame({ type: MessageType.PUT_VALUE, key, record }))
     )

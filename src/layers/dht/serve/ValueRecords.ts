@@ -13,7 +13,7 @@
  * A value that two senders have put belongs to the lighter one. Otherwise a stranger could put what somebody else has
  * put, to let it go as the oldest of its own.
  */
-import { Bytes, Effect, Semaphore } from "effect"
+import { Bytes, Clock, Effect, Semaphore } from "effect"
 import { RecordInvalid } from "../../../schema/NetworkError.ts"
 import { valueBytesMax, type ValueRules } from "../../../schema/ValueNamespace.ts"
 import { keyOf } from "../wire/Nodes.ts"
@@ -212,7 +212,7 @@ export const make = (
       return yield* invalid("a value is stored that wins over it")
     }
     // Copied: the bytes are views of the message.
-    yield* store(name, encodeRecord({ key, value }, now), now, senderOf(sender))
+    yield* store(name, encodeRecord({ key, value }, yield* Clock.currentTimeMillis), now, senderOf(sender))
   })
 
   return {

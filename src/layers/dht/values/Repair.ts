@@ -7,9 +7,10 @@
  * room is left to the next reader. The same value is given at most once a minute, since a node without rules for it
  * refuses it each time.
  */
-import { Bytes, Clock, Effect, Queue, type Scope } from "effect"
+import { Bytes, Effect, Queue, type Scope } from "effect"
 import { BoundedMap } from "../../BoundedMap.ts"
 import { keyOf } from "../wire/Nodes.ts"
+import * as Elapsed from "../../Elapsed.ts"
 
 export interface ValueRepairOptions<N> {
   /** Asks a node to store the value. Needs a time limit of its own. */
@@ -38,7 +39,7 @@ export const make = Effect.fnUntraced(function*<N>(
 
   return {
     repair: Effect.fnUntraced(function*(key, bytes, nodes) {
-      const now = yield* Clock.currentTimeMillis
+      const now = yield* Elapsed.millis
       const name = keyOf(key)
       const last = given.get(name)
       if (last !== undefined && now < last.until && Bytes.Equivalence(last.bytes, bytes)) return

@@ -22,7 +22,7 @@ export class Node {
   /** The peer itself has told its addresses; what others say of them does not count. */
   isIdentified = false
   /** When discovery was told of it last, in milliseconds since the epoch. */
-  toldAt = 0
+  toldAt = Number.NEGATIVE_INFINITY
 
   constructor(bytes: Uint8Array, key: string) {
     this.bytes = bytes

@@ -60,6 +60,7 @@ describe("ValueRecords", () => {
   it.effect("answers with the record that the wire carries, its key and when it was put", () =>
     Effect.gen(function*() {
       const { put, records } = make()
+      yield* TestClock.setTime(start)
       yield* put("a", [2])
       const record = Libp2pRecord.deserialize(records.get(key("a"), start)!)
       assert.deepStrictEqual([...record.key], [...key("a")])

@@ -170,7 +170,8 @@ export interface Endpoint {
 
 const make = Effect.fnUntraced(function*(options: SimNetworkOptions = {}) {
   const seed = options.seed ?? process.env["CODIO_SIM_SEED"] ?? Math.abs(yield* Random.nextInt)
-  const random = yield* Effect.service(Random.Random).pipe(Random.withSeed(seed))
+  // As a text, since `CODIO_SIM_SEED` is one: the number draws another run.
+  const random = yield* Effect.service(Random.Random).pipe(Random.withSeed(`${seed}`))
   const clock = yield* Clock.Clock
   // The console of a test shows nothing, and the seed is needed on the screen.
   yield* Effect.addFinalizer((exit) =>

@@ -60,12 +60,13 @@ describe("a simulation", () => {
       assert.strictEqual(report.seed, "everything")
     }))
 
-  it.effect("is the same for the same seed, and another for another", () =>
+  it.effect("is the same for the same seed, as a number and as the text of a variable, and another for another", () =>
     Effect.gen(function*() {
       const scenario = yield* RandomScenario.make(3, { nodes: 5, lasts: "3 minutes" })
-      const digest = (seed: number) => Effect.map(Simulation.run(scenario, { seed }), (report) => report.digest)
+      const digest = (seed: number | string) =>
+        Effect.map(Simulation.run(scenario, { seed }), (report) => report.digest)
       const first = yield* digest(3)
-      assert.strictEqual(yield* digest(3), first)
+      assert.strictEqual(yield* digest("3"), first)
       assert.notStrictEqual(yield* digest(4), first)
     }))
 

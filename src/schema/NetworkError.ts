@@ -73,11 +73,12 @@ export class Denied extends Schema.TaggedError<Denied>()("Denied", { detail: Sch
 
 /**
  * The remote closed the connection right after its handshake. `why` is the remote's own reason: nodes of this library
- * say whether they are full, block this node or are stopping. Other nodes may say nothing. Retry later; a block lasts
- * until the remote lifts it.
+ * say whether they are full, have promised their last slots to peers that are being connected (`promised`), block this
+ * node or are stopping. Other nodes may say nothing. Retry later, after a promise in a few seconds; a block lasts until
+ * the remote lifts it.
  */
 export class Refused extends Schema.TaggedError<Refused>()("Refused", {
-  why: Schema.optionalKey(Schema.Literals(["full", "blocked", "shutdown"])),
+  why: Schema.optionalKey(Schema.Literals(["full", "promised", "blocked", "shutdown"])),
   ...cause
 }) {
   readonly isRetryable = true
@@ -85,6 +86,8 @@ export class Refused extends Schema.TaggedError<Refused>()("Refused", {
     switch (this.why) {
       case "full":
         return "the remote refused the connection: it has no slot for this peer"
+      case "promised":
+        return "the remote refused the connection: its last slot is promised to another peer; try again in a few seconds"
       case "blocked":
         return "the remote refused the connection: it blocks this peer"
       case "shutdown":
@@ -166,17 +169,21 @@ export class DialError
  * The table has no slot for the peer, and no connected peer may be evicted for it.
  *
  * `rule` is the limit that was met: `full` (`maxPeers`, the default), `inbound` (`maxInboundPeers`) or `subnet`
- * (`maxPeersPerSubnet`); `limit` is its value. Raise that option, or disconnect a peer.
+ * (`maxPeersPerSubnet`); `limit` is its value. Raise that option, or disconnect a peer. `promised`: the last of
+ * `maxPeers` slots are promised to peers that are being connected; try again in a few seconds.
  */
 export class PeerLimitExceeded extends Schema.TaggedError<PeerLimitExceeded>()("PeerLimitExceeded", {
   peer: PeerId,
   limit: Schema.Int,
-  rule: Schema.optionalKey(Schema.Literals(["full", "inbound", "subnet", "connections"]))
+  rule: Schema.optionalKey(Schema.Literals(["full", "promised", "inbound", "subnet", "connections"]))
 }) {
   readonly isRetryable = true
   override get message() {
     const rule = this.rule ?? "full"
     if (rule === "connections") return `no further connection of ${this.peer}: it has ${this.limit} already`
+    if (rule === "promised") {
+      return `no slot for ${this.peer}: the last of ${this.limit} is promised to another peer; try again in a few seconds`
+    }
     const option = rule === "full" ? "maxPeers" : rule === "inbound" ? "maxInboundPeers" : "maxPeersPerSubnet"
     const whose = rule === "full" ? "" : rule === "inbound" ? " for peers that dial in" : " for peers of its subnet"
     return `no slot for ${this.peer}: all ${this.limit}${whose} are taken; raise ${option} or disconnect a peer`

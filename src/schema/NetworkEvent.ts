@@ -35,12 +35,15 @@ export type GoodbyeReason = typeof GoodbyeReason.Type
  * - `full`, `inbound`, `subnet`: `maxPeers`, `maxInboundPeers` or `maxPeersPerSubnet` is reached, and no peer may be
  *   evicted.
  * - `connections`: the peer has two connections already, or three while they become one.
+ * - `promised`: such a limit is reached only because slots are promised to peers that are being connected. A promise
+ *   lasts for three seconds at most, and is not always taken up.
  * - `blocked`: the program blocks the peer. `shutdown`: the node is stopping.
  * - `pending`: too many handshakes at a time. `rate`: too many connections from one host. The peer's id is not known
  *   yet.
  */
 export const RefusalReason = Schema.Literals([
   "full",
+  "promised",
   "inbound",
   "subnet",
   "connections",

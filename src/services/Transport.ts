@@ -39,14 +39,15 @@ export type GateRequest =
 export type GateRule = (request: GateRequest) => Effect.Effect<boolean | RefusalReason>
 
 /**
- * The reason that a remote's host gives when it refuses or closes a connection: it has no free slot, it made room for
- * another peer, it blocks this node, it is stopping. Other software just closes.
+ * The reason that a remote's host gives when it refuses or closes a connection: it has no free slot, its last free slot
+ * is promised to a peer that is being connected, it made room for another peer, it blocks this node, it is stopping.
+ * Other software just closes.
  */
-export type Farewell = "full" | "evicted" | "blocked" | "shutdown"
+export type Farewell = "full" | "promised" | "evicted" | "blocked" | "shutdown"
 
 /** What a remote is told when the gate refuses it: whether it may come back, not which limit it met. */
 export const farewellFor = (reason: RefusalReason): Exclude<Farewell, "evicted"> =>
-  reason === "blocked" || reason === "shutdown" ? reason : "full"
+  reason === "blocked" || reason === "shutdown" || reason === "promised" ? reason : "full"
 
 /**
  * The `why` of the `Refused` with which a dial fails when the remote ends the connection before it has answered
@@ -170,7 +171,8 @@ export class Transport extends Context.Service<Transport, {
   /**
    * Connects. Resolves after identify ({@link identifyTime} at most): a remote's gate refuses after the handshake, and
    * the dial then fails with `Refused`. For a peer that is already connected it gives the open connection. Interruption
-   * aborts the dial. Retry, timeout and limits belong to the caller.
+   * aborts the dial, but closes no connection of which `events` has told `Identified`. Retry, timeout and limits belong
+   * to the caller.
    */
   readonly dial: (target: DialTarget) => Effect.Effect<Connection, DialError>
   /**

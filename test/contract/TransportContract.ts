@@ -157,6 +157,21 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
           assert.strictEqual(yield* dialReason(alice, address), "UnexpectedPeer")
         }))
 
+      check(
+        "closes no connection when it is interrupted after the events have told who it is",
+        () =>
+          Effect.gen(function*() {
+            const [alice, bob] = yield* pair
+            const dial = yield* Effect.forkChild(alice.dial(yield* addressOf(bob)), { startImmediately: true })
+            let event = yield* Queue.take(alice.events)
+            while (event._tag !== "Identified") event = yield* Queue.take(alice.events)
+            yield* Fiber.interrupt(dial)
+            const { connection } = event
+            assert.isTrue(yield* connection.isOpen)
+            assert.strictEqual(yield* alice.dial(bob.localPeer), connection)
+          })
+      )
+
       check("leaves no connection behind when it is interrupted", () =>
         Effect.gen(function*() {
           const [alice, bob] = yield* pair
@@ -238,6 +253,7 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
             const atBob = yield* observe(bob)
             const words: Record<RefusalReason, string> = {
               full: "full",
+              promised: "promised",
               inbound: "full",
               subnet: "full",
               connections: "full",

@@ -85,5 +85,40 @@ export const peersMutants: ReadonlyArray<Mutant> = [
     text: "return peer !== undefined && PeerRecord.isOfInterest(peer)",
     replacement: "return false",
     specs: ["test/layers/libp2p/BoundedPeerStore.live.test.ts"]
+  },
+  {
+    name: "a dial that its caller gives up is aborted although the remote has answered",
+    file: "src/layers/peers/Dialer.ts",
+    text: "--dial.waiters > 0 || dial.hasAnswered",
+    replacement: "--dial.waiters > 0",
+    specs: ["test/sim/isolation.test.ts"]
+  },
+  {
+    name: "a dial of an address that its caller gives up is aborted although the remote has answered",
+    file: "src/layers/peers/Dialer.ts",
+    text: "dials.answered.size > 0 ? Effect.void",
+    replacement: "false ? Effect.void",
+    specs: ["test/sim/isolation.test.ts"]
+  },
+  {
+    name: "a dial of an address that its caller gives up is never aborted",
+    file: "src/layers/peers/Dialer.ts",
+    text: "dials.answered.size > 0 ? Effect.void",
+    replacement: "true ? Effect.void",
+    specs: ["test/sim/isolation.test.ts"]
+  },
+  {
+    name: "a table whose slots are promised calls itself full",
+    file: "src/layers/peers/Slots.ts",
+    text: "lacking <= promised ? \"promised\"",
+    replacement: "lacking < 0 ? \"promised\"",
+    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+  },
+  {
+    name: "a full table with a promised slot calls itself promised",
+    file: "src/layers/peers/Slots.ts",
+    text: "lacking <= promised ? \"promised\"",
+    replacement: "promised > 0 ? \"promised\"",
+    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
   }
 ]

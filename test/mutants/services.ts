@@ -7,5 +7,26 @@ export const servicesMutants: ReadonlyArray<Mutant> = [
     text: "known.has(source) ?",
     replacement: "known.has(source) || source !== \"\" ?",
     specs: ["test/services/Discovery.test.ts"]
+  },
+  {
+    name: "a promised slot takes a step of the backoff",
+    file: "src/services/ReconnectPolicy.ts",
+    text: "promises = isPromised(error) ? promises + 1 : 0",
+    replacement: "promises = 0",
+    specs: ["test/services/ReconnectPolicy.test.ts", "test/sim/limit.test.ts"]
+  },
+  {
+    name: "a remote that always promises is dialled every three seconds for ever",
+    file: "src/services/ReconnectPolicy.ts",
+    text: "const promisesMax = 8",
+    replacement: "const promisesMax = Infinity",
+    specs: ["test/services/ReconnectPolicy.test.ts"]
+  },
+  {
+    name: "a promised slot is told as a full table",
+    file: "src/services/Transport.ts",
+    text: "reason === \"shutdown\" || reason === \"promised\" ? reason",
+    replacement: "reason === \"shutdown\" ? reason",
+    specs: ["test/services/Transport.test.ts", "test/testing/ports/SimTransport.test.ts"]
   }
 ]

@@ -5,7 +5,7 @@ import { farewellFor, refusedWhy } from "../../src/services/Transport.ts"
 describe("the reason of a refusal", () => {
   it("tells a remote whether it may come back, and not which limit it met", () => {
     for (const reason of RefusalReason.literals) {
-      const told = reason === "blocked" || reason === "shutdown" ? reason : "full"
+      const told = reason === "blocked" || reason === "shutdown" || reason === "promised" ? reason : "full"
       assert.strictEqual(farewellFor(reason), told)
       assert.deepStrictEqual(refusedWhy(farewellFor(reason)), { why: told })
     }

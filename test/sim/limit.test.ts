@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Stream } from "effect"
+import { Clock, DateTime, Effect, Exit, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import type { Network } from "../../src/Network.ts"
 import { SimNetwork, TestNetwork } from "../../src/testing/index.ts"
@@ -54,6 +54,38 @@ describe("the limit of 50 peers", () => {
       yield* TestNetwork.run(others[0].disconnect(hub.localPeer))
       assert.strictEqual(yield* outcome(last, hub), "connected")
       assert.strictEqual(yield* hub.peerCount, 50)
+    }).pipe(Effect.provide(net)))
+
+  it.effect("costs a keeper seconds, not a minute, while the last slot is promised and not taken", () =>
+    Effect.gen(function*() {
+      const network = yield* SimNetwork
+      const hub = yield* TestNetwork.makeNode("hub", { maxPeers: 1, minPeers: 0 })
+      const full = yield* TestNetwork.makeNode("full", { maxPeers: 1 })
+      const dave = yield* TestNetwork.makeNode("dave")
+      yield* TestNetwork.connected(dave, full)
+      yield* dave.keep(full.localPeer)
+      yield* network.link("hub", "full", { latency: "700 millis" })
+      // The hub has been away for so long that alice waits for a minute between two dials.
+      yield* network.blackhole("alice")
+      const alice = yield* TestNetwork.makeNode("alice", { minPeers: 0 })
+      yield* alice.keep({ id: hub.localPeer, addresses: yield* hub.addresses })
+      yield* TestClock.adjust("20 minutes")
+      yield* TestNetwork.until(Effect.map(alice.explain(hub.localPeer), ({ nextRetry }) => nextRetry !== undefined))
+      const { nextRetry } = yield* alice.explain(hub.localPeer)
+      yield* network.heal
+      // A tenth of a second before alice dials, the hub promises its slot to a node that has no slot for the hub.
+      yield* TestClock.adjust(DateTime.toEpochMillis(nextRetry!.at) - (yield* Clock.currentTimeMillis) - 1_500)
+      const wish = yield* Scope.fork(yield* Effect.scope)
+      yield* Scope.provide(hub.keep({ id: full.localPeer, addresses: yield* full.addresses }), wish)
+      yield* TestClock.adjust("1600 millis")
+      assert.deepStrictEqual((yield* hub.status).refusals, { promised: 1 })
+      const [dial] = (yield* alice.explain(hub.localPeer)).dials
+      assert.match(dial?.message ?? "", /its last slot is promised to another peer; try again in a few seconds$/)
+      yield* TestClock.adjust("1500 millis")
+      yield* Effect.forkChild(Scope.close(wish, Exit.void))
+      assert.strictEqual(yield* alice.peerCount, 0)
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(yield* alice.peerCount, 1)
     }).pipe(Effect.provide(net)))
 
   it.effect("makes room for a peer that is asked for, at the cost of a stranger", () =>

@@ -11,7 +11,7 @@ import { NetworkEvents } from "../../services/NetworkEvents.ts"
 import * as NetworkMetrics from "../../services/NetworkMetrics.ts"
 import type { Departure } from "../../services/PeerTable.ts"
 import { Shutdown } from "../../services/Shutdown.ts"
-import type { Connection } from "../../services/Transport.ts"
+import type { Connection, Farewell } from "../../services/Transport.ts"
 import * as CodioRequests from "../codio/CodioRequests.ts"
 import * as Elapsed from "../Elapsed.ts"
 import { type Entry, flushed, unchecked } from "./Entry.ts"
@@ -104,10 +104,13 @@ export const lossOf = (connection: Connection): Effect.Effect<Departure> =>
     farewell === undefined
       ? { reason: "lost", remoteReason: undefined, isExpected: false }
       // The remote's host had no slot for this node, as after an eviction.
-      : { reason: "remote", remoteReason: farewell === "full" ? "evicted" : farewell, isExpected: false })
+      : { reason: "remote", remoteReason: isSlotless(farewell) ? "evicted" : farewell, isExpected: false })
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
+
+const isSlotless = (farewell: Farewell): farewell is "full" | "promised" =>
+  farewell === "full" || farewell === "promised"
 
 const isGoodbyeReason = Schema.is(GoodbyeReason)

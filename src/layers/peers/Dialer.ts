@@ -43,16 +43,17 @@ import { dialled, isBlocked, type PeerRecord } from "./PeerRecord.ts"
 export class Dialer extends Context.Service<Dialer, {
   /**
    * Dials the peer at all its known addresses, or joins the dial under way. A dial that no caller waits for any more is
-   * aborted.
+   * aborted, unless its remote has answered: the remote may count this node as a peer by then, and would take the abort
+   * for a loss. Such a dial goes on to its end.
    */
   readonly dialPeer: (peer: PeerRecord) => Effect.Effect<PeerInfo, ConnectError>
   /** The addresses of the dial of the peer that is under way. */
   readonly dialing: (id: PeerId) => ReadonlySet<Multiaddr> | undefined
-  /** Dials an address without knowing whose it is. */
+  /** Dials an address without knowing whose it is. Interruption aborts the dial, with the same exception. */
   readonly dialAddress: (address: Multiaddr) => Effect.Effect<PeerInfo, ConnectError>
   /**
-   * Called by the gate when it learns which peer answers at an address. If `dialAddress` is dialling that address, the
-   * peer counts as wanted until the dial ends.
+   * Called by the gate when it learns which peer answers at an address, in the last step before the connection exists.
+   * If `dialAddress` is dialling that address, the peer counts as wanted until the dial ends.
    */
   readonly answered: (address: Multiaddr, id: PeerId) => void
   /** Ends the dial of the peer for all who wait for it. */
@@ -72,10 +73,13 @@ interface PeerDial {
   readonly addresses: ReadonlySet<Multiaddr>
   readonly fiber: Fiber.Fiber<unknown, unknown>
   waiters: number
+  /** The remote has answered the handshake, at one address at least. */
+  hasAnswered: boolean
 }
 
 /** The dials in flight of an address whose peer is not known, with the peers that have answered at the gate. */
 interface AddressDials {
+  /** How many dials have not ended, whether a caller waits for them or not. */
   count: number
   /** By peer, the call that ends the wish for it. */
   readonly answered: Map<PeerId, () => void>
@@ -116,6 +120,8 @@ const make = Effect.gen(function*() {
     switch (reason) {
       case "full":
         return new PeerLimitExceeded({ peer, limit: config.maxPeers })
+      case "promised":
+        return new PeerLimitExceeded({ peer, limit: config.maxPeers, rule: reason })
       case "subnet":
         return new PeerLimitExceeded({ peer, limit: config.maxPeersPerSubnet, rule: reason })
       case "connections":
@@ -257,19 +263,28 @@ const make = Effect.gen(function*() {
     )
     // An exit and no failure, since the set remembers its first failure for as long as it lives.
     const fiber = yield* FiberSet.run(fibers, Effect.exit(dialAndAdmit(peer.id, dial)), { startImmediately: false })
-    const started: PeerDial = { result, addresses: new Set(addresses), fiber, waiters: 1 }
+    const started: PeerDial = { result, addresses: new Set(addresses), fiber, waiters: 1, hasAnswered: false }
     // An observer, since a fiber that is interrupted before it has begun runs no part of its effect, `onExit` included.
     fiber.addObserver((exit) => {
       if (peerDials.get(peer.id) === started) peerDials.delete(peer.id)
-      Deferred.doneUnsafe(
-        result,
-        Exit.isFailure(exit) || Exit.hasInterrupts(exit.value)
-          ? Exit.fail(denied(peer.id, "the dial was given up by this node"))
-          : exit.value
-      )
+      Deferred.doneUnsafe(result, outcomeOf(peer.id, exit))
     })
     peerDials.set(peer.id, started)
     return started
+  })
+
+  const startAddressDial = Effect.fnUntraced(function*(address: Multiaddr) {
+    const dials: AddressDials = addressDials.get(address) ?? { count: 0, answered: new Map() }
+    dials.count++
+    addressDials.set(address, dials)
+    const dial = Effect.exit(dialAndAdmit(address, transport.dial(address)))
+    const fiber = yield* FiberSet.run(fibers, dial, { startImmediately: false })
+    fiber.addObserver(() => {
+      if (--dials.count > 0) return
+      addressDials.delete(address)
+      for (const end of dials.answered.values()) end()
+    })
+    return { fiber, dials }
   })
 
   return Dialer.of({
@@ -282,26 +297,18 @@ const make = Effect.gen(function*() {
           return Effect.succeed(running)
         }),
         (dial) => Deferred.await(dial.result),
-        (dial) => --dial.waiters > 0 ? Effect.void : Fiber.interrupt(dial.fiber)
+        (dial) => --dial.waiters > 0 || dial.hasAnswered ? Effect.void : Fiber.interrupt(dial.fiber)
       ),
     dialing: (id) => peerDials.get(id)?.addresses,
     dialAddress: (address) =>
       Effect.acquireUseRelease(
-        Effect.sync(() => {
-          const dials = addressDials.get(address) ?? { count: 0, answered: new Map() }
-          dials.count++
-          addressDials.set(address, dials)
-          return dials
-        }),
-        () => dialAndAdmit(address, transport.dial(address)),
-        (dials) =>
-          Effect.sync(() => {
-            if (--dials.count > 0) return
-            addressDials.delete(address)
-            for (const end of dials.answered.values()) end()
-          })
+        startAddressDial(address),
+        ({ fiber }) => Effect.flatMap(Fiber.await(fiber), (exit) => outcomeOf(address, exit)),
+        ({ dials, fiber }) => dials.answered.size > 0 ? Effect.void : Fiber.interrupt(fiber)
       ),
     answered(address, id) {
+      const dial = peerDials.get(id)
+      if (dial !== undefined) dial.hasAnswered = true
       const dials = addressDials.get(withoutPeer(address))
       if (dials?.answered.has(id) === false) dials.answered.set(id, book.answers(id))
     },
@@ -324,6 +331,15 @@ export const layer: Layer.Layer<
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
+
+/** How a dial ended, for its callers. A dial that was interrupted was given up by `abort`, or by the node's end. */
+const outcomeOf = (
+  target: DialTarget,
+  exit: Exit.Exit<Exit.Exit<PeerInfo, ConnectError>>
+): Exit.Exit<PeerInfo, ConnectError> =>
+  Exit.isFailure(exit) || Exit.hasInterrupts(exit.value)
+    ? Exit.fail(denied(target, "the dial was given up by this node"))
+    : exit.value
 
 const denied = (target: DialTarget, detail: string) =>
   new DialError({ target: showTarget(target), reason: new Denied({ detail }) })

@@ -188,7 +188,7 @@ export const make = Effect.gen(function*() {
     refuses: Effect.fnUntraced(function*(peer) {
       if (closed) return "shutdown"
       if (interests.isBlocked(peer)) return "blocked"
-      return (yield* slots.isFullFor(peer)) ? "full" : undefined
+      return yield* slots.refusesDial(peer)
     }),
     reserve,
     admit,

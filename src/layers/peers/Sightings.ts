@@ -8,6 +8,7 @@ import { Discovery, type Sighting, sourceTraits } from "../../services/Discovery
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import { NetworkEvents } from "../../services/NetworkEvents.ts"
 import { PeerTable } from "../../services/PeerTable.ts"
+import { isPromised } from "../../services/ReconnectPolicy.ts"
 import { Transport } from "../../services/Transport.ts"
 import type * as Pulse from "../Pulse.ts"
 import * as Elapsed from "../Elapsed.ts"
@@ -56,7 +57,7 @@ export const make = Effect.fnUntraced(function*(options: {
       const failure = Cause.findErrorOption(exit.cause)
       if (failure._tag === "None") return
       const now = yield* Elapsed.millis
-      if (PeerRecord.isRefusal(failure.value)) {
+      if (PeerRecord.isRefusal(failure.value) && !isPromised(failure.value)) {
         PeerRecord.backsOff(peer, undefined)
         return PeerRecord.rests(peer, now + cooldownMillis)
       }

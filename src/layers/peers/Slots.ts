@@ -74,6 +74,17 @@ export const make = <A extends Occupant>(options: {
     }
   }
 
+  /**
+   * Why the limit refuses the peer when so many slots are lacking after all evictions: without the reservations there
+   * may be room.
+   */
+  const refusalBy = (limit: Limit, lacking: number, peer: PeerId): "promised" | Limit["name"] | undefined => {
+    if (lacking <= 0) return undefined
+    let promised = 0
+    for (const slot of reservedForOthers(peer)) if (limit.counts(slot)) promised++
+    return lacking <= promised ? "promised" : limit.name
+  }
+
   function* remaining(evicted: ReadonlySet<A>): Generator<A> {
     for (const entry of entries.values()) if (!evicted.has(entry)) yield entry
   }
@@ -141,7 +152,8 @@ export const make = <A extends Occupant>(options: {
         const need = missing(limit, entries.values(), reservedForOthers(peer))
         if (need <= 0) continue
         candidates ??= yield* victims(connection)
-        if (candidates.filter(limit.counts).length < need) return limit.name
+        const refusal = refusalBy(limit, need - candidates.filter(limit.counts).length, peer)
+        if (refusal !== undefined) return refusal
       }
       if (!entries.has(peer)) {
         const network = countedNetworkOf(remoteAddress)
@@ -155,16 +167,18 @@ export const make = <A extends Occupant>(options: {
       return undefined
     }),
 
-    /** Whether a dial of the peer would find no slot, and no peer to evict, wherever the peer may answer from. */
-    isFullFor: Effect.fnUntraced(function*(peer: PeerId) {
-      if (entries.has(peer)) return false
+    /** Why a dial of the peer would find no slot, and no peer to evict, wherever the peer may answer from. */
+    refusesDial: Effect.fnUntraced(function*(peer: PeerId) {
+      if (entries.has(peer)) return undefined
       forgetExpired(yield* Elapsed.millis)
       // The network that the peer will answer from is not known, so that only the limit of all peers applies.
       for (const limit of limitsFor(config, { isInbound: false, network: undefined })) {
         const need = missing(limit, entries.values(), reservedForOthers(peer))
-        if (need > 0 && (yield* victims({ peer, direction: "outbound" })).length < need) return true
+        if (need <= 0) continue
+        const refusal = refusalBy(limit, need - (yield* victims({ peer, direction: "outbound" })).length, peer)
+        if (refusal !== undefined) return refusal
       }
-      return false
+      return undefined
     }),
 
     /** See `PeerTable.accepts`. */

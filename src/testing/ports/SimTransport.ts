@@ -69,7 +69,7 @@ export const make = Effect.fnUntraced(function*(name: string) {
   const handlers = new Map<string, (stream: LiveStream) => void>()
   const knownAddresses = new Map<PeerId, ReadonlyArray<Multiaddr>>()
   const clock = yield* Clock.Clock
-  const pending = new Map<LineEnd, { readonly from: Multiaddr; readonly since: number }>()
+  const pending: Handshakes = new Map()
   let ask: ((request: GateRequest) => boolean | RefusalReason) | undefined
   let isStopped = false
 
@@ -102,11 +102,7 @@ export const make = Effect.fnUntraced(function*(name: string) {
 
   const accept = (end: LineEnd, from: Multiaddr) => {
     const now = clock.currentTimeMillisUnsafe()
-    for (const [other, { since }] of pending) {
-      if (now - since < handshakeMillis) continue
-      pending.delete(other)
-      other.hangUp("the handshake took too long")
-    }
+    endOverdue(pending, now)
     const coming = Array.from(pending.values(), (one) => one.from)
     if (ask?.({ stage: "address", direction: "inbound", remoteAddress: from, pending: coming }) !== true) {
       return end.hangUp("the connection was closed during the handshake")
@@ -128,7 +124,12 @@ export const make = Effect.fnUntraced(function*(name: string) {
   }
 
   // The handshake of a dial: succeeds with the connection, before identify.
-  const shake = (to: Multiaddr, expected: PeerId | undefined, prepared: (end: LineEnd) => void) =>
+  const shake = (
+    to: Multiaddr,
+    expected: PeerId | undefined,
+    prepared: (end: LineEnd) => void,
+    made: (live: SimConnection.LiveConnection) => void
+  ) =>
     Effect.callback<SimConnection.LiveConnection, DialReason>((resume) =>
       network.connect(localPeer, to, (end) => {
         prepared(end)
@@ -146,6 +147,7 @@ export const make = Effect.fnUntraced(function*(name: string) {
             return fail(new Denied({ detail: `this node does not let ${peer} in` }))
           }
           const live = establish(end, peer, "outbound", to)
+          made(live)
           end.send({ _tag: "Finish", peer: localPeer, identity: identity() })
           resume(later(Effect.succeed(live)))
         }
@@ -165,19 +167,19 @@ export const make = Effect.fnUntraced(function*(name: string) {
     )
 
   const dialAddress = (to: Multiaddr, expected: PeerId | undefined): Effect.Effect<Connection, DialReason> => {
-    const supported = /^\/memory\/[^/]+$|^\/(ip4|ip6|dns|dns4|dns6|dnsaddr)\/[^/]+\/tcp\/\d+$/.test(to)
-    if (!supported) {
-      return Effect.fail(
-        new InvalidAddress({ detail: `a simulated node cannot dial ${to}; its addresses are /memory/<name>` })
-      )
-    }
+    if (!supported.test(to)) return Effect.fail(unsupported(to))
     return Effect.suspend(() => {
+      let made: SimConnection.LiveConnection | undefined
       let abort = () => {}
       return shake(to, expected, (end) => {
         abort = () => {
+          // An identified connection belongs to those who read the events.
+          if (made?.isIdentified === true) return
           end.hangUp("the dial was aborted")
           end.onHangUp("the dial was aborted")
         }
+      }, (live) => {
+        made = live
       }).pipe(
         Effect.flatMap(settled),
         Effect.onInterrupt(() => Effect.sync(abort))
@@ -307,4 +309,16 @@ export const layer = (name: string): Layer.Layer<Transport, never, SimNetwork> =
 // ---------------------------------------------------------------------------------------------------------------------
 
 const stopped = new Denied({ detail: "this node has stopped" })
+/** The inbound connections that are in their handshake. */
+type Handshakes = Map<LineEnd, { readonly from: Multiaddr; readonly since: number }>
 const handshakeMillis = 10_000
+const endOverdue = (pending: Handshakes, now: number) => {
+  for (const [end, { since }] of pending) {
+    if (now - since < handshakeMillis) continue
+    pending.delete(end)
+    end.hangUp("the handshake took too long")
+  }
+}
+const supported = /^\/memory\/[^/]+$|^\/(ip4|ip6|dns|dns4|dns6|dnsaddr)\/[^/]+\/tcp\/\d+$/
+const unsupported = (to: Multiaddr) =>
+  new InvalidAddress({ detail: `a simulated node cannot dial ${to}; its addresses are /memory/<name>` })

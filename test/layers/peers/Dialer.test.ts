@@ -37,7 +37,7 @@ const failure = Effect.gen(function*() {
 })
 
 describe("a dial that this node refuses itself", () => {
-  for (const [reason, rule] of [["full", "full"], ["subnet", "subnet"]] as const) {
+  for (const [reason, rule] of [["full", "full"], ["promised", "promised"], ["subnet", "subnet"]] as const) {
     it.effect(`meets a limit: ${reason}`, () =>
       Effect.gen(function*() {
         const error = yield* failure

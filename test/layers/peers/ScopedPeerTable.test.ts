@@ -161,7 +161,7 @@ describe("ScopedPeerTable", () => {
     Effect.gen(function*() {
       const peers = yield* PeerTable
       assert.isTrue(yield* reserved(peers, alice, "inbound"))
-      assert.strictEqual(yield* peers.refuses(bob), "full")
+      assert.strictEqual(yield* peers.refuses(bob), "promised")
       yield* FakeInterests.rank(bob, "wanted")
       assert.isUndefined(yield* peers.refuses(bob))
       assert.isTrue(yield* reserved(peers, bob, "outbound"))
@@ -174,6 +174,29 @@ describe("ScopedPeerTable", () => {
       )
       assert.deepStrictEqual((yield* peers.peers).map((peer) => peer.id), [bob])
     }).pipe(Effect.provide(table({ maxPeers: 1 }))))
+
+  it.effect("says whether its last slots are taken or only promised", () =>
+    Effect.gen(function*() {
+      const peers = yield* PeerTable
+      const stranger = FakeConnection.make(dave, { inbound: true })
+      for (const id of [alice, bob]) yield* FakeInterests.rank(id, "discovered")
+      yield* peers.admit(FakeConnection.make(alice))
+      assert.isTrue(yield* reserved(peers, bob, "outbound"))
+      assert.deepStrictEqual([yield* peers.reserve(stranger), yield* peers.refuses(dave)], ["promised", "promised"])
+      // The promise is taken up.
+      yield* peers.admit(FakeConnection.make(bob))
+      assert.deepStrictEqual([yield* peers.reserve(stranger), yield* peers.refuses(dave)], ["full", "full"])
+      // A slot that an eviction would free is promised, too.
+      for (const id of [carol, dave]) yield* FakeInterests.rank(id, "wanted")
+      const held = yield* Scope.make()
+      yield* Scope.provide(peers.hold(alice), held)
+      assert.isTrue(yield* reserved(peers, carol, "outbound"))
+      assert.deepStrictEqual([yield* peers.reserve(stranger), yield* peers.refuses(dave)], ["promised", "promised"])
+      // Without the promise there would be no peer to evict either.
+      yield* Scope.provide(peers.hold(bob), held)
+      assert.deepStrictEqual([yield* peers.reserve(stranger), yield* peers.refuses(dave)], ["full", "full"])
+      yield* Scope.close(held, Exit.void)
+    }).pipe(Effect.provide(table({ maxPeers: 2 }))))
 
   it.effect("evicts the longest idle peer of the lowest interest for a wanted one", () =>
     Effect.gen(function*() {
@@ -341,12 +364,13 @@ describe("ScopedPeerTable", () => {
         return [reason, remoteReason]
       })
       assert.deepStrictEqual(yield* lose("full"), ["remote", "evicted"])
+      assert.deepStrictEqual(yield* lose("promised"), ["remote", "evicted"])
       assert.deepStrictEqual(yield* lose("shutdown"), ["remote", "shutdown"])
       assert.deepStrictEqual(yield* lose("blocked", "idle"), ["remote", "idle"])
       yield* TestClock.adjust(0)
       assert.deepStrictEqual(
         events.flatMap((event) => event._tag === "PeerDisconnected" ? [event.remoteReason] : []),
-        ["evicted", "shutdown", "idle"]
+        ["evicted", "evicted", "shutdown", "idle"]
       )
     }).pipe(Effect.provide(table())))
 
@@ -488,7 +512,7 @@ describe("ScopedPeerTable", () => {
       yield* peers.admit(from(alice, "/ip4/203.0.113.1/tcp/1"))
       assert.isUndefined(yield* peers.reserve(from(bob, "/ip4/203.0.113.2/tcp/1")))
       // A reserved slot counts.
-      assert.strictEqual(yield* peers.reserve(from(carol, "/ip4/203.0.113.3/tcp/1")), "subnet")
+      assert.strictEqual(yield* peers.reserve(from(carol, "/ip4/203.0.113.3/tcp/1")), "promised")
       yield* peers.admit(from(bob, "/ip4/203.0.113.2/tcp/1"))
       const error = yield* Effect.flip(peers.admit(from(carol, "/ip4/203.0.113.3/tcp/1")))
       assert.deepStrictEqual(error._tag === "PeerLimitExceeded" && [error.limit, error.rule], [2, "subnet"])

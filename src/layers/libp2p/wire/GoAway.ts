@@ -81,8 +81,9 @@ export const make = (options: { readonly lingerMillis: number; readonly most: nu
 export const farewellOf = (connection: Connection): Farewell | undefined => {
   switch (muxerOf(connection)?.remoteGoAway) {
     case codes.resourceLimitExceeded:
-    case codes.rateLimited:
       return "full"
+    case codes.rateLimited:
+      return "promised"
     case codes.garbageCollected:
       return "evicted"
     case codes.shutdown:
@@ -103,6 +104,8 @@ const codesFrom = 0x1000
 
 const codeOf: Readonly<Record<Farewell, number>> = {
   full: codes.resourceLimitExceeded,
+  // "Come back later". An older node reads it as "full".
+  promised: codes.rateLimited,
   evicted: codes.garbageCollected,
   blocked: codes.gated,
   shutdown: codes.shutdown

@@ -2,6 +2,7 @@ import { cliMutants } from "./cli.ts"
 import { codioMutants } from "./codio.ts"
 import { dhtMutants } from "./dht.ts"
 import { discoveryMutants } from "./discovery.ts"
+import { layersMutants } from "./layers.ts"
 import { libp2pMutants } from "./libp2p.ts"
 import { machineMutants } from "./machine.ts"
 import { networkMutants } from "./network.ts"
@@ -15,6 +16,7 @@ import type { Mutant } from "./Mutant.ts"
 /** All faults, by the room that they are in. */
 export const mutants: ReadonlyArray<Mutant> = [
   ...peersMutants,
+  ...layersMutants,
   ...libp2pMutants,
   ...dhtMutants,
   ...codioMutants,

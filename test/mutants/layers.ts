@@ -1,0 +1,19 @@
+import type { Mutant } from "./Mutant.ts"
+
+/** The tools that all rooms share. */
+export const layersMutants: ReadonlyArray<Mutant> = [
+  {
+    name: "time that passes is read from the wall clock",
+    file: "src/layers/Elapsed.ts",
+    text: "Number(clock.monotonicTimeNanosUnsafe()) / 1e6",
+    replacement: "clock.currentTimeMillisUnsafe()",
+    specs: ["test/layers/Elapsed.test.ts", "test/sim/clock.test.ts"]
+  },
+  {
+    name: "a clock that is set back takes back the sleep",
+    file: "src/layers/Elapsed.ts",
+    text: "Math.max(0, leap)",
+    replacement: "leap",
+    specs: ["test/layers/Elapsed.test.ts"]
+  }
+]

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import type { CircuitRelayService } from "@libp2p/circuit-relay-v2"
-import { Context, Effect, Exit, Layer, Option, References, Schedule, Scope, Stream } from "effect"
+import { multiaddr } from "@multiformats/multiaddr"
+import { Context, Effect, Exit, Fiber, Layer, Option, References, Schedule, Scope, Stream } from "effect"
 import { KeyValueStore } from "effect/persistence"
 import * as FileIdentity from "../../src/layers/machine/FileIdentity.ts"
 import * as KeyValuePeerStore from "../../src/layers/machine/KeyValuePeerStore.ts"
@@ -343,6 +344,76 @@ describe("RelayServer", () => {
         assert.isFalse(yield* stream.connection.isOpen)
         yield* talk(fresh)
         assert.deepStrictEqual(happened(client, "PeerDisconnected"), [])
+      })
+  )
+})
+
+/** A dialler that is connected to a listener through a relay, and the two ends of the relayed connection in libp2p. */
+const throughRelay = Effect.gen(function*() {
+  const relay = yield* makeNode({ relay: {} })
+  const listener = yield* makeNode({ config: { relayPeers: [yield* relay.address] } })
+  const dialer = yield* makeNode()
+  const address = yield* reserved(listener, relay.id)
+  return { relay, listener, dialer, address }
+})
+
+const relayedOf = (node: Node, peer: PeerId) =>
+  node.host.node.getConnections().find((one) => !one.direct && one.remotePeer.toString() === peer)
+
+/** The private half of a relayed connection that knows the relay. */
+const lowerOf = (node: Node, peer: PeerId) =>
+  (relayedOf(node, peer) as unknown as {
+    readonly maConn: { sendClose: () => Promise<void>; send: () => boolean; readonly stream: EventTarget }
+  }).maConn
+
+describe("a relayed connection that ends", () => {
+  const direct = Effect.fnUntraced(function*(wait: number) {
+    const { address, dialer, listener } = yield* throughRelay
+    const here = yield* dialer.address
+    // Identify of the listener never answers, and it punches its way as DCUtR does, only sooner.
+    const { node } = listener.host
+    yield* Effect.promise(async () => {
+      await node.unhandle("/ipfs/id/1.0.0")
+      await node.handle("/ipfs/id/1.0.0", () => {}, { runOnLimitedConnection: true })
+    })
+    node.addEventListener("connection:open", ({ detail: connection }) => {
+      if (connection.direct || connection.direction !== "inbound") return
+      const punch = () => node.dial(multiaddr(here), { force: true })
+      const end = () => connection.close()
+      void (wait === 0 ? punch().then(end) : end().then(() => setTimeout(() => void punch(), wait)))
+    })
+    const info = yield* dialer.network.connect(address)
+    assert.deepStrictEqual([info.id, info.path._tag, info.direction], [listener.id, "Direct", "inbound"])
+    assert.deepStrictEqual(happened(dialer, "DialFailed"), [])
+  })
+
+  it.live("before identify has answered on it is no failure of connect, since a direct one stands", () => direct(0))
+
+  it.live("before identify has answered on it is no failure of connect, when a direct one follows", () => direct(200))
+
+  it.live(
+    "counts as lost when it does not close in time, and its reads and writes fail within 10 s",
+    () =>
+      Effect.gen(function*() {
+        const { address, dialer, listener } = yield* throughRelay
+        yield* listener.network.handle("/mute/1.0.0", () => Effect.never)
+        const stream = yield* dialer.network.open(address, "/mute/1.0.0")
+        const reading = yield* Effect.forkChild(Stream.runDrain(stream.read))
+        // A relay that ends its half alone, as one of Rust does at its limit, and takes nothing more.
+        const lower = lowerOf(dialer, listener.id)
+        lower.sendClose = () => new Promise(() => {})
+        lower.send = () => true
+        lower.stream.dispatchEvent(new Event("remoteCloseWrite"))
+        yield* until(
+          "it is closing",
+          Effect.sync(() => relayedOf(dialer, listener.id)?.status),
+          (status) => status === "closing"
+        )
+        const begun = performance.now()
+        assert.isTrue(Exit.isFailure(yield* Fiber.await(reading)))
+        assert.isTrue(Exit.isFailure(yield* Effect.exit(stream.write(Uint8Array.of(7)))))
+        assert.isBelow(performance.now() - begun, 10_000)
+        yield* until("it is lost", dialer.network.peer(listener.id), Option.isNone)
       })
   )
 })

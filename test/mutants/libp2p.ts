@@ -2,6 +2,27 @@ import type { Mutant } from "./Mutant.ts"
 
 export const libp2pMutants: ReadonlyArray<Mutant> = [
   {
+    name: "a dial whose connection closes takes no other open connection of the peer",
+    file: "src/layers/libp2p/Transport.ts",
+    text: "const other = best(localPeer, node.getConnections(underlying.remotePeer)) ??",
+    replacement: "const other =",
+    specs: ["test/live/relay.live.test.ts"]
+  },
+  {
+    name: "a dial whose relayed connection closes does not wait for the direct one",
+    file: "src/layers/libp2p/Transport.ts",
+    text: "(isCut ? yield* nextConnection(node, underlying.remotePeer) : undefined)",
+    replacement: "(isCut ? undefined : undefined)",
+    specs: ["test/live/relay.live.test.ts"]
+  },
+  {
+    name: "a connection may be closing for ever",
+    file: "src/layers/libp2p/Host.ts",
+    text: "closeInTime(detail, closingMillis)",
+    replacement: "closeInTime(detail, 100 * closingMillis)",
+    specs: ["test/live/relay.live.test.ts"]
+  },
+  {
     name: "the newest muxer is held",
     file: "src/layers/libp2p/wire/GoAway.ts",
     text: "newest = new WeakRef(muxer)",

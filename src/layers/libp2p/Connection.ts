@@ -17,7 +17,7 @@ import { comparing, type Connection } from "../../services/Transport.ts"
 import * as ByteStream from "./ByteStream.ts"
 import { closeConnection, flushConnection, toError } from "./Faults.ts"
 import { farewellOf } from "./wire/GoAway.ts"
-import { progressOf } from "./wire/Yamux.ts"
+import { muxerOf, progressOf } from "./wire/Yamux.ts"
 
 /** Streams of one protocol on one connection, in each direction. */
 export const streamsMax = 1024
@@ -30,7 +30,9 @@ export interface Libp2pBackedConnection extends Connection {
 /** Whether the connection takes streams. */
 export function isOpen(underlying: Libp2pConnection): boolean {
   // After a farewell the muxer opens no more streams, and the connection closes in the next turn.
-  return underlying.status === "open" && farewellOf(underlying) === undefined
+  if (underlying.status !== "open" || farewellOf(underlying) !== undefined) return false
+  // A close ends the muxer first, then the connection.
+  return (muxerOf(underlying)?.status ?? "open") === "open"
 }
 
 /**

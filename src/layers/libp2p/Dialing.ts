@@ -1,7 +1,7 @@
 /**
  * A dial's destination, and the reason for which a dial has failed. [libp2p]
  */
-import type { Connection as Libp2pConnection, PeerId as Libp2pPeerId } from "@libp2p/interface"
+import type { Connection as Libp2pConnection, Libp2p, PeerId as Libp2pPeerId } from "@libp2p/interface"
 import { peerIdFromString } from "@libp2p/peer-id"
 import { type Multiaddr as Libp2pMultiaddr, multiaddr } from "@multiformats/multiaddr"
 import { Duration, Effect } from "effect"
@@ -64,6 +64,31 @@ export function destinationOf(target: DialTarget): Effect.Effect<Destination, In
   }
   return Effect.succeed({ peer, addresses })
 }
+
+/** The next connection to the peer, if one opens within {@link punchMillis}. */
+export function nextConnection(node: Libp2p, peer: Libp2pPeerId): Effect.Effect<Libp2pConnection | undefined> {
+  return Effect.callback((resume) => {
+    const end = () => {
+      clearTimeout(timer)
+      node.removeEventListener("connection:open", onOpen)
+    }
+    const onOpen = ({ detail }: CustomEvent<Libp2pConnection>) => {
+      if (!detail.remotePeer.equals(peer)) return
+      end()
+      resume(Effect.succeed(detail))
+    }
+    const timer = setTimeout(() => {
+      end()
+      resume(Effect.undefined)
+    }, punchMillis)
+    node.addEventListener("connection:open", onOpen)
+    return Effect.sync(end)
+  })
+}
+
+// How long after the end of a relayed connection the direct one may arrive. Both ends begin at the same time, and take
+// different ways.
+const punchMillis = 1000
 
 export function refused(underlying: Libp2pConnection): Refused {
   return new Refused(refusedWhy(farewellOf(underlying)))

@@ -114,6 +114,32 @@ export const closeConnection = async (connection: Connection, millis: number): P
 }
 
 /**
+ * Aborts the connection when its close, by whichever side, has taken `millis`. To be called when the connection opens.
+ *
+ * Fault: a close waits until what is unsent has left. When the remote of a relayed connection ends its half, libp2p
+ * closes this side's half without a time limit; when a close with a time limit misses it, as DCUtR's close may, the
+ * connection stays as it is. From then on it is neither open nor closed: it takes no streams, the streams that it has
+ * wait, and no event comes.
+ */
+export const closeInTime = (connection: Connection, millis: number): void => {
+  let timer: ReturnType<typeof setTimeout> | undefined
+  const begin = () => {
+    timer ??= setTimeout(() => connection.abort(new Error(`the connection did not close within ${millis} ms`)), millis)
+  }
+  connection.addEventListener("close", () => clearTimeout(timer), { once: true })
+  // `maConn` is private: its close has no event before its end, and no other call leads to it.
+  const { maConn } = connection as { readonly maConn?: Pick<Connection, "close"> }
+  for (const closing of maConn === undefined ? [connection] : [connection, maConn]) {
+    const close = closing.close.bind(closing)
+    closing.close = (options) => {
+      if (!ended.has(connection.status)) begin()
+      return close(options)
+    }
+  }
+  if (connection.status === "closing") begin()
+}
+
+/**
  * Waits until the remote has the data of streams whose write half has ended, or until the connection closes. Rejects
  * only with the signal's reason.
  */
@@ -218,8 +244,8 @@ export const guardNode = (
   }
 }
 
-/** Private members of a connection that are used here and in `wire/Yamux.ts`. */
-export const connectionMembers = { maConn: "object", muxer: "object" } as const
+/** Private members of a connection that are used here, in `Connection.ts` and in `wire/Yamux.ts`. */
+export const connectionMembers = { "maConn.close": "function", muxer: "object" } as const
 
 /**
  * Throws a `HostError` unless libp2p's connections have the private members that are used. The one made here opens
@@ -247,6 +273,8 @@ export const assertConnection = (components: Components): void => {
 // ---------------------------------------------------------------------------------------------------------------------
 
 const joinMillis = 1000
+
+const ended: ReadonlySet<Connection["status"]> = new Set(["closed", "aborted", "reset"])
 
 // Shared by all streams, since making an error takes its stack.
 const closed = new Error("closed")

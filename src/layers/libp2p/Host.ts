@@ -26,7 +26,7 @@ import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import * as BoundedPeerStore from "./BoundedPeerStore.ts"
 import type { Components } from "./wire/Components.ts"
 import { eager } from "./wire/EagerStreams.ts"
-import { assertConnection, guardNode, rememberProtocols, toError, within } from "./Faults.ts"
+import { assertConnection, closeInTime, guardNode, rememberProtocols, toError, within } from "./Faults.ts"
 import * as Gater from "./Gater.ts"
 import * as GoAway from "./wire/GoAway.ts"
 import { assertMembers, once } from "./wire/LeanedOn.ts"
@@ -117,6 +117,7 @@ export const make = Effect.gen(function*() {
 
   const identifying = new WeakMap<Connection, Promise<IdentifyResult | undefined>>()
   node.addEventListener("connection:open", ({ detail }) => {
+    closeInTime(detail, closingMillis)
     identifying.set(
       detail,
       within(identifyTimeoutMillis, (signal) => node.services.identify.identify(detail, { signal })).catch(() =>
@@ -298,6 +299,8 @@ const identifyProtocol = "/ipfs/id/1.0.0"
 const readBufferBytes = 4 * 1024 * 1024
 const streamsMax = 2048
 const identifyTimeoutMillis = 5000
+// A connection that is closing takes no streams, and those it has wait.
+const closingMillis = 5000
 // Refused connections that wait for their remotes to read the refusal.
 const refusalsMax = 32
 

@@ -43,11 +43,13 @@ import {
   isDns,
   isPeerId,
   isRelayed,
+  nextConnection,
   refused,
   stopping
 } from "./Dialing.ts"
 import { dialUnjoined, toError } from "./Faults.ts"
 import { Libp2pHost } from "./Host.ts"
+import { farewellOf } from "./wire/GoAway.ts"
 
 /** The `Transport` over the libp2p node. */
 export const make = Effect.gen(function*() {
@@ -147,6 +149,24 @@ export const make = Effect.gen(function*() {
     })
 
   /**
+   * The connection when it is identified; undefined when the remote has closed it. Where it is closed and another of
+   * the peer is open, that one is as good: DCUtR closes a relayed connection as soon as a direct one stands, whether or
+   * not identify has answered on it, and the direct one may arrive after the end of the relayed one.
+   */
+  const settled = Effect.fnUntraced(function*(first: Libp2pConnection, isOwn: boolean) {
+    let underlying = first
+    while (true) {
+      yield* identified(underlying, isOwn && underlying === first)
+      if (isOpen(underlying)) return connectionOf(underlying)
+      const isCut = !underlying.direct && farewellOf(underlying) === undefined && node.status === "started"
+      const other = best(localPeer, node.getConnections(underlying.remotePeer)) ??
+        (isCut ? yield* nextConnection(node, underlying.remotePeer) : undefined)
+      if (other === undefined) return undefined
+      underlying = other
+    }
+  })
+
+  /**
    * Dials one address of a known peer at its transport, past libp2p's queue: the queue joins dials of one peer, so that
    * addresses dialled by several calls would be tried one after another.
    */
@@ -168,8 +188,7 @@ export const make = Effect.gen(function*() {
       const open = best(localPeer, node.getConnections(destination.peer))
       // A relayed connection does not stand in the way of a direct one.
       if (open !== undefined && (open.direct || destination.addresses.every(isRelayed))) {
-        yield* identified(open, false)
-        return isOpen(open) ? connectionOf(open) : yield* failed(refused(open))
+        return (yield* settled(open, false)) ?? (yield* failed(refused(open)))
       }
     }
     for (const address of destination.addresses) {
@@ -193,9 +212,8 @@ export const make = Effect.gen(function*() {
       yield* Effect.promise(() => closeOrAbort(underlying))
       return yield* failed(new UnexpectedPeer({ expected }))
     }
-    yield* identified(underlying, true)
-    if (!isOpen(underlying)) return yield* failed(node.status === "started" ? refused(underlying) : stopping())
-    return connectionOf(underlying)
+    return (yield* settled(underlying, true)) ??
+      (yield* failed(node.status === "started" ? refused(underlying) : stopping()))
   })
 
   // ---- protocols

@@ -161,9 +161,12 @@ export const make = Effect.fnUntraced(function*(name: string) {
         : Effect.timeoutOption(Deferred.await(live.settled), identifyTime)
     ).pipe(
       Effect.andThen(Effect.yieldNow),
-      Effect.flatMap(() =>
-        live.isOpen || live.isIdentified ? Effect.succeed(live.connection) : Effect.fail(live.refusal)
-      )
+      Effect.flatMap(() => {
+        if (live.isOpen || live.isIdentified) return Effect.succeed(live.connection)
+        // Any other open connection of the peer is as good.
+        for (const other of connections) if (other.connection.peer === live.connection.peer) return settled(other)
+        return Effect.fail(live.refusal)
+      })
     )
 
   const dialAddress = (to: Multiaddr, expected: PeerId | undefined): Effect.Effect<Connection, DialReason> => {

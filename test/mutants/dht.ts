@@ -1,5 +1,9 @@
 import type { Mutant } from "./Mutant.ts"
 
+const doubts = "src/layers/dht/lookup/Doubts.ts"
+const doubtsSpecs = ["test/layers/dht/lookup/Doubts.test.ts"] as const
+const lookup = "src/layers/dht/lookup/Lookup.ts"
+const lookupSpecs = ["test/layers/dht/lookup/Lookup.test.ts"] as const
 const valueRecords = "src/layers/dht/serve/ValueRecords.ts"
 const valueRecordsSpecs = ["test/layers/dht/serve/ValueRecords.test.ts"] as const
 
@@ -59,6 +63,83 @@ export const dhtMutants: ReadonlyArray<Mutant> = [
     text: "Elapsed.millisUnsafe(clock), from)).pipe(",
     replacement: "Elapsed.millisUnsafe(clock))).pipe(",
     specs: ["test/layers/dht/serve/Server.test.ts"]
+  },
+  {
+    name: "a lookup waits for doubtful peers as for others",
+    file: lookup,
+    text: "return isAny && (this.answered === 0 || this.now() < this.doubtfulUntil())",
+    replacement: "return isAny",
+    specs: lookupSpecs
+  },
+  {
+    name: "a lookup waits for no doubtful peer",
+    file: lookup,
+    text: "return isAny && (this.answered === 0 || this.now() < this.doubtfulUntil())",
+    replacement: "return false",
+    specs: lookupSpecs
+  },
+  {
+    name: "doubtful peers take the turns of others",
+    file: lookup,
+    text: "if (isDoubtful && state !== \"answered\") continue",
+    replacement: "",
+    specs: lookupSpecs
+  },
+  {
+    name: "a lookup asks every peer that is invented",
+    file: lookup,
+    text: "this.misledAsked < this.count / misledPart",
+    replacement: "true",
+    specs: lookupSpecs
+  },
+  {
+    name: "the answer of a doubtful peer prolongs the lookup",
+    file: lookup,
+    text: "if (!candidate.isDoubtful || this.answered === 0) this.heardAt = this.now()",
+    replacement: "this.heardAt = this.now()",
+    specs: lookupSpecs
+  },
+  {
+    name: "peers that are known to be silent tell against honest peers",
+    file: lookup,
+    text: "namedBy === undefined || isSilent) return",
+    replacement: "namedBy === undefined) return",
+    specs: lookupSpecs
+  },
+  {
+    name: "what a misleading peer names is doubtful also when others name it",
+    file: lookup,
+    text: "candidate.isDoubtful = candidate.isSilent",
+    replacement: "candidate.isDoubtful = true",
+    specs: lookupSpecs
+  },
+  {
+    name: "a silent peer is doubted for ever longer",
+    file: doubts,
+    text: "const millis = Math.min(doubtMillisMax,",
+    replacement: "const millis = Math.max(0,",
+    specs: doubtsSpecs
+  },
+  {
+    name: "a peer that speaks and never answers is forgiven again and again",
+    file: doubts,
+    text: "if (before?.times === 1) silent",
+    replacement: "if (before !== undefined) silent",
+    specs: doubtsSpecs
+  },
+  {
+    name: "an answer is not forgiven",
+    file: doubts,
+    text: "answered: (key) => void silent.delete(key),",
+    replacement: "answered: () => {},",
+    specs: doubtsSpecs
+  },
+  {
+    name: "silence that a lookup has interrupted is not remembered",
+    file: "src/layers/dht/Engine.ts",
+    text: "isSilence(failed.value, isSlow) : isSlow)",
+    replacement: "isSilence(failed.value, isSlow) : false)",
+    specs: ["test/layers/dht/Engine.live.test.ts"]
   },
   {
     name: "the sender of many provider records does not give way",

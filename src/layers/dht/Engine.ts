@@ -3,7 +3,7 @@
  * whatever carries its questions and keeps its routing table: `KadDht` gives it streams of libp2p and the table of
  * kad-dht, the simulator gives it its own.
  */
-import { Bytes, Clock, Duration, Effect, FiberSet, type Latch, Queue, type Scope, Stream } from "effect"
+import { Bytes, Cause, Clock, Duration, Effect, Exit, FiberSet, type Latch, Queue, type Scope, Stream } from "effect"
 import type { KeyValueStore } from "effect/persistence"
 import { base58btc } from "multiformats/bases/base58"
 import * as ContentKeys from "../../schema/Content.ts"
@@ -15,6 +15,8 @@ import { KadDhtPolicy } from "../../services/KadDhtPolicy.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import * as Elapsed from "../Elapsed.ts"
 import * as Crowding from "./lookup/Crowding.ts"
+import * as Doubts from "./lookup/Doubts.ts"
+import { slowAfterMillis } from "./lookup/Lookup.ts"
 import * as Queries from "./lookup/Queries.ts"
 import * as SharedLookups from "./lookup/SharedLookups.ts"
 import * as Announce from "./provide/Announce.ts"
@@ -49,8 +51,10 @@ export interface EnginePeers
   readonly isThere: Effect.Effect<boolean>
   /** This node with its addresses of this moment, as the body of a Peer. */
   readonly ownBodyNow: () => Uint8Array
-  /** Tells the listener of each change, synchronously, while the scope lives. */
-  readonly onChange: (listener: (change: PeersChange) => void) => Effect.Effect<void, never, Scope.Scope>
+  /** Tells the listener of each change, and which peer has come, synchronously, while the scope lives. */
+  readonly onChange: (
+    listener: (change: PeersChange, peer?: { readonly key: string }) => void
+  ) => Effect.Effect<void, never, Scope.Scope>
   /** What this node knows of the peer's addresses. `isCertain` for this node itself and for connected peers. */
   readonly whereIs: (id: PeerId) => Effect.Effect<PeerAddresses & { readonly isCertain: boolean }>
 }
@@ -59,6 +63,11 @@ export interface EngineOptions {
   readonly peers: EnginePeers
   /** Asks one peer; see {@link Queries.QueriesOptions}. */
   readonly request: Queries.QueriesOptions["request"]
+  /**
+   * Whether a failed request means that the peer is silent: not when this node itself did not ask, nor when the peer
+   * refused at once. `isSlow` when the request took longer than a lookup waits.
+   */
+  readonly isSilence: (error: unknown, isSlow: boolean) => boolean
   /** Writes a message that has no answer. */
   readonly send: AnnounceOptions<Node>["send"]
   /** The peers of the table closest to a position. */
@@ -93,7 +102,7 @@ export interface Engine {
 export const make = Effect.fnUntraced(function*(
   options: EngineOptions
 ): Effect.fn.Return<Engine, never, NetworkConfig | KeyValueStore.KeyValueStore | Scope.Scope> {
-  const { changed, namespaces, peers, read, request, signer } = options
+  const { changed, isSilence, namespaces, peers, read, signer } = options
   const { self } = peers
   const { kadReplicationFactor: copies } = yield* NetworkConfig
   const policy = yield* KadDhtPolicy
@@ -109,7 +118,20 @@ export const make = Effect.fnUntraced(function*(
     lookup: (bytes) =>
       queries.lookup(positionOf(bytes), { question: encodeFrame({ type: MessageType.FIND_NODE, key: bytes }) })
   })
-  const queries = Queries.make({ ...peers, count: copies, request, beyond, read })
+  const doubts = Doubts.make(now)
+  /** Asks a peer, and remembers whether it answers: also when a lookup has waited long enough and interrupts this. */
+  const request: Queries.QueriesOptions["request"] = (node, question, before) =>
+    Effect.suspend(() => {
+      const askedAt = now()
+      return Effect.onExit(options.request(node, question, before), (exit) =>
+        Effect.sync(() => {
+          if (Exit.isSuccess(exit)) return doubts.answered(node.key)
+          const failed = Cause.findErrorOption(exit.cause)
+          const isSlow = now() - askedAt >= slowAfterMillis
+          if (failed._tag === "Some" ? isSilence(failed.value, isSlow) : isSlow) doubts.unanswered(node.key)
+        }))
+    })
+  const queries = Queries.make({ ...peers, count: copies, request, doubts, beyond, read })
 
   const introduce = Effect.asVoid(
     Effect.suspend(() =>
@@ -227,7 +249,8 @@ export const make = Effect.fnUntraced(function*(
   yield* Effect.forkScoped(Effect.forever(
     Queue.take(growth).pipe(Effect.andThen(Effect.sleep("250 millis")), Effect.andThen(changed.open))
   ))
-  yield* peers.onChange((change) => {
+  yield* peers.onChange((change, peer) => {
+    if (peer !== undefined) doubts.spoke(peer.key)
     if (change === "none") {
       changed.openUnsafe()
       return
@@ -253,6 +276,7 @@ export const make = Effect.fnUntraced(function*(
         })),
       send: options.send,
       ...beyond,
+      doubts,
       // Read anew for each batch: announced addresses last for hours.
       provider: peers.ownBodyNow
     }),
@@ -283,7 +307,12 @@ export const make = Effect.fnUntraced(function*(
     dht: Dht.of({ ...providing, ...values, findProviders, findPeer, closestPeers: queries.closestPeers }),
     askForPeer,
     introduce,
-    server
+    server: {
+      answer: (message, from) => {
+        doubts.spoke(from.key)
+        return server.answer(message, from)
+      }
+    }
   }
 })
 

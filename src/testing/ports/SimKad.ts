@@ -70,7 +70,7 @@ export const make = Effect.fnUntraced(function*(
   const table = new SimKadTable<Contact>(self.position, deepened)
   const contacts = new WeakMap<Node, Contact>()
   const book = new Nodes(nodesMax, (node) => table.has(contactOf(node)))
-  const listeners = new Set<(change: Engine.PeersChange) => void>()
+  const listeners = new Set<(change: Engine.PeersChange, peer?: Node) => void>()
   /** The connected nodes of which listeners were told. */
   let met: ReadonlySet<PeerId> = new Set()
 
@@ -101,8 +101,8 @@ export const make = Effect.fnUntraced(function*(
   const connected = (): ReadonlyArray<PeerId> => network.neighbours(localPeer).filter((peer) => servers.has(peer))
   const speakers = () => connected().map((peer) => book.of(bytesOf(peer)))
   const known = () => new Set([...table.nodes.map(({ node }) => node), ...speakers()])
-  const tell = (change: Engine.PeersChange) => {
-    for (const listener of listeners) listener(change)
+  const tell = (change: Engine.PeersChange, peer?: Node) => {
+    for (const listener of listeners) listener(change, peer)
   }
   /** A node is there, and has told its address, as identify does. */
   const meet = (node: Node, address: Multiaddr) => {
@@ -207,6 +207,7 @@ export const make = Effect.fnUntraced(function*(
               ? Effect.map(ask(node, question), (message) => ({ message, tookBefore: false }))
               : Effect.fail(error))
         ),
+    isSilence: (error) => error instanceof Unanswered && error.reason === "silence",
     send: (node, frame) => Effect.asVoid(exchange(node, frame)),
     closest: (target, count, without) =>
       table.closest(target, count + 1).filter(({ key }) => key !== without).slice(0, count),
@@ -248,9 +249,12 @@ export const make = Effect.fnUntraced(function*(
     const before = met
     met = new Set(connected())
     const fresh = [...met].filter((peer) => !before.has(peer))
-    for (const peer of fresh) meet(book.of(bytesOf(peer)), servers.get(peer)!.here())
-    if (fresh.length > 0) tell(before.size === 0 ? "first" : "more")
-    else if (before.size > 0 && met.size === 0) tell("none")
+    for (const [index, peer] of fresh.entries()) {
+      const node = book.of(bytesOf(peer))
+      meet(node, servers.get(peer)!.here())
+      tell(before.size === 0 && index === 0 ? "first" : "more", node)
+    }
+    if (before.size > 0 && met.size === 0) tell("none")
   })
   yield* introduce.pipe(Effect.schedule(Schedule.spaced(refreshInterval)), Effect.forkScoped)
 

@@ -21,6 +21,7 @@ import { NetworkConfig } from "../../../services/NetworkConfig.ts"
 import * as Attachment from "./Attachment.ts"
 import * as Engine from "../Engine.ts"
 import * as Handler from "./Handler.ts"
+import { RequestError } from "./PeerQueues.ts"
 import * as Peers from "./Peers.ts"
 import * as PublishedValue from "./PublishedValue.ts"
 import * as Streams from "./Streams.ts"
@@ -81,6 +82,10 @@ const engine = Effect.fnUntraced(function*(attached: Attachment.Attachment) {
           })
         )
       ),
+    isSilence: (error, isSlow) => {
+      const reason = error instanceof RequestError ? error.reason : "Denied"
+      return reason !== "Denied" && (isSlow || reason === "TimedOut" || reason === "Unreachable")
+    },
     send: streams.send,
     closest: attached.table.closest,
     addresses: () => addressManager.getAddresses().map(String),

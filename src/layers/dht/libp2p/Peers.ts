@@ -35,17 +35,17 @@ export const make = Effect.fnUntraced(function*(table: Table) {
   /** Connected peers that serve the DHT, also if the table has no room for them or has not pinged them yet. */
   const speakers = new Map<string, Node>()
   const nodes = new Nodes(nodesMax, ({ key }) => table.has(key) || speakers.has(key))
-  const listeners = new Set<(change: PeersChange) => void>()
+  const listeners = new Set<(change: PeersChange, peer?: Node) => void>()
   const arrival = Pulse.make()
   let ownUntil = 0
 
   const isEmpty = () => table.size() === 0 && speakers.size === 0
-  const tell = (change: PeersChange) => {
-    for (const listener of listeners) listener(change)
+  const tell = (change: PeersChange, peer?: Node) => {
+    for (const listener of listeners) listener(change, peer)
   }
-  const arrived = (change: PeersChange) => {
+  const arrived = (change: PeersChange, peer?: Node) => {
     arrival.beatUnsafe()
-    tell(change)
+    tell(change, peer)
   }
 
   const identify = (
@@ -61,7 +61,7 @@ export const make = Effect.fnUntraced(function*(table: Table) {
     const change = speakers.size === 0 ? "first" : "more"
     speakers.set(node.key, node)
     peerStore.get(id).then(({ addresses }) => identify(id, addresses), () => {})
-    arrived(change)
+    arrived(change, node)
   }
   const onDisconnect = (id: Libp2pPeerId) => {
     const node = nodes.known(id.toMultihash().bytes)
@@ -106,7 +106,7 @@ export const make = Effect.fnUntraced(function*(table: Table) {
     ownBodyNow,
 
     /** Tells of each change, synchronously, while the scope lives. */
-    onChange: (listener: (change: PeersChange) => void) =>
+    onChange: (listener: (change: PeersChange, peer?: Node) => void) =>
       Effect.asVoid(Effect.acquireRelease(
         Effect.sync(() => listeners.add(listener)),
         () => Effect.sync(() => listeners.delete(listener))

@@ -13,12 +13,17 @@
  *   somebody did.
  * - *answered*, or *failed*, which passes it over.
  *
+ * A *doubtful* peer did not answer lately, or is named by misleading peers alone (`Doubts`). It is asked beside the
+ * others: neither `parallel` nor the nearest `count` take it into account until it answers. When all others have
+ * answered or are given up, the lookup ends within 50 ms, or twice the time of its slowest answer if that is longer.
+ *
  * **Gotchas**: the lookup has no time limit of its own; give each question one. Questions still slow when the lookup
  * ends are interrupted, and not awaited.
  */
 import { Cause, Clock, Context, Duration, Effect, Exit, Fiber } from "effect"
 import { commonPrefixLength, compareDistance, type Position } from "../wire/Position.ts"
 import * as Elapsed from "../../Elapsed.ts"
+import type { Doubts } from "./Doubts.ts"
 
 /** What a lookup has to know of a peer. */
 export interface LookupPeer {
@@ -76,6 +81,11 @@ export interface LookupOptions<P extends LookupPeer, R = never> {
    */
   readonly asksMax?: number | undefined
   /**
+   * Which peers are doubtful; told which peers named others that did not answer. By default no peer is, and nothing is
+   * told.
+   */
+  readonly doubts?: Pick<Doubts, "isDoubtful" | "isMisleading" | "named"> | undefined
+  /**
    * Asks a peer. `rank` is the number of nearer peers known at this moment that have not failed. A failure passes the
    * peer over; a defect ends the lookup with it.
    */
@@ -111,12 +121,21 @@ export const lookup = <P extends LookupPeer, R = never>(
     })
   )
 
+/**
+ * After how long a question is slow, in milliseconds. A dial and a question over the widest links take about six round
+ * trips of 80 ms.
+ */
+export const slowAfterMillis = 500
+
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-// A dial and a question over the widest links take about six round trips of 80 ms.
-const defaultSlowAfter = Duration.millis(500)
+/** The part of `count` that a lookup asks of the peers that only misleading peers name: each may cost a dial. */
+const misledPart = 5
+
+/** How long a lookup waits for doubtful peers after the last answer of another peer, at least. */
+const doubtfulMillis = 50
 
 /**
  * A peer that shares so many leading bits fewer than the nearest is no less useful: the closest 20 of a network spread
@@ -132,6 +151,11 @@ interface Candidate<P> {
   readonly peer: P
   state: "told" | "asked" | "slow" | "late" | "answered" | "failed"
   readonly hop: number
+  /** Who named it first; undefined for a seed. */
+  readonly namedBy: P | undefined
+  isDoubtful: boolean
+  /** Whether it did not answer lately. */
+  readonly isSilent: boolean
   /** The path that asks the peer. */
   path: Path<P>
   /** When the peer was asked, in milliseconds. */
@@ -163,6 +187,12 @@ class Run<P extends LookupPeer, R> {
   private asked = 0
   private answered = 0
   private slowestMillis = 0
+  private knowsDoubtful = false
+  /** How many doubtful peers were asked: silent ones, and those that only misleading peers name. */
+  private silentAsked = 0
+  private misledAsked = 0
+  /** When a peer answered last that is not doubtful, or the first of all. */
+  private heardAt = 0
   private timer: Fiber.Fiber<void> | undefined
   private turn: Fiber.Fiber<void> | undefined
   private isFilling = false
@@ -177,14 +207,14 @@ class Run<P extends LookupPeer, R> {
     this.count = options.count ?? 20
     this.parallel = options.parallel ?? 10
     this.asksMax = options.asksMax ?? 10 * this.count
-    this.slowMillis = Duration.toMillis(options.slowAfter ?? defaultSlowAfter)
+    this.slowMillis = options.slowAfter === undefined ? slowAfterMillis : Duration.toMillis(options.slowAfter)
     this.clock = Context.get(context, Clock.Clock)
     this.fork = Effect.runForkWith(context)
     this.resume = resume
     const seeds = options.seeds.toSorted((a, b) => compareDistance(a.position, b.position, options.target))
     const paths = Math.max(1, Math.min(options.paths ?? 1, seeds.length))
     this.paths = Array.from({ length: paths }, () => ({ nearest: [], active: 0 }))
-    seeds.forEach((peer, index) => this.tell(this.paths[index % paths]!, peer, 1))
+    seeds.forEach((peer, index) => this.tell(this.paths[index % paths]!, peer, 1, undefined))
   }
 
   /** Asks as many peers as may be asked now, and ends the lookup when there is nothing left to wait for. */
@@ -197,15 +227,38 @@ class Run<P extends LookupPeer, R> {
     this.isFilling = false
     if (this.isDone) return
     if (this.asked >= most) this.rest()
-    const mayAsk = this.asked < this.asksMax
-    if (
-      (this.underWay.size === 0 && this.turn === undefined) ||
-      this.paths.every(({ nearest }) => suffices(nearest, this.count, mayAsk))
-    ) {
+    if ((this.underWay.size === 0 && this.turn === undefined) || this.isEnough()) {
       this.finish(Exit.succeed(this.result()))
     } else {
       this.watch()
     }
+  }
+
+  private isEnough(): boolean {
+    const mayAsk = this.asked < this.asksMax
+    let isWhole = true
+    for (const { nearest } of this.paths) {
+      const state = stateOf(nearest, this.count, mayAsk)
+      if (state === "waiting") return false
+      if (state === "settled") isWhole = false
+    }
+    return isWhole || !this.mayWaitForDoubtful()
+  }
+
+  /** Whether a doubtful peer may still answer in time. */
+  private mayWaitForDoubtful(): boolean {
+    let isAny = false
+    for (const { isDoubtful } of this.underWay.keys()) isAny ||= isDoubtful
+    return isAny && (this.answered === 0 || this.now() < this.doubtfulUntil())
+  }
+
+  private doubtfulUntil(): number {
+    return this.heardAt + Math.max(doubtfulMillis, 2 * this.slowestMillis)
+  }
+
+  /** In monotonic milliseconds. */
+  private now(): number {
+    return Elapsed.millisUnsafe(this.clock)
   }
 
   readonly interrupt: Effect.Effect<void> = Effect.suspend(() => {
@@ -221,22 +274,46 @@ class Run<P extends LookupPeer, R> {
     let isMore = false
     for (const path of this.paths) {
       if (this.asked >= Math.min(most, this.asksMax)) continue
-      if (path.active >= activeMax || this.underWay.size >= 3 * this.parallel) continue
+      if (path.active >= activeMax || this.underWay.size - this.doubtedUnderWay() >= 3 * this.parallel) continue
       const next = nextOf(path.nearest, this.count, target, isAtHand)
-      if (next === undefined) continue
-      this.start(path, next.candidate, next.rank)
+      if (next !== undefined) this.start(path, next.candidate, next.rank)
+      else if (!this.askDoubtful(path)) continue
       if (this.isDone) return false
       isMore = true
     }
     return isMore
   }
 
+  /** Asks the nearest doubtful peer that is not asked yet: few of them, unless no other peer is there. */
+  private askDoubtful(path: Path<P>): boolean {
+    if (!this.knowsDoubtful || this.doubtedUnderWay() >= 3 * this.parallel) return false
+    const isLast = this.answered === 0 && this.doubtedUnderWay() === this.underWay.size
+    const mayAskSilent = isLast || this.silentAsked < this.count
+    const mayAskMisled = isLast || this.misledAsked < this.count / misledPart
+    const candidate = path.nearest.find(({ isDoubtful, isSilent, state }) =>
+      isDoubtful && state === "told" && (isSilent ? mayAskSilent : mayAskMisled)
+    )
+    if (candidate === undefined) return false
+    if (candidate.isSilent) this.silentAsked++
+    else this.misledAsked++
+    this.rewatch()
+    this.start(path, candidate, rankOf(path.nearest, candidate))
+    return true
+  }
+
+  private doubtedUnderWay(): number {
+    if (!this.knowsDoubtful) return 0
+    let count = 0
+    for (const { isDoubtful } of this.underWay.keys()) if (isDoubtful) count++
+    return count
+  }
+
   private start(path: Path<P>, candidate: Candidate<P>, rank: number): void {
     this.asked++
-    path.active++
+    if (!candidate.isDoubtful) path.active++
     candidate.state = "asked"
     candidate.path = path
-    candidate.since = Elapsed.millisUnsafe(this.clock)
+    candidate.since = this.now()
     const fiber = this.fork(this.options.ask(candidate.peer, rank))
     this.underWay.set(candidate, fiber)
     fiber.addObserver((exit) => this.ended(candidate, exit))
@@ -245,29 +322,40 @@ class Run<P extends LookupPeer, R> {
   private ended(candidate: Candidate<P>, exit: Exit.Exit<LookupAnswer<P>, unknown>): void {
     this.underWay.delete(candidate)
     if (this.isDone) return
-    if (candidate.state === "asked") candidate.path.active--
+    const wasWaitedFor = candidate.state === "asked"
+    if (wasWaitedFor && !candidate.isDoubtful) candidate.path.active--
     if (Exit.isSuccess(exit)) {
-      this.answered++
+      if (!candidate.isDoubtful) this.slowestMillis = Math.max(this.slowestMillis, this.now() - candidate.since)
+      if (!candidate.isDoubtful || this.answered === 0) this.heardAt = this.now()
+      if (this.answered++ === 0 && this.knowsDoubtful) this.rewatch()
       candidate.state = "answered"
-      this.slowestMillis = Math.max(this.slowestMillis, Elapsed.millisUnsafe(this.clock) - candidate.since)
+      this.judgeName(candidate, 1, wasWaitedFor ? 0 : -1)
       for (const peer of nearestOf(exit.value.closer, this.count, this.options.target)) {
-        this.tell(candidate.path, peer, candidate.hop + 1)
+        this.tell(candidate.path, peer, candidate.hop + 1, candidate.peer)
       }
       if (exit.value.enough === true) return this.finish(Exit.succeed(this.result()))
     } else {
       candidate.state = "failed"
+      if (wasWaitedFor) this.judgeName(candidate, 0, 1)
       if (Cause.hasDies(exit.cause)) return this.finish(Exit.failCause(exit.cause as Cause.Cause<never>))
     }
     this.fill()
   }
 
   /** A path hears of a peer. */
-  private tell(path: Path<P>, peer: P, hop: number): void {
+  private tell(path: Path<P>, peer: P, hop: number, namedBy: P | undefined): void {
     if (peer.key === this.options.self) return
+    const { doubts } = this.options
+    const isMisled = namedBy !== undefined && doubts?.isMisleading(namedBy.key) === true
     let candidate = this.candidates.get(peer.key)
     if (candidate === undefined) {
-      candidate = { peer, state: "told", hop, path, since: 0 }
+      const isSilent = doubts?.isDoubtful(peer.key) === true
+      const isDoubtful = isMisled || isSilent
+      candidate = { peer, state: "told", hop, path, since: 0, namedBy, isDoubtful, isSilent }
       this.candidates.set(peer.key, candidate)
+      this.knowsDoubtful ||= isDoubtful
+    } else if (candidate.isDoubtful && candidate.state === "told" && !isMisled) {
+      candidate.isDoubtful = candidate.isSilent
     }
     insert(path.nearest, candidate, this.options.target)
   }
@@ -282,17 +370,23 @@ class Run<P extends LookupPeer, R> {
     })
   }
 
-  /** One timer for all questions: for the first that becomes slow or late. */
+  /** One timer for all questions: for the first that becomes slow or late, or the end of waiting for doubtful peers. */
   private watch(): void {
-    if (this.timer !== undefined || !Number.isFinite(this.slowMillis)) return
+    if (this.timer !== undefined) return
     const limit = this.slowLimit()
     let at = Infinity
-    for (const { since, state } of this.underWay.keys()) {
-      if (state !== "late") at = Math.min(at, since + (state === "slow" ? lateFactor * limit : limit))
+    for (const { isDoubtful, since, state } of this.underWay.keys()) {
+      if (isDoubtful) {
+        if (this.answered > 0 && this.doubtfulUntil() > this.now()) at = Math.min(at, this.doubtfulUntil())
+      } else if (state !== "late") {
+        at = Math.min(at, since + (state === "slow" ? lateFactor * limit : limit))
+      }
     }
     if (at === Infinity) return
-    this.timer = this.fork(Effect.sleep(Math.max(1, at - Elapsed.millisUnsafe(this.clock))))
-    this.timer.addObserver(() => {
+    const timer = this.fork(Effect.sleep(Math.max(1, Math.ceil(at - this.now()))))
+    this.timer = timer
+    timer.addObserver(() => {
+      if (this.timer !== timer) return
       this.timer = undefined
       if (this.isDone) return
       this.judge()
@@ -300,15 +394,24 @@ class Run<P extends LookupPeer, R> {
     })
   }
 
+  /** Sets the timer anew: there may be an earlier end than the one for which it is set. */
+  private rewatch(): void {
+    const { timer } = this
+    this.timer = undefined
+    timer?.interruptUnsafe()
+  }
+
   /** Finds the questions that have become slow or late. */
   private judge(): void {
     const limit = this.slowLimit()
-    const now = Elapsed.millisUnsafe(this.clock)
+    const now = this.now()
     for (const candidate of this.underWay.keys()) {
+      if (candidate.isDoubtful) continue
       const took = now - candidate.since
       if (candidate.state === "asked" && took >= limit) {
         candidate.state = "slow"
         candidate.path.active--
+        this.judgeName(candidate, 0, 1)
       }
       if (candidate.state === "slow" && took >= lateFactor * limit) candidate.state = "late"
     }
@@ -316,6 +419,24 @@ class Run<P extends LookupPeer, R> {
 
   private slowLimit(): number {
     return Math.max(this.slowMillis, 2 * this.slowestMillis)
+  }
+
+  /**
+   * Tells what came of a peer that another one was the first to name. When that one turns out to mislead, the lookup
+   * does not wait for the rest of what it has named.
+   */
+  private judgeName({ isSilent, namedBy }: Candidate<P>, answered: number, unanswered: number): void {
+    const { doubts } = this.options
+    // Honest peers have peers in their tables of which this node knows that they are silent.
+    if (doubts === undefined || namedBy === undefined || isSilent) return
+    doubts.named(namedBy.key, answered, unanswered)
+    if (unanswered <= 0 || !doubts.isMisleading(namedBy.key)) return
+    for (const candidate of this.candidates.values()) {
+      if (candidate.namedBy !== namedBy || (candidate.state !== "told" && candidate.state !== "slow")) continue
+      candidate.isDoubtful = true
+      this.knowsDoubtful = true
+    }
+    this.rewatch()
   }
 
   private finish(exit: Exit.Exit<LookupResult<P>>): void {
@@ -371,7 +492,8 @@ function nextOf<P extends LookupPeer>(
   let bits = 0
   let rank = 0
   for (const candidate of nearest) {
-    const { peer, state } = candidate
+    const { isDoubtful, peer, state } = candidate
+    if (isDoubtful && state !== "answered") continue
     if (state === "told") {
       if (isAtHand === undefined) return { candidate, rank }
       const shared = commonPrefixLength(peer.position, target)
@@ -388,16 +510,34 @@ function nextOf<P extends LookupPeer>(
   return first
 }
 
-/** Whether the `count` nearest peers have answered, or all that are waited for. */
-function suffices<P>(nearest: ReadonlyArray<Candidate<P>>, count: number, mayAsk: boolean): boolean {
+/** How many peers of those that are nearer have not failed. */
+function rankOf<P>(nearest: ReadonlyArray<Candidate<P>>, candidate: Candidate<P>): number {
+  let rank = 0
+  for (const other of nearest) {
+    if (other === candidate) break
+    if (other.state === "answered" || (!other.isDoubtful && (other.state === "told" || other.state === "asked"))) rank++
+  }
+  return rank
+}
+
+/**
+ * What a path waits for: `whole` when the `count` nearest have answered, doubtful peers aside; `settled` when fewer
+ * have and none but doubtful peers are waited for.
+ */
+function stateOf<P>(
+  nearest: ReadonlyArray<Candidate<P>>,
+  count: number,
+  mayAsk: boolean
+): "whole" | "settled" | "waiting" {
   let answered = 0
   let isSlow = false
   let isLate = false
-  for (const { state } of nearest) {
-    if (state === "answered" && ++answered >= count) return true
-    if (state === "asked" || (state === "told" && mayAsk)) return false
+  for (const { isDoubtful, state } of nearest) {
+    if (state === "answered" && ++answered >= count) return "whole"
+    if (isDoubtful) continue
+    if (state === "asked" || (state === "told" && mayAsk)) return "waiting"
     if (state === "slow") isSlow = true
     if (state === "late") isLate = true
   }
-  return !isSlow && !(isLate && answered === 0)
+  return isSlow || (isLate && answered === 0) ? "waiting" : "settled"
 }

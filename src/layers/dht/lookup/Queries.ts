@@ -10,6 +10,7 @@ import { encodeFrame, type Message, type MessagePeer, MessageType } from "../wir
 import { type Node, keyOf } from "../wire/Nodes.ts"
 import { type Position, positionOf } from "../wire/Position.ts"
 import type { CrowdWatch } from "./Crowding.ts"
+import type { Doubts } from "./Doubts.ts"
 import * as Lookup from "./Lookup.ts"
 
 export interface QueriesOptions {
@@ -33,6 +34,8 @@ export interface QueriesOptions {
   ) => Effect.Effect<{ readonly message: Message; readonly tookBefore: boolean }, unknown>
   /** The nodes for the peers that an answer names. */
   readonly hear: (peers: ReadonlyArray<MessagePeer>) => ReadonlyArray<Node>
+  /** Remembers which peers did not answer; told of each question of a lookup. */
+  readonly doubts: Doubts
   /** Notices crowded keys and looks beyond them. */
   readonly beyond: Pick<CrowdWatch<Node>, "observe" | "peersBeyond">
   /** The readable ones of the addresses, as text. */
@@ -75,7 +78,7 @@ export type FoundValue =
 const valuePaths = 3
 
 export const make = (options: QueriesOptions) => {
-  const { beyond, count, hear, isAtHand, read, ready, request, seeds, self } = options
+  const { beyond, count, doubts, hear, isAtHand, read, ready, request, seeds, self } = options
 
   const show = (node: Node): PeerAddresses => ({ id: node.id, addresses: read(node.addresses) })
 
@@ -86,6 +89,7 @@ export const make = (options: QueriesOptions) => {
       count,
       isAtHand,
       self: self.key,
+      doubts,
       ...task.paths === undefined ? {} : { paths: task.paths },
       ...task.parallel === undefined ? {} : { parallel: task.parallel },
       ...task.together === undefined ? {} : { together: task.together },

@@ -17,7 +17,7 @@ export const announceOne = Effect.fnUntraced(function*<P extends AnnouncePeer>(
   run: Announcement<P>,
   key: PositionedKey
 ) {
-  const { batch, options: { count, observe, peersBeyond, self, send, seeds } } = run
+  const { batch, options: { count, doubts, observe, peersBeyond, self, send, seeds } } = run
   const isWanted = () => batch.isWanted(key.key)
   if (!isWanted()) return
   const { position, record } = key
@@ -61,6 +61,7 @@ export const announceOne = Effect.fnUntraced(function*<P extends AnnouncePeer>(
       seeds: known,
       count,
       self: self.key,
+      doubts,
       parallel: isNear || first.length < count ? Math.max(10, count) : 10,
       ask: (peer, rank) =>
         rank < count && isWanted() && distanceOf(peer.position, position) <= reachSlack * run.reach

@@ -101,7 +101,7 @@ const targetIn = <P extends AnnouncePeer>(
 /** One lookup. False when no peer has answered. */
 const explore = Effect.fnUntraced(
   function*<P extends AnnouncePeer>(run: Announcement<P>, bytes: Uint8Array, target: Position) {
-    const { count, seeds, self } = run.options
+    const { count, doubts, seeds, self } = run.options
     run.cost.lookups++
     const near = nearest(inOrder(run.peers.values()), target, 2 * count)
     const { answered, closest } = yield* Lookup.lookup<P>({
@@ -112,6 +112,7 @@ const explore = Effect.fnUntraced(
       ],
       count,
       self: self.key,
+      doubts,
       ask: (peer) =>
         run.request(peer, bytes).pipe(
           Effect.tapError(() => Effect.sync(() => run.bury(peer)))

@@ -4,6 +4,7 @@
  */
 import type { Effect } from "effect"
 import { toBytes } from "../../../schema/Content.ts"
+import type { Doubts } from "../lookup/Doubts.ts"
 import type { LookupPeer } from "../lookup/Lookup.ts"
 import { encodeFrame, MessageType } from "../wire/Message.ts"
 import { distanceOf, type Position, positionOf } from "../wire/Position.ts"
@@ -33,6 +34,8 @@ export interface AnnounceOptions<P extends AnnouncePeer> {
   readonly request: (peer: P, question: Uint8Array, before?: Uint8Array) => Effect.Effect<AnnounceAnswer<P>, unknown>
   /** Writes a message that has no answer. */
   readonly send: (peer: P, frame: Uint8Array) => Effect.Effect<void, unknown>
+  /** Remembers which peers did not answer. None did by default. */
+  readonly doubts?: Pick<Doubts, "isDoubtful" | "isMisleading" | "named">
   /** Learns from the outcome of a lookup. */
   readonly observe?: (target: Position, closest: ReadonlyArray<P>) => void
   /** The peers that should keep a copy besides the closest, where the closest are not to be trusted. */
@@ -105,10 +108,12 @@ export class Announcement<P extends AnnouncePeer> {
     return this.options.request(peer, encodeFrame({ type: MessageType.FIND_NODE, key: about }), before)
   }
 
-  /** Notes the peers that an answer names. */
+  /** Notes the peers that an answer names, besides those that did not answer lately. */
   hear(peers: ReadonlyArray<P>): void {
+    const { doubts, self } = this.options
     for (const peer of peers) {
-      if (peer.key !== this.options.self.key && !this.dead.has(peer.key)) this.peers.set(peer.key, peer)
+      if (peer.key === self.key || this.dead.has(peer.key) || doubts?.isDoubtful(peer.key) === true) continue
+      this.peers.set(peer.key, peer)
     }
   }
 

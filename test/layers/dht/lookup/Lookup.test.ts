@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Clock, Deferred, Effect, Exit, Fiber, Schema } from "effect"
 import { TestClock } from "effect/testing"
+import * as Doubts from "../../../../src/layers/dht/lookup/Doubts.ts"
 import { lookup, type LookupAnswer, type LookupOptions } from "../../../../src/layers/dht/lookup/Lookup.ts"
 import {
   commonPrefixLength,
@@ -437,11 +438,138 @@ describe("Lookup", () => {
       assert.strictEqual(asked, 5)
       samePeers(closest, [all[39]!, all[3]!])
     }))
+
+  it.effect("asks doubtful peers beside the others, and waits for them 50 ms after the others have answered", () =>
+    Effect.gen(function*() {
+      const bench = benchOf(peersOf(16), { parallel: 4, doubts: doubtsOf(isOf(peersOf(12))) })
+      const others = bench.byDistance.filter((peer) => !isOf(peersOf(12))(peer))
+      const fiber = yield* Effect.forkChild(bench.lookup)
+      yield* TestClock.adjust(0)
+      samePeers(bench.waiting(), others)
+      for (const peer of others) bench.answerPeer(peer, { closer: [] })
+      assert.strictEqual(bench.waiting().length, 12)
+      yield* TestClock.adjust("49 millis")
+      const [early] = bench.waiting()
+      bench.answerPeer(early!, { closer: [] })
+      assert.isUndefined(fiber.pollUnsafe())
+      yield* TestClock.adjust("1 millis")
+      const { answered, closest } = yield* Fiber.join(fiber)
+      assert.strictEqual(answered, 5)
+      samePeers(closest, bench.byDistance.filter((peer) => peer === early || others.includes(peer)))
+      assert.strictEqual(bench.interrupted.length, 11)
+    }))
+
+  it.effect("waits for doubtful peers twice as long as the slowest other answer took", () =>
+    Effect.gen(function*() {
+      const bench = benchOf(peersOf(5), { doubts: doubtsOf(isOf(peersOf(2))) })
+      const others = bench.byDistance.filter((peer) => !isOf(peersOf(2))(peer))
+      const fiber = yield* Effect.forkChild(bench.lookup)
+      yield* TestClock.adjust("100 millis")
+      for (const peer of others) bench.answerPeer(peer, { closer: [] })
+      yield* TestClock.adjust("199 millis")
+      // The answer of a doubtful peer prolongs nothing.
+      bench.answerPeer(bench.waiting()[0]!, { closer: [] })
+      assert.isUndefined(fiber.pollUnsafe())
+      yield* TestClock.adjust("1 millis")
+      assert.strictEqual((yield* Fiber.join(fiber)).answered, 4)
+    }))
+
+  it.effect("waits for doubtful peers as for others until the first peer answers", () =>
+    Effect.gen(function*() {
+      const bench = benchOf(peersOf(30), { doubts: doubtsOf(() => true) })
+      const fiber = yield* Effect.forkChild(bench.lookup)
+      yield* TestClock.adjust("3 seconds")
+      samePeers(bench.waiting(), bench.byDistance)
+      bench.answer(7)
+      yield* TestClock.adjust("40 millis")
+      bench.answer(3)
+      yield* TestClock.adjust("9 millis")
+      assert.isUndefined(fiber.pollUnsafe())
+      yield* TestClock.adjust("1 millis")
+      samePeers((yield* Fiber.join(fiber)).closest, [bench.byDistance[3]!, bench.byDistance[7]!])
+    }))
+
+  it.effect("does not wait for what misleading peers invent anew, and asks for a fifth of `count` of it", () =>
+    Effect.gen(function*() {
+      const liars = peersOf(12, "liar")
+      const honest = peersOf(5, "honest")
+      let invented = 0
+      const doubts = Doubts.make(() => 0)
+      const ask = (peer: Peer): Effect.Effect<LookupAnswer<Peer>, string> => {
+        if (honest.includes(peer)) return Effect.succeed({ closer: [...liars, ...honest] })
+        if (!liars.includes(peer)) return Effect.andThen(Effect.sleep("5 seconds"), Effect.fail("timed out"))
+        return Effect.succeed({ closer: peersOf(20, `invented ${invented++}`) })
+      }
+      const first = yield* Effect.forkChild(
+        lookup({ target: positionAt("x"), seeds: [...liars, ...honest], ask, doubts })
+      )
+      yield* TestClock.adjust("1 minute")
+      yield* Fiber.join(first)
+      assert.isTrue(liars.every(({ key }) => doubts.isMisleading(key)))
+      assert.isFalse(honest.some(({ key }) => doubts.isMisleading(key)))
+      const fiber = yield* Effect.forkChild(
+        lookup({ target: positionAt("y"), seeds: [...liars, ...honest], ask, doubts })
+      )
+      yield* TestClock.adjust("50 millis")
+      const { answered, asked } = yield* Fiber.join(fiber)
+      assert.deepStrictEqual([answered, asked], [17, 21])
+    }))
+
+  it.effect("asks for what a misleading peer names when others name it, too, and when there is nobody else", () =>
+    Effect.gen(function*() {
+      const [liar, honest, found] = peersOf(3) as [Peer, Peer, Peer]
+      const doubts = { isDoubtful: () => false, isMisleading: (key: string) => key === liar.key, named: () => {} }
+      const answers = new Map([[liar, [found]], [honest, [found]], [found, []]])
+      for (const seeds of [[liar, honest], [liar]]) {
+        const result = yield* Effect.forkChild(lookup({
+          target: positionAt("x"),
+          seeds,
+          doubts,
+          // Longer than a doubtful peer is waited for, unless nobody else has answered.
+          ask: (peer) =>
+            Effect.as(Effect.sleep(peer === found && seeds.length > 1 ? "400 millis" : "40 millis"), {
+              closer: answers.get(peer)!
+            })
+        }))
+        yield* TestClock.adjust("10 seconds")
+        assert.include((yield* Fiber.join(result)).closest, found)
+      }
+    }))
+
+  it.effect("tells what came of the peers that a peer was the first to name, but for those known to be silent", () =>
+    Effect.gen(function*() {
+      const [seed, good, bad, silent, ...rest] = peersOf(6) as [Peer, Peer, Peer, Peer, Peer, Peer]
+      const told: Array<readonly [string, number, number]> = []
+      yield* lookup({
+        target: positionAt("x"),
+        seeds: [seed],
+        doubts: {
+          isDoubtful: (key) => key === silent.key,
+          isMisleading: () => false,
+          named: (...counts) => void told.push(counts)
+        },
+        ask: (peer) =>
+          peer === bad || peer === silent || rest.includes(peer)
+            ? Effect.fail("nobody")
+            : Effect.succeed({ closer: peer === seed ? [good, bad, silent] : [...rest, bad, silent] })
+      })
+      assert.sameDeepMembers(told, [[seed.key, 1, 0], [seed.key, 0, 1], [good.key, 0, 1], [good.key, 0, 1]])
+    }))
 })
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
+
+/** Doubts of these peers, and nothing else. */
+function doubtsOf(isDoubtful: (peer: { readonly key: string }) => boolean) {
+  return { isDoubtful: (key: string) => isDoubtful({ key }), isMisleading: () => false, named: () => {} }
+}
+
+function isOf(peers: ReadonlyArray<Peer>) {
+  const keys = new Set(peers.map(({ key }) => key))
+  return ({ key }: { readonly key: string }) => keys.has(key)
+}
 
 function samePeers(actual: ReadonlyArray<Peer>, expected: ReadonlyArray<Peer>): void {
   assert.deepStrictEqual(actual.map(({ key }) => key), expected.map(({ key }) => key))

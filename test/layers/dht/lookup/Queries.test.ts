@@ -10,6 +10,7 @@ import {
 } from "../../../../src/layers/dht/wire/Message.ts"
 import { type Node, Nodes } from "../../../../src/layers/dht/wire/Nodes.ts"
 import { compareDistance, positionOf } from "../../../../src/layers/dht/wire/Position.ts"
+import * as Doubts from "../../../../src/layers/dht/lookup/Doubts.ts"
 import * as Queries from "../../../../src/layers/dht/lookup/Queries.ts"
 import * as ContentKey from "../../../../src/schema/Content.ts"
 import { DhtError, NoPeers } from "../../../../src/schema/NetworkError.ts"
@@ -47,6 +48,7 @@ const world = (
   const queries = Queries.make({
     self: nodeOf("self"),
     count: 3,
+    doubts: Doubts.make(() => 0),
     seeds: (_, count) => {
       seedCounts.push(count)
       return connected.length > 0 ? all : all.slice(0, 1)

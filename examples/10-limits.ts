@@ -5,7 +5,7 @@
  */
 import { NodeRuntime } from "@effect/platform-node"
 import { Console, Effect, Layer } from "effect"
-import { AddressGuard, anyAddress, EvictionPolicy, Network, NetworkConfig } from "../src/index.ts"
+import { AddressGuard, anyAddress, EvictionPolicy, GuestPolicy, Network, NetworkConfig } from "../src/index.ts"
 
 // Numbers are options. These builders have the names of the Rust crate; { maxPeers: 1, enableMdns: false } says the
 // same.
@@ -13,6 +13,9 @@ const options = NetworkConfig.make(0, 1).pipe(NetworkConfig.withoutMdns)
 
 // EvictionPolicy: no peer is sent away for another, so a full node refuses every newcomer.
 const eviction = Layer.succeed(EvictionPolicy)(() => [])
+
+// GuestPolicy: strangers that keep this node make room for newcomers after an hour, however few they are.
+const guests = Layer.succeed(GuestPolicy)({ stay: "1 hour", share: 0 })
 
 // AddressGuard: in a laboratory every address may be dialled, whoever told it.
 const guard = Layer.succeed(AddressGuard)(anyAddress)
@@ -40,7 +43,7 @@ const program = Effect.gen(function*() {
 
 program.pipe(
   Effect.scoped,
-  Effect.provide(Network.layer(options).pipe(Layer.provide([eviction, guard]))),
+  Effect.provide(Network.layer(options).pipe(Layer.provide([eviction, guests, guard]))),
   Effect.timeout("30 seconds"),
   NodeRuntime.runMain
 )

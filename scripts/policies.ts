@@ -14,6 +14,7 @@ import type { Interest, Multiaddr, PeerId } from "../src/schema/Peer.ts"
 import { AddressGuard, type AddressGuardRule } from "../src/services/AddressGuard.ts"
 import { type DialCandidate, DialPolicy } from "../src/services/DialPolicy.ts"
 import { type EvictionCandidate, EvictionPolicy, type EvictionRule } from "../src/services/EvictionPolicy.ts"
+import { GuestPolicy, type GuestPolicyOptions } from "../src/services/GuestPolicy.ts"
 import { fast, HealthPolicy, type HealthPolicyOptions } from "../src/services/HealthPolicy.ts"
 import { KadDhtPolicy, type KadDhtPolicyOptions } from "../src/services/KadDhtPolicy.ts"
 import { NetworkConfig } from "../src/services/NetworkConfig.ts"
@@ -28,6 +29,7 @@ export const render = Effect.gen(function*() {
   const health = yield* HealthPolicy
   const dial = yield* DialPolicy
   const evict = yield* EvictionPolicy
+  const guests = yield* GuestPolicy
   const guard = yield* AddressGuard
   const dht = yield* KadDhtPolicy
   const relay = yield* RelayPolicy
@@ -103,14 +105,16 @@ Specs: \`test/services/DialPolicy.test.ts\`, \`test/layers/peers/AddressRace.tes
 
 ## EvictionPolicy
 
-Which peer is evicted from a full table. A kept peer, and a peer with a stream that this node opened, is never a candidate. An example of five
+Which peer is evicted from a full table. A kept peer, and a peer with a stream that this node opened, is never a candidate. An example of six
 candidates; the columns say which goes first:
 
-${table(["newcomer", "evicted first", "then"], evictions(evict))}
+${table(["newcomer", "evicted first", "then"], evictions(evict, guests))}
 
 ${example("EvictionPolicy")}
 
 Spec: \`test/services/EvictionPolicy.test.ts\`, "is the table's, and another one replaces it".
+
+${guestSection(evict, guests)}
 
 ## AddressGuard
 
@@ -232,22 +236,46 @@ function dialTimeline(policy: typeof DialPolicy.Service): ReadonlyArray<Readonly
   })
 }
 
-function evictions(rule: EvictionRule): ReadonlyArray<ReadonlyArray<string>> {
-  const candidate = (name: string, interest: Interest, idleMinutes: number, isBusy = false): EvictionCandidate => ({
-    id: name as PeerId,
-    interest,
-    direction: "inbound",
-    isBusy,
-    idleDuration: Duration.minutes(idleMinutes),
-    connectionDuration: Duration.minutes(10)
-  })
-  const candidates = [
-    candidate("transient, idle for 1 min", "transient", 1),
-    candidate("transient, idle for 4 min", "transient", 4),
-    candidate("transient, with a stream", "transient", 0, true),
-    candidate("discovered", "discovered", 2),
-    candidate("wanted", "wanted", 3)
-  ]
+const candidate = (name: string, interest: Interest, changes: Partial<EvictionCandidate> = {}): EvictionCandidate => ({
+  id: name as PeerId,
+  interest,
+  direction: "inbound",
+  isGuest: false,
+  isBusy: false,
+  idleDuration: Duration.zero,
+  connectionDuration: Duration.minutes(10),
+  ...changes
+})
+
+const evictions = (rule: EvictionRule, guests: GuestPolicyOptions): ReadonlyArray<ReadonlyArray<string>> =>
+  evictionRows(rule, guests, [
+    candidate("transient, idle for 1 min", "transient", { idleDuration: Duration.minutes(1) }),
+    candidate("transient, idle for 4 min", "transient", { idleDuration: Duration.minutes(4) }),
+    candidate("transient, with a stream", "transient", { isBusy: true }),
+    candidate("a guest", "transient", { isGuest: true }),
+    candidate("discovered", "discovered", { idleDuration: Duration.minutes(2) }),
+    candidate("wanted", "wanted", { idleDuration: Duration.minutes(3) })
+  ])
+
+const guestEvictions = (rule: EvictionRule, guests: GuestPolicyOptions): ReadonlyArray<ReadonlyArray<string>> => {
+  const guest = (minutes: number) =>
+    candidate(`guest, connected for ${minutes} min`, "transient", {
+      isGuest: true,
+      connectionDuration: Duration.minutes(minutes)
+    })
+  return evictionRows(rule, guests, [guest(9), guest(11), guest(30), candidate("transient, idle", "transient")])
+}
+
+const guestLimits = ({ share, stay }: GuestPolicyOptions): ReadonlyArray<ReadonlyArray<string>> => [
+  ["for sure, `stay`", durationText(stay)],
+  ["guests among the peers that may be evicted at all, `share`", `${100 * share} % or more`]
+]
+
+function evictionRows(
+  rule: EvictionRule,
+  guests: GuestPolicyOptions,
+  candidates: ReadonlyArray<EvictionCandidate>
+): ReadonlyArray<ReadonlyArray<string>> {
   const newcomers = [
     ["an inbound stranger", "transient", "inbound"],
     ["a dial of the DHT", "transient", "outbound"],
@@ -255,7 +283,7 @@ function evictions(rule: EvictionRule): ReadonlyArray<ReadonlyArray<string>> {
     ["a kept peer", "kept", "outbound"]
   ] as const
   return newcomers.map(([name, interest, direction]) => {
-    const [first, ...then] = rule(candidates, { id: "" as PeerId, interest, direction }).map(({ id }) => id)
+    const [first, ...then] = rule(candidates, { id: "" as PeerId, interest, direction }, guests).map(({ id }) => id)
     return [name, first ?? "none: the stranger is refused", then.join("; ")]
   })
 }
@@ -275,6 +303,25 @@ function guarded(rule: AddressGuardRule): ReadonlyArray<ReadonlyArray<string>> {
     rule(address as Multiaddr, { interfaces, isToldLocally }) ? "dialled" : "left out"
   return addresses.map((address) => [`\`${address}\``, answer(address, false), answer(address, true)])
 }
+
+const guestSection = (evict: EvictionRule, guests: GuestPolicyOptions): string =>
+  `## GuestPolicy
+
+How long a stranger that keeps this node has its slot for sure. Such a *guest* is transient here, is never idle, and ranks above other transient peers:
+a peer that is wanted here evicts those first. When a full table has many guests, one whose stay is over makes room for a newcomer, whether an inbound
+stranger or a dial of the DHT. The guest that is connected for longest goes first; one with other streams open stays. It is told that it was evicted, and
+may come again. The time counts from its connection, so that keeping anew does not begin anew.
+
+${table(["limit", "value"], guestLimits(guests))}
+
+An example of a table with three guests, each with no other stream, and one stranger without a stream:
+
+${table(["newcomer", "evicted first", "then"], guestEvictions(evict, guests))}
+
+${example("GuestPolicy")}
+
+Specs: \`test/services/EvictionPolicy.test.ts\`, "evicts a guest whose stay is over, for whoever comes, the one that is connected for longest first";
+\`test/sim/guests.test.ts\`, which replaces it.`
 
 const dhtSection = Effect.fnUntraced(function*(dht: KadDhtPolicyOptions) {
   return `## KadDhtPolicy

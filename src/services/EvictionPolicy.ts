@@ -4,6 +4,7 @@
 import { Context, Duration } from "effect"
 import type { Direction, Interest, PeerId } from "../schema/Peer.ts"
 import { interestRank } from "../schema/Peer.ts"
+import type { GuestPolicyOptions } from "./GuestPolicy.ts"
 
 /**
  * A connected peer that may be evicted. Kept peers, and peers to which this node has a stream open, are never
@@ -14,7 +15,9 @@ export interface EvictionCandidate {
   readonly interest: Interest
   /** Which side dialled the connection that made it a peer. */
   readonly direction: Direction
-  /** Whether the peer has streams open. The remote opened all of them. */
+  /** Whether the peer is a guest: transient here, and the remote's program keeps this node. See `GuestPolicy`. */
+  readonly isGuest: boolean
+  /** Whether the peer has streams open, besides those by which the remote keeps this node. The remote opened them. */
   readonly isBusy: boolean
   /** The time since the peer's last stream ended or, if it had none, since it connected. */
   readonly idleDuration: Duration.Duration
@@ -36,26 +39,37 @@ export interface Newcomer {
  */
 export type EvictionRule = (
   candidates: ReadonlyArray<EvictionCandidate>,
-  newcomer: Newcomer
+  newcomer: Newcomer,
+  guests: GuestPolicyOptions
 ) => ReadonlyArray<EvictionCandidate>
 
 /**
  * The default. A wanted or kept newcomer evicts peers of lower interest. A dial by this node that nobody asked for (one
- * of the DHT's) evicts transient peers without streams. An inbound stranger evicts nobody.
+ * of the DHT's) evicts transient peers without streams that are no guests. An inbound stranger evicts none of these.
+ * Both evict guests by `GuestPolicy`: the peers of a table that is full of guests would keep it closed for ever.
  *
- * Peers of the lowest interest go first, then those without streams, then those that are idle for longest.
+ * Peers of the lowest interest go first, guests after other transient ones, then those without streams, then those that
+ * are idle for longest. Of guests the one that is connected for longest goes first.
  */
-export const byInterest: EvictionRule = (candidates, newcomer) => {
+export const byInterest: EvictionRule = (candidates, newcomer, guests) => {
   const rank = interestRank(newcomer.interest)
   const isWanted = rank >= interestRank("wanted")
-  if (!isWanted && newcomer.direction === "inbound") return []
-  return candidates
-    .filter(({ interest, isBusy }) => isWanted ? interestRank(interest) < rank : interest === "transient" && !isBusy)
-    .sort((a, b) =>
-      interestRank(a.interest) - interestRank(b.interest) ||
-      Number(a.isBusy) - Number(b.isBusy) ||
-      Duration.toMillis(b.idleDuration) - Duration.toMillis(a.idleDuration)
-    )
+  const isFullOfGuests = candidates.filter(({ isGuest }) => isGuest).length >= guests.share * candidates.length
+  const hasStayed = ({ connectionDuration }: EvictionCandidate): boolean =>
+    Duration.isGreaterThanOrEqualTo(connectionDuration, Duration.fromInputUnsafe(guests.stay))
+  const mayGo = (candidate: EvictionCandidate): boolean => {
+    if (isWanted) return interestRank(candidate.interest) < rank
+    if (candidate.interest !== "transient" || candidate.isBusy) return false
+    return candidate.isGuest ? isFullOfGuests && hasStayed(candidate) : newcomer.direction === "outbound"
+  }
+  return candidates.filter(mayGo).sort((a, b) =>
+    interestRank(a.interest) - interestRank(b.interest) ||
+    Number(a.isGuest) - Number(b.isGuest) ||
+    Number(a.isBusy) - Number(b.isBusy) ||
+    (a.isGuest
+      ? Duration.toMillis(b.connectionDuration) - Duration.toMillis(a.connectionDuration)
+      : Duration.toMillis(b.idleDuration) - Duration.toMillis(a.idleDuration))
+  )
 }
 
 /**

@@ -1,6 +1,6 @@
 /**
  * The options of a node that can be written in a file. Behaviours are References: `ReconnectPolicy`, `HealthPolicy`,
- * `DialPolicy`, `EvictionPolicy`, `AddressGuard`, `KadDhtPolicy`, `RelayPolicy`.
+ * `DialPolicy`, `EvictionPolicy`, `GuestPolicy`, `AddressGuard`, `KadDhtPolicy`, `RelayPolicy`.
  */
 import { Context, Effect, Layer, Pipeable } from "effect"
 import type { ConfigError } from "../schema/NetworkError.ts"

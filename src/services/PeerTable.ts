@@ -77,6 +77,8 @@ export class PeerTable extends Context.Service<PeerTable, {
   readonly hold: (peer: PeerId) => Effect.Effect<Connection, PeerNotConnected, Scope.Scope>
   /** While the scope is open the peer is not idle, but may be evicted: for streams that the remote opened. */
   readonly attend: (connection: Connection) => Effect.Effect<void, PeerNotConnected, Scope.Scope>
+  /** While the scope is open the remote's program keeps this node: a transient peer is a guest (`GuestPolicy`). */
+  readonly keptByRemote: (peer: PeerId) => Effect.Effect<void, PeerNotConnected, Scope.Scope>
   /**
    * Runs the body on the peer's best connection. When another connection becomes the best, interrupts the run and
    * begins anew there: for streams that live as long as the peer. Ends when a run ends, or the peer is not connected.

@@ -2,6 +2,34 @@ import type { Mutant } from "./Mutant.ts"
 
 export const peersMutants: ReadonlyArray<Mutant> = [
   {
+    name: "the remote's keep is not counted",
+    file: "src/layers/peers/Users.ts",
+    text: "entry.remoteKeeps++",
+    replacement: "",
+    specs: ["test/sim/guests.test.ts"]
+  },
+  {
+    name: "the end of the remote's keep is not counted",
+    file: "src/layers/peers/Users.ts",
+    text: "entry.remoteKeeps--",
+    replacement: "",
+    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+  },
+  {
+    name: "a guest with other streams makes room",
+    file: "src/layers/peers/Entry.ts",
+    text: "attends > remoteKeeps || (yield* activeStreams(entry)) > remoteKeeps",
+    replacement: "false",
+    specs: ["test/sim/guests.test.ts"]
+  },
+  {
+    name: "a full subnet is closed to strangers although a guest's stay is over",
+    file: "src/layers/peers/Slots.ts",
+    text: "now - entry.connectedAt >= stayMillis",
+    replacement: "false",
+    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+  },
+  {
     name: "a connection that the table does not admit is closed uncounted",
     file: "src/layers/peers/Admission.ts",
     text: "error._tag === \"PeerLimitExceeded\" ? refuse(connection, error.rule ?? \"full\") : Effect.void",

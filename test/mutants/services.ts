@@ -2,6 +2,20 @@ import type { Mutant } from "./Mutant.ts"
 
 export const servicesMutants: ReadonlyArray<Mutant> = [
   {
+    name: "guests make room however few they are",
+    file: "src/services/EvictionPolicy.ts",
+    text: "isFullOfGuests && hasStayed",
+    replacement: "hasStayed",
+    specs: ["test/services/EvictionPolicy.test.ts"]
+  },
+  {
+    name: "guests make room before their stay is over",
+    file: "src/services/EvictionPolicy.ts",
+    text: "isFullOfGuests && hasStayed(candidate)",
+    replacement: "isFullOfGuests",
+    specs: ["test/services/EvictionPolicy.test.ts"]
+  },
+  {
     name: "a source's address that cannot be read is sighted",
     file: "src/services/Discovery.ts",
     text: "known.has(source) ?",

@@ -4,6 +4,7 @@ import { TestClock } from "effect/testing"
 import * as ScopedPeerTable from "../../src/layers/peers/ScopedPeerTable.ts"
 import type { Direction, Interest } from "../../src/schema/Peer.ts"
 import { byInterest, type EvictionCandidate, EvictionPolicy } from "../../src/services/EvictionPolicy.ts"
+import { defaultGuestPolicy } from "../../src/services/GuestPolicy.ts"
 import { NetworkConfig } from "../../src/services/NetworkConfig.ts"
 import { NetworkEvents } from "../../src/services/NetworkEvents.ts"
 import { PeerTable } from "../../src/services/PeerTable.ts"
@@ -14,21 +15,23 @@ const candidate = (
   name: string,
   interest: Interest,
   idleSeconds: number,
-  isBusy = false
+  isBusy = false,
+  guestMinutes?: number
 ): EvictionCandidate & { readonly name: string } => ({
   name,
   id: FakeConnection.peerId(name),
   interest,
   direction: "inbound",
+  isGuest: guestMinutes !== undefined,
   isBusy,
   idleDuration: Duration.seconds(idleSeconds),
-  connectionDuration: Duration.hours(1)
+  connectionDuration: guestMinutes === undefined ? Duration.hours(1) : Duration.minutes(guestMinutes)
 })
 
 const chosen = (interest: Interest, direction: Direction, candidates: ReadonlyArray<EvictionCandidate>) =>
-  byInterest(candidates, { id: FakeConnection.peerId("newcomer"), interest, direction }).map((one) =>
-    (one as ReturnType<typeof candidate>).name
-  )
+  byInterest(candidates, { id: FakeConnection.peerId("newcomer"), interest, direction }, defaultGuestPolicy).map((
+    one
+  ) => (one as ReturnType<typeof candidate>).name)
 
 const everybody = [
   candidate("wanted", "wanted", 1_000),
@@ -64,6 +67,37 @@ describe("EvictionPolicy", () => {
     assert.deepStrictEqual(chosen("discovered", "inbound", everybody), [])
     assert.deepStrictEqual(chosen("transient", "outbound", everybody), ["old", "new"])
     assert.deepStrictEqual(chosen("discovered", "outbound", everybody), ["old", "new"])
+  })
+
+  const guest = (name: string, minutes: number, isBusy = false) => candidate(name, "transient", 0, isBusy, minutes)
+
+  it("ranks guests above other transient peers, and below all others, the one connected for longest first", () => {
+    const guests = [guest("guest", 5), guest("old guest", 60), guest("busy guest", 90, true)]
+    assert.deepStrictEqual(chosen("wanted", "inbound", [...guests, ...everybody]), [
+      ...["old", "new", "busy"],
+      ...["old guest", "guest", "busy guest"],
+      "discovered"
+    ])
+  })
+
+  it("evicts a guest whose stay is over, for whoever comes, the one that is connected for longest first", () => {
+    const guests = [guest("young", 9.99), guest("over", 10), guest("longest", 11), guest("busy guest", 90, true)]
+    for (const direction of ["inbound", "outbound"] as const) {
+      for (const interest of ["transient", "discovered"] as const) {
+        assert.deepStrictEqual(chosen(interest, direction, guests), ["longest", "over"])
+      }
+    }
+    // An idle stranger goes first, where it goes at all.
+    const mixed = [...guests, candidate("idle", "transient", 10)]
+    assert.deepStrictEqual(chosen("transient", "inbound", mixed), ["longest", "over"])
+    assert.deepStrictEqual(chosen("transient", "outbound", mixed), ["idle", "longest", "over"])
+  })
+
+  it("evicts no guest while guests are less than half of the peers that may be evicted", () => {
+    const guests = [guest("over", 60), guest("longest", 90)]
+    const others = ["a", "b"].map((name) => candidate(name, "transient", 10))
+    assert.deepStrictEqual(chosen("transient", "inbound", [...guests, ...others]), ["longest", "over"])
+    assert.deepStrictEqual(chosen("transient", "inbound", [...guests, ...others, candidate("c", "wanted", 1)]), [])
   })
 
   it.effect("is the table's, and another one replaces it", () =>

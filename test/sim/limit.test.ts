@@ -63,7 +63,7 @@ describe("the limit of 50 peers", () => {
       const full = yield* TestNetwork.makeNode("full", { maxPeers: 1 })
       const dave = yield* TestNetwork.makeNode("dave")
       yield* TestNetwork.connected(dave, full)
-      yield* dave.keep(full.localPeer)
+      yield* full.keep(dave.localPeer)
       yield* network.link("hub", "full", { latency: "700 millis" })
       // The hub has been away for so long that alice waits for a minute between two dials.
       yield* network.blackhole("alice")

@@ -26,7 +26,7 @@ export const peerId = (name: string): PeerId => {
 export const transport: Layer.Layer<Transport> = Layer.unwrap(
   Effect.map(
     Queue.unbounded<ConnectionEvent>(),
-    (events) => Layer.mock(Transport)({ localPeer: peerId("local"), events })
+    (events) => Layer.mock(Transport)({ localPeer: peerId("local"), events, retain: () => Effect.void })
   )
 )
 

@@ -41,7 +41,11 @@ export const layer = Layer.effectDiscard(Effect.gen(function*() {
         case "keep":
           yield* stream.write(encodeResponse({ ok: true }))
           // While the stream is open the peer is not idle. The remote ends it when it keeps this node no more.
-          yield* Effect.ignore(Stream.runDrain(stream.read))
+          yield* table.keptByRemote(stream.connection.peer).pipe(
+            Effect.andThen(Stream.runDrain(stream.read)),
+            Effect.scoped,
+            Effect.ignore
+          )
           break
         case "retire":
           yield* stream.write(encodeResponse(

@@ -39,6 +39,7 @@ export const make = (local: PeerId, { direction, peer }: Connection, clock: Cloc
   connectedOn: Elapsed.dateOf(clock, now),
   holds: 0,
   attends: 0,
+  remoteKeeps: 0,
   idleSince: now,
   roundTripTime: undefined,
   remote: undefined,
@@ -55,6 +56,12 @@ export const activeStreams = Effect.fnUntraced(function*({ connections }: Entry)
 /** Whether a stream is open, or is being opened. */
 export const isBusy = Effect.fnUntraced(function*(entry: Entry) {
   return entry.holds + entry.attends > 0 || (yield* activeStreams(entry)) > 0
+})
+
+/** As {@link isBusy}, besides the streams by which the remote's program keeps this node. */
+export const isBusyBesidesKeep = Effect.fnUntraced(function*(entry: Entry) {
+  const { attends, holds, remoteKeeps } = entry
+  return holds > 0 || attends > remoteKeeps || (yield* activeStreams(entry)) > remoteKeeps
 })
 
 /** Closes the peer's connections. */

@@ -11,6 +11,7 @@ import type { GoodbyeReason } from "../../schema/NetworkEvent.ts"
 import { PeerConnected, PeerIdentified } from "../../schema/NetworkEvent.ts"
 import type { PeerId, RemoteIdentity } from "../../schema/Peer.ts"
 import { EvictionPolicy } from "../../services/EvictionPolicy.ts"
+import { GuestPolicy } from "../../services/GuestPolicy.ts"
 import { Interests } from "../../services/Interests.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import { NetworkEvents } from "../../services/NetworkEvents.ts"
@@ -29,6 +30,7 @@ import * as Users from "./Users.ts"
 export const make = Effect.gen(function*() {
   const config = yield* NetworkConfig
   const policy = yield* EvictionPolicy
+  const guests = yield* GuestPolicy
   const events = yield* NetworkEvents
   const transport = yield* Transport
   const interests = yield* Interests
@@ -39,7 +41,7 @@ export const make = Effect.gen(function*() {
 
   const infoOf = (entry: Entry.Entry) => Entry.infoOf(entry, interests.of(entry.id))
 
-  const slots = Slots.make({ config, policy, entries, interests, isBusy: Entry.isBusy })
+  const slots = Slots.make({ config, policy, guests, entries, interests, isBusy: Entry.isBusyBesidesKeep })
   const departures = yield* Departure.make(entries)
   const idleness = yield* Idleness.make({
     entries,
@@ -195,6 +197,7 @@ export const make = Effect.gen(function*() {
     release,
     hold: users.hold,
     attend: users.attend,
+    keptByRemote: users.keptByRemote,
     follow: users.follow,
     retire: (connection) =>
       Effect.suspend(() => entries.get(connection.peer)?.connections.retire(connection) ?? Effect.succeed(false)),

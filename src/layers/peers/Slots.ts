@@ -5,6 +5,7 @@ import { Duration, Effect } from "effect"
 import type { Multiaddr, PeerId } from "../../schema/Peer.ts"
 import { interestRank } from "../../schema/Peer.ts"
 import type { EvictionCandidate, EvictionRule } from "../../services/EvictionPolicy.ts"
+import type { GuestPolicyOptions } from "../../services/GuestPolicy.ts"
 import type { Interests } from "../../services/Interests.ts"
 import type { NetworkConfigValues } from "../../services/NetworkConfig.ts"
 import type { PeerTable } from "../../services/PeerTable.ts"
@@ -30,6 +31,8 @@ export interface Occupant extends Slot {
   holds: number
   /** Open streams that the remote opened. */
   attends: number
+  /** Those of them by which the remote's program keeps this node. */
+  remoteKeeps: number
   idleSince: number
 }
 
@@ -44,11 +47,14 @@ type NewConnection = Pick<Connection, "peer" | "direction" | "remoteAddress">
 export const make = <A extends Occupant>(options: {
   readonly config: NetworkConfigValues
   readonly policy: EvictionRule
+  readonly guests: GuestPolicyOptions
   readonly entries: ReadonlyMap<PeerId, A>
   readonly interests: Interests["Service"]
+  /** Whether the peer has streams open besides those by which its program keeps this node. */
   readonly isBusy: (entry: A) => Effect.Effect<boolean>
 }) => {
-  const { config, entries, interests, isBusy, policy } = options
+  const { config, entries, guests, interests, isBusy, policy } = options
+  const stayMillis = Duration.toMillis(Duration.fromInputUnsafe(guests.stay))
   const reservations = new Map<PeerId, Reservation>()
 
   const limitsOf = ({ direction, peer, remoteAddress }: NewConnection) =>
@@ -89,6 +95,8 @@ export const make = <A extends Occupant>(options: {
     for (const entry of entries.values()) if (!evicted.has(entry)) yield entry
   }
 
+  const isGuest = ({ id, remoteKeeps }: A): boolean => remoteKeeps > 0 && interests.of(id) === "transient"
+
   /** The peers that the policy evicts for a connection, in its order. */
   const victims = Effect.fnUntraced(function*({ direction, peer }: Pick<NewConnection, "direction" | "peer">) {
     const now = yield* Elapsed.millis
@@ -100,12 +108,13 @@ export const make = <A extends Occupant>(options: {
         id: entry.id,
         interest,
         direction: entry.isInbound ? "inbound" : "outbound",
+        isGuest: isGuest(entry),
         isBusy: yield* isBusy(entry),
         idleDuration: Duration.millis(now - entry.idleSince),
         connectionDuration: Duration.millis(now - entry.connectedAt)
       })
     }
-    const chosen = policy([...candidates.values()], { id: peer, interest: interests.of(peer), direction })
+    const chosen = policy([...candidates.values()], { id: peer, interest: interests.of(peer), direction }, guests)
     // A policy may answer with peers that were no candidates.
     return chosen.flatMap(({ id }) => {
       const entry = candidates.has(id) ? entries.get(id) : undefined
@@ -186,10 +195,15 @@ export const make = <A extends Occupant>(options: {
       const connection = { isInbound: true, network: countedNetworkOf(remoteAddress) }
       const [limit] = limitsFor(config, connection)
       if (limit?.name !== "subnet") return true
-      forgetExpired(yield* Elapsed.millis)
+      const now = yield* Elapsed.millis
+      forgetExpired(now)
       if (missing(limit, entries.values(), reservedForOthers()) <= 0) return true
       // The dialler may be a peer for which another is evicted, once the handshake has told who it is.
       for (const peer of interests.wanted()) if (!entries.has(peer)) return true
+      // A guest whose stay is over may make room for whoever it is.
+      for (const entry of entries.values()) {
+        if (isGuest(entry) && limit.counts(entry) && now - entry.connectedAt >= stayMillis) return true
+      }
       return false
     }),
 

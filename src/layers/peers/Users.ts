@@ -43,6 +43,20 @@ export const make = (entries: ReadonlyMap<PeerId, Entry>, idles: (entry: Entry) 
   const attend: PeerTable["Service"]["attend"] = (connection) =>
     Effect.asVoid(use(connection.peer, "attends", connection))
 
+  const keptByRemote = (peer: PeerId) =>
+    Effect.asVoid(Effect.acquireRelease(
+      Effect.suspend(() => {
+        const entry = entries.get(peer)
+        if (entry === undefined) return Effect.fail(new PeerNotConnected({ peer }, unchecked))
+        entry.remoteKeeps++
+        return Effect.succeed(entry)
+      }),
+      (entry) =>
+        Effect.sync(() => {
+          entry.remoteKeeps--
+        })
+    ))
+
   const follow = Effect.fnUntraced(function*(peer: PeerId, body: (connection: Connection) => Effect.Effect<void>) {
     while (true) {
       const entry = entries.get(peer)
@@ -76,5 +90,5 @@ export const make = (entries: ReadonlyMap<PeerId, Entry>, idles: (entry: Entry) 
     for (const task of tasks) yield* task(entry)
   })
 
-  return { hold, attend, follow, eachPeer, beginTasks }
+  return { hold, attend, keptByRemote, follow, eachPeer, beginTasks }
 }

@@ -3,7 +3,7 @@ import { Clock, type Duration, Effect, Exit, Fiber, Layer, References, Schema, S
 import { TestClock } from "effect/testing"
 import * as ScopedPeerTable from "../../../src/layers/peers/ScopedPeerTable.ts"
 import type { GoodbyeReason, NetworkEvent } from "../../../src/schema/NetworkEvent.ts"
-import type { Direction, Interest, PeerId } from "../../../src/schema/Peer.ts"
+import type { Direction, Interest, Multiaddr, PeerId } from "../../../src/schema/Peer.ts"
 import { NetworkConfig, type NetworkConfigInput } from "../../../src/services/NetworkConfig.ts"
 import { NetworkEvents } from "../../../src/services/NetworkEvents.ts"
 import { PeerTable } from "../../../src/services/PeerTable.ts"
@@ -526,6 +526,32 @@ describe("ScopedPeerTable", () => {
       assert.strictEqual(yield* peers.reserve(second), "subnet")
       assert.strictEqual((yield* Effect.flip(peers.admit(second)))._tag, "PeerLimitExceeded")
     }).pipe(Effect.provide(table({ maxPeersPerSubnet: 2 }))))
+
+  it.effect("lets a stranger of a full subnet to the handshake once the stay of a guest there is over", () =>
+    Effect.gen(function*() {
+      const peers = yield* PeerTable
+      const from = (id: PeerId, host: string) =>
+        FakeConnection.make(id, { inbound: true, address: `/ip4/${host}/tcp/1` })
+      const [near, far] = ["/ip4/203.0.113.9/tcp/1", "/ip4/198.51.100.9/tcp/1"] as [Multiaddr, Multiaddr]
+      yield* peers.admit(from(alice, "203.0.113.1"))
+      yield* peers.admit(from(bob, "203.0.113.2"))
+      const keeps = yield* Scope.make()
+      yield* Scope.provide(peers.keptByRemote(alice), keeps)
+      yield* attended(peers, alice)
+      assert.strictEqual((yield* Effect.flip(peers.keptByRemote(carol)))._tag, "PeerNotConnected")
+      yield* TestClock.adjust("599 seconds")
+      assert.deepStrictEqual([yield* peers.accepts(near), yield* peers.accepts(far)], [false, true])
+      assert.strictEqual(yield* peers.reserve(from(carol, "203.0.113.3")), "subnet")
+      yield* TestClock.adjust("1 second")
+      assert.isTrue(yield* peers.accepts(near))
+      // A wanted peer is no guest, and neither is one whose program keeps this node no more.
+      yield* FakeInterests.rank(alice, "wanted")
+      assert.isFalse(yield* peers.accepts(near))
+      yield* FakeInterests.rank(alice, "transient")
+      assert.isUndefined(yield* peers.reserve(from(carol, "203.0.113.3")))
+      yield* Scope.close(keeps, Exit.void)
+      assert.isFalse(yield* peers.accepts(near))
+    }).pipe(Effect.scoped, Effect.provide(table({ maxPeersPerSubnet: 2, connectionIdleTimeout: "1 hour" }))))
 
   it.effect("counts no network for private addresses and for relayed connections", () =>
     Effect.gen(function*() {

@@ -44,6 +44,12 @@ import { Transport } from "./services/Transport.ts"
  */
 export type Target = DialTarget | TargetText
 
+/** What a lookup of providers may cost, and what it is to say when there is nobody to ask. */
+export interface FindProvidersOptions extends FindOptions {
+  /** Fails with `NoPeers` when there is no peer to ask. By default the stream is empty then. */
+  readonly requirePeers?: boolean | undefined
+}
+
 /**
  * An operation on a peer. Of other text than a {@link PeerId} the type says that it may be no peer id.
  */
@@ -333,8 +339,9 @@ export class Network extends Context.Service<Network, {
    * providers or 10 s unless `FindOptions` or `KadDhtPolicy` say otherwise; empty when nobody provides the key.
    * Ending the stream ends the lookup.
    *
-   * Fails with a `DhtError` whose reason is `NoPeers` when there is no peer to ask, `QueryTimeout` when no provider was
-   * found in time, `RecordInvalid` for a text that is no key.
+   * Empty also when there is no peer to ask, unless `requirePeers` is set. Fails with a `DhtError` whose reason is
+   * `NoPeers` then, `QueryTimeout` when no provider was found in time, `RecordInvalid` for a text that is no key,
+   * `DhtOff` for a node without a DHT.
    *
    * @example
    * ```ts
@@ -348,7 +355,54 @@ export class Network extends Context.Service<Network, {
    * })
    * ```
    */
-  readonly findProviders: (key: string, options?: FindOptions) => Stream.Stream<Provider, DhtError>
+  readonly findProviders: (key: string, options?: FindProvidersOptions) => Stream.Stream<Provider, DhtError>
+  /**
+   * The nodes closest to a key among those that answer, nearest first, at most `kadReplicationFactor` of them: those
+   * that keep the key's records. Fails with a `DhtError` whose reason is `NoPeers` when there is no peer to ask,
+   * `RecordInvalid` for a text that is no key, `DhtOff` for a node without a DHT.
+   *
+   * @example
+   * ```ts
+   * import { Console, Effect } from "effect"
+   * import { ContentKey, Network } from "codio-network"
+   *
+   * export const program = Effect.gen(function*() {
+   *   const network = yield* Network
+   *   for (const { id } of yield* network.closestPeers(ContentKey.fromText("the cat video"))) yield* Console.log(id)
+   * })
+   * ```
+   */
+  readonly closestPeers: (key: string) => Effect.Effect<ReadonlyArray<PeerAddresses>, DhtError>
+  /**
+   * How many peers the routing table of the DHT holds.
+   *
+   * @example
+   * ```ts
+   * import { Console, Effect } from "effect"
+   * import { Network } from "codio-network"
+   *
+   * export const program = Effect.flatMap(Network, (network) => Effect.flatMap(network.routingTableSize, Console.log))
+   * ```
+   */
+  readonly routingTableSize: Effect.Effect<number>
+  /**
+   * Looks up this node's own position in the DHT and a few random ones, so that the routing table comes to know the
+   * peers there. Happens by itself when the first peer comes, and every few minutes; call it when much has changed at
+   * once. Fails with a `DhtError` whose reason is `NoPeers` when there is no peer to ask, or none has answered.
+   *
+   * @example
+   * ```ts
+   * import { Console, Effect } from "effect"
+   * import { Network } from "codio-network"
+   *
+   * export const program = Effect.gen(function*() {
+   *   const network = yield* Network
+   *   yield* network.refreshRoutingTable
+   *   yield* Console.log(yield* network.routingTableSize)
+   * })
+   * ```
+   */
+  readonly refreshRoutingTable: Effect.Effect<void, DhtError>
   /**
    * The addresses of a peer: those of its connection, or else what the DHT says. Fails with a `DhtError` whose reason
    * is `NoPeers` when there is no peer to ask, `NotFound` when no peer knows it, `QueryTimeout` after 10 s,
@@ -500,6 +554,8 @@ export class Network extends Context.Service<Network, {
    * peers are told goodbye, and it ends within `stopTimeout` whatever they do. Fails with `NetworkStartError` for wrong
    * options, for a data directory or identity that cannot be used, and for a port that is taken.
    *
+   * `parts` replaces the node's key pair or its DHT by a Layer of the program's own.
+   *
    * @example
    * ```ts
    * import { Effect } from "effect"
@@ -511,9 +567,10 @@ export class Network extends Context.Service<Network, {
    * ```
    */
   static readonly layer = (
-    options?: NetworkConfigInput
+    options?: NetworkConfigInput,
+    parts?: Node.NodeParts
   ): Layer.Layer<Core | Dht | Transport | NetworkConfig | Host.Libp2pHost, NetworkStartError> =>
-    Node.layer(networkLayer, options)
+    Node.layer(networkLayer, options, parts)
 
   /**
    * A node without a Layer, for several nodes in one program. It runs as long as the scope; fails as `layer` does.
@@ -530,10 +587,14 @@ export class Network extends Context.Service<Network, {
    * ```
    */
   static readonly make = (
-    options?: NetworkConfigInput
+    options?: NetworkConfigInput,
+    parts?: Node.NodeParts
   ): Effect.Effect<Network["Service"], NetworkStartError, Scope.Scope> =>
-    Effect.map(Layer.build(Network.layer(options)), (context) => Context.get(context, Network))
+    Effect.map(Layer.build(Network.layer(options, parts)), (context) => Context.get(context, Network))
 }
+
+/** Parts of a node that a program may replace, the second argument of `Network.layer`. */
+export type NodeParts = Node.NodeParts
 
 /** The services above the ports. */
 export type Core = Network | Node.Parts
@@ -658,7 +719,10 @@ const networkLayer = Layer.effect(
               Effect.all([keyOf("findProviders", key), findOptionsOf(key, options)]),
               ([read, checked]) => dht.findProviders(read, checked)
             )
-          ),
+          ).pipe(Stream.catchIf(
+            ({ reason }) => reason._tag === "NoPeers" && options?.requirePeers !== true,
+            () => Stream.empty
+          )),
           (some) => ProviderRanking.rank({ peer: table.get, lastContact: connections.lastContact }, some)
         ),
       findPeer: (peer) =>
@@ -666,6 +730,9 @@ const networkLayer = Layer.effect(
           Effect.mapError(peerIdOf(peer), ({ detail }) => recordInvalid("findPeer", peer, detail)),
           dht.findPeer
         ),
+      closestPeers: (key) => Effect.flatMap(keyOf("closestPeers", key), dht.closestPeers),
+      routingTableSize: dht.tableSize,
+      refreshRoutingTable: dht.refresh,
       putValue: (namespace, path, value, options) =>
         Effect.andThen(quorumOf("putValue", path, options), dht.putValue(namespace, path, value, options)),
       getValue: (namespace, path, options) =>

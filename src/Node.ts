@@ -17,9 +17,12 @@
 // Not from the package's index, which loads all of its modules.
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as NodePath from "@effect/platform-node/NodePath"
+import type { FileSystem, Path } from "effect"
 import { Effect, Layer } from "effect"
+import type { KeyValueStore } from "effect/persistence"
 import * as CodioProtocol from "./layers/codio/CodioProtocol.ts"
 import * as KadDht from "./layers/dht/libp2p/KadDht.ts"
+import * as NoDht from "./layers/dht/NoDht.ts"
 import * as BootstrapDiscovery from "./layers/discovery/BootstrapDiscovery.ts"
 import * as MdnsDiscovery from "./layers/discovery/MdnsDiscovery.ts"
 import * as RememberedPeers from "./layers/discovery/RememberedPeers.ts"
@@ -43,6 +46,7 @@ import { NetworkStartError, type ProtocolError } from "./schema/NetworkError.ts"
 import type { ConnectionManager } from "./services/ConnectionManager.ts"
 import type { Dht } from "./services/Dht.ts"
 import { Discovery } from "./services/Discovery.ts"
+import type { Identity } from "./services/Identity.ts"
 import type { Health } from "./services/Health.ts"
 import { NetworkConfig, type NetworkConfigInput } from "./services/NetworkConfig.ts"
 import { NetworkEvents } from "./services/NetworkEvents.ts"
@@ -72,20 +76,55 @@ export const layerCore: Layer.Layer<Parts, ProtocolError, Ports> = Layer.suspend
   )
 )
 
+/** What a `Dht` of a program's own may stand on. */
+export type DhtGround =
+  | Host.Libp2pHost
+  | Transport
+  | Discovery
+  | Identity
+  | NetworkConfig
+  | KeyValueStore.KeyValueStore
+
+/**
+ * Parts of a node that a program may replace by its own. Each is a Layer, built once for the node and released with it.
+ */
+export interface NodeParts {
+  /**
+   * The key pair of the node: `SeededIdentity.layer(seed)`, a key from a vault. Defaults to `FileIdentity.layer`, the
+   * file in `dataDirectory`, or a new key where there is none.
+   */
+  readonly identity?:
+    | Layer.Layer<Identity, NetworkStartError["reason"], NetworkConfig | FileSystem.FileSystem | Path.Path>
+    | undefined
+  /**
+   * The DHT of the node. Defaults to `KadDht.layer`, and to `NoDht.layer` where the option `dht` is off. Its errors may
+   * name operations of its own (`DhtError.operation`).
+   */
+  readonly dht?: Layer.Layer<Dht, NetworkStartError["reason"], DhtGround> | undefined
+}
+
 /**
  * A node on libp2p, under the service that programs see. Each call is one node. The last line is built first.
  */
 export const layer = <Roof>(
   roof: Layer.Layer<Roof, never, Parts | Dht | Transport>,
-  options?: NetworkConfigInput
+  options?: NetworkConfigInput,
+  parts?: NodeParts
 ): Layer.Layer<Roof | Parts | Dht | Transport | NetworkConfig | Host.Libp2pHost, NetworkStartError> =>
-  isolate(Layer.provideMerge(roof, node(options)))
+  isolate(Layer.provideMerge(roof, node(options, parts)))
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-const node = (options: NetworkConfigInput | undefined) =>
+const dhtOfOptions = Layer.unwrap(
+  Effect.map(NetworkConfig, ({ dht }): typeof KadDht.layer => dht === "off" ? NoDht.layer : KadDht.layer)
+)
+
+const node = (
+  options: NetworkConfigInput | undefined,
+  { dht = dhtOfOptions, identity = FileIdentity.layer }: NodeParts = {}
+) =>
   Layer.mergeAll(
     BootstrapDiscovery.layer,
     MdnsDiscovery.layer,
@@ -96,12 +135,12 @@ const node = (options: NetworkConfigInput | undefined) =>
     part("discovery"),
     Layer.provideMerge(part("listener")(TcpListener.layer)),
     Layer.provideMerge(layerCore),
-    Layer.provideMerge(part("dht")(KadDht.layer)),
+    Layer.provideMerge(part("dht")(dht)),
     Layer.provideMerge(part("transport")(Layer.mergeAll(Libp2pTransport.layer, RelayClient.layer))),
     Layer.provideMerge(part("host")(Host.layer)),
     Layer.provide(
       part("stores")(
-        Layer.mergeAll(FileIdentity.layer, KeyValuePeerStore.layer, Discovery.layer, NodeNetworkMonitor.layer)
+        Layer.mergeAll(identity, KeyValuePeerStore.layer, Discovery.layer, NodeNetworkMonitor.layer)
       )
     ),
     Layer.provide(part("data directory")(DataDirectory.layer)),

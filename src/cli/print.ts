@@ -2,6 +2,7 @@
  * The program's output: readable lines for people, or with `--json` one object per line.
  */
 import { Duration } from "effect"
+import { plain } from "../schema/Json.ts"
 import type { NetworkEvent } from "../schema/NetworkEvent.ts"
 import type { Multiaddr, PeerId } from "../schema/Peer.ts"
 
@@ -16,12 +17,7 @@ export type Report =
  * 8601; a duration is a number of milliseconds under a name that ends in `Millis`.
  */
 export const jsonLine = (time: Date, { _tag, ...fields }: Report): string => {
-  const out: Record<string, unknown> = { event: kebab(_tag), time: time.toISOString() }
-  for (const [name, value] of Object.entries(fields)) {
-    if (Duration.isDuration(value)) out[`${name}Millis`] = Math.round(Duration.toMillis(value))
-    else out[name] = value
-  }
-  return JSON.stringify(out)
+  return JSON.stringify({ event: kebab(_tag), time: time.toISOString(), ...plain(fields) })
 }
 
 /** Readable lines; none for reports that matter only to programs. */

@@ -148,9 +148,13 @@ const eventsOf = (info: PeerInfo): ReadonlyArray<NetworkEvent> => {
   const [address] = info.addresses
   // The peer's connection has just closed; its `PeerDisconnected` follows.
   if (address === undefined) return []
-  const { agentVersion, direction, id: peer, interest, protocolVersion, protocols } = info
+  const { agentVersion, direction, id: peer, interest, listenAddresses, observedAddress, protocolVersion, protocols } =
+    info
+  const observed = observedAddress === undefined ? {} : { observedAddress }
   return [
     new PeerConnected({ peer, address, direction, interest }),
-    ...agentVersion === "" ? [] : [new PeerIdentified({ peer, agentVersion, protocolVersion, protocols })]
+    ...agentVersion === ""
+      ? []
+      : [new PeerIdentified({ peer, agentVersion, protocolVersion, protocols, listenAddresses, ...observed })]
   ]
 }

@@ -367,6 +367,14 @@ export class PingError extends Schema.TaggedError<PingError>()("PingError", {
 // dht
 // ---------------------------------------------------------------------------------------------------------------------
 
+/** This node has no DHT: it was started with the option `dht` off. */
+export class DhtOff extends Schema.TaggedError<DhtOff>()("DhtOff", {}) {
+  readonly isRetryable = false
+  override get message() {
+    return "this node has no DHT; start it with the option dht set to server or client"
+  }
+}
+
 /** The routing table of the DHT is empty, so there is no peer to ask. Connect to a peer that speaks the DHT first. */
 export class NoPeers extends Schema.TaggedError<NoPeers>()("NoPeers", {}) {
   readonly isRetryable = true
@@ -435,26 +443,22 @@ export class QueryFailed extends Schema.TaggedError<QueryFailed>()("QueryFailed"
   }
 }
 
-/** An operation on the DHT failed. `subject` is the key or the peer id; `reason` says why and what to do. */
+/**
+ * An operation on the DHT failed. `operation` is a member of `Dht`, or one that a program's own implementation adds;
+ * `subject` is the key or the peer id, and may be empty; `reason` says why and what to do.
+ */
 export class DhtError extends Schema.TaggedError<DhtError>()("DhtError", {
-  operation: Schema.Literals([
-    "startProviding",
-    "stopProviding",
-    "findProviders",
-    "findPeer",
-    "closestPeers",
-    "putValue",
-    "getValue"
-  ]),
+  operation: Schema.String,
   subject: Schema.String,
-  reason: Schema.Union([NoPeers, QueryTimeout, NotFound, RecordInvalid, TtlInvalid, QuorumFailed, QueryFailed])
+  reason: Schema.Union([DhtOff, NoPeers, QueryTimeout, NotFound, RecordInvalid, TtlInvalid, QuorumFailed, QueryFailed])
 }) {
   get isRetryable(): boolean {
     return this.reason.isRetryable
   }
   override get message() {
     // The path of a value is any text.
-    return `${this.operation} ${shortened(this.subject)}: ${this.reason.message.replace(/\s+/g, " ")}`
+    const subject = this.subject === "" ? "" : ` ${shortened(this.subject)}`
+    return `${this.operation}${subject}: ${this.reason.message.replace(/\s+/g, " ")}`
   }
 }
 

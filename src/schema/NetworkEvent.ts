@@ -1,7 +1,10 @@
 /**
  * What happens in a node, for observers. Events inform: no part of the library acts on them.
+ *
+ * `JSON.stringify` prints an event with its `_tag`, durations as milliseconds under `...Millis`, times as ISO 8601.
  */
 import { Schema } from "effect"
+import { plain } from "./Json.ts"
 import { Direction, Interest, Multiaddr, PeerId } from "./Peer.ts"
 
 /**
@@ -59,7 +62,11 @@ export class PeerDiscovered extends Schema.TaggedClass<PeerDiscovered>()("PeerDi
   peer: PeerId,
   addresses: Schema.Array(Multiaddr),
   source: Schema.String
-}) {}
+}) {
+  toJSON(): Readonly<Record<string, unknown>> {
+    return plain(this)
+  }
+}
 
 /** A peer connected and took a slot of the table. */
 export class PeerConnected extends Schema.TaggedClass<PeerConnected>()("PeerConnected", {
@@ -67,15 +74,27 @@ export class PeerConnected extends Schema.TaggedClass<PeerConnected>()("PeerConn
   address: Multiaddr,
   direction: Direction,
   interest: Interest
-}) {}
+}) {
+  toJSON(): Readonly<Record<string, unknown>> {
+    return plain(this)
+  }
+}
 
 /** The peer answered identify. Follows `PeerConnected`. */
 export class PeerIdentified extends Schema.TaggedClass<PeerIdentified>()("PeerIdentified", {
   peer: PeerId,
   protocolVersion: Schema.String,
   agentVersion: Schema.String,
-  protocols: Schema.Array(Schema.String)
-}) {}
+  protocols: Schema.Array(Schema.String),
+  /** Where the peer says that it listens. */
+  listenAddresses: Schema.Array(Multiaddr),
+  /** The address of this node, as the peer sees it; absent where the peer does not say. */
+  observedAddress: Schema.optionalKey(Multiaddr)
+}) {
+  toJSON(): Readonly<Record<string, unknown>> {
+    return plain(this)
+  }
+}
 
 /** A peer disconnected and gave its slot back. `connectionDuration` is how long it was connected. */
 export class PeerDisconnected extends Schema.TaggedClass<PeerDisconnected>()("PeerDisconnected", {
@@ -83,7 +102,11 @@ export class PeerDisconnected extends Schema.TaggedClass<PeerDisconnected>()("Pe
   reason: DisconnectReason,
   remoteReason: Schema.optionalKey(GoodbyeReason),
   connectionDuration: Schema.Duration
-}) {}
+}) {
+  toJSON(): Readonly<Record<string, unknown>> {
+    return plain(this)
+  }
+}
 
 /**
  * This node refused a connection to or from a peer; no slot was taken.
@@ -95,14 +118,22 @@ export class PeerRefused extends Schema.TaggedClass<PeerRefused>()("PeerRefused"
   address: Multiaddr,
   direction: Direction,
   reason: RefusalReason
-}) {}
+}) {
+  toJSON(): Readonly<Record<string, unknown>> {
+    return plain(this)
+  }
+}
 
 /** A dial failed that `connect`, `keep` or discovery asked for. */
 export class DialFailed extends Schema.TaggedClass<DialFailed>()("DialFailed", {
   target: Schema.String,
   reason: Schema.String,
   message: Schema.String
-}) {}
+}) {
+  toJSON(): Readonly<Record<string, unknown>> {
+    return plain(this)
+  }
+}
 
 /**
  * A kept or wanted peer will be dialled again after `delay`. `attempt` counts from 1 since the last stable connection.
@@ -111,28 +142,48 @@ export class ReconnectScheduled extends Schema.TaggedClass<ReconnectScheduled>()
   peer: PeerId,
   attempt: Schema.Int,
   delay: Schema.Duration
-}) {}
+}) {
+  toJSON(): Readonly<Record<string, unknown>> {
+    return plain(this)
+  }
+}
 
 /** The `ReconnectPolicy` gave up a wanted peer after `attempts` dials. */
 export class ReconnectFailed extends Schema.TaggedClass<ReconnectFailed>()("ReconnectFailed", {
   peer: PeerId,
   attempts: Schema.Int
-}) {}
+}) {
+  toJSON(): Readonly<Record<string, unknown>> {
+    return plain(this)
+  }
+}
 
 /** A ping went unanswered. The connection is closed when `misses` reaches the policy's limit. */
 export class PeerUnhealthy extends Schema.TaggedClass<PeerUnhealthy>()("PeerUnhealthy", {
   peer: PeerId,
   misses: Schema.Int
-}) {}
+}) {
+  toJSON(): Readonly<Record<string, unknown>> {
+    return plain(this)
+  }
+}
 
 /** A relay gave this node a reservation. `addresses` are those at which the node is reachable through the relay. */
 export class RelayReserved extends Schema.TaggedClass<RelayReserved>()("RelayReserved", {
   relay: PeerId,
   addresses: Schema.Array(Multiaddr)
-}) {}
+}) {
+  toJSON(): Readonly<Record<string, unknown>> {
+    return plain(this)
+  }
+}
 
 /** The reservation on a relay ended. The relay is asked again on a schedule. */
-export class RelayLost extends Schema.TaggedClass<RelayLost>()("RelayLost", { relay: PeerId }) {}
+export class RelayLost extends Schema.TaggedClass<RelayLost>()("RelayLost", { relay: PeerId }) {
+  toJSON(): Readonly<Record<string, unknown>> {
+    return plain(this)
+  }
+}
 
 /**
  * The node became isolated, or is isolated no longer.
@@ -143,7 +194,11 @@ export class RelayLost extends Schema.TaggedClass<RelayLost>()("RelayLost", { re
 export class IsolationChanged extends Schema.TaggedClass<IsolationChanged>()("IsolationChanged", {
   isolated: Schema.Boolean,
   candidates: Schema.Int
-}) {}
+}) {
+  toJSON(): Readonly<Record<string, unknown>> {
+    return plain(this)
+  }
+}
 
 /** All events of `network.events`. */
 export const NetworkEvent = Schema.Union([

@@ -8,9 +8,28 @@
  * `CODIO_LISTEN_PORT: expected a port number from 0 to 65535, got "abc"`.
  */
 import { Effect, Predicate, Result, Schema } from "effect"
+import * as Agent from "./Agent.ts"
 import { ConfigError } from "./NetworkError.ts"
 import * as OptionTable from "./OptionTable.ts"
-import { addresses, count, duration, option, peerAddresses, port, protocol, text, toggle } from "./OptionTable.ts"
+import {
+  addresses,
+  count,
+  duration,
+  oneOf,
+  option,
+  peerAddresses,
+  port,
+  protocol,
+  text,
+  toggle
+} from "./OptionTable.ts"
+
+/** What identify has room for: other implementations refuse messages of more than a few kilobytes. */
+const shortText = text(
+  Schema.String.check(Schema.isPattern(/^[\x21-\x7e](?:[\x20-\x7e]{0,126}[\x21-\x7e])?$/)),
+  "text",
+  "1 to 128 printable ASCII characters, without spaces at the ends"
+)
 
 /**
  * All options, in the order of the documentation. `npm run docs:options` writes docs/OPTIONS.md from these entries and
@@ -99,6 +118,12 @@ export const options = {
     flagName: "relay-peer",
     description: "Relay to hold a reservation on"
   }),
+  /**
+   * How the node takes part in the DHT. A `server` answers other nodes and stores their records; a `client` only asks
+   * and announces, and is in nobody's routing table; with `off` there is no DHT, and its operations fail. Defaults to
+   * server.
+   */
+  dht: option(oneOf(["server", "client", "off"]), { default: "server", description: "Part in the DHT" }),
   /** The Kademlia protocol. Nodes with different protocols are in different DHTs. Defaults to /codio/kad/1.0.0. */
   kadProtocol: option(protocol, {
     default: "/codio/kad/1.0.0",
@@ -151,6 +176,19 @@ export const options = {
   }),
   /** Peers that are remembered, across restarts too. Of more, those unseen for longest go first. Defaults to 4096. */
   maxKnownPeers: option(count(1, 1_000_000), { default: 4096, description: "Peers remembered at most" }),
+  /**
+   * The software that this node tells others that it runs, by identify and `hello`.
+   * Defaults to `codio-network/<version>`.
+   */
+  agentVersion: option(shortText, {
+    default: { text: "`codio-network/<version>`", of: () => Agent.agentVersion },
+    description: "Software that this node says it runs"
+  }),
+  /** The protocol version that this node tells others by identify, as the Rust crate does. Defaults to /codio/1.0.0. */
+  protocolVersion: option(shortText, {
+    default: Agent.protocolVersion,
+    description: "Protocol version that this node tells"
+  }),
   /** How many events a slow reader of `events` may be behind before it loses the oldest. Defaults to 1024. */
   eventBuffer: option(count(1, 1_000_000), {
     default: 1024,

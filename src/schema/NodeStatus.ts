@@ -2,6 +2,7 @@
  * The answers to "why?": what a node knows of one peer, and the state of the node itself.
  */
 import { Schema } from "effect"
+import { plain } from "./Json.ts"
 import { DisconnectReason, GoodbyeReason, RefusalReason } from "./NetworkEvent.ts"
 import { Direction, Interest, Multiaddr, PeerId } from "./Peer.ts"
 
@@ -80,7 +81,12 @@ export class PeerExplanation extends Schema.Class<PeerExplanation>("codio-networ
   nextRetry: Schema.optionalKey(RetryRecord),
   /** Discovery does not dial the peer before this time, unless the peer is seen at a new address. */
   restsUntil: Schema.optionalKey(Schema.DateTimeUtc)
-}) {}
+}) {
+  /** As `JSON.stringify` prints it: durations as `...Millis`, times as ISO 8601. */
+  toJSON(): Readonly<Record<string, unknown>> {
+    return plain(this)
+  }
+}
 
 /**
  * Whether a node is isolated, and why: it has peers, it knows no peer to try, or the peers that it tries do not answer.
@@ -132,4 +138,9 @@ export class NodeStatus extends Schema.Class<NodeStatus>("codio-network/NodeStat
   knownPeers: Schema.Int,
   /** Connections refused since the start, by reason. */
   refusals: Schema.Record(Schema.String, Schema.Int)
-}) {}
+}) {
+  /** As `JSON.stringify` prints it: durations as `...Millis`, times as ISO 8601. */
+  toJSON(): Readonly<Record<string, unknown>> {
+    return plain(this)
+  }
+}

@@ -265,6 +265,18 @@ export const text = <S extends Schema.Codec<string, string>>(
   expected: string
 ): Kind<S, string> => ({ schema, expected, flag: "text", metavar, fromText: same, fromInput: same })
 
+/** One of a few words. */
+export const oneOf = <const Words extends readonly [string, ...Array<string>]>(
+  words: Words
+): Kind<Schema.Literals<Words>, Words[number]> => ({
+  schema: Schema.Literals(words),
+  expected: words.length === 1 ? words[0] : `${words.slice(0, -1).join(", ")} or ${words.at(-1)}`,
+  flag: "text",
+  metavar: words.join("|"),
+  fromText: same,
+  fromInput: same
+})
+
 /** A duration above zero: a text such as `"5 minutes"`; in programs a number of milliseconds or a `Duration`, too. */
 export const duration: Kind<typeof Schema.DurationFromString, Duration.Input> = {
   schema: Schema.DurationFromString.check(

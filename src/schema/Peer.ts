@@ -5,6 +5,7 @@
  * in types. At run time the leading slash tells an address from an id, see {@link isMultiaddr}.
  */
 import { Effect, Result, Schema, SchemaIssue, SchemaTransformation } from "effect"
+import { plain } from "./Json.ts"
 import * as Canonical from "./Canonical.ts"
 
 /**
@@ -92,7 +93,9 @@ export const RemoteIdentity = Schema.Struct({
   protocolVersion: Schema.String,
   agentVersion: Schema.String,
   protocols: Schema.Array(Schema.String),
-  listenAddresses: Schema.Array(Multiaddr)
+  listenAddresses: Schema.Array(Multiaddr),
+  /** The address of this node, as the remote sees it. */
+  observedAddress: Schema.optionalKey(Multiaddr)
 })
 export type RemoteIdentity = typeof RemoteIdentity.Type
 
@@ -119,8 +122,17 @@ export class PeerInfo extends Schema.Class<PeerInfo>("codio-network/PeerInfo")({
   /** The peer's answer to identify; empty until it has answered. */
   protocolVersion: Schema.String,
   agentVersion: Schema.String,
-  protocols: Schema.Array(Schema.String)
-}) {}
+  protocols: Schema.Array(Schema.String),
+  /** Where the peer says that it listens. */
+  listenAddresses: Schema.Array(Multiaddr),
+  /** The address of this node, as the peer sees it; absent where the peer does not say. */
+  observedAddress: Schema.optionalKey(Multiaddr)
+}) {
+  /** As `JSON.stringify` prints it: durations as `...Millis`, times as ISO 8601. */
+  toJSON(): Readonly<Record<string, unknown>> {
+    return plain(this)
+  }
+}
 
 /** Whether the target is an address. Both are strings at run time; only an address begins with a slash. */
 export const isMultiaddr = (target: DialTarget | string): target is Multiaddr =>

@@ -2,6 +2,7 @@
  * The progress of announcing what a node provides.
  */
 import { Schema } from "effect"
+import { plain } from "./Json.ts"
 
 /** One cycle: the announcement of all keys that were due at one time. */
 export const ProvideCycle = Schema.Struct({
@@ -43,4 +44,9 @@ export class ProvideStatus extends Schema.Class<ProvideStatus>("codio-network/Pr
    *   try. The node tries again on the schedule of `KadDhtPolicy.retry`, and goes on at once when such a peer connects.
    */
   paused: Schema.optionalKey(Schema.Literals(["NoPeers", "NoAddresses", "Isolated"]))
-}) {}
+}) {
+  /** As `JSON.stringify` prints it: durations as `...Millis`, times as ISO 8601. */
+  toJSON(): Readonly<Record<string, unknown>> {
+    return plain(this)
+  }
+}

@@ -94,6 +94,14 @@ export class Dht extends Context.Service<Dht, {
    * node not among them. They keep the key's records. Fails with `NoPeers` at once when there is no peer to ask.
    */
   readonly closestPeers: (key: ContentKey) => Effect.Effect<ReadonlyArray<PeerAddresses>, DhtError>
+  /** How many peers the routing table holds. */
+  readonly tableSize: Effect.Effect<number>
+  /**
+   * Looks up this node's own position and a few random ones, so that the routing table comes to know the peers there.
+   * Happens by itself when the first peer comes, and every few minutes. Fails with `NoPeers` when there is no peer to
+   * ask, or none has answered.
+   */
+  readonly refresh: Effect.Effect<void, DhtError>
   /**
    * Stores a value under `/<namespace>/<path>`, here and on the nodes closest to the key. Fails with `QuorumFailed`
    * when fewer than `quorum` others, by default 1, say that they have stored it; with `RecordInvalid` when the

@@ -34,7 +34,8 @@ const info = new PeerInfo({
   idleDuration: Duration.zero,
   protocolVersion: "",
   agentVersion: "",
-  protocols: []
+  protocols: [],
+  listenAddresses: []
 })
 
 /** A node without a network: what it was told, and the events it shall tell. */
@@ -349,7 +350,8 @@ describe("codio start", () => {
       peer: remote,
       agentVersion: "agent\u001b[31m\n2",
       protocolVersion: "/codio/1.0.0",
-      protocols: ["/codio/1.0.0"]
+      protocols: ["/codio/1.0.0"],
+      listenAddresses: [address]
     }),
     new DialFailed({ target: address, reason: "Unreachable", message: "dial: refused" }),
     new DialFailed({ target: address, reason: "Unreachable", message: "dial: refused" }),
@@ -375,7 +377,8 @@ describe("codio start", () => {
           peer: remote,
           protocolVersion: "/codio/1.0.0",
           agentVersion: "agent\u001b[31m\n2",
-          protocols: ["/codio/1.0.0"]
+          protocols: ["/codio/1.0.0"],
+          listenAddresses: [address]
         },
         { event: "dial-failed", time, target: address, reason: "Unreachable", message: "dial: refused" },
         {

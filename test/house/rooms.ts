@@ -128,7 +128,7 @@ export const rooms: ReadonlyArray<Room> = [
     folder: ".",
     rooms: [
       ...ground,
-      ...["codio", "dht/libp2p", "dht/lookup", "discovery", "libp2p", "machine", "peers", "reach"].map((name) =>
+      ...["codio", "dht", "dht/libp2p", "dht/lookup", "discovery", "libp2p", "machine", "peers", "reach"].map((name) =>
         `layers/${name}`
       )
     ],

@@ -21,5 +21,48 @@ export const networkMutants: ReadonlyArray<Mutant> = [
     text: "Number.isInteger(quorum) && quorum >= 0",
     replacement: "quorum !== -1",
     specs: ["test/sim/names.test.ts"]
+  },
+  {
+    name: "nobody to ask for providers is a failure",
+    file: "src/Network.ts",
+    text: "reason._tag === \"NoPeers\" && options?.requirePeers !== true",
+    replacement: "reason._tag === \"NoPeers\" && options?.requirePeers === true",
+    specs: ["test/live/parts.live.test.ts"]
+  },
+  {
+    name: "a client serves the DHT",
+    file: "src/layers/dht/libp2p/Attachment.ts",
+    text: "clientMode: isClient",
+    replacement: "clientMode: false",
+    specs: ["test/live/parts.live.test.ts"]
+  },
+  {
+    name: "a node without a DHT has one",
+    file: "src/Node.ts",
+    text: "dht === \"off\" ? NoDht.layer : KadDht.layer",
+    replacement: "dht === \"off\" ? KadDht.layer : KadDht.layer",
+    specs: ["test/live/parts.live.test.ts"]
+  },
+  {
+    name: "an identity of the program's own is ignored",
+    file: "src/Node.ts",
+    text: "Layer.mergeAll(identity, ",
+    replacement: "Layer.mergeAll(FileIdentity.layer, ",
+    specs: ["test/live/parts.live.test.ts"]
+  },
+  {
+    name: "a refresh looks up nothing random",
+    file: "src/layers/dht/lookup/Queries.ts",
+    text: "Effect.ignore(random), randomLookups",
+    replacement: "Effect.ignore(random), 0",
+    specs: ["test/live/parts.live.test.ts"],
+    equivalent: "in a small network the lookup of the own position meets every peer"
+  },
+  {
+    name: "a duration prints as an object",
+    file: "src/schema/Json.ts",
+    text: "Duration.isDuration(value)",
+    replacement: "Duration.isDuration(name)",
+    specs: ["test/schema/NetworkEvent.test.ts"]
   }
 ]

@@ -9,6 +9,7 @@ const {
   Denied,
   DhtError,
   DialedSelf,
+  DhtOff,
   DialError,
   DialTimeout,
   HostError,
@@ -127,6 +128,11 @@ const errors: ReadonlyArray<readonly [error: NetworkError.NetworkError, message:
   [ping(new PingTimeout({ after: Duration.millis(2_500) })), `ping ${peer}: no answer within 2s 500ms`, true],
   [ping(new PingUnsupported()), `ping ${peer}: the remote does not speak /ipfs/ping/1.0.0`, false],
   [ping(new StreamFailed({ detail: "not connected" })), `ping ${peer}: not connected`, true],
+  [
+    dht(new DhtOff()),
+    `findPeer ${peer}: this node has no DHT; start it with the option dht set to server or client`,
+    false
+  ],
   [dht(new NoPeers()), `findPeer ${peer}: no peer of the DHT is known; connect to one first`, true],
   [dht(new QueryTimeout({ after: Duration.seconds(10) })), `findPeer ${peer}: the lookup did not end within 10s`, true],
   [dht(new NotFound({})), `findPeer ${peer}: no peer in reach has it`, true],

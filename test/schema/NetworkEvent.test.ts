@@ -14,7 +14,9 @@ const events: ReadonlyArray<NetworkEvent.NetworkEvent> = [
     peer,
     protocolVersion: "/codio/1.0.0",
     agentVersion: "codio-network/1",
-    protocols: ["/codio/1.0.0"]
+    protocols: ["/codio/1.0.0"],
+    listenAddresses: [address],
+    observedAddress: address
   }),
   new NetworkEvent.PeerDisconnected({
     peer,
@@ -34,6 +36,24 @@ const events: ReadonlyArray<NetworkEvent.NetworkEvent> = [
 ]
 
 describe("NetworkEvent", () => {
+  it("prints with its tag and its durations in milliseconds, whatever its kind", () => {
+    for (const event of events) {
+      const text = JSON.stringify(event)
+      assert.include(text, `"_tag":"${event._tag}"`)
+      assert.notInclude(text, "_id")
+    }
+    assert.sameMembers(
+      [...new Set(events.map(({ _tag }) => _tag))],
+      NetworkEvent.NetworkEvent.members.map(({ fields }) => fields._tag.schema.literal)
+    )
+    assert.strictEqual(
+      JSON.stringify(
+        new NetworkEvent.PeerDisconnected({ peer, reason: "lost", connectionDuration: Duration.millis(1_500) })
+      ),
+      `{"_tag":"PeerDisconnected","peer":"${peer}","reason":"lost","connectionDurationMillis":1500}`
+    )
+  })
+
   it("crosses a wire as JSON and is itself again", () => {
     const codec = Schema.toCodecJson(NetworkEvent.NetworkEvent)
     const same = Schema.toEquivalence(NetworkEvent.NetworkEvent)

@@ -7,14 +7,14 @@ import { once } from "node:events"
 import { type AddressInfo, connect, createServer, type Socket } from "node:net"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
-import { Network } from "../../src/Network.ts"
+import { Network, type NodeParts } from "../../src/Network.ts"
 import type { NetworkConfigInput } from "../../src/services/NetworkConfig.ts"
 
 export { record } from "./record.ts"
 
 /** A node on loopback, without mDNS. */
-export const makeNode = (options: NetworkConfigInput = {}) =>
-  Network.make({ listenAddresses: ["/ip4/127.0.0.1/tcp/0"], enableMdns: false, ...options })
+export const makeNode = (options: NetworkConfigInput = {}, parts: NodeParts = {}) =>
+  Network.make({ listenAddresses: ["/ip4/127.0.0.1/tcp/0"], enableMdns: false, ...options }, parts)
 
 /** Asks every 20 ms until the answer is yes; a defect after the time limit, a minute by default. */
 export const until = (

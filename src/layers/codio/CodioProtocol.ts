@@ -2,9 +2,9 @@
  * Answers `/codio/1.0.0`: `hello`, `keep`, `retire` and `goodbye`.
  */
 import { Effect, Layer, Result, Stream } from "effect"
-import { agentVersion } from "../../schema/Agent.ts"
 import { decodeRequest, encodeResponse, protocol } from "../../schema/CodioMessage.ts"
 import { ConnectionManager } from "../../services/ConnectionManager.ts"
+import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import { PeerTable } from "../../services/PeerTable.ts"
 import { Protocols } from "../../services/Protocols.ts"
 import * as Header from "./Header.ts"
@@ -20,6 +20,7 @@ export const layer = Layer.effectDiscard(Effect.gen(function*() {
   const protocols = yield* Protocols
   const connections = yield* ConnectionManager
   const table = yield* PeerTable
+  const { agentVersion } = yield* NetworkConfig
   yield* protocols.handle(
     protocol,
     Effect.fnUntraced(function*(stream) {

@@ -45,6 +45,8 @@ export interface EnginePeers
   readonly nodeOf: (id: PeerId) => Node
   /** The peers that serve the DHT, connected or in the routing table. */
   readonly ids: () => ReadonlyArray<PeerId>
+  /** How many peers the routing table holds. */
+  readonly tableSize: () => number
   /** Whether a peer that serves the DHT is connected. */
   readonly isConnected: () => boolean
   /** Whether there is a peer to ask, or may be in a moment: a connected peer whose protocols are not known yet. */
@@ -304,7 +306,15 @@ export const make = Effect.fnUntraced(function*(
   })
 
   return {
-    dht: Dht.of({ ...providing, ...values, findProviders, findPeer, closestPeers: queries.closestPeers }),
+    dht: Dht.of({
+      ...providing,
+      ...values,
+      findProviders,
+      findPeer,
+      closestPeers: queries.closestPeers,
+      refresh: queries.refresh,
+      tableSize: Effect.sync(peers.tableSize)
+    }),
     askForPeer,
     introduce,
     server: {

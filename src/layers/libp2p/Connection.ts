@@ -107,7 +107,8 @@ export function remoteIdentity(result: IdentifyResult): RemoteIdentity {
     protocolVersion: result.protocolVersion ?? "",
     agentVersion: result.agentVersion ?? "",
     protocols: result.protocols,
-    listenAddresses: result.listenAddrs.map((address) => address.toString() as Multiaddr)
+    listenAddresses: result.listenAddrs.map((address) => address.toString() as Multiaddr),
+    ...(result.observedAddr === undefined ? {} : { observedAddress: result.observedAddr.toString() as Multiaddr })
   }
 }
 

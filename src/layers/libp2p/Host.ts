@@ -18,7 +18,7 @@ import { ping } from "@libp2p/ping"
 import { multiaddr } from "@multiformats/multiaddr"
 import { Context, Effect, Layer, Redacted, Schedule, type Scope } from "effect"
 import { createLibp2p } from "libp2p"
-import { agentVersion, packageName, protocolVersion, version } from "../../schema/Agent.ts"
+import { packageName, version } from "../../schema/Agent.ts"
 import { HostError } from "../../schema/NetworkError.ts"
 import type { Multiaddr } from "../../schema/Peer.ts"
 import { Identity } from "../../services/Identity.ts"
@@ -196,7 +196,7 @@ async function createNode({ config, gater, logger, muxers, privateKey, routing, 
     start: false,
     logger,
     privateKey: withKeptKey(privateKeyFromProtobuf(privateKey)),
-    nodeInfo: { name: packageName, version, userAgent: agentVersion },
+    nodeInfo: { name: packageName, version, userAgent: config.agentVersion },
     addresses: { appendAnnounce: [...config.announceAddresses] },
     connectionEncrypters: [fastNoise],
     streamMuxers: [muxers],
@@ -231,7 +231,8 @@ async function createNode({ config, gater, logger, muxers, privateKey, routing, 
   })
   for (const service of [node.services.identify, node.services.identifyPush]) {
     // `host` is a public field of the class, and missing in its interface. There is no option for the version.
-    ;(service as unknown as { readonly host: { protocolVersion: string } }).host.protocolVersion = protocolVersion
+    ;(service as unknown as { readonly host: { protocolVersion: string } }).host.protocolVersion =
+      config.protocolVersion
   }
   return node
 }

@@ -1,11 +1,11 @@
 /**
  * An identity made from 32 bytes, the same each time. Whoever knows the bytes can be the peer.
  */
-import { Redacted } from "effect"
+import { Layer, Redacted } from "effect"
 import { base58btc } from "multiformats/bases/base58"
 import { createPrivateKey, createPublicKey } from "node:crypto"
 import type { PeerId } from "../../schema/Peer.ts"
-import type { Identity } from "../../services/Identity.ts"
+import { Identity } from "../../services/Identity.ts"
 
 /** The Ed25519 identity of a seed. Throws unless it has 32 bytes. */
 export const make = (seed: Uint8Array): Identity["Service"] => {
@@ -19,6 +19,9 @@ export const make = (seed: Uint8Array): Identity["Service"] => {
     privateKey: Redacted.make(Uint8Array.of(0x08, 0x01, 0x12, 0x40, ...seed, ...publicKey), { label: "private key" })
   }
 }
+
+/** {@link make} as a Layer, for `Network.layer(options, { identity })`. Throws unless the seed has 32 bytes. */
+export const layer = (seed: Uint8Array): Layer.Layer<Identity> => Layer.succeed(Identity, make(seed))
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal

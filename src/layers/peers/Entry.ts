@@ -91,7 +91,9 @@ export const infoOf = Effect.fnUntraced(function*(entry: Entry, interest: Intere
     ...(roundTripTime === undefined ? {} : { roundTripTime }),
     protocolVersion: remote?.protocolVersion ?? "",
     agentVersion: remote?.agentVersion ?? "",
-    protocols: remote?.protocols ?? []
+    protocols: remote?.protocols ?? [],
+    listenAddresses: remote?.listenAddresses ?? [],
+    ...(remote?.observedAddress === undefined ? {} : { observedAddress: remote.observedAddress })
   }, unchecked)
 })
 

@@ -169,8 +169,7 @@ export const make = Effect.gen(function*() {
     const entry = entries.get(peer)
     if (entry === undefined || entry.remote !== undefined) return
     entry.remote = remote
-    const { agentVersion, protocolVersion, protocols } = remote
-    yield* events.publish(new PeerIdentified({ peer, agentVersion, protocolVersion, protocols }, Entry.unchecked))
+    yield* events.publish(new PeerIdentified({ peer, ...remote }, Entry.unchecked))
   })
 
   yield* Effect.addFinalizer(() =>

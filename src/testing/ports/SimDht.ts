@@ -259,6 +259,8 @@ export const make = Effect.gen(function*() {
             .slice(0, closestMax).map(({ peer }) => peer)
         })
       ),
+    tableSize: Effect.sync(() => waves().flat().length),
+    refresh: Stream.runDrain(lookup("refresh", "")),
     findPeer: (peer) =>
       lookup("findPeer", peer).pipe(
         Stream.filter((node) => node.peer === peer),

@@ -160,6 +160,7 @@ export const make = Effect.fnUntraced(function*(
         )),
       nodeOf: (id) => book.of(bytesOf(id)),
       ids: () => Array.from(known(), ({ id }) => id),
+      tableSize: () => table.nodes.length,
       isConnected: () => connected().length > 0,
       isThere: Effect.sync(() => known().size > 0),
       isAtHand: ({ id }) => network.neighbours(localPeer).includes(id),

@@ -25,19 +25,22 @@ export interface Attachment {
 }
 
 /**
- * Attaches a kad-dht while the scope lives. Fails with a `HostError` that names package, version and member when this
- * kad-dht is not the expected one.
+ * Attaches a kad-dht while the scope lives. With the option `dht` set to client it asks and does not answer: the
+ * protocol has no handler, so that other nodes leave this one out of their tables.
+ *
+ * Fails with a `HostError` that names package, version and member when this kad-dht is not the expected one.
  */
 export const make = Effect.gen(function*() {
   const host = yield* Libp2pHost
-  const { kadProtocol, kadReplicationFactor } = yield* NetworkConfig
+  const { dht, kadProtocol, kadReplicationFactor } = yield* NetworkConfig
+  const isClient = dht === "client"
   let attached!: Attachment
   let isServing = false
   const kad = yield* host.attach("kad-dht", (components) => {
     const kad = kadDHT({
       protocol: kadProtocol,
       // By default kad-dht stays a client on private networks, and its mapper leaves every routing table there empty.
-      clientMode: false,
+      clientMode: isClient,
       peerInfoMapper: passthroughMapper,
       kBucketSize: kadReplicationFactor,
       allowQueryWithZeroPeers: true,
@@ -62,7 +65,9 @@ export const make = Effect.gen(function*() {
   yield* Effect.try({
     try: () => {
       assertMembers("@libp2p/kad-dht", kad, Table.startedMembers)
-      if (!isServing) throw mismatch("@libp2p/kad-dht", `it has no handler of ${kadProtocol} in components.registrar`)
+      if (!isServing && !isClient) {
+        throw mismatch("@libp2p/kad-dht", `it has no handler of ${kadProtocol} in components.registrar`)
+      }
     },
     catch: hostError("kad-dht")
   })

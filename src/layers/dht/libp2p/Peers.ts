@@ -117,6 +117,8 @@ export const make = Effect.fnUntraced(function*(table: Table) {
     /** The peers that can be asked. */
     ids: (): ReadonlyArray<PeerId> => Array.from(all(), ({ id }) => id),
 
+    tableSize: table.size,
+
     /** Whether a peer that serves the DHT is connected. */
     isConnected: (): boolean => speakers.size > 0,
 

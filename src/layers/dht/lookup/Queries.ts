@@ -2,7 +2,7 @@
  * The questions that a node asks the DHT: for closest peers, providers, a peer's addresses, values. Each is a lookup,
  * over whatever carries the questions.
  */
-import { Effect, Queue, Stream } from "effect"
+import { Effect, Queue, Random, Stream } from "effect"
 import { type ContentKey, type Provider, toBytes } from "../../../schema/Content.ts"
 import { DhtError, NoPeers } from "../../../schema/NetworkError.ts"
 import type { Multiaddr, PeerAddresses } from "../../../schema/Peer.ts"
@@ -66,6 +66,14 @@ export interface LookupTask {
  */
 const providersTogether = 3
 
+/** How many random positions a refresh looks up: half of them in the far half of the keyspace, which is one bucket. */
+const randomLookups = 8
+
+const randomKey = Effect.map(
+  Effect.replicateEffect(Random.nextIntBetween(0, 255), 32),
+  (bytes) => Uint8Array.from(bytes)
+)
+
 /** What a lookup for a value gives: a record or none from each peer that answers, then the closest peers. */
 export type FoundValue =
   | { readonly from: Node; readonly record: Message["record"] }
@@ -123,6 +131,17 @@ export const make = (options: QueriesOptions) => {
       const { closest, target } = yield* ask("closestPeers", key, toBytes(key), MessageType.FIND_NODE)
       beyond.observe(target, closest)
       return closest.map(show)
+    }),
+
+    /**
+     * Looks up this node's own position, then random ones: one in 2 lies in the other half of the keyspace, one in 4 in
+     * the other quarter of this half, and so on.
+     */
+    refresh: Effect.gen(function*() {
+      yield* ask("refresh", "", self.bytes, MessageType.FIND_NODE)
+      const random = Effect.flatMap(randomKey, (key) => ask("refresh", "", key, MessageType.FIND_NODE))
+      // Some peer has answered: a position whose peers do not answer is no failure.
+      yield* Effect.replicateEffect(Effect.ignore(random), randomLookups, { concurrency: 4, discard: true })
     }),
 
     /** Hands over the providers that each answer names: each provider once, this node left out. */

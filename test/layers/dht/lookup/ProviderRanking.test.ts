@@ -36,7 +36,8 @@ const world = (
             ...(rtt === undefined ? {} : { roundTripTime: Duration.millis(rtt) }),
             protocolVersion: "",
             agentVersion: "",
-            protocols: []
+            protocols: [],
+            listenAddresses: []
           })
         )
       }),

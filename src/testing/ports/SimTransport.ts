@@ -232,7 +232,6 @@ export const make = Effect.fnUntraced(function*(name: string) {
         Effect.suspend(() => dial(target)),
         (reason) => new DialError({ target: showTarget(target), reason })
       ),
-    // A simulated host remembers nobody.
     retain: () => Effect.void,
     gate: (rule: GateRule) =>
       Effect.acquireRelease(

@@ -4,6 +4,8 @@
  * Schemas, errors, events and services are exported by their own names. A module of functions is a namespace, as in
  * effect itself: `ContentKey.fromText("video")` gives a `ContentKey.ContentKey`.
  */
+import "./layers/requireNode.ts"
+
 export * from "./Network.ts"
 
 export * as PublishedValue from "./layers/dht/libp2p/PublishedValue.ts"

@@ -6,6 +6,7 @@ import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { Cause, Console, Duration, Effect, Exit, Layer, Runtime } from "effect"
 import { run } from "./codio.ts"
+import { exit } from "./exit.ts"
 import { Reader, StopLimit } from "./start.ts"
 
 /** How long the program may run after a signal. Leaves a tenth of the two seconds for the process itself. */
@@ -39,12 +40,14 @@ export const main = (): void => {
 
   let stopping = false
   const onSignal = () => {
-    if (stopping) process.exit(0)
+    if (stopping) exit(0)
     stopping = true
-    setTimeout(() => process.exit(0), stopMillisMax).unref()
+    setTimeout(() => exit(0), stopMillisMax).unref()
   }
   process.on("SIGINT", onSignal)
   process.on("SIGTERM", onSignal)
+  // The terminal has gone. `runMain` below listens to the other two.
+  process.on("SIGHUP", () => process.emit("SIGTERM"))
 
   run(process.argv.slice(2)).pipe(
     // A defect is a bug: the one case in which a stack helps.
@@ -54,10 +57,10 @@ export const main = (): void => {
     ),
     NodeRuntime.runMain({
       disableErrorReporting: true,
-      teardown: (exit) => {
-        const end = (code: number) => flushed(() => process.exit(code))
-        if (Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)) end(0)
-        else Runtime.defaultTeardown(exit, end)
+      teardown: (ended) => {
+        const end = (code: number) => flushed(() => exit(code))
+        if (Exit.isFailure(ended) && Cause.hasInterruptsOnly(ended.cause)) end(0)
+        else Runtime.defaultTeardown(ended, end)
       }
     })
   )

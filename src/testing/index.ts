@@ -1,6 +1,8 @@
 /**
  * A simulated network for tests: whole nodes without sockets, in virtual time.
  */
+import "../layers/requireNode.ts"
+
 export * as RandomScenario from "./scenario/RandomScenario.ts"
 export * as Scenario from "./scenario/Scenario.ts"
 export * as SimClock from "./network/SimClock.ts"

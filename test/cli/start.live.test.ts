@@ -4,7 +4,7 @@ import { Effect, FileSystem } from "effect"
 import { createServer } from "node:net"
 import { once } from "node:events"
 import { multicastProblem } from "../../src/layers/discovery/MdnsDiscovery.ts"
-import { codio, type Line, type Program } from "../support/Codio.ts"
+import { codio, isPermitted, type Line, type Program } from "../support/Codio.ts"
 
 const multicast = await Effect.runPromise(multicastProblem())
 
@@ -85,12 +85,12 @@ describe("codio start, as a process", () => {
   }
 
   it.live(
-    "ends with code 0 within 2 s of SIGINT or SIGTERM, and by itself when nobody reads its output any more",
+    "ends with code 0 within 2 s of SIGINT, SIGTERM or SIGHUP, and by itself when nobody reads its output any more",
     () =>
       Effect.gen(function*() {
         const first = yield* codio(loopback)
         const one = yield* started(first)
-        const others = yield* Effect.forEach(["SIGINT", "SIGTERM"] as const, (signal) =>
+        const others = yield* Effect.forEach(["SIGINT", "SIGHUP", "SIGTERM"] as const, (signal) =>
           Effect.gen(function*() {
             const program = yield* codio([...loopback, ...bootstrap(one)])
             const { peer } = yield* started(program)
@@ -100,8 +100,10 @@ describe("codio start, as a process", () => {
           }), { concurrency: 2 })
 
         for (const { peer, program, signal } of others) {
-          // The second time the goodbye is the word that finds no reader.
-          if (signal === "SIGTERM") first.closeOutput()
+          // The last time the goodbye is the word that finds no reader.
+          if (signal === "SIGTERM") {
+            first.closeOutput()
+          }
           const asked = Date.now()
           program.kill(signal)
           const { code, stderr, stdout } = yield* program.ended
@@ -109,10 +111,11 @@ describe("codio start, as a process", () => {
           assert.strictEqual(code, 0)
           assert.strictEqual(stderr, "")
           assert.strictEqual(JSON.parse(stdout.at(-1) ?? "{}").event, "stopped")
-          if (signal === "SIGINT") {
+          if (signal !== "SIGTERM") {
             const left = yield* first.line(
               "the goodbye",
-              (line) => line.event === "peer-disconnected" && line.peer === peer
+              (line) =>
+                line.event === "peer-disconnected" && line.peer === peer
             )
             assert.deepStrictEqual([left.reason, left.remoteReason], ["remote", "shutdown"])
           }
@@ -168,6 +171,39 @@ describe("codio start, as a process", () => {
       assert.strictEqual(code, 1)
       assert.deepStrictEqual(stdout, [])
     }))
+
+  it.live("ends within 2 s of SIGINT while a name server does not answer, which names of /etc/hosts do not need", (context) =>
+    Effect.gen(function*() {
+      const fs = yield* FileSystem.FileSystem
+      const directory = yield* temporary
+      yield* fs.writeFileString(`${directory}/resolv.conf`, "nameserver 10.255.255.53\n")
+      yield* fs.writeFileString(`${directory}/hosts`, "127.0.0.1 localhost here.example\n")
+      const setUp = [
+        ...["resolv.conf", "hosts"].map((name) => `mount --bind ${directory}/${name} /etc/${name}`),
+        "ip link set lo up",
+        // A cable to nowhere: what is sent to the name server is lost.
+        "ip link add cable type veth peer name nowhere",
+        "ip addr add 10.255.255.1/24 dev cable",
+        "ip link set nowhere up && ip link set cable up",
+        "ip neigh add 10.255.255.53 lladdr 02:00:00:00:00:01 dev cable"
+      ].join(" && ")
+      if (!isPermitted(setUp)) return context.skip("network namespaces are not permitted here")
+      const peers = ["dead.example", "here.example"].map((name) => `/dns4/${name}/tcp/1`)
+      const program = yield* codio([...loopback, ...peers.flatMap((peer) => ["--bootstrap-peer", peer])], {}, setUp)
+      yield* started(program)
+      yield* program.line(
+        "a dial that needs no name server",
+        ({ event, target }) => event === "dial-failed" && target === peers[1]
+      )
+      assert.isFalse(program.lines().some(({ target }) => target === peers[0]))
+      const asked = Date.now()
+      program.kill("SIGINT")
+      const { code, signal, stderr, stdout } = yield* program.ended
+      assert.isBelow(Date.now() - asked, 2000)
+      assert.deepStrictEqual([code, signal, stderr], [0, null, ""])
+      assert.strictEqual(JSON.parse(stdout.at(-1) ?? "{}").event, "stopped")
+      return undefined
+    }).pipe(Effect.provide(NodeServices.layer)))
 
   it.live("says in one line that Node is too old", () =>
     Effect.gen(function*() {

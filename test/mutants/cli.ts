@@ -1,3 +1,25 @@
 import type { Mutant } from "./Mutant.ts"
 
-export const cliMutants: ReadonlyArray<Mutant> = []
+export const cliMutants: ReadonlyArray<Mutant> = [
+  {
+    name: "the end of the process waits for the names that are being resolved",
+    file: "src/cli/exit.ts",
+    text: "includes(\"GetAddrInfoReqWrap\")",
+    replacement: "includes(\"None\")",
+    specs: ["test/cli/start.live.test.ts"]
+  },
+  {
+    name: "the end of the process has the code of a success",
+    file: "src/cli/exit.ts",
+    text: "  process.exit(code)\n}",
+    replacement: "  process.exit(0)\n}",
+    specs: ["test/cli/start.live.test.ts"]
+  },
+  {
+    name: "SIGHUP kills the program",
+    file: "src/cli/main.ts",
+    text: "process.on(\"SIGHUP\", () => process.emit(\"SIGTERM\"))",
+    replacement: "",
+    specs: ["test/cli/start.live.test.ts"]
+  }
+]

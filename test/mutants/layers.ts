@@ -15,5 +15,19 @@ export const layersMutants: ReadonlyArray<Mutant> = [
     text: "Math.max(0, leap)",
     replacement: "leap",
     specs: ["test/layers/Elapsed.test.ts"]
+  },
+  {
+    name: "Node 22.18 is new enough",
+    file: "src/layers/NodeVersion.ts",
+    text: "minor >= 19",
+    replacement: "minor >= 18",
+    specs: ["test/layers/NodeVersion.live.test.ts"]
+  },
+  {
+    name: "an entry of the package does not look at Node's version",
+    file: "src/layers/index.ts",
+    text: "import \"./requireNode.ts\"\n",
+    replacement: "",
+    specs: ["test/layers/NodeVersion.live.test.ts"]
   }
 ]

@@ -2,7 +2,7 @@
  * The program `codio` in a process of its own, for specs: what it prints, as it prints it.
  */
 import { Effect, type Scope } from "effect"
-import { spawn } from "node:child_process"
+import { spawn, spawnSync } from "node:child_process"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
 
@@ -11,6 +11,7 @@ export interface Line {
   readonly event: string
   readonly time: string
   readonly peer?: string
+  readonly target?: string
   readonly addresses?: ReadonlyArray<string>
   readonly reason?: string
   readonly remoteReason?: string
@@ -41,19 +42,32 @@ const bin = fileURLToPath(new URL("../../src/cli/bin.ts", import.meta.url))
 const cleanEnvironment = Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith("CODIO_")))
 
 /**
- * Starts the program; it is killed when the scope closes.
+ * Starts the program; it is killed when the scope closes. With `setUp`, commands of a shell, the program runs in a
+ * network and a file system of its own, which the commands have changed.
  */
 export const codio = (
   args: ReadonlyArray<string>,
-  environment: Readonly<Record<string, string>> = {}
+  environment: Readonly<Record<string, string>> = {},
+  setUp?: string
 ): Effect.Effect<Program, never, Scope.Scope> =>
   Effect.acquireRelease(
-    Effect.sync(() => launch(args, environment)),
+    Effect.sync(() => launch(args, environment, setUp)),
     ({ ended, kill }) => Effect.andThen(Effect.sync(() => kill("SIGKILL")), ended)
   )
 
-function launch(args: ReadonlyArray<string>, environment: Readonly<Record<string, string>>): Program {
-  const child = spawn(process.execPath, [bin, ...args], {
+/** Whether this machine permits the commands of a `setUp`. */
+export const isPermitted = (setUp: string): boolean =>
+  spawnSync("unshare", ["-mn", "sh", "-c", setUp], { stdio: "ignore" }).status === 0
+
+function launch(
+  args: ReadonlyArray<string>,
+  environment: Readonly<Record<string, string>>,
+  setUp: string | undefined
+): Program {
+  const [command, ...rest] = setUp === undefined
+    ? [process.execPath, bin]
+    : ["unshare", "-mn", "sh", "-c", `${setUp} && exec "$0" "$@"`, process.execPath, bin] as const
+  const child = spawn(command, [...rest, ...args], {
     env: { ...cleanEnvironment, ...environment },
     stdio: ["ignore", "pipe", "pipe"]
   })

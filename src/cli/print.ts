@@ -4,7 +4,7 @@
 import { Duration } from "effect"
 import { plain } from "../schema/Json.ts"
 import type { NetworkEvent } from "../schema/NetworkEvent.ts"
-import type { Multiaddr, PeerId } from "../schema/Peer.ts"
+import type { Multiaddr, Path, PeerId } from "../schema/Peer.ts"
 
 /** What is printed on stdout: that the node started, what happens in it, and that it stopped. */
 export type Report =
@@ -14,7 +14,7 @@ export type Report =
 
 /**
  * One JSON object: `event` is the kind of report in lower case with dashes, such as `peer-connected`; `time` is ISO
- * 8601; a duration is a number of milliseconds under a name that ends in `Millis`.
+ * 8601; a duration is a number of milliseconds under a name that ends in `Millis`, also within a field.
  */
 export const jsonLine = (time: Date, { _tag, ...fields }: Report): string => {
   return JSON.stringify({ event: kebab(_tag), time: time.toISOString(), ...plain(fields) })
@@ -33,6 +33,8 @@ export const textLines = (time: Date, report: Report): ReadonlyArray<string> => 
       return [`${at}  connected     ${report.peer}  ${report.address}  ${report.direction}, ${report.interest}`]
     case "PeerIdentified":
       return [`${at}  identified    ${report.peer}  ${printable(report.agentVersion) || "unnamed agent"}`]
+    case "PeerPathChanged":
+      return [`${at}  path changed  ${report.peer}  ${showPath(report.from)} to ${showPath(report.to)}`]
     case "PeerDisconnected": {
       const reason = report.remoteReason === undefined ? report.reason : `${report.reason} (${report.remoteReason})`
       return [`${at}  disconnected  ${report.peer}  ${reason}, after ${showDuration(report.connectionDuration)}`]
@@ -71,6 +73,15 @@ export const printable = (text: string): string => text.replace(/\s+/g, " ").rep
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
+
+function showPath(path: Path): string {
+  if (path._tag === "Direct") return path.holePunched ? "direct, by a punched hole" : "direct"
+  const limits = [
+    ...(path.bytesLeft === undefined ? [] : [`${path.bytesLeft} bytes`]),
+    ...(path.timeLeft === undefined ? [] : [showDuration(path.timeLeft)])
+  ]
+  return `relayed by ${path.relay}${limits.length === 0 ? "" : ` (${limits.join(" and ")} left)`}`
+}
 
 const kebab = (tag: string): string => tag.replace(/(?<=[a-z])[A-Z]/g, (letter) => `-${letter}`).toLowerCase()
 

@@ -5,7 +5,7 @@
  */
 import { Schema } from "effect"
 import { plain } from "./Json.ts"
-import { Direction, Interest, Multiaddr, PeerId } from "./Peer.ts"
+import { Direction, Interest, Multiaddr, Path, PeerId } from "./Peer.ts"
 
 /**
  * Why a peer left the table.
@@ -90,6 +90,20 @@ export class PeerIdentified extends Schema.TaggedClass<PeerIdentified>()("PeerId
   listenAddresses: Schema.Array(Multiaddr),
   /** The address of this node, as the peer sees it; absent where the peer does not say. */
   observedAddress: Schema.optionalKey(Multiaddr)
+}) {
+  toJSON(): Readonly<Record<string, unknown>> {
+    return plain(this)
+  }
+}
+
+/**
+ * The path to a connected peer changed: a relayed peer became direct, or the other way, or it is reached through
+ * another relay. New streams take the path `to`.
+ */
+export class PeerPathChanged extends Schema.TaggedClass<PeerPathChanged>()("PeerPathChanged", {
+  peer: PeerId,
+  from: Path,
+  to: Path
 }) {
   toJSON(): Readonly<Record<string, unknown>> {
     return plain(this)
@@ -205,6 +219,7 @@ export const NetworkEvent = Schema.Union([
   PeerDiscovered,
   PeerConnected,
   PeerIdentified,
+  PeerPathChanged,
   PeerDisconnected,
   PeerRefused,
   DialFailed,

@@ -4,7 +4,7 @@
 import { Schema } from "effect"
 import { plain } from "./Json.ts"
 import { DisconnectReason, GoodbyeReason, RefusalReason } from "./NetworkEvent.ts"
-import { Direction, Interest, Multiaddr, PeerId } from "./Peer.ts"
+import { Direction, Interest, Multiaddr, Path, PeerId } from "./Peer.ts"
 
 /**
  * Where an address comes from.
@@ -68,6 +68,8 @@ export class PeerExplanation extends Schema.Class<PeerExplanation>("codio-networ
   /** The answer in one sentence. */
   summary: Schema.String,
   isConnected: Schema.Boolean,
+  /** The path to the peer. Absent while it is not connected. */
+  path: Schema.optionalKey(Path),
   interest: Interest,
   /** Whether the program called `disconnect` and has not asked for the peer since. */
   isSuspended: Schema.Boolean,

@@ -73,20 +73,28 @@ export const PeerAddresses = Schema.Struct({ id: PeerId, addresses: Schema.Array
 export type DialTarget = PeerId | Multiaddr | PeerAddresses
 
 /**
- * The path of a connection: direct to the peer, or through a relay.
- *
- * `bytesLeft` and `timeLeft` are what the relay still allows, as of the moment of reading. They are absent where the
- * relay named no limit.
+ * The path of a connection, as of the moment of reading: direct to the peer, or through a relay.
  */
 export const Path = Schema.TaggedUnion({
-  Direct: {},
+  Direct: {
+    /** Whether the two ends punched a hole through their NATs for it, by DCUtR. */
+    holePunched: Schema.Boolean
+  },
   Relayed: {
     relay: PeerId,
-    bytesLeft: Schema.optionalKey(Schema.BigInt),
-    timeLeft: Schema.optionalKey(Schema.Duration)
+    /** The bytes that the relay still passes on. Absent where it named no limit, as relays of rust-libp2p do. */
+    bytesLeft: Schema.optionalKey(Schema.Int),
+    /** The time until the relay ends the connection. Absent where it named no limit. */
+    timeLeft: Schema.optionalKey(Schema.Duration),
+    /** Whether the two ends are about to punch a hole, for a direct connection in its stead. */
+    upgrading: Schema.Boolean
   }
 })
 export type Path = typeof Path.Type
+
+/** Whether both are direct, or both lead through the same relay. */
+export const isSamePath = (one: Path, other: Path): boolean =>
+  one._tag === "Relayed" && other._tag === "Relayed" ? one.relay === other.relay : one._tag === other._tag
 
 /** What a remote told about itself through identify. */
 export const RemoteIdentity = Schema.Struct({

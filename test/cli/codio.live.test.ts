@@ -13,7 +13,8 @@ import {
   PeerConnected,
   PeerDiscovered,
   PeerDisconnected,
-  PeerIdentified
+  PeerIdentified,
+  PeerPathChanged
 } from "../../src/schema/NetworkEvent.ts"
 import { options } from "../../src/schema/NetworkOptions.ts"
 import { type AnyOption, flagOf } from "../../src/schema/OptionTable.ts"
@@ -27,7 +28,7 @@ const info = new PeerInfo({
   id: remote,
   addresses: [address],
   direction: "outbound",
-  path: { _tag: "Direct" },
+  path: { _tag: "Direct", holePunched: false },
   interest: "kept",
   connectedAt: DateTime.makeUnsafe(0),
   connectionDuration: Duration.zero,
@@ -353,6 +354,11 @@ describe("codio start", () => {
       protocols: ["/codio/1.0.0"],
       listenAddresses: [address]
     }),
+    new PeerPathChanged({
+      peer: remote,
+      from: { _tag: "Relayed", relay: local, bytesLeft: 5_000, timeLeft: Duration.seconds(90), upgrading: true },
+      to: { _tag: "Direct", holePunched: true }
+    }),
     new DialFailed({ target: address, reason: "Unreachable", message: "dial: refused" }),
     new DialFailed({ target: address, reason: "Unreachable", message: "dial: refused" }),
     new PeerDisconnected({
@@ -380,6 +386,13 @@ describe("codio start", () => {
           protocols: ["/codio/1.0.0"],
           listenAddresses: [address]
         },
+        {
+          event: "peer-path-changed",
+          time,
+          peer: remote,
+          from: { _tag: "Relayed", relay: local, bytesLeft: 5_000, timeLeftMillis: 90_000, upgrading: true },
+          to: { _tag: "Direct", holePunched: true }
+        },
         { event: "dial-failed", time, target: address, reason: "Unreachable", message: "dial: refused" },
         {
           event: "peer-disconnected",
@@ -401,6 +414,7 @@ describe("codio start", () => {
         `listening  /ip4/127.0.0.1/tcp/4001/p2p/${local}`,
         `time  connected     ${remote}  ${address}  outbound, kept`,
         `time  identified    ${remote}  agent?[31m 2`,
+        `time  path changed  ${remote}  relayed by ${local} (5000 bytes and 1m 30s left) to direct, by a punched hole`,
         `time  not reached   ${address}  dial: refused`,
         `time  disconnected  ${remote}  remote (shutdown), after 1m 1s`,
         "time  stopped"
@@ -429,6 +443,7 @@ describe("codio start", () => {
         "peer-connected",
         "peer-identified",
         "peer-discovered",
+        "peer-path-changed",
         "dial-failed",
         "peer-disconnected",
         "stopped"

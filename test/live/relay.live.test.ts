@@ -297,6 +297,32 @@ describe("RelayServer", () => {
       yield* reserved(second, relay.id)
     }))
 
+  it.live("is told apart from a hole that was punched, which both sides see coming", () =>
+    Effect.gen(function*() {
+      const { address, dialer, listener } = yield* throughRelay
+      yield* dialer.network.connect(address)
+      const pathOf = (node: Node, other: Node) =>
+        Effect.map(node.network.peer(other.id), (info) => Option.getOrThrow(info).path)
+      assert.strictEqual((yield* pathOf(dialer, listener))._tag, "Relayed")
+      // The two ends agree over such a stream. libp2p punches to public addresses alone, of which loopback has none.
+      const stream = yield* Effect.promise(() =>
+        relayedOf(dialer, listener.id)!.newStream("/libp2p/dcutr", { runOnLimitedConnection: true })
+      )
+      for (const [node, other] of [[dialer, listener], [listener, dialer]] as const) {
+        yield* until("a hole is about to be punched", pathOf(node, other), (path) =>
+          path._tag === "Relayed" && path.upgrading)
+      }
+      const direct = yield* listener.address
+      yield* Effect.promise(() =>
+        dialer.host.node.dial(multiaddr(direct), { force: true })
+      )
+      for (const [node, other] of [[dialer, listener], [listener, dialer]] as const) {
+        const path = yield* until("direct", pathOf(node, other), ({ _tag }) => _tag === "Direct")
+        assert.deepStrictEqual(path, { _tag: "Direct", holePunched: true })
+      }
+      stream.abort(new Error("the spec has ended"))
+    }))
+
   it.live(
     "gives a relayed connection up for a direct one, when its last stream has ended",
     () =>
@@ -344,6 +370,10 @@ describe("RelayServer", () => {
         assert.isFalse(yield* stream.connection.isOpen)
         yield* talk(fresh)
         assert.deepStrictEqual(happened(client, "PeerDisconnected"), [])
+        const changesOf = (node: Node) =>
+          node.events.flatMap((event) => event._tag === "PeerPathChanged" ? [[event.from._tag, event.to] as const] : [])
+        assert.deepStrictEqual<unknown>(changesOf(client), [["Relayed", { _tag: "Direct", holePunched: false }]])
+        assert.deepStrictEqual(changesOf(listener).map(([from, to]) => [from, to._tag]), [["Relayed", "Direct"]])
       })
   )
 })
@@ -367,7 +397,7 @@ const lowerOf = (node: Node, peer: PeerId) =>
   }).maConn
 
 describe("a relayed connection that ends", () => {
-  const direct = Effect.fnUntraced(function*(wait: number) {
+  const punched = Effect.fnUntraced(function*(first: "direct" | "relayed") {
     const { address, dialer, listener } = yield* throughRelay
     const here = yield* dialer.address
     // Identify of the listener never answers, and it punches its way as DCUtR does, only sooner.
@@ -380,16 +410,19 @@ describe("a relayed connection that ends", () => {
       if (connection.direct || connection.direction !== "inbound") return
       const punch = () => node.dial(multiaddr(here), { force: true })
       const end = () => connection.close()
-      void (wait === 0 ? punch().then(end) : end().then(() => setTimeout(() => void punch(), wait)))
+      const [now, later] = first === "direct" ? [punch, end] : [end, punch]
+      void now().then(() => setTimeout(() => void later(), 200))
     })
     const info = yield* dialer.network.connect(address)
     assert.deepStrictEqual([info.id, info.path._tag, info.direction], [listener.id, "Direct", "inbound"])
     assert.deepStrictEqual(happened(dialer, "DialFailed"), [])
   })
 
-  it.live("before identify has answered on it is no failure of connect, since a direct one stands", () => direct(0))
+  it.live("before identify has answered on it is no failure of connect, since a direct one stands", () =>
+    punched("direct"))
 
-  it.live("before identify has answered on it is no failure of connect, when a direct one follows", () => direct(200))
+  it.live("before identify has answered on it is no failure of connect, when a direct one follows", () =>
+    punched("relayed"))
 
   it.live(
     "counts as lost when it does not close in time, and its reads and writes fail within 10 s",

@@ -2,6 +2,20 @@ import type { Mutant } from "./Mutant.ts"
 
 export const libp2pMutants: ReadonlyArray<Mutant> = [
   {
+    name: "a direct connection beside a relayed one never came of a hole",
+    file: "src/layers/libp2p/Punches.ts",
+    text: "if (all.some((one) => !one.direct && isUpgrading(one))) return true",
+    replacement: "if (all.length < 0) return true",
+    specs: ["test/live/relay.live.test.ts"]
+  },
+  {
+    name: "a dial of this node counts as a punched hole",
+    file: "src/layers/libp2p/Punches.ts",
+    text: "if (direct.direction === \"outbound\" && dials.has(direct.remotePeer.toString())) return false",
+    replacement: "",
+    specs: ["test/live/relay.live.test.ts"]
+  },
+  {
     name: "a dial whose connection closes takes no other open connection of the peer",
     file: "src/layers/libp2p/Transport.ts",
     text: "const other = best(localPeer, node.getConnections(underlying.remotePeer)) ??",

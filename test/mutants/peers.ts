@@ -30,6 +30,20 @@ export const peersMutants: ReadonlyArray<Mutant> = [
     specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
   },
   {
+    name: "a path is told again when nothing has changed",
+    file: "src/layers/peers/ScopedPeerTable.ts",
+    text: "if (isSamePath(from, to) || entries.get(entry.id) !== entry) return",
+    replacement: "",
+    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+  },
+  {
+    name: "a peer that falls back to its relay is not told of",
+    file: "src/layers/peers/ScopedPeerTable.ts",
+    text: "      yield* tellPath(entry)\n",
+    replacement: "",
+    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+  },
+  {
     name: "a connection that the table does not admit is closed uncounted",
     file: "src/layers/peers/Admission.ts",
     text: "error._tag === \"PeerLimitExceeded\" ? refuse(connection, error.rule ?? \"full\") : Effect.void",

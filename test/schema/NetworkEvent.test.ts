@@ -18,6 +18,16 @@ const events: ReadonlyArray<NetworkEvent.NetworkEvent> = [
     listenAddresses: [address],
     observedAddress: address
   }),
+  new NetworkEvent.PeerPathChanged({
+    peer,
+    from: { _tag: "Relayed", relay: peer, bytesLeft: 1_000, timeLeft: Duration.minutes(1), upgrading: true },
+    to: { _tag: "Direct", holePunched: true }
+  }),
+  new NetworkEvent.PeerPathChanged({
+    peer,
+    from: { _tag: "Direct", holePunched: false },
+    to: { _tag: "Relayed", relay: peer, upgrading: false }
+  }),
   new NetworkEvent.PeerDisconnected({
     peer,
     reason: "remote",

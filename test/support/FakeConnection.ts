@@ -52,7 +52,11 @@ export const make = (peer: PeerId, options: FakeOptions = {}): FakeConnection =>
     peer,
     direction: options.inbound === true ? "inbound" : "outbound",
     remoteAddress: (options.address ?? "/ip4/127.0.0.1/tcp/4001") as Multiaddr,
-    path: Effect.succeed(options.relay === undefined ? { _tag: "Direct" } : { _tag: "Relayed", relay: options.relay }),
+    path: Effect.succeed(
+      options.relay === undefined
+        ? { _tag: "Direct", holePunched: false }
+        : { _tag: "Relayed", relay: options.relay, upgrading: false }
+    ),
     isOpen: Effect.sync(() => state.open),
     activeStreams: Effect.sync(() => state.activeStreams),
     streams: Effect.sync(() => state.activeStreams),

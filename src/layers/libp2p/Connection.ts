@@ -17,6 +17,7 @@ import { comparing, type Connection } from "../../services/Transport.ts"
 import * as ByteStream from "./ByteStream.ts"
 import { closeConnection, flushConnection, toError } from "./Faults.ts"
 import { farewellOf } from "./wire/GoAway.ts"
+import { isUpgrading } from "./Punches.ts"
 import { muxerOf, progressOf } from "./wire/Yamux.ts"
 
 /** Streams of one protocol on one connection, in each direction. */
@@ -51,10 +52,14 @@ export function best(local: PeerId, connections: ReadonlyArray<Libp2pConnection>
   return ranked.sort(compare)[0]?.connection
 }
 
-/** A connection in the form of the port. `hide` removes it from the list that libp2p's own protocols choose from. */
+/**
+ * A connection in the form of the port. `hide` removes it from the list that libp2p's own protocols choose from,
+ * `holePunched` says whether it came of DCUtR.
+ */
 export function makeConnection(
   underlying: Libp2pConnection,
-  hide: (underlying: Libp2pConnection) => void
+  hide: (underlying: Libp2pConnection) => void,
+  holePunched: boolean
 ): Libp2pBackedConnection {
   const peer = underlying.remotePeer.toString() as PeerId
   const openedAt = performance.now()
@@ -66,7 +71,9 @@ export function makeConnection(
     direction: underlying.direction,
     remoteAddress: withoutPeer(underlying.remoteAddr.toString() as Multiaddr),
     path: Effect.sync(() =>
-      relay === undefined ? Path.cases.Direct.make({}) : relayedPath(relay, underlying, performance.now() - openedAt)
+      relay === undefined
+        ? Path.cases.Direct.make({ holePunched })
+        : relayedPath(relay, underlying, performance.now() - openedAt)
     ),
     isOpen: Effect.sync(() => isOpen(underlying)),
     activeStreams: Effect.sync(() => {
@@ -174,11 +181,13 @@ const housekeeping = /^\/ipfs\/(ping|id|id\/push)\/|\/kad\/|^\/libp2p\/(autonat|
 
 let connectionCount = 0
 
-function relayedPath(relay: PeerId, { limits }: Libp2pConnection, ageMillis: number): Path {
+function relayedPath(relay: PeerId, underlying: Libp2pConnection, ageMillis: number): Path {
+  const { limits } = underlying
   return Path.cases.Relayed.make({
     relay,
-    ...(limits?.bytes === undefined ? {} : { bytesLeft: limits.bytes }),
-    ...(limits?.seconds === undefined ? {} : { timeLeft: timeLeft(limits.seconds, ageMillis) })
+    ...(limits?.bytes === undefined ? {} : { bytesLeft: Math.min(Number(limits.bytes), Number.MAX_SAFE_INTEGER) }),
+    ...(limits?.seconds === undefined ? {} : { timeLeft: timeLeft(limits.seconds, ageMillis) }),
+    upgrading: isUpgrading(underlying)
   })
 }
 

@@ -49,6 +49,7 @@ import {
 } from "./Dialing.ts"
 import { dialUnjoined, toError } from "./Faults.ts"
 import { Libp2pHost } from "./Host.ts"
+import * as Punches from "./Punches.ts"
 import { farewellOf } from "./wire/GoAway.ts"
 
 /** The `Transport` over the libp2p node. */
@@ -64,6 +65,7 @@ export const make = Effect.gen(function*() {
   )
 
   const connections = new WeakMap<Libp2pConnection, Libp2pBackedConnection>()
+  const punches = Punches.make()
   // libp2p's own protocols choose from this list.
   const hide = (underlying: Libp2pConnection) => {
     const known = host.components.connectionManager.getConnectionsMap()
@@ -73,7 +75,9 @@ export const make = Effect.gen(function*() {
   const connectionOf = (underlying: Libp2pConnection): Libp2pBackedConnection => {
     const known = connections.get(underlying)
     if (known !== undefined) return known
-    const connection = makeConnection(underlying, hide)
+    if (!underlying.direct) punches.watch(underlying)
+    const isPunched = underlying.direct && punches.isPunched(underlying, node.getConnections(underlying.remotePeer))
+    const connection = makeConnection(underlying, hide, isPunched)
     connections.set(underlying, connection)
     return connection
   }
@@ -199,7 +203,11 @@ export const make = Effect.gen(function*() {
     const underlying = yield* Effect.tryPromise({
       try: async (signal) => {
         const connection = await dialUnjoined(
-          () => host.dialChosen(destination.addresses, () => dialOnce(destination, signal)),
+          () =>
+            host.dialChosen(
+              destination.addresses,
+              () => punches.during(expected, () => dialOnce(destination, signal))
+            ),
           signal
         )
         if (signal.aborted && !delivered.has(connection) && !waiting.has(connection)) void closeOrAbort(connection)

@@ -2,7 +2,7 @@
  * A connected peer, as the peer table holds it.
  */
 import { Clock, type DateTime, Duration, Effect, Latch, Scope } from "effect"
-import type { Interest, PeerId, RemoteIdentity } from "../../schema/Peer.ts"
+import type { Interest, Path, PeerId, RemoteIdentity } from "../../schema/Peer.ts"
 import { PeerInfo } from "../../schema/Peer.ts"
 import type { Departure } from "../../services/PeerTable.ts"
 import type { Connection } from "../../services/Transport.ts"
@@ -22,12 +22,20 @@ export interface Entry extends Occupant {
   readonly parted: Latch.Latch
   roundTripTime: Duration.Duration | undefined
   remote: RemoteIdentity | undefined
+  /** The path that was told last. */
+  path: Path
   /** The reason to report if the connections close next; set by `PeerTable.expect`. */
   expected: Departure | undefined
 }
 
 /** An entry without connections, made of the peer's first one. */
-export const make = (local: PeerId, { direction, peer }: Connection, clock: Clock.Clock, now: number): Entry => ({
+export const make = (
+  local: PeerId,
+  { direction, peer }: Connection,
+  path: Path,
+  clock: Clock.Clock,
+  now: number
+): Entry => ({
   id: peer,
   scope: Scope.makeUnsafe("parallel"),
   connections: Connections.make(local, peer),
@@ -43,6 +51,7 @@ export const make = (local: PeerId, { direction, peer }: Connection, clock: Cloc
   idleSince: now,
   roundTripTime: undefined,
   remote: undefined,
+  path,
   expected: undefined
 })
 
@@ -82,7 +91,7 @@ export const infoOf = Effect.fnUntraced(function*(entry: Entry, interest: Intere
     id: entry.id,
     addresses: all.map((connection) => connection.remoteAddress),
     direction: all[0]?.direction ?? "outbound",
-    path: (yield* (best ?? all[0])?.path ?? Effect.undefined) ?? { _tag: "Direct" },
+    path: (yield* (best ?? all[0])?.path ?? Effect.undefined) ?? entry.path,
     interest,
     connectedAt: connectedOn,
     ...(busy ? {} : { idleSince: Elapsed.dateOf(clock, idleSince) }),

@@ -3,7 +3,7 @@
  */
 import { type Clock, DateTime, Duration, Effect } from "effect"
 import { AddressRecord, PeerExplanation } from "../../schema/NodeStatus.ts"
-import type { PeerId } from "../../schema/Peer.ts"
+import type { Path, PeerId } from "../../schema/Peer.ts"
 import type { LastContact } from "../../services/ConnectionManager.ts"
 import * as Elapsed from "../Elapsed.ts"
 import type { KnownAddress } from "./Addresses.ts"
@@ -17,7 +17,8 @@ export interface Facts {
   readonly id: PeerId
   readonly peer: PeerRecord | undefined
   readonly clock: Clock.Clock
-  readonly isConnected: boolean
+  /** The path to the peer if it is connected. */
+  readonly path: Path | undefined
   readonly isDialing: boolean
   readonly refusals: ReadonlyArray<Refusal>
   readonly isGuarded: (address: KnownAddress) => Effect.Effect<boolean>
@@ -25,7 +26,7 @@ export interface Facts {
 
 /** Explains a peer. */
 export const make = Effect.fnUntraced(function*(options: Facts) {
-  const { clock, id, isConnected, isDialing, peer, refusals } = options
+  const { clock, id, isDialing, path, peer, refusals } = options
   const now = Elapsed.millisUnsafe(clock)
   const dateOf = (at: number) => Elapsed.dateOf(clock, at)
   const addresses: Array<AddressRecord> = []
@@ -38,7 +39,8 @@ export const make = Effect.fnUntraced(function*(options: Facts) {
   return new PeerExplanation({
     id,
     summary: summaryOf(options, addresses),
-    isConnected,
+    isConnected: path !== undefined,
+    ...(path === undefined ? {} : { path }),
     interest: peer === undefined ? "transient" : interestOf(peer),
     isSuspended: peer?.suspended ?? false,
     isBlocked: isBlocked(peer),
@@ -114,13 +116,16 @@ const departure = (peer: PeerRecord): string => {
 }
 
 const summaryOf = (
-  { clock, isConnected, isDialing, peer, refusals }: Facts,
+  { clock, isDialing, path, peer, refusals }: Facts,
   addresses: ReadonlyArray<AddressRecord>
 ): string => {
   const now = Elapsed.millisUnsafe(clock)
   const at = (time: number) => DateTime.formatIso(Elapsed.dateOf(clock, time))
   const [refusal] = refusals
-  if (isConnected) return `connected, as a ${peer === undefined ? "transient" : interestOf(peer)} peer`
+  if (path !== undefined) {
+    const way = path._tag === "Direct" ? "" : ` through the relay ${path.relay}`
+    return `connected${way}, as a ${peer === undefined ? "transient" : interestOf(peer)} peer`
+  }
   if (peer === undefined) {
     return refusal === undefined
       ? "nothing is known of this peer: it was never given, found or seen"

@@ -8,8 +8,8 @@
 import { Clock, Effect, Layer, Metric, Scope } from "effect"
 import { PeerLimitExceeded, PeerNotConnected } from "../../schema/NetworkError.ts"
 import type { GoodbyeReason } from "../../schema/NetworkEvent.ts"
-import { PeerConnected, PeerIdentified } from "../../schema/NetworkEvent.ts"
-import type { PeerId, RemoteIdentity } from "../../schema/Peer.ts"
+import { PeerConnected, PeerIdentified, PeerPathChanged } from "../../schema/NetworkEvent.ts"
+import { isSamePath, type PeerId, type RemoteIdentity } from "../../schema/Peer.ts"
 import { EvictionPolicy } from "../../services/EvictionPolicy.ts"
 import { GuestPolicy } from "../../services/GuestPolicy.ts"
 import { Interests } from "../../services/Interests.ts"
@@ -70,6 +70,18 @@ export const make = Effect.gen(function*() {
     return true
   }, Effect.uninterruptible)
 
+  /** Publishes the path to the peer if it has changed. */
+  const tellPath = Effect.fnUntraced(function*(entry: Entry.Entry) {
+    yield* entry.announced.await
+    const [best] = yield* entry.connections.best
+    if (best === undefined) return
+    const to = yield* best.path
+    const from = entry.path
+    entry.path = to
+    if (isSamePath(from, to) || entries.get(entry.id) !== entry) return
+    yield* events.publish(new PeerPathChanged({ peer: entry.id, from, to }, Entry.unchecked))
+  })
+
   const release = Effect.fnUntraced(function*(connection: Connection): Effect.fn.Return<Released> {
     const loss = yield* Departure.lossOf(connection)
     // One step from here to the next `yield*`.
@@ -84,6 +96,7 @@ export const make = Effect.gen(function*() {
     if (entry.connections.size() > 0) {
       entry.networks = entry.connections.networks()
       yield* entry.connections.tell
+      yield* tellPath(entry)
       return { kind: "other" }
     }
     const departure = entry.expected ?? loss
@@ -119,7 +132,7 @@ export const make = Effect.gen(function*() {
       return yield* new PeerLimitExceeded({ peer, limit: most, rule: name }, Entry.unchecked)
     }
     const evictions = Array.from(room.evicted, (entry) => departures.beginApart(entry, Departure.byThisNode("evicted")))
-    const entry = present ?? Entry.make(transport.localPeer, connection, clock, now)
+    const entry = present ?? Entry.make(transport.localPeer, connection, path, clock, now)
     const formerHasLeft = departures.formerOf(peer)
     entry.connections.add(connection, path._tag === "Direct")
     entry.networks = entry.connections.networks()
@@ -130,6 +143,7 @@ export const make = Effect.gen(function*() {
     // Apart, so that a slow goodbye to an evicted peer delays nobody.
     for (const eviction of evictions) yield* eviction
     if (present !== undefined) {
+      yield* tellPath(present)
       return yield* Effect.asVoid(Effect.forkIn(entry.connections.settle, entry.scope, { startImmediately: true }))
     }
     yield* idleness.begin(entry)

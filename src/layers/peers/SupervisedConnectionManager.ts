@@ -255,7 +255,7 @@ export const make = Effect.gen(function*() {
       id,
       peer: book.get(id),
       clock,
-      isConnected: yield* table.has(id),
+      path: Option.getOrUndefined(yield* table.get(id))?.path,
       isDialing: dialer.dialing(id) !== undefined,
       refusals: book.refusalsOf(id),
       isGuarded: dialer.isGuarded

@@ -138,7 +138,7 @@ export function make(options: {
     peer,
     direction,
     remoteAddress,
-    path: Effect.succeed({ _tag: "Direct" }),
+    path: Effect.succeed({ _tag: "Direct", holePunched: false }),
     isOpen: Effect.sync(() => isOpen),
     activeStreams: Effect.sync(() => streams.size),
     streams: Effect.sync(() => streams.size + negotiations.size),

@@ -164,8 +164,8 @@ export const make = Effect.fnUntraced(function*(name: string) {
       Effect.flatMap(() => {
         if (live.isOpen || live.isIdentified) return Effect.succeed(live.connection)
         // Any other open connection of the peer is as good.
-        for (const other of connections) if (other.connection.peer === live.connection.peer) return settled(other)
-        return Effect.fail(live.refusal)
+        const other = [...connections].find(({ connection }) => connection.peer === live.connection.peer)
+        return other === undefined ? Effect.fail(live.refusal) : settled(other)
       })
     )
 

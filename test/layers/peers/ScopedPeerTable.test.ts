@@ -90,6 +90,42 @@ describe("ScopedPeerTable", () => {
       assert.strictEqual((yield* peers.release(second)).kind, "last")
     }).pipe(Effect.provide(table())))
 
+  it.effect("tells when the path to a peer changes, and only then", () =>
+    Effect.gen(function*() {
+      const events = yield* recorded
+      const peers = yield* PeerTable
+      const [relayed, direct, again, elsewhere] = [
+        FakeConnection.make(alice, { relay: bob }),
+        FakeConnection.make(alice),
+        FakeConnection.make(alice),
+        FakeConnection.make(alice, { relay: carol })
+      ]
+      const gone = (connection: FakeConnection.FakeConnection) =>
+        Effect.andThen(connection.close, peers.release(connection))
+      yield* peers.admit(relayed)
+      yield* peers.admit(direct)
+      yield* peers.admit(again)
+      yield* gone(again)
+      yield* gone(direct)
+      yield* peers.admit(elsewhere)
+      yield* gone(relayed)
+      yield* gone(elsewhere)
+      yield* TestClock.adjust(0)
+      const through = (relay: PeerId) => ({ _tag: "Relayed", relay, upgrading: false })
+      const directly = { _tag: "Direct", holePunched: false }
+      assert.deepStrictEqual<unknown>(
+        events.flatMap((event) => event._tag === "PeerPathChanged" ? [[event.peer, event.from, event.to]] : []),
+        [
+          [alice, through(bob), directly],
+          [alice, directly, through(bob)],
+          // The newest is best.
+          [alice, through(bob), through(carol)]
+        ]
+      )
+      assert.strictEqual(events.at(0)?._tag, "PeerConnected")
+      assert.strictEqual(events.at(-1)?._tag, "PeerDisconnected")
+    }).pipe(Effect.provide(table())))
+
   it.effect("lets a peer have two connections, and a third while they become one", () =>
     Effect.gen(function*() {
       const peers = yield* PeerTable

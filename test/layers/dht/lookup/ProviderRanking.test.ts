@@ -28,7 +28,9 @@ const world = (
             id,
             addresses: [address],
             direction: "outbound",
-            path: relayed ? { _tag: "Relayed", relay: SimNetwork.peerId("relay") } : { _tag: "Direct" },
+            path: relayed
+              ? { _tag: "Relayed", relay: SimNetwork.peerId("relay"), upgrading: false }
+              : { _tag: "Direct", holePunched: false },
             interest: "wanted",
             connectedAt: DateTime.makeUnsafe(0),
             connectionDuration: Duration.zero,

@@ -92,9 +92,16 @@ export const start = Effect.fnUntraced(function*(
   ).pipe(Scope.provide(scope))
 
   let fibers = 0
+  const outer = yield* Metric.FiberRuntimeMetrics
   const counting: Metric.FiberRuntimeMetricsService = {
-    recordFiberStart: () => void fibers++,
-    recordFiberEnd: () => void fibers--
+    recordFiberStart(context) {
+      fibers++
+      outer?.recordFiberStart(context)
+    },
+    recordFiberEnd(context, exit) {
+      fibers--
+      outer?.recordFiberEnd(context, exit)
+    }
   }
   const inTime = <R>(context: Context.Context<R>): Context.Context<R> =>
     context.pipe(

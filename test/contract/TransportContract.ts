@@ -444,6 +444,20 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
     })
 
     describe("progress", () => {
+      check("is made by a ping, 32 bytes each way", () =>
+        Effect.gen(function*() {
+          const { alice, bob, connection, inbound } = yield* connected
+          const before = yield* Effect.all([connection.progress, inbound.progress])
+          yield* alice.ping(bob.localPeer)
+          yield* eventually(
+            "both sides have made progress",
+            Effect.map(
+              Effect.all([connection.progress, inbound.progress]),
+              (now) => now.every((bytes, side) => bytes >= before[side]! + 32)
+            )
+          )
+        }))
+
       const grown = (connection: Connection, bytes: number) =>
         eventually(`${bytes} bytes of progress`, Effect.map(connection.progress, (now) => now >= bytes))
 

@@ -14,5 +14,82 @@ export const testingMutants: ReadonlyArray<Mutant> = [
     text: "if (made?.isIdentified === true) return",
     replacement: "",
     specs: ["test/testing/ports/SimTransport.test.ts"]
+  },
+  {
+    name: "a defect in a fiber of the application passes",
+    file: "src/testing/scenario/Hosts.ts",
+    text: "if (Exit.isFailure(exit) && Cause.hasDies(exit.cause)) hasDied(self, exit.cause)",
+    replacement: "",
+    specs: ["test/testing/scenario/Simulation.test.ts"]
+  },
+  {
+    name: "a defect of the application itself passes",
+    file: "src/testing/scenario/Hosts.ts",
+    text: "if (Exit.isFailure(exit)) hasDied(self, exit.cause)",
+    replacement: "",
+    specs: ["test/testing/scenario/Simulation.test.ts"]
+  },
+  {
+    name: "a defect in a fiber in the time of the node passes",
+    file: "src/testing/TestNetwork.ts",
+    text: "outer?.recordFiberEnd(context, exit)",
+    replacement: "",
+    specs: ["test/testing/scenario/Simulation.test.ts"]
+  },
+  {
+    name: "an invariant of the program that dies holds",
+    file: "src/testing/scenario/Simulation.ts",
+    text: "else if (Exit.isFailure(exit)) failed = broken(\"own\", name, Cause.pretty(exit.cause))",
+    replacement: "else if (Exit.isFailure(exit)) continue",
+    specs: ["test/testing/scenario/Simulation.test.ts"]
+  },
+  {
+    name: "an invariant after healing is checked from the start",
+    file: "src/testing/scenario/Simulation.ts",
+    text: "now >= healedMillis",
+    replacement: "now >= 0",
+    specs: ["test/testing/scenario/Simulation.test.ts"]
+  },
+  {
+    name: "an invariant at the end is never checked",
+    file: "src/testing/scenario/Simulation.ts",
+    text: "yield* check(true)",
+    replacement: "yield* check()",
+    specs: ["test/testing/scenario/Simulation.test.ts"]
+  },
+  {
+    name: "a step of the program that fails passes",
+    file: "src/testing/scenario/Simulation.ts",
+    text: "failed ??= broken(\"step\", name, Cause.pretty(exit.cause))",
+    replacement: "",
+    specs: ["test/testing/scenario/Simulation.test.ts"]
+  },
+  {
+    name: "a step of the program outlives the run",
+    file: "src/testing/scenario/Simulation.ts",
+    text: "yield* Scope.close(stepScope, Exit.void)",
+    replacement: "",
+    specs: ["test/testing/scenario/Simulation.test.ts"]
+  },
+  {
+    name: "the trace has no steps",
+    file: "src/testing/scenario/Journal.ts",
+    text: "return [...steps, ...texts]",
+    replacement: "return [...texts]",
+    specs: ["test/testing/scenario/Simulation.test.ts"]
+  },
+  {
+    name: "the trace has durations as objects",
+    file: "src/testing/scenario/Journal.ts",
+    text: "Duration.isDuration(value) ?",
+    replacement: "value === undefined ?",
+    specs: ["test/testing/scenario/Simulation.test.ts"]
+  },
+  {
+    name: "a ping is no progress in the simulator",
+    file: "src/testing/ports/SimConnection.ts",
+    text: "const pingBytes = 32",
+    replacement: "const pingBytes = 0",
+    specs: ["test/testing/ports/SimTransport.test.ts"]
   }
 ]

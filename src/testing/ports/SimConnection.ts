@@ -104,8 +104,10 @@ export function make(options: {
       case "Reset":
         return streams.get(message.stream)?.fail(new StreamReset({ detail: "the remote reset the stream" }))
       case "Ping":
+        progress += pingBytes
         return end.send({ _tag: "Pong", ping: message.ping })
       case "Pong":
+        progress += pingBytes
         return pings.get(message.ping)?.(Effect.void)
     }
   }
@@ -203,6 +205,9 @@ export function make(options: {
 // ---------------------------------------------------------------------------------------------------------------------
 
 const refused = "refused "
+
+/** What a ping carries, and its answer. */
+const pingBytes = 32
 
 interface Negotiation {
   readonly protocol: ProtocolId

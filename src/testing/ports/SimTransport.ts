@@ -253,12 +253,7 @@ export const make = Effect.fnUntraced(function*(name: string) {
       ),
     events,
     handle: Effect.fnUntraced(function*(protocol, handler) {
-      if (!Schema.is(ProtocolId)(protocol)) {
-        return yield* new ProtocolError({
-          protocol,
-          detail: "not a protocol id: expected a slash, then 1 to 255 characters without spaces"
-        })
-      }
+      if (!Schema.is(ProtocolId)(protocol)) return yield* noProtocolId(protocol)
       const fibers = yield* FiberSet.make()
       const fork = yield* FiberSet.runtime(fibers)()
       const answer = (stream: LiveStream) => {
@@ -313,6 +308,11 @@ export const layer = (name: string): Layer.Layer<Transport, never, SimNetwork> =
 const stopped = new Denied({ detail: "this node has stopped" })
 /** The inbound connections that are in their handshake. */
 type Handshakes = Map<LineEnd, { readonly from: Multiaddr; readonly since: number }>
+const noProtocolId = (protocol: ProtocolId) =>
+  new ProtocolError({
+    protocol,
+    detail: "not a protocol id: expected a slash, then 1 to 255 characters without spaces"
+  })
 const handshakeMillis = 10_000
 const endOverdue = (pending: Handshakes, now: number) => {
   for (const [end, { since }] of pending) {

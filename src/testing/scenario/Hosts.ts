@@ -1,7 +1,7 @@
 /**
  * The nodes of a scenario, from one start to the next: what each wishes, keeps on its disk, and whether it runs.
  */
-import { Clock, Context, Effect, Exit, type Fiber, Scope, Stream } from "effect"
+import { Cause, Clock, Context, Effect, Exit, type Fiber, Metric, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { type PeerId, withPeer } from "../../schema/Peer.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
@@ -37,6 +37,9 @@ export interface Running {
   readonly blocked: Set<PeerId>
 }
 
+/** How long a node may take to end. */
+export const stopMillisMax = 10_000
+
 /** What one node may be told to do with another. */
 export type Wish = "connect" | "keep" | "release" | "disconnect" | "block" | "unblock"
 
@@ -47,10 +50,12 @@ export interface HostsOptions {
   /** Called when a node has more peers than it may. */
   readonly isOver: (host: Host, size: number, maxPeers: number) => void
   readonly application: ((node: TestNetwork.TestNode) => Effect.Effect<void, never, Scope.Scope>) | undefined
+  /** Called when a fiber of a node, or of its application, has ended with a defect. */
+  readonly hasDied: (host: Host, cause: Cause.Cause<unknown>) => void
 }
 
 /** The nodes of a scenario, none of which runs yet. */
-export const make = Effect.fnUntraced(function*({ application, isOver, journal, scenario }: HostsOptions) {
+export const make = Effect.fnUntraced(function*({ application, hasDied, isOver, journal, scenario }: HostsOptions) {
   const network = yield* SimNetwork
   const clock = yield* Clock.Clock
   const now = () => clock.currentTimeMillisUnsafe()
@@ -117,6 +122,15 @@ export const make = Effect.fnUntraced(function*({ application, isOver, journal, 
     }
   }
 
+  /** The fibers that this effect begins, and those that they begin in turn, report their defects. */
+  const watched = <A, E, R>(self: Host, effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+    Effect.provideService(effect, Metric.FiberRuntimeMetrics, {
+      recordFiberStart: () => {},
+      recordFiberEnd: (_, exit) => {
+        if (Exit.isFailure(exit) && Cause.hasDies(exit.cause)) hasDied(self, exit.cause)
+      }
+    })
+
   /** Starts a node, with the wishes that it had before. */
   const launch = Effect.fnUntraced(function*(self: Host) {
     const scope = yield* Scope.make()
@@ -124,7 +138,7 @@ export const make = Effect.fnUntraced(function*({ application, isOver, journal, 
     while ((yield* network.nodes).includes(self.peer)) {
       yield* TestClock.adjust("100 millis")
     }
-    const node = yield* TestNetwork.start(self.name, self.config, { disk: self.disk }).pipe(
+    const node = yield* watched(self, TestNetwork.start(self.name, self.config, { disk: self.disk })).pipe(
       Scope.provide(scope),
       Effect.orDie
     )
@@ -142,7 +156,10 @@ export const make = Effect.fnUntraced(function*({ application, isOver, journal, 
       ),
       Effect.forkIn(scope, { startImmediately: true })
     )
-    if (application !== undefined) yield* Scope.provide(application(node), scope)
+    if (application !== undefined) {
+      const exit = yield* Effect.exit(Scope.provide(watched(self, application(node)), scope))
+      if (Exit.isFailure(exit)) hasDied(self, exit.cause)
+    }
     yield* Effect.forEach(self.keeps, (other) => keep(running, named(other)), { discard: true })
     yield* Effect.forEach(self.blocks, (other) => block(running, named(other)), { discard: true })
   })
@@ -156,7 +173,26 @@ export const make = Effect.fnUntraced(function*({ application, isOver, journal, 
     self.ended.push({ node, since: now(), stopped })
   })
 
-  return { all: [...hosts.values()], named, wish, launch, end }
+  /**
+   * Looks at the former runs of a node: none may take too long to end, or leave a fiber. Forgets the runs that are
+   * over.
+   */
+  const overdue = Effect.fnUntraced(function*(self: Host) {
+    for (const ended of [...self.ended]) {
+      const fibers = yield* ended.node.fibers
+      const isOver = ended.stopped.pollUnsafe() !== undefined && fibers === 0
+      if (isOver) self.ended.splice(self.ended.indexOf(ended), 1)
+      else if (!network.machine(self.name).isRunning) ended.since = now()
+      else if (now() - ended.since > stopMillisMax) return `${self.name} ended 10 s ago, and has ${fibers} fibers`
+    }
+    return undefined
+  })
+
+  /** The nodes that run, by name. */
+  const running = (): ReadonlyMap<string, TestNetwork.TestNode> =>
+    new Map([...hosts.values()].flatMap((self) => self.running === undefined ? [] : [[self.name, self.running.node]]))
+
+  return { all: [...hosts.values()], named, running, wish, launch, end, overdue }
 })
 
 export type Hosts = Effect.Success<ReturnType<typeof make>>

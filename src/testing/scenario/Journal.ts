@@ -1,4 +1,5 @@
-/** The events of all nodes of a simulation: the last ones in full, and a digest of all. */
+/** The steps of a simulation and the events of its nodes: the last ones in full, and a digest of all events. */
+import { Duration } from "effect"
 import type { NetworkEvent } from "../../schema/NetworkEvent.ts"
 
 const linesMax = 40
@@ -8,6 +9,7 @@ export class Journal {
   private hash = 0x811c9dc5
   private readonly names: ReadonlyMap<string, string>
   private readonly lines = new Map<string, Array<readonly [time: number, event: NetworkEvent]>>()
+  private readonly steps: Array<readonly [time: number, step: string]> = []
 
   /** The names of the nodes, by peer id. */
   constructor(names: ReadonlyMap<string, string>) {
@@ -31,15 +33,43 @@ export class Journal {
     if (lines.length > linesMax) lines.shift()
   }
 
-  /** The last events of some nodes, oldest first, one a line. */
+  /** Notes a step as it begins. */
+  begins(time: number, step: string): void {
+    this.steps.push([time, step])
+    if (this.steps.length > linesMax) this.steps.shift()
+  }
+
+  /** The last events of some nodes, oldest first, one a line, and the steps that came between them. */
   of(nodes: ReadonlyArray<string>): ReadonlyArray<string> {
-    return nodes
+    const events = nodes
       .flatMap((name) => (this.lines.get(name) ?? []).map(([time, event]) => ({ time, name, event })))
       .sort((a, b) => a.time - b.time)
       .slice(-linesMax)
-      .map(({ event, name, time }) => {
-        const text = JSON.stringify(event).replace(/12D3Koo\w+/g, (peer) => this.names.get(peer) ?? peer)
-        return `${(time / 1_000).toFixed(3)} s ${name} ${text}`
-      })
+    // The step before the first event that is shown, and all that follow.
+    const shown = this.steps.findLastIndex(([time]) => time <= (events[0]?.time ?? Number.POSITIVE_INFINITY))
+    const steps = this.steps.slice(Math.max(0, shown)).map(([time, step]) => ({ time, text: `--- ${step}` }))
+    const texts = events.map(({ event, name, time }) => {
+      const text = show(event).replace(/12D3Koo\w+/g, (peer) => this.names.get(peer) ?? peer)
+      return { time, text: `${name} ${event._tag} ${text}` }
+    })
+    // The sort is stable: a step comes before the events that it causes.
+    return [...steps, ...texts].sort((a, b) => a.time - b.time).map(({ text, time }) =>
+      `${(time / 1_000).toFixed(3)} s ${text}`
+    )
   }
 }
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** An event as JSON, with durations as people read them, to the millisecond. */
+const show = ({ _tag, ...event }: NetworkEvent): string =>
+  JSON.stringify(
+    Object.fromEntries(
+      Object.entries(event).map(([key, value]: [string, unknown]) => [
+        key,
+        Duration.isDuration(value) ? Duration.format(Duration.millis(Math.round(Duration.toMillis(value)))) : value
+      ])
+    )
+  )

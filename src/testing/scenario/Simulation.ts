@@ -7,7 +7,7 @@
  *   Effect.flatMap(RandomScenario.make(7, { lasts: "1 hour" }), (scenario) => Simulation.run(scenario, { seed: 7 })))
  * ```
  */
-import { Clock, Duration, Effect, Random, type Scope } from "effect"
+import { Cause, Clock, Duration, Effect, Exit, Fiber, Random, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import type { PeerId } from "../../schema/Peer.ts"
 import * as Hosts from "./Hosts.ts"
@@ -39,6 +39,41 @@ export interface SimulationOptions {
    * the node.
    */
   readonly application?: ((node: TestNetwork.TestNode) => Effect.Effect<void, never, Scope.Scope>) | undefined
+  /** Promises of the program, checked beside those of the library. */
+  readonly invariants?: ReadonlyArray<OwnInvariant> | undefined
+  /** What the program does at given times, besides the steps of the scenario. */
+  readonly steps?: ReadonlyArray<OwnStep> | undefined
+}
+
+/** The nodes that run at one moment, by name. */
+export type RunningNodes = ReadonlyMap<string, TestNetwork.TestNode>
+
+/** A promise of the program that is simulated. */
+export interface OwnInvariant {
+  readonly name: string
+  /**
+   * When it is checked. `each second`, and after every step. `after healing`: the same, from `reconnectBound` after the
+   * last step on, when all that was broken has had its time to mend. `at the end`: once, before the nodes are stopped.
+   * Defaults to `each second`.
+   */
+  readonly when?: "each second" | "after healing" | "at the end" | undefined
+  /**
+   * Answers with what is wrong, or undefined. A defect is wrong, too. No time passes meanwhile, so it may read and not
+   * wait: what has not answered at once is wrong.
+   */
+  readonly check: (nodes: RunningNodes) => Effect.Effect<string | undefined>
+}
+
+/** Something that the program does at one moment of a simulation. */
+export interface OwnStep {
+  readonly at: Duration.Input
+  /** What the trace calls it. */
+  readonly name: string
+  /**
+   * Runs beside the simulation, so it may wait. A failure or a defect breaks the run, and the simulation's end
+   * interrupts it.
+   */
+  readonly run: (nodes: RunningNodes) => Effect.Effect<void, unknown, Scope.Scope>
 }
 
 /** The outcome of a run in which every promise was kept. */
@@ -59,8 +94,9 @@ export interface SimulationReport {
  * Fails with the first broken promise, `SimulationFailed`: a table over its limit (`limit`), a peer in a table that has
  * been out of reach longer than `healthBound` (`dead`), a peer that does not have the node in its own table for as long
  * (`one-sided`), a peer that is blocked and connected (`blocked`), a kept peer that could be dialled and has been
- * missing longer than `reconnectBound` (`kept`), and a node that did not end within 10 s of its stop, or left a fiber
- * (`fibers`).
+ * missing longer than `reconnectBound` (`kept`), a node that did not end within 10 s of its stop, or left a fiber
+ * (`fibers`), a fiber of a node or of its application that ended with a defect (`application`), a step of the program
+ * that failed (`step`), and an invariant of the program (`own`).
  */
 export const run = (
   input: Scenario.ScenarioInput,
@@ -82,7 +118,6 @@ export const run = (
 // ---------------------------------------------------------------------------------------------------------------------
 
 const tickMillis = 1_000
-const stopMillisMax = 10_000
 const lossMax = 0.1
 
 const simulate = Effect.fnUntraced(function*(
@@ -96,21 +131,26 @@ const simulate = Effect.fnUntraced(function*(
   const now = () => clock.currentTimeMillisUnsafe()
   const names = new Map(scenario.nodes.map(({ name }): [string, string] => [SimNetwork.peerId(name), name]))
   const journal = new Journal(names)
-  let last: Scenario.Step | undefined
+  let last = ""
   let broken: Invariants.Broken | undefined
   const hosts = yield* Hosts.make({
     scenario,
     journal,
     application: options.application,
+    hasDied: ({ name }, cause) => {
+      const detail = `a fiber of ${name} ended with a defect: ${Cause.pretty(cause)}`
+      broken ??= { invariant: "application", detail, nodes: [name] }
+    },
     isOver: ({ name }, size, maxPeers) => {
       broken ??= { invariant: "limit", detail: `${name} has ${size} peers of ${maxPeers}`, nodes: [name] }
     }
   })
   const lossy = new Set<string>()
+  const reconnectBound = Duration.fromInputUnsafe(options.reconnectBound ?? "85 seconds")
   const hasMoved = (name: string) => network.machine(name).address !== name
   const invariants = Invariants.make({
     healthBound: Duration.fromInputUnsafe(options.healthBound ?? "10 seconds"),
-    reconnectBound: Duration.fromInputUnsafe(options.reconnectBound ?? "85 seconds"),
+    reconnectBound,
     canDial: (from, to) =>
       network.reaches(from.peer, to.peer) && network.reaches(to.peer, from.peer) &&
       network.isExposed(from.peer, to.peer) &&
@@ -120,35 +160,23 @@ const simulate = Effect.fnUntraced(function*(
   })
   const perform = performer({ network, hosts, invariants, lossy })
 
-  /**
-   * Checks the former runs of a node: none may take too long to end, or leave a fiber. Forgets the runs that are over.
-   */
-  const overdue = Effect.fnUntraced(function*(self: Hosts.Host) {
-    for (const ended of [...self.ended]) {
-      const fibers = yield* ended.node.fibers
-      const isOver = ended.stopped.pollUnsafe() !== undefined && fibers === 0
-      if (isOver) self.ended.splice(self.ended.indexOf(ended), 1)
-      else if (!network.machine(self.name).isRunning) ended.since = now()
-      else if (now() - ended.since > stopMillisMax) {
-        const detail = `${self.name} ended 10 s ago, and has ${fibers} fibers`
-        broken ??= { invariant: "fibers", detail, nodes: [self.name] }
-      }
-    }
-  })
-  const check = Effect.gen(function*() {
+  const own = ownPromises({ ...options, scenario, reconnectBound }, hosts.running)
+  const check = Effect.fnUntraced(function*(isEnd = false) {
     const views: Array<Invariants.NodeView> = []
     for (const self of hosts.all) {
       if (self.running !== undefined) views.push(yield* viewOf(network, hosts, self, self.running))
-      yield* overdue(self)
+      const overdue = yield* hosts.overdue(self)
+      if (overdue !== undefined) broken ??= { invariant: "fibers", detail: overdue, nodes: [self.name] }
     }
     broken ??= invariants.look(now(), views)
+    broken ??= yield* own.look(now(), isEnd)
     if (broken === undefined) return
     const { detail, invariant, nodes } = broken
     return yield* new SimulationFailed({
       invariant,
       detail,
       at: Duration.millis(now()),
-      step: last === undefined ? "" : texts.get(last) ?? "",
+      step: last,
       seed: network.seed,
       trace: journal.of(nodes)
     })
@@ -157,7 +185,7 @@ const simulate = Effect.fnUntraced(function*(
     while (now() < time) {
       const tick = (Math.floor(now() / tickMillis) + 1) * tickMillis
       yield* TestClock.adjust(Math.min(tick, time) - now())
-      yield* check
+      yield* check()
     }
   })
 
@@ -169,27 +197,37 @@ const simulate = Effect.fnUntraced(function*(
       hosts.named(keeper).keeps.add(hosts.named(other).name)
     }
     for (const self of hosts.all) yield* hosts.launch(self)
-    for (const step of [...scenario.steps].sort((a, b) => Duration.Order(a.at, b.at))) {
-      yield* passTo(Math.min(Duration.toMillis(step.at), Duration.toMillis(scenario.lasts)))
-      last = step
-      yield* perform(step)
+    const stepScope = yield* Scope.fork(yield* Effect.scope)
+    const steps = [
+      ...scenario.steps.map((step) => ({
+        at: step.at,
+        text: texts.get(step) ?? "",
+        run: Effect.suspend(() => perform(step))
+      })),
+      ...own.stepsIn(stepScope)
+    ]
+    // The sort is stable: of steps at the same time those of the scenario come first.
+    for (const { at, run, text } of steps.sort((a, b) => Duration.Order(a.at, b.at))) {
+      yield* passTo(Math.min(Duration.toMillis(at), Duration.toMillis(scenario.lasts)))
+      last = text
+      journal.begins(now(), text)
+      yield* run
       yield* TestClock.adjust(0)
-      yield* check
+      yield* check()
     }
     yield* passTo(Duration.toMillis(scenario.lasts))
+    yield* check(true)
+    yield* Scope.close(stepScope, Exit.void)
     yield* Effect.forEach(hosts.all, hosts.end, { discard: true })
-    yield* passTo(now() + stopMillisMax + 2 * tickMillis)
+    yield* passTo(now() + Hosts.stopMillisMax + 2 * tickMillis)
   })
   yield* Effect.scoped(played).pipe(
     // Without their network nodes end at once, except for time that they wait out.
     Effect.onError(() =>
-      Effect.gen(function*() {
-        for (const self of hosts.all) {
-          yield* network.kill(self.name)
-          yield* hosts.end(self)
-        }
-        yield* TestClock.adjust("1 minute")
-      })
+      Effect.forEach(hosts.all, ({ name }) => network.kill(name)).pipe(
+        Effect.andThen(Effect.forEach(hosts.all, hosts.end)),
+        Effect.andThen(TestClock.adjust("1 minute"))
+      )
     )
   )
   const report: SimulationReport = {
@@ -201,6 +239,63 @@ const simulate = Effect.fnUntraced(function*(
   }
   return report
 })
+
+/** The invariants and the steps of the program that is simulated. */
+function ownPromises(
+  { invariants = [], reconnectBound, scenario, steps = [] }: Pick<SimulationOptions, "invariants" | "steps"> & {
+    readonly reconnectBound: Duration.Duration
+    readonly scenario: Scenario.Scenario
+  },
+  nodes: () => RunningNodes
+) {
+  let failed: Invariants.Broken | undefined
+  const times = [...scenario.steps, ...steps].map(({ at }) => Duration.toMillis(Duration.fromInputUnsafe(at)))
+  const healedMillis = Math.max(0, ...times) + Duration.toMillis(reconnectBound)
+  const isDue = (when: OwnInvariant["when"], now: number, isEnd: boolean) =>
+    when === "at the end" ? isEnd : when !== "after healing" || now >= healedMillis
+  const broken = (invariant: "own" | "step", name: string, detail: string): Invariants.Broken => ({
+    invariant,
+    detail: `${name}: ${detail}`,
+    nodes: [...nodes().keys()]
+  })
+
+  return {
+    /** The first own promise that is broken, or the own step that has failed. */
+    look: Effect.fnUntraced(function*(now: number, isEnd: boolean) {
+      for (const { check, name, when } of invariants) {
+        if (failed !== undefined) return failed
+        if (!isDue(when, now, isEnd)) continue
+        const fiber = yield* Effect.forkChild(check(nodes()), { startImmediately: true })
+        // What follows without a timer happens now.
+        if (fiber.pollUnsafe() === undefined) yield* TestClock.adjust(0)
+        const exit = fiber.pollUnsafe()
+        if (exit === undefined) {
+          yield* Effect.forkChild(Fiber.interrupt(fiber), { startImmediately: true })
+          failed = broken("own", name, "it waits for something, where it may only read")
+        } else if (Exit.isFailure(exit)) failed = broken("own", name, Cause.pretty(exit.cause))
+        else if (exit.value !== undefined) failed = broken("own", name, exit.value)
+      }
+      return failed
+    }),
+    stepsIn: (scope: Scope.Scope) =>
+      steps.map(({ at, name, run }) => ({
+        at: Duration.fromInputUnsafe(at),
+        text: name,
+        run: Effect.suspend(() => run(nodes())).pipe(
+          Effect.scoped,
+          Effect.onExit((exit) =>
+            Effect.sync(() => {
+              if (Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)) {
+                failed ??= broken("step", name, Cause.pretty(exit.cause))
+              }
+            })
+          ),
+          Effect.exit,
+          Effect.forkIn(scope, { startImmediately: true })
+        )
+      }))
+  }
+}
 
 /** Performs the steps of a scenario. `lossy` holds the pairs of nodes whose link loses too much for a dial. */
 function performer({ hosts, invariants, lossy, network }: {

@@ -3,8 +3,21 @@
  */
 import { Duration, Schema } from "effect"
 
-/** The promises that `Simulation.run` checks: see `SimulationOptions`. */
-export const Invariant = Schema.Literals(["limit", "dead", "one-sided", "blocked", "kept", "fibers"])
+/**
+ * The promises that `Simulation.run` checks. Those of the program are `application`, that no fiber of the application
+ * ends with a defect; `step`, that no own step fails; and `own`, the invariants of `SimulationOptions`.
+ */
+export const Invariant = Schema.Literals([
+  "limit",
+  "dead",
+  "one-sided",
+  "blocked",
+  "kept",
+  "fibers",
+  "application",
+  "step",
+  "own"
+])
 export type Invariant = typeof Invariant.Type
 
 /**
@@ -16,10 +29,10 @@ export class SimulationFailed extends Schema.TaggedError<SimulationFailed>()("Si
   /** What was seen and should not be. */
   detail: Schema.String,
   at: Schema.Duration,
-  /** The last step before, as JSON; empty before the first. */
+  /** The last step before: as JSON, or by its name where it is the program's own; empty before the first. */
   step: Schema.String,
   seed: Schema.Union([Schema.String, Schema.Finite]),
-  /** The last events of the nodes concerned, oldest first. */
+  /** The last events of the nodes concerned, and the steps between them, oldest first. */
   trace: Schema.Array(Schema.String)
 }) {
   override get message(): string {

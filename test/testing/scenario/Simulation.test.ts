@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect } from "effect"
+import { Cause, Clock, Duration, Effect, Exit } from "effect"
 import * as HealthPolicy from "../../../src/services/HealthPolicy.ts"
-import { RandomScenario, Scenario, Simulation } from "../../../src/testing/index.ts"
+import { RandomScenario, Scenario, Simulation, SimulationFailed, type TestNetwork } from "../../../src/testing/index.ts"
 
 const three = [{ name: "alice" }, { name: "bob" }, { name: "carol" }] as const
 
@@ -79,6 +79,26 @@ describe("a simulation", () => {
       assert.isAbove(error.trace.length, 0)
     }))
 
+  it.effect("tells in its trace the steps between the events, and durations as people read them", () =>
+    Effect.gen(function*() {
+      const error = yield* Effect.flip(Simulation.run(silence, {
+        seed: 42,
+        steps: [{ at: "1 minute", name: "bob gives up", run: () => Effect.fail("no more") }]
+      }))
+      const lines = error.trace.map((line) => line.replace(/^[\d.]+ s /, ""))
+      const lost = lines.findIndex((line) => line.startsWith("bob PeerDisconnected"))
+      assert.match(
+        lines[lost]!,
+        /^bob PeerDisconnected {"peer":"(alice|carol)","reason":"unhealthy","connectionDuration":"\d+s \d+ms"}$/
+      )
+      const [blackhole, heal, own] = ["--- {\"at\":\"30 seconds\"", "--- {\"at\":\"50 seconds\"", "--- bob gives up"]
+        .map(
+          (start) => lines.findIndex((line) => line.startsWith(start))
+        )
+      assert.isTrue(0 <= blackhole! && blackhole! < lost && lost < heal! && heal! < own!, error.message)
+      assert.strictEqual(error.step, "bob gives up")
+    }))
+
   it.effect("fails when a kept peer comes back too late", () =>
     Effect.gen(function*() {
       const error = yield* Effect.flip(Simulation.run({
@@ -102,6 +122,148 @@ describe("a simulation", () => {
       assert.strictEqual(error.invariant, "fibers")
       assert.include(error.detail, "bob ended 10 s ago, and has 1 fibers")
     }))
+
+  const spill = Effect.andThen(Effect.sleep("20 seconds"), Effect.die(new Error("the milk is spilled")))
+  for (
+    const [where, application] of [
+      ["that the application forks", () => Effect.asVoid(Effect.forkScoped(spill))],
+      [
+        "that a fiber of the application forks",
+        () => Effect.asVoid(Effect.forkScoped(Effect.andThen(Effect.forkDetach(spill), Effect.never)))
+      ],
+      [
+        "that the application forks in the time of its node",
+        (node: TestNetwork.TestNode) => Effect.asVoid(node.within(Effect.forkScoped(spill)))
+      ],
+      ["of the application itself", () => Effect.die(new Error("the milk is spilled"))]
+    ] as const
+  ) {
+    it.effect(`fails with a defect in a fiber ${where}`, () =>
+      Effect.gen(function*() {
+        const run = Simulation.run(silence, {
+          seed: 42,
+          application: (node) => node.name === "bob" ? application(node) : Effect.void
+        })
+        const error = yield* Effect.flip(run)
+        assert.strictEqual(error.invariant, "application")
+        assert.match(error.detail, /^a fiber of bob ended with a defect: Error: the milk is spilled/)
+      }))
+  }
+
+  it.effect("leaves a defect alone that the application handles", () =>
+    Effect.gen(function*() {
+      const report = yield* Simulation.run(silence, {
+        seed: 42,
+        application: () => Effect.asVoid(Effect.forkScoped(Effect.catchDefect(spill, () => Effect.void)))
+      })
+      assert.isAbove(report.events, 0)
+    }))
+
+  describe("checks a promise of the program", () => {
+    const seconds = (when: Simulation.OwnInvariant["when"], bad: (at: number) => boolean) =>
+      Effect.gen(function*() {
+        const checked: Array<number> = []
+        const invariant: Simulation.OwnInvariant = {
+          name: "never",
+          when,
+          check: (nodes) =>
+            Effect.map(Clock.currentTimeMillis, (now) => {
+              checked.push(now / 1_000)
+              return bad(now / 1_000) ? `${[...nodes.keys()].join(" ")} at ${now / 1_000}` : undefined
+            })
+        }
+        const exit = yield* Effect.exit(Simulation.run(silence, { seed: 42, invariants: [invariant] }))
+        return { checked, failure: Exit.isFailure(exit) ? Cause.squash(exit.cause) : undefined }
+      })
+
+    it.effect("each second and after each step", () =>
+      Effect.gen(function*() {
+        const { checked, failure } = yield* seconds(undefined, (at) => at === 77)
+        assert.deepStrictEqual([checked.slice(0, 3), checked.filter((at) => at === 30).length], [[1, 2, 3], 2])
+        assert.strictEqual(
+          failure instanceof SimulationFailed && `${failure.invariant} ${failure.detail}`,
+          "own never: alice bob carol at 77"
+        )
+      }))
+
+    it.effect("after healing, which is so long after the last step as a reconnection may take", () =>
+      Effect.gen(function*() {
+        const { checked, failure } = yield* seconds("after healing", () => false)
+        assert.isUndefined(failure)
+        assert.strictEqual(checked[0], 50 + 85)
+      }))
+
+    it.effect("at the end, while the nodes still run", () =>
+      Effect.gen(function*() {
+        const { checked, failure } = yield* seconds("at the end", () => true)
+        assert.deepStrictEqual(checked, [180])
+        assert.include(String(failure), "never: alice bob carol at 180")
+      }))
+
+    it.effect("that dies or waits as one that is broken", () =>
+      Effect.gen(function*() {
+        for (
+          const [check, detail] of [
+            [Effect.die(new Error("oh")), "never: Error: oh"],
+            [Effect.as(Effect.sleep("1 second"), undefined), "never: it waits for something, where it may only read"]
+          ] as const
+        ) {
+          const run = Simulation.run(silence, { seed: 42, invariants: [{ name: "never", check: () => check }] })
+          const error = yield* Effect.flip(run)
+          assert.strictEqual(error.invariant, "own")
+          assert.isTrue(error.detail.startsWith(detail), error.detail)
+        }
+      }))
+  })
+
+  describe("takes a step of the program", () => {
+    it.effect("on the nodes that run, beside the other steps, and ends it with the run", () =>
+      Effect.gen(function*() {
+        const log: Array<string> = []
+        yield* Simulation.run({ ...silence, steps: [{ at: "30 seconds", do: "stop", node: "bob" }] }, {
+          seed: 42,
+          steps: [
+            {
+              at: "10 seconds",
+              name: "carol connects",
+              run: (nodes) =>
+                Effect.gen(function*() {
+                  const [carol, alice] = [nodes.get("carol")!.network, nodes.get("alice")!.network]
+                  const [address] = yield* alice.addresses
+                  const { interest } = yield* carol.connect(address!)
+                  log.push(interest)
+                })
+            },
+            {
+              at: "40 seconds",
+              name: "waits",
+              run: (nodes) =>
+                Effect.onInterrupt(Effect.never, () => Effect.sync(() => log.push([...nodes.keys()].join(" "))))
+            }
+          ]
+        })
+        assert.deepStrictEqual(log, ["wanted", "alice carol"])
+      }))
+
+    it.effect("and fails when it fails or dies, whenever that is", () =>
+      Effect.gen(function*() {
+        for (const problem of [Effect.fail("too late"), Effect.die("too late")]) {
+          const run = Simulation.run(silence, {
+            seed: 42,
+            steps: [{
+              at: "1 minute",
+              name: "hurries",
+              run: () => Effect.andThen(Effect.sleep("9500 millis"), problem)
+            }]
+          })
+          const error = yield* Effect.flip(run)
+          assert.strictEqual(error.invariant, "step")
+          assert.include(error.detail, "hurries: ")
+          assert.include(error.detail, "too late")
+          assert.strictEqual(Duration.toSeconds(error.at), 70)
+        }
+      }))
+  })
 
   it.effect("uses the policies of the program that runs it", () =>
     Simulation.run(silence, { seed: 42, healthBound: "4 seconds" }).pipe(

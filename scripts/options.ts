@@ -25,10 +25,14 @@ Numbers, switches and addresses of a node. A program gives them to \`Network.lay
 takes each from its flag, else from its environment variable, else from the JSON file that \`--config\` names. Behaviour that a file cannot hold is
 in [POLICIES.md](POLICIES.md).
 
-- A duration is a text such as \`"5 minutes"\` or \`"250 millis"\`; in a program also a number of milliseconds or a \`Duration\`.
+- A duration is a text such as \`"10s"\`, \`"5m"\` or \`"90 seconds"\`, from 1 ms to 24 days; in a program also a number of milliseconds or a \`Duration\`.
 - A list is an array of texts. Its flag is repeated; in the environment commas separate the items.
 - A switch is \`true\` or \`false\`; as a flag \`--mdns\` or \`--no-mdns\`.
-- A wrong or unknown option fails the start with a \`ConfigError\`, which names each problem in a line.
+- A wrong option fails the start with a \`ConfigError\`, which names each problem in a line, and so do options that contradict each other.
+- An unknown field of the file, variable of the prefix or log component fails the start when it is within two edits of a known one ("did you mean"). Another
+  one is a warning: an application may have a \`CODIO_HOME\` of its own.
+- A program reads the environment by \`NetworkConfig.layerEnv()\`, or \`layerEnv("MY_APP")\` for \`MY_APP_LISTEN_PORT\`, below \`Network.layerWithoutConfig()\`;
+  and effect's \`Config\` by \`Network.layerConfig\`.
 - [options.schema.json](options.schema.json) is the JSON Schema of the file of \`--config\`, with the options of both tables. An editor uses it when
   the file says \`"$schema": "./node_modules/codio-network/docs/options.schema.json"\`, which the program ignores. \`NetworkOptions.jsonSchema()\`
   is the schema of the options of a node alone.

@@ -1,7 +1,7 @@
 /**
  * The roof: one service with everything that a program asks of a node.
  */
-import type { Scope } from "effect"
+import type { Config, Scope } from "effect"
 import { Context, Duration, Effect, Layer, Option, Result, Schema, Stream } from "effect"
 import type * as Host from "./layers/libp2p/Host.ts"
 import * as ProviderRanking from "./layers/dht/lookup/ProviderRanking.ts"
@@ -32,7 +32,7 @@ import type { ProvideStatus } from "./schema/ProvideStatus.ts"
 import { ConnectionManager } from "./services/ConnectionManager.ts"
 import { Dht, type FindOptions, type ProvideOptions, type ValueOptions } from "./services/Dht.ts"
 import { Health } from "./services/Health.ts"
-import type { NetworkConfig, NetworkConfigInput } from "./services/NetworkConfig.ts"
+import { NetworkConfig, type NetworkConfigInput } from "./services/NetworkConfig.ts"
 import { NetworkEvents } from "./services/NetworkEvents.ts"
 import { PeerTable } from "./services/PeerTable.ts"
 import { Protocols } from "./services/Protocols.ts"
@@ -570,7 +570,48 @@ export class Network extends Context.Service<Network, {
     options?: NetworkConfigInput,
     parts?: Node.NodeParts
   ): Layer.Layer<Core | Dht | Transport | NetworkConfig | Host.Libp2pHost, NetworkStartError> =>
-    Node.layer(networkLayer, options, parts)
+    Node.layer(networkLayer, NetworkConfig.layer(options), parts)
+
+  /**
+   * A node as `layer` gives one, with options from effect's `Config`: one `Config` of all options, or one for each.
+   * What the `ConfigProvider` gives is checked as options in code are. Fails with `NetworkStartError`, also for a value
+   * that the provider lacks.
+   *
+   * @example
+   * ```ts
+   * import { Config } from "effect"
+   * import { Network } from "codio-network"
+   *
+   * export const node = Network.layerConfig({
+   *   listenPort: Config.Port("PORT"),
+   *   maxPeers: Config.Int("PEERS").pipe(Config.withDefault(50))
+   * })
+   * ```
+   */
+  static readonly layerConfig = (
+    options: Config.Wrap<NetworkConfigInput>,
+    parts?: Node.NodeParts
+  ): Layer.Layer<Core | Dht | Transport | NetworkConfig | Host.Libp2pHost, NetworkStartError> =>
+    Node.layer(networkLayer, NetworkConfig.layerConfig(options), parts)
+
+  /**
+   * A node as `layer` gives one, with the `NetworkConfig` of the context, which `NetworkConfig.layerEnv` may
+   * provide. Each call is one node.
+   *
+   * @example
+   * ```ts
+   * import { Layer } from "effect"
+   * import { Network, NetworkConfig } from "codio-network"
+   *
+   * // CODIO_LISTEN_PORT, CODIO_MAX_PEERS and so on.
+   * export const node = Network.layerWithoutConfig().pipe(Layer.provide(NetworkConfig.layerEnv()))
+   * ```
+   */
+  static readonly layerWithoutConfig = (parts?: Node.NodeParts): Layer.Layer<
+    Core | Dht | Transport | NetworkConfig | Host.Libp2pHost,
+    NetworkStartError,
+    NetworkConfig
+  > => Node.layer(networkLayer, Layer.effect(NetworkConfig, NetworkConfig), parts)
 
   /**
    * A node without a Layer, for several nodes in one program. It runs as long as the scope; fails as `layer` does.

@@ -42,13 +42,13 @@ import * as TransportProtocols from "./layers/peers/TransportProtocols.ts"
 import * as OwnAddresses from "./layers/reach/OwnAddresses.ts"
 import * as RelayClient from "./layers/reach/RelayClient.ts"
 import * as RelayReservations from "./layers/reach/RelayReservations.ts"
-import { NetworkStartError, type ProtocolError } from "./schema/NetworkError.ts"
+import { type ConfigError, NetworkStartError, type ProtocolError } from "./schema/NetworkError.ts"
 import type { ConnectionManager } from "./services/ConnectionManager.ts"
 import type { Dht } from "./services/Dht.ts"
 import { Discovery } from "./services/Discovery.ts"
 import type { Identity } from "./services/Identity.ts"
 import type { Health } from "./services/Health.ts"
-import { NetworkConfig, type NetworkConfigInput } from "./services/NetworkConfig.ts"
+import { NetworkConfig } from "./services/NetworkConfig.ts"
 import { NetworkEvents } from "./services/NetworkEvents.ts"
 import type { NetworkMonitor } from "./services/NetworkMonitor.ts"
 import type { PeerStore } from "./services/PeerStore.ts"
@@ -104,14 +104,15 @@ export interface NodeParts {
 }
 
 /**
- * A node on libp2p, under the service that programs see. Each call is one node. The last line is built first.
+ * A node on libp2p with the options of the given Layer, under the service that programs see. Each call is one node. The
+ * last line is built first.
  */
-export const layer = <Roof>(
+export const layer = <Roof, R = never>(
   roof: Layer.Layer<Roof, never, Parts | Dht | Transport>,
-  options?: NetworkConfigInput,
+  config: Layer.Layer<NetworkConfig, ConfigError, R>,
   parts?: NodeParts
-): Layer.Layer<Roof | Parts | Dht | Transport | NetworkConfig | Host.Libp2pHost, NetworkStartError> =>
-  isolate(Layer.provideMerge(roof, node(options, parts)))
+): Layer.Layer<Roof | Parts | Dht | Transport | NetworkConfig | Host.Libp2pHost, NetworkStartError, R> =>
+  isolate(Layer.provideMerge(roof, node(config, parts)))
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
@@ -121,8 +122,8 @@ const dhtOfOptions = Layer.unwrap(
   Effect.map(NetworkConfig, ({ dht }): typeof KadDht.layer => dht === "off" ? NoDht.layer : KadDht.layer)
 )
 
-const node = (
-  options: NetworkConfigInput | undefined,
+const node = <R>(
+  config: Layer.Layer<NetworkConfig, ConfigError, R>,
   { dht = dhtOfOptions, identity = FileIdentity.layer }: NodeParts = {}
 ) =>
   Layer.mergeAll(
@@ -146,7 +147,7 @@ const node = (
     Layer.provide(part("data directory")(DataDirectory.layer)),
     Layer.provide(Layer.mergeAll(NodeFileSystem.layer, NodePath.layer)),
     Layer.provideMerge(BoundedShutdown.layer),
-    Layer.provideMerge(NetworkConfig.layer(options)),
+    Layer.provideMerge(config),
     Layer.catch((reason) => Layer.effectContext(Effect.fail(new NetworkStartError({ reason }))))
   )
 

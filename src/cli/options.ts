@@ -2,14 +2,14 @@
  * The options of a command, from flags, `CODIO_*` variables and the JSON file, in this order. The first source that has
  * an option decides, lists included: `--bootstrap-peer` replaces the bootstrap peers of the file.
  */
-import { Context, Effect, FileSystem, Option, Result, Schema } from "effect"
+import { Context, Effect, FileSystem, Logger, Option, Result, Schema } from "effect"
 import { Flag } from "effect/cli"
 import { ConfigError } from "../schema/NetworkError.ts"
 import * as LogFilter from "../schema/LogFilter.ts"
 import * as NetworkOptions from "../schema/NetworkOptions.ts"
 import * as OptionTable from "../schema/OptionTable.ts"
 import { option, text, toggle } from "../schema/OptionTable.ts"
-import type { NetworkConfigInput } from "../services/NetworkConfig.ts"
+import { NetworkConfig, type NetworkConfigInput } from "../services/NetworkConfig.ts"
 
 /** The environment that is read. Tests replace it. */
 export const Environment = Context.Reference<Readonly<Record<string, string | undefined>>>(
@@ -25,6 +25,8 @@ export interface ProgramOptions {
   readonly relayServer: boolean
   readonly json: boolean
   readonly log: LogFilter.LogFilter
+  /** What is odd and no error, such as a variable of the prefix that belongs to no option. */
+  readonly warnings: ReadonlyArray<string>
 }
 
 /** The options of the program itself, which a file may hold beside those of the node; `config` names that file. */
@@ -81,11 +83,37 @@ export const fileSchema = (): { readonly [key: string]: unknown } => {
   return { ...schema, properties: { $schema: { type: "string" }, ...properties as object } }
 }
 
-/** Reads the three sources. Each source is checked as a whole, even where another one has precedence. */
-export const resolve = Effect.fnUntraced(function*(given: Flags) {
+/**
+ * Reads the three sources. Each source is checked as a whole, even where another one has precedence, and all together
+ * for contradictions. Warnings are kept, since the log is made of the options.
+ */
+export const resolve = (given: Flags) =>
+  Effect.suspend(() => {
+    const warnings: Array<string> = []
+    const keeping = Logger.make<unknown, void>(({ message }) =>
+      void warnings.push(...(Array.isArray(message) ? message : [message]).map(String))
+    )
+    return read(given).pipe(
+      Effect.provide(Logger.layer([keeping])),
+      Effect.map((options): ProgramOptions => ({
+        ...options,
+        warnings: [...warnings, ...LogFilter.judge(options.log).warnings.map((line) => `log: ${line}`)]
+      }))
+    )
+  })
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+const read = Effect.fnUntraced(function*(given: Flags) {
   const environment = yield* Environment
   const fromFlags = yield* NetworkOptions.decodeTexts(textsOf(NetworkOptions.options, given), label)
-  const fromEnvironment = yield* NetworkOptions.decodeEnvironment(environment)
+  const fromEnvironment = yield* NetworkOptions.decodeEnvironment(
+    environment,
+    OptionTable.environmentPrefix,
+    programOptions
+  )
   const programEnvironment = yield* decodeProgramTexts(
     OptionTable.fromEnvironment(programOptions, environment),
     OptionTable.variableOf
@@ -99,17 +127,16 @@ export const resolve = Effect.fnUntraced(function*(given: Flags) {
     ...programEnvironment,
     ...programFlags
   })
+  const network = { ...fromFile.network, ...fromEnvironment, ...fromFlags }
+  // Here already, since the node takes a while to load.
+  yield* NetworkConfig.resolve({ ...programDefaults, ...network })
   return {
-    network: { ...fromFile.network, ...fromEnvironment, ...fromFlags },
+    network,
     relayServer: program.relayServer,
     json: program.json,
     log: Result.getOrThrow(LogFilter.parse(program.log))
-  } satisfies ProgramOptions
+  }
 })
-
-// ---------------------------------------------------------------------------------------------------------------------
-// internal
-// ---------------------------------------------------------------------------------------------------------------------
 
 function flag(name: string, entry: OptionTable.AnyOption): Flag.Flag<Flags[string]> {
   const word = OptionTable.flagOf(name, entry).slice(2)
@@ -185,14 +212,15 @@ const readFile = Effect.fnUntraced(function*(path: string) {
       return new ConfigError({ problems: [`${path}: cannot be read: ${detail}`] })
     })
   )
-  // Editors find the schema of the file by `$schema`.
-  const entries = Object.entries(yield* NetworkOptions.parse(path, content)).filter(([name]) => name !== "$schema")
-  // A file does not name another file.
-  const isProgram = (name: string) => Object.hasOwn(programOptions, name) && name !== "config"
-  const part = (ofProgram: boolean): Record<string, unknown> =>
-    Object.fromEntries(entries.filter(([name]) => isProgram(name) === ofProgram))
+  const fields = yield* NetworkOptions.parse(path, content)
+  if (Object.hasOwn(fields, "config")) {
+    return yield* new ConfigError({ problems: [`${path}: config: a file of options does not name another one`] })
+  }
   return {
-    program: yield* decodeProgram(part(true), (name) => `${path}: ${name}`),
-    network: yield* NetworkOptions.decode(path, part(false))
+    program: yield* decodeProgram(
+      Object.fromEntries(Object.entries(fields).filter(([name]) => Object.hasOwn(programOptions, name))),
+      (name) => `${path}: ${name}`
+    ),
+    network: yield* NetworkOptions.decode(path, fields, programOptions)
   }
 })

@@ -54,7 +54,7 @@ export const start = Command.make(
     let started = false
     yield* Effect.flatMap(Network, (network) => {
       started = true
-      return report(network, print)
+      return Effect.andThen(warn(options.warnings), report(network, print))
     }).pipe(
       Effect.provide(Layer.provideMerge(node(options), Log.layer(options.log, options.json))),
       // After the node has closed.
@@ -76,6 +76,11 @@ export const start = Command.make(
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
+
+const warn = (lines: ReadonlyArray<string>) =>
+  Effect.forEach(lines, (line) => Effect.logWarning(line), { discard: true }).pipe(
+    Effect.annotateLogs({ component: "options" })
+  )
 
 type Print = (report: Report) => Effect.Effect<void>
 

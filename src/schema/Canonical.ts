@@ -106,6 +106,9 @@ export const shortened = (text: unknown): string => {
   return line.length > 80 ? `${line.slice(0, 77)}...` : line
 }
 
+/** The text on one line of at most 200 characters: names in a file may have any length. */
+export const line = (text: string): string => text.replace(/\s+/g, " ").slice(0, 200)
+
 /** The text in quotes, on one line, cut to 80 characters. */
 export const quoted = (text: string): string => JSON.stringify(text.length > 80 ? `${text.slice(0, 77)}...` : text)
 

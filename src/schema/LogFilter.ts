@@ -7,6 +7,7 @@
  * each failed dial as an error.
  */
 import { LogLevel, Result, Schema } from "effect"
+import { type Judgement, judgeUnknown } from "./OptionTable.ts"
 
 /** The lowest level to log, in general and for each named component. */
 export interface LogFilter {
@@ -39,11 +40,68 @@ export const parse = (text: string): Result.Result<LogFilter, string> => {
   return Result.succeed({ fallback, components })
 }
 
+/** The components of this library that log. A program may have its own. */
+export const components: ReadonlyArray<string> = [
+  "bootstrap",
+  "codio",
+  "connections",
+  "data-directory",
+  "dht",
+  "identity",
+  "libp2p",
+  "mdns",
+  "network",
+  "options",
+  "peer-store",
+  "protocols",
+  "relay"
+]
+
+/** The components of libp2p that log below `libp2p`. */
+export const libp2pComponents: ReadonlyArray<string> = [
+  "address-manager",
+  "circuit-relay",
+  "codio",
+  "connection",
+  "connection-manager",
+  "connection-monitor",
+  "dcutr",
+  "identify",
+  "identify-push",
+  "kad-dht",
+  "mdns",
+  "noise",
+  "peer-routing",
+  "peer-store",
+  "ping",
+  "random-walk",
+  "reconnect-queue",
+  "registrar",
+  "tcp",
+  "transports",
+  "upgrader",
+  "yamux"
+].map((name) => `libp2p:${name}`)
+
+/** Judges the components of a filter that nothing here logs by: a mistake, or a program's own. */
+export const judge = (filter: LogFilter): Judgement => {
+  const known = [...components.filter((name) => name !== "libp2p"), ...libp2pComponents]
+  const unknown = [...filter.components.keys()].filter((name) =>
+    name !== "libp2p" && !known.some((component) => covers(component, name))
+  )
+  return judgeUnknown([...components, ...libp2pComponents], unknown, "log component")
+}
+
 /**
- * The text of a filter. Refuses one that {@link parse} cannot read, with its message.
+ * The text of a filter. Refuses one that {@link parse} cannot read, with its message, and a mistaken component.
  */
 export const LogFilterText = Schema.String.check(
-  Schema.makeFilter((text) => Result.match(parse(text), { onFailure: (problem) => problem, onSuccess: () => true }))
+  Schema.makeFilter((text) =>
+    Result.match(parse(text), {
+      onFailure: (problem) => problem,
+      onSuccess: (filter) => judge(filter).problems.join("; ") || true
+    })
+  )
 )
 
 /** The lowest level that is written for a component. */

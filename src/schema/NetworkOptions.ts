@@ -2,7 +2,7 @@
  * The options of a node: the table in which each is named once, and their decoders for a JSON file, the environment, a
  * command line and a program.
  *
- * Every option may be absent and then has its default. Durations are texts such as `"5 minutes"` or `"250 millis"`.
+ * Every option may be absent and then has its default. Durations are texts such as `"10s"` or `"5 minutes"`.
  *
  * All decoders fail with one problem for each wrong field, which says what was given and what is expected:
  * `CODIO_LISTEN_PORT: expected a port number from 0 to 65535, got "abc"`.
@@ -14,6 +14,7 @@ import * as OptionTable from "./OptionTable.ts"
 import {
   addresses,
   count,
+  dialableAddresses,
   duration,
   oneOf,
   option,
@@ -23,6 +24,7 @@ import {
   text,
   toggle
 } from "./OptionTable.ts"
+import { peerOf } from "./Peer.ts"
 
 /** What identify has room for: other implementations refuse messages of more than a few kilobytes. */
 const shortText = text(
@@ -37,8 +39,8 @@ const shortText = text(
  */
 export const options = {
   /**
-   * The TCP port to listen on, on all IPv4 interfaces; 0 is any free port. Has no effect where `listenAddresses` is
-   * given. Defaults to 0.
+   * The TCP port to listen on, on all IPv4 interfaces; 0 is any free port. Another port beside
+   * `listenAddresses` that do not have it is an error. Defaults to 0.
    */
   listenPort: option(port, { default: 0, description: "TCP port to listen on; 0 is any free port" }),
   /** Where to listen, as multiaddrs. Replaces `listenPort`. Defaults to `/ip4/0.0.0.0/tcp/<listenPort>`. */
@@ -51,7 +53,7 @@ export const options = {
     description: "Where to listen, instead of the port on all interfaces"
   }),
   /** Addresses to tell others besides those that the node finds itself, such as a forwarded port. Defaults to none. */
-  announceAddresses: option(addresses, {
+  announceAddresses: option(dialableAddresses, {
     default: [],
     flagName: "announce-address",
     description: "Address to tell others, such as a forwarded port"
@@ -59,7 +61,7 @@ export const options = {
   /** How many peers may be connected, in both directions together. Never exceeded. Defaults to 50. */
   maxPeers: option(count(1, 10_000), { default: 50, description: "Connected peers at most" }),
   /**
-   * How many of the connected peers may have dialled this node. Never exceeded, and at most `maxPeers`.
+   * How many of the connected peers may have dialled this node. Never exceeded. More than `maxPeers` is an error.
    * Defaults to `maxPeers`.
    */
   maxInboundPeers: option(count(0, 10_000), {
@@ -69,9 +71,9 @@ export const options = {
   }),
   /**
    * How many of the connected peers may have their address in one subnet, /24 of IPv4 or /56 of IPv6, so that the owner
-   * of a network cannot surround this node. Never exceeded, and at most `maxPeers`. Loopback, link-local and private
-   * addresses do not count, since a local network is one subnet; relayed connections do not count, since their address
-   * is the relay's. Defaults to `maxPeers`.
+   * of a network cannot surround this node. Never exceeded. More than `maxPeers` is an error. Loopback, link-local and
+   * private addresses do not count, since a local network is one subnet; relayed connections do not count, since their
+   * address is the relay's. Defaults to `maxPeers`.
    */
   maxPeersPerSubnet: option(count(1, 10_000), {
     default: { text: "`maxPeers`", of: ({ maxPeers }) => maxPeers },
@@ -79,7 +81,7 @@ export const options = {
     description: "Peers of one public /24 or IPv6 /56 at most"
   }),
   /**
-   * Discovered peers are dialled while fewer than this are connected. At most `maxPeers`.
+   * Discovered peers are dialled while fewer than this are connected. More than `maxPeers` is an error.
    * Defaults to a quarter of `maxPeers`.
    */
   minPeers: option(count(0, 10_000), {
@@ -229,13 +231,28 @@ export const parse = (source: string, content: string): Effect.Effect<Readonly<R
   )
 
 /**
- * Decodes the fields of a JSON file. Fails for wrong and for unknown fields; problems begin with `source`.
+ * Decodes the fields of a JSON file. Fails for wrong fields; problems begin with `source`. An unknown field within two
+ * edits of an option is a mistake and fails, too; another one is left out with a warning, and `$schema` without.
+ * `others` are options that the file may have besides those of a node.
  */
 export const decode = (
   source: string,
-  input: Readonly<Record<string, unknown>>
-): Effect.Effect<NetworkOptions, ConfigError> =>
-  OptionTable.decode(options, NetworkOptions, input, (name) => `${source}: ${name}`)
+  input: Readonly<Record<string, unknown>>,
+  others: OptionTable.OptionTable = {}
+): Effect.Effect<NetworkOptions, ConfigError> => {
+  const fields = Object.entries(input).filter(([name]) => name !== "$schema" && !Object.hasOwn(others, name))
+  const isOption = (name: string) => Object.hasOwn(options, name)
+  const unknown = fields.map(([name]) => name).filter((name) => !isOption(name))
+  return OptionTable.decode(
+    options,
+    NetworkOptions,
+    Object.fromEntries(fields.filter(([name]) => isOption(name))),
+    (name) => `${source}: ${name}`
+  ).pipe(judgedBy(
+    OptionTable.judgeUnknown(Object.keys({ ...options, ...others }), unknown, "option"),
+    (line) => `${source}: ${line}`
+  ))
+}
 
 /**
  * Decodes the text of a JSON file, as {@link parse} and {@link decode} do.
@@ -244,12 +261,20 @@ export const decodeText = (source: string, content: string): Effect.Effect<Netwo
   Effect.flatMap(parse(source, content), (input) => decode(source, input))
 
 /**
- * Decodes the `CODIO_*` variables of an environment. An empty variable counts as absent; lists are separated by commas.
+ * Decodes the `CODIO_*` variables of an environment, or those of another prefix. An empty variable counts as absent;
+ * lists are separated by commas. A variable of the prefix that is unknown, but within two edits of a known one, fails;
+ * another one is left out with a warning, since an application may have variables of its own. `others` are options that
+ * the environment may have besides those of a node.
  */
 export const decodeEnvironment = (
-  environment: Readonly<Record<string, string | undefined>>
+  environment: Readonly<Record<string, string | undefined>>,
+  prefix: string = OptionTable.environmentPrefix,
+  others: OptionTable.OptionTable = {}
 ): Effect.Effect<NetworkOptions, ConfigError> =>
-  decodeTexts(OptionTable.fromEnvironment(options, environment), variable)
+  decodeTexts(
+    OptionTable.fromEnvironment(options, environment, prefix),
+    (name) => OptionTable.variableOf(name, prefix)
+  ).pipe(judgedBy(OptionTable.judgeEnvironment({ ...options, ...others }, environment, prefix)))
 
 /**
  * Decodes options that are texts, as words of a command line are; a list is an array of texts, or one text with commas.
@@ -275,8 +300,53 @@ export const decodeValues = (
 ): Effect.Effect<NetworkOptions, ConfigError> =>
   OptionTable.decode(options, optionValues, OptionTable.fromInputs(options, inputs), (name) => name)
 
+/**
+ * The problems of options that contradict each other, each with what was given and what is possible. `values` are the
+ * options with their defaults.
+ */
+export const contradictions = (values: OptionTable.Values<typeof options>): ReadonlyArray<string> => {
+  const { bootstrapPeers, enableRelay, listenAddresses, listenPort, maxPeers, relayPeers } = values
+  const problems = [...OptionTable.withinProblems(options, values)]
+  if (listenPort !== 0 && !listenAddresses.some((address) => address.includes(`/tcp/${listenPort}`))) {
+    problems.push(
+      `listenPort: ${listenPort} has no effect beside listenAddresses, which are ${
+        OptionTable.show(listenAddresses)
+      }; leave one of them out`
+    )
+  }
+  if (!enableRelay) {
+    const relayed = (addresses: ReadonlyArray<string>) => addresses.some((address) => address.includes("/p2p-circuit"))
+    const without = "has no effect while enableRelay is false; leave it out, or turn enableRelay on"
+    if (relayPeers.length > 0) problems.push(`relayPeers: ${OptionTable.show(relayPeers)} ${without}`)
+    if (relayed(bootstrapPeers)) problems.push(`bootstrapPeers: an address through a relay ${without}`)
+    if (relayed(listenAddresses)) problems.push(`listenAddresses: /p2p-circuit ${without}`)
+  }
+  const kept = new Set([...bootstrapPeers, ...relayPeers].map((address) => peerOf(address) ?? address)).size
+  if (kept > maxPeers) {
+    problems.push(
+      `maxPeers: bootstrapPeers and relayPeers are ${kept} peers to be kept at once, and maxPeers is ${maxPeers}; ` +
+        "give fewer, or raise maxPeers"
+    )
+  }
+  return problems
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
+
+/** Adds what is to be said of unknown names to a decoding. */
+const judgedBy =
+  ({ problems, warnings }: OptionTable.Judgement, say: (line: string) => string = (line) => line) =>
+  <A>(decoding: Effect.Effect<A, ConfigError>): Effect.Effect<A, ConfigError> =>
+    decoding.pipe(
+      Effect.catch((error) => Effect.fail(new ConfigError({ problems: [...problems.map(say), ...error.problems] }))),
+      Effect.filterOrFail(
+        () => problems.length === 0,
+        () => new ConfigError({ problems: problems.map(say) })
+      ),
+      Effect.tap(() => Effect.forEach(warnings, (line) => Effect.logWarning(say(line)), { discard: true })),
+      Effect.annotateLogs({ component: "options" })
+    )
 
 const optionValues = Schema.toType(NetworkOptions)

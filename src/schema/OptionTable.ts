@@ -2,7 +2,7 @@
  * Describes each option once. An entry of a table gives the option's schema, flag, environment variable, help, JSON
  * Schema and documentation. `NetworkOptions.options` is the table of a node, `cli/options.ts` has the program's.
  */
-import { Duration, Effect, Predicate, Result, Schema, SchemaIssue } from "effect"
+import { Duration, Effect, Option as Maybe, Predicate, Result, Schema, SchemaIssue, SchemaTransformation } from "effect"
 import * as Canonical from "./Canonical.ts"
 import { ConfigError } from "./NetworkError.ts"
 import { type Multiaddr, MultiaddrFromText, ProtocolId, readMultiaddr, withoutPeer } from "./Peer.ts"
@@ -42,7 +42,7 @@ export interface Option<S extends Schema.Top, Input, Default> extends Kind<S, In
   readonly programDefault?: S["Encoded"]
   /** The flag's name, where it is not the option's name in lower case with dashes. */
   readonly flagName?: string
-  /** A greater value counts as the value of this option. */
+  /** A value above the value of this option is an error. */
   readonly within?: keyof Earlier
 }
 
@@ -101,8 +101,12 @@ export const schemaOf = <T extends OptionTable>(table: T): Schema.Struct<Fields<
   return Schema.Struct(fields) as unknown as Schema.Struct<Fields<T>>
 }
 
+/** The prefix of environment variables. */
+export const environmentPrefix = "CODIO"
+
 /** The environment variable of an option: `listenPort` is `CODIO_LISTEN_PORT`. */
-export const variableOf = (name: string): string => `CODIO_${name.replace(/[A-Z]/g, (c) => `_${c}`).toUpperCase()}`
+export const variableOf = (name: string, prefix: string = environmentPrefix): string =>
+  `${prefix}_${name.replace(/[A-Z]/g, (c) => `_${c}`).toUpperCase()}`
 
 /** The flag of an option: `listenPort` is `--listen-port`. */
 export const flagOf = (name: string, { flagName }: AnyOption): string =>
@@ -120,16 +124,24 @@ export const withDefaults = <T extends OptionTable>(table: T, given: Given<T>): 
   const values: Record<string, unknown> = {}
   // Filled in the order of the table, in which the options of `Earlier` come first.
   const earlier = values as unknown as Earlier
-  for (const [name, { default: standard, schema, within }] of Object.entries(table)) {
-    const value = (Object.hasOwn(given, name) ? given[name] : undefined) ?? (
+  for (const [name, { default: standard, schema }] of Object.entries(table)) {
+    values[name] = (Object.hasOwn(given, name) ? given[name] : undefined) ?? (
       standard === undefined
         ? undefined
         : Schema.decodeUnknownSync(schema)(isDerived(standard) ? standard.of(earlier) : standard)
     )
-    values[name] = within === undefined ? value : Math.min(value as number, earlier[within])
   }
   return values as Values<T>
 }
+
+/** The problems of options that are greater than the option that bounds them. */
+export const withinProblems = <T extends OptionTable>(table: T, values: Values<T>): ReadonlyArray<string> =>
+  Object.entries(table).flatMap(([name, { within }]) => {
+    if (within === undefined) return []
+    const value = values[name] as number
+    const most = values[within] as number
+    return value > most ? [`${name}: expected at most ${within}, which is ${most}, got ${value}`] : []
+  })
 
 /** What a program gave, ready to be decoded by the type side of the table's schema. */
 export const fromInputs = <T extends OptionTable>(table: T, inputs: Inputs<T>): Record<string, unknown> =>
@@ -147,11 +159,12 @@ export type Texts<T extends OptionTable> = { readonly [Name in keyof T]?: string
 /** The texts of an environment. An empty variable counts as absent. */
 export const fromEnvironment = <T extends OptionTable>(
   table: T,
-  environment: Readonly<Record<string, string | undefined>>
+  environment: Readonly<Record<string, string | undefined>>,
+  prefix: string = environmentPrefix
 ): Texts<T> => {
   const texts: Record<string, string> = {}
   for (const name of Object.keys(table)) {
-    const value = environment[variableOf(name)]?.trim()
+    const value = environment[variableOf(name, prefix)]?.trim()
     if (value !== undefined && value !== "") texts[name] = value
   }
   return texts as Texts<T>
@@ -180,6 +193,49 @@ export const decode = <T extends OptionTable>(
   Schema.decodeUnknownEffect(schema, { errors: "all", onExcessProperty: "error" })(input).pipe(
     Effect.mapError((error) => new ConfigError({ problems: problemsOf(table, error.issue, given, label) }))
   )
+
+/** What is to be said of names that are not known. */
+export interface Judgement {
+  readonly problems: ReadonlyArray<string>
+  readonly warnings: ReadonlyArray<string>
+}
+
+/**
+ * Judges names that are not known: one that is within two edits of a known name is a mistake, and an error; another one
+ * may be somebody else's, and is worth a warning. `label` gives a name as the reader writes it.
+ */
+export const judgeUnknown = (
+  known: ReadonlyArray<string>,
+  unknown: ReadonlyArray<string>,
+  what: string,
+  label: (name: string) => string = (name) => name
+): Judgement => {
+  const problems: Array<string> = []
+  const warnings: Array<string> = []
+  for (const name of unknown) {
+    const near = nearest(known, name)
+    const hint = near ?? alike(known, name)
+    const meant = hint === undefined ? "" : `; did you mean ${label(hint)}?`
+    if (near === undefined) warnings.push(`${label(name)}: unknown ${what}, which has no effect${meant}`)
+    else problems.push(`${label(name)}: unknown ${what}${meant}`)
+  }
+  return { problems: problems.map(Canonical.line), warnings: warnings.map(Canonical.line) }
+}
+
+/** Judges the variables of an environment that begin with the prefix and belong to no option of the table. */
+export const judgeEnvironment = (
+  table: OptionTable,
+  environment: Readonly<Record<string, string | undefined>>,
+  prefix: string = environmentPrefix
+): Judgement => {
+  const start = `${prefix}_`
+  const known = Object.keys(table).map((name) => variableOf(name, prefix).slice(start.length))
+  const unknown = Object.entries(environment).flatMap(([variable, value]) => {
+    const name = variable.slice(start.length)
+    return variable.startsWith(start) && (value ?? "").trim() !== "" && !known.includes(name) ? [name] : []
+  })
+  return judgeUnknown(known, unknown, "variable", (name) => `${start}${name}`)
+}
 
 /** The JSON Schema of a table, as an editor reads it beside a file of options. */
 export const jsonSchemaOf = <T extends OptionTable>(
@@ -226,6 +282,32 @@ export const oneLine = (text: string): string => text.replace(/\s+/g, " ")
 // ---------------------------------------------------------------------------------------------------------------------
 
 const same = <A>(input: A): unknown => input
+
+/** 24 days: a timer of Node takes 24.8 at most, and a longer one fires at once. */
+const durationMillisMax = Duration.toMillis("24 days")
+
+const shortUnits = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 }
+
+const readDuration = (input: unknown): Maybe.Option<Duration.Duration> => {
+  const [, amount, unit] = typeof input === "string" ? /^\s*(\d+(?:\.\d+)?)(ms|s|m|h|d)\s*$/.exec(input) ?? [] : []
+  return amount === undefined
+    ? Duration.fromInput((typeof input === "string" ? input.trim() : input) as Duration.Input)
+    : Maybe.some(Duration.millis(Number(amount) * shortUnits[unit as keyof typeof shortUnits]))
+}
+
+const DurationFromText = Schema.String.pipe(
+  Schema.decodeTo(
+    Schema.Duration,
+    SchemaTransformation.transformEffect({
+      decode: (text: string, options) =>
+        Maybe.match(readDuration(text), {
+          onNone: () => Effect.fail(new SchemaIssue.InvalidValue({ message: "expected a duration" }, text, options)),
+          onSome: Effect.succeed
+        }),
+      encode: (value: Duration.Duration) => Effect.succeed(`${Duration.toMillis(value)} millis`)
+    })
+  )
+)
 const number = (text: string): unknown => /^-?\d+$/.test(text) ? Number(text) : text
 
 /** A TCP port. */
@@ -277,19 +359,25 @@ export const oneOf = <const Words extends readonly [string, ...Array<string>]>(
   fromInput: same
 })
 
-/** A duration above zero: a text such as `"5 minutes"`; in programs a number of milliseconds or a `Duration`, too. */
-export const duration: Kind<typeof Schema.DurationFromString, Duration.Input> = {
-  schema: Schema.DurationFromString.check(
-    Schema.makeFilter((value) => Duration.toMillis(value) > 0 || "expected a duration above zero")
+/** A duration in short: `10s`, `5m`, `250ms`, `1.5h`, `2d`. */
+export type ShortDuration = `${number}${keyof typeof shortUnits}`
+
+/**
+ * A duration from 1 ms to 24 days, the longest that every timer takes: a text such as `"10s"`, `"5m"` or
+ * `"90 seconds"`; in programs a number of milliseconds or a `Duration`, too.
+ */
+export const duration: Kind<typeof DurationFromText, Duration.Input | ShortDuration> = {
+  schema: DurationFromText.check(
+    Schema.makeFilter((value) =>
+      (Duration.toMillis(value) >= 1 && Duration.toMillis(value) <= durationMillisMax) ||
+      "expected a duration from 1 ms to 24 days"
+    )
   ),
-  expected: "a duration above zero such as \"30 seconds\" or \"5 minutes\"",
+  expected: "a duration from 1 ms to 24 days, such as \"10s\", \"5m\" or \"90 seconds\"",
   flag: "text",
   metavar: "duration",
   fromText: same,
-  fromInput: (input) => {
-    const read = Duration.fromInput(input)
-    return read._tag === "Some" ? read.value : input
-  }
+  fromInput: (input) => Maybe.getOrElse(readDuration(input), () => input)
 }
 
 /** The id of a protocol. */
@@ -330,12 +418,23 @@ export const peerAddresses = list((address) =>
     : undefined
 )
 
-/** Addresses of this node, which others dial. */
+/** Addresses of this node. */
 export const addresses = list(() => undefined)
+
+/** Addresses at which others dial this node. */
+export const dialableAddresses = list((address) =>
+  /\/tcp\/0(?:\/|$)/.test(address)
+    ? `${Canonical.quoted(address)} has port 0, which nobody can dial: expected the port that others dial`
+    : /^\/(?:ip4\/0\.0\.0\.0|ip6\/::)(?:\/|$)/.test(address)
+    ? `${Canonical.quoted(address)} stands for all addresses of a machine: expected one that others can dial`
+    : undefined
+)
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
+
+const editsMax = 2
 
 const isDerived = (value: unknown): value is Derived<unknown> => Predicate.hasProperty(value, "of")
 
@@ -353,7 +452,7 @@ function problemsOf(
     if (out.has(key)) continue
     const entry = Object.hasOwn(table, field) ? table[field] : undefined
     const problem = entry === undefined
-      ? `unknown option${suggestion(table, field)}`
+      ? unknownProblem(Object.keys(table), field)
       : path.length === 1
       ? valueProblem(entry, given[field], message)
       : itemProblem((given[field] as ReadonlyArray<unknown> | undefined)?.[Number(path[1])], message)
@@ -363,6 +462,11 @@ function problemsOf(
   return [...out.values()].map(oneLine)
 }
 
+const unknownProblem = (known: ReadonlyArray<string>, field: string): string => {
+  const hint = nearest(known, field) ?? alike(known, field)
+  return `unknown option${hint === undefined ? "" : `; did you mean ${hint}?`}`
+}
+
 const valueProblem = ({ expected, explains }: AnyOption, value: unknown, message: string): string =>
   explains === true && typeof value === "string" ? message : `expected ${expected}, got ${show(value)}`
 
@@ -370,16 +474,44 @@ const valueProblem = ({ expected, explains }: AnyOption, value: unknown, message
 const itemProblem = (item: unknown, message: string): string =>
   item === undefined || typeof item === "string" ? message : `expected a multiaddr, got ${show(item)}`
 
-// The option that reads the same but for case and dashes, or begins alike.
-function suggestion(table: OptionTable, field: string): string {
-  const plain = (name: string) => name.toLowerCase().replace(/[^a-z]/g, "")
-  const wanted = plain(field)
-  const names = Object.keys(table)
-  const near = names.find((name) => plain(name) === wanted) ??
-    (wanted.length < 4
-      ? undefined
-      : names.find((name) =>
-        plain(name).startsWith(wanted.slice(0, -1)) || wanted.startsWith(plain(name).slice(0, -1))
-      ))
-  return near === undefined ? "" : `; did you mean ${near}?`
+/** The known name that is meant by another one. */
+function nearest(known: ReadonlyArray<string>, name: string): string | undefined {
+  return known.find((other) => isNear(plain(other), plain(name)))
+}
+
+/** The known name that begins as another one does. */
+function alike(known: ReadonlyArray<string>, name: string): string | undefined {
+  const wanted = plain(name)
+  return wanted.length < 4 ?
+    undefined :
+    known.find((other) => plain(other).startsWith(wanted.slice(0, -1)) || wanted.startsWith(plain(other).slice(0, -1)))
+}
+
+/** A name without case, dashes and underscores, which are no difference. */
+function plain(name: string): string {
+  return name.toLowerCase().replace(/[^a-z0-9:]/g, "")
+}
+
+// A short word is near to many others: two edits make any three letters of any others.
+function isNear(known: string, name: string): boolean {
+  return edits(known, name) <= Math.min(editsMax, Math.floor(known.length / 2))
+}
+
+/** How many letters are inserted, deleted, replaced or swapped with their neighbour to make one word of the other. */
+function edits(a: string, b: string): number {
+  // A name of any length may come from a file.
+  if (Math.abs(a.length - b.length) > editsMax) return editsMax + 1
+  let before: ReadonlyArray<number> = []
+  let row: ReadonlyArray<number> = Array.from({ length: b.length + 1 }, (_, index) => index)
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j++) {
+      const replaced = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1)
+      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1] ? before[j - 2]! + 1 : replaced
+      next[j] = Math.min(row[j]! + 1, next[j - 1]! + 1, replaced, swapped)
+    }
+    before = row
+    row = next
+  }
+  return row[b.length]!
 }

@@ -2,10 +2,10 @@
  * The options of a node that can be written in a file. Behaviours are References: `ReconnectPolicy`, `HealthPolicy`,
  * `DialPolicy`, `EvictionPolicy`, `GuestPolicy`, `AddressGuard`, `KadDhtPolicy`, `RelayPolicy`.
  */
-import { Context, Effect, Layer, Pipeable } from "effect"
-import type { ConfigError } from "../schema/NetworkError.ts"
+import { Config, Context, Effect, Layer, Pipeable } from "effect"
+import { ConfigError } from "../schema/NetworkError.ts"
 import * as NetworkOptions from "../schema/NetworkOptions.ts"
-import { type Inputs, type Values, withDefaults } from "../schema/OptionTable.ts"
+import { type Inputs, oneLine, type Values, withDefaults } from "../schema/OptionTable.ts"
 
 /**
  * The options of a node, each with its value: the given one or the default. `NetworkOptions.options` documents them.
@@ -28,19 +28,46 @@ const build = (input: NetworkConfigInput): NetworkConfigBuilder =>
 export class NetworkConfig
   extends Context.Service<NetworkConfig, NetworkConfigValues>()("codio-network/services/NetworkConfig")
 {
-  /** Checks the options and fills in the defaults. Fails with a problem for each wrong option. */
+  /**
+   * Checks the options and fills in the defaults. Fails with a problem for each wrong option, and for each that
+   * contradicts another one.
+   */
   static readonly resolve = (input: NetworkConfigInput = {}): Effect.Effect<NetworkConfigValues, ConfigError> =>
-    Effect.map(NetworkOptions.decodeValues(input), (given) => withDefaults(NetworkOptions.options, given))
+    Effect.flatMap(NetworkOptions.decodeValues(input), (given) => {
+      const values = withDefaults(NetworkOptions.options, given)
+      const problems = NetworkOptions.contradictions(values)
+      return problems.length === 0 ? Effect.succeed(values) : Effect.fail(new ConfigError({ problems }))
+    })
 
   /** A layer of the given options and the defaults of the others. */
   static readonly layer = (input?: NetworkConfigInput): Layer.Layer<NetworkConfig, ConfigError> =>
     Layer.effect(NetworkConfig, NetworkConfig.resolve(input))
 
-  /** The options of the environment's `CODIO_*` variables. */
-  static readonly layerEnv: Layer.Layer<NetworkConfig, ConfigError> = Layer.effect(
-    NetworkConfig,
-    Effect.suspend(() => NetworkOptions.decodeEnvironment(process.env)).pipe(Effect.flatMap(NetworkConfig.resolve))
-  )
+  /**
+   * The options of the environment's `CODIO_*` variables, or of those with another prefix: `layerEnv("MY_APP")` reads
+   * `MY_APP_LISTEN_PORT`. A variable of the prefix that is near to a known one is an error, another unknown one a
+   * warning. `Network.layerWithoutConfig` is the node that takes these options.
+   */
+  static readonly layerEnv = (prefix?: string): Layer.Layer<NetworkConfig, ConfigError> =>
+    Layer.effect(
+      NetworkConfig,
+      Effect.suspend(() => NetworkOptions.decodeEnvironment(process.env, prefix?.replace(/_$/, ""))).pipe(
+        Effect.flatMap(NetworkConfig.resolve)
+      )
+    )
+
+  /**
+   * Options from effect's `Config`, checked as those of `layer`. Fails with `ConfigError`, also for a value that the
+   * `ConfigProvider` lacks or that its `Config` cannot read.
+   */
+  static readonly layerConfig = (options: Config.Wrap<NetworkConfigInput>): Layer.Layer<NetworkConfig, ConfigError> =>
+    Layer.effect(
+      NetworkConfig,
+      Config.unwrap(options).pipe(
+        Effect.mapError(({ message }) => new ConfigError({ problems: [oneLine(message)] })),
+        Effect.flatMap(NetworkConfig.resolve)
+      )
+    )
 
   /** The crate's `NetworkConfig::new`. */
   static readonly make = (

@@ -21,5 +21,12 @@ export const cliMutants: ReadonlyArray<Mutant> = [
     text: "process.on(\"SIGHUP\", () => process.emit(\"SIGTERM\"))",
     replacement: "",
     specs: ["test/cli/start.live.test.ts"]
+  },
+  {
+    name: "contradictions are told only once libp2p is loaded",
+    file: "src/cli/options.ts",
+    text: "yield* NetworkConfig.resolve({ ...programDefaults, ...network })",
+    replacement: "yield* NetworkConfig.resolve({ ...programDefaults })",
+    specs: ["test/cli/codio.live.test.ts"]
   }
 ]

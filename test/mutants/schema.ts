@@ -84,5 +84,96 @@ export const schemaMutants: ReadonlyArray<Mutant> = [
     text: "Result.flatMap(readMultiaddr(text), (address) =>\n    address.endsWith(\"/p2p-circuit\")",
     replacement: "Result.flatMap(readMultiaddr(text), (address) =>\n    address.endsWith(\"/nothing\")",
     specs: ["test/schema/Canonical.test.ts"]
+  },
+  {
+    name: "options above the option that bounds them pass",
+    file: "src/schema/OptionTable.ts",
+    text: "return value > most ?",
+    replacement: "return value > most + 1 ?",
+    specs: ["test/services/NetworkConfig.test.ts"]
+  },
+  {
+    name: "three edits make a mistake",
+    file: "src/schema/OptionTable.ts",
+    text: "const editsMax = 2",
+    replacement: "const editsMax = 3",
+    specs: ["test/services/NetworkConfig.test.ts"]
+  },
+  {
+    name: "one edit makes a mistake, two do not",
+    file: "src/schema/OptionTable.ts",
+    text: "const editsMax = 2",
+    replacement: "const editsMax = 1",
+    specs: ["test/services/NetworkConfig.test.ts"]
+  },
+  {
+    name: "swapped letters count twice",
+    file: "src/schema/OptionTable.ts",
+    text: "? before[j - 2]! + 1 : replaced",
+    replacement: "? replaced : replaced",
+    specs: ["test/cli/codio.live.test.ts"]
+  },
+  {
+    name: "a mistaken variable is a warning",
+    file: "src/schema/OptionTable.ts",
+    text: "if (near === undefined) warnings.push(",
+    replacement: "if (near !== \"\") warnings.push(",
+    specs: ["test/services/NetworkConfig.test.ts"]
+  },
+  {
+    name: "a duration of 25 days passes",
+    file: "src/schema/OptionTable.ts",
+    text: "Duration.toMillis(\"24 days\")",
+    replacement: "Duration.toMillis(\"25 days\")",
+    specs: ["test/services/NetworkConfig.test.ts"]
+  },
+  {
+    name: "a minute in short is a second",
+    file: "src/schema/OptionTable.ts",
+    text: "m: 60_000",
+    replacement: "m: 1_000",
+    specs: ["test/services/NetworkConfig.test.ts"]
+  },
+  {
+    name: "a port beside other listen addresses is passed over",
+    file: "src/schema/NetworkOptions.ts",
+    text: "if (listenPort !== 0 && !listenAddresses",
+    replacement: "if (listenPort < 0 && !listenAddresses",
+    specs: ["test/services/NetworkConfig.test.ts"]
+  },
+  {
+    name: "relay peers without relays are passed over",
+    file: "src/schema/NetworkOptions.ts",
+    text: "if (relayPeers.length > 0)",
+    replacement: "if (relayPeers.length > 9)",
+    specs: ["test/services/NetworkConfig.test.ts"]
+  },
+  {
+    name: "as many kept peers as slots are refused",
+    file: "src/schema/NetworkOptions.ts",
+    text: "if (kept > maxPeers)",
+    replacement: "if (kept >= maxPeers)",
+    specs: ["test/services/NetworkConfig.test.ts"]
+  },
+  {
+    name: "addresses given in code stay as they are written",
+    file: "src/schema/OptionTable.ts",
+    text: "texts.map((text) => Result.getOrElse(readMultiaddr(text), () => text))",
+    replacement: "texts",
+    specs: ["test/services/NetworkConfig.test.ts"]
+  },
+  {
+    name: "an address with port 0 is announced",
+    file: "src/schema/OptionTable.ts",
+    text: "/\\/tcp\\/0(?:\\/|$)/.test(address)",
+    replacement: "address === \"\"",
+    specs: ["test/services/NetworkConfig.test.ts"]
+  },
+  {
+    name: "a mistaken log component passes",
+    file: "src/schema/LogFilter.ts",
+    text: "judge(filter).problems.join(\"; \") || true",
+    replacement: "true",
+    specs: ["test/schema/LogFilter.test.ts", "test/cli/codio.live.test.ts"]
   }
 ]

@@ -42,5 +42,12 @@ export const servicesMutants: ReadonlyArray<Mutant> = [
     text: "reason === \"shutdown\" || reason === \"promised\" ? reason",
     replacement: "reason === \"shutdown\" ? reason",
     specs: ["test/services/Transport.test.ts", "test/testing/ports/SimTransport.test.ts"]
+  },
+  {
+    name: "another prefix reads CODIO variables",
+    file: "src/services/NetworkConfig.ts",
+    text: "process.env, prefix?.replace(/_$/, \"\")",
+    replacement: "process.env, prefix?.replace(/.*/, \"CODIO\")",
+    specs: ["test/services/NetworkConfig.test.ts"]
   }
 ]

@@ -1,6 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Result } from "effect"
+import { Result, Schema } from "effect"
+import { readFileSync } from "node:fs"
+import { join } from "node:path"
 import * as LogFilter from "../../src/schema/LogFilter.ts"
+import { sourceFiles } from "../house/source.ts"
 
 const filterOf = (text: string) => Result.getOrThrow(LogFilter.parse(text))
 
@@ -33,6 +36,46 @@ describe("LogFilter", () => {
     assert.isTrue(LogFilter.mentions(filter, "libp2p:kad-dht"))
     assert.isFalse(LogFilter.mentions(filter, "libp2p:kad"))
     assert.isFalse(LogFilter.mentions(filter, "libp2p:tcp"))
+  })
+
+  it("takes a component within two edits of a known one for a mistake, and warns of another", () => {
+    const judged = (text: string) => LogFilter.judge(filterOf(text))
+    for (const right of ["dht", "dht:query", "relay", "libp2p", "libp2p:tcp", "libp2p:kad-dht:query", "peer-store"]) {
+      assert.deepStrictEqual(judged(`${right}=debug`), { problems: [], warnings: [] }, right)
+    }
+    for (
+      const [wrong, meant] of [
+        ["conections", "connections"],
+        ["relays", "relay"],
+        ["dth2", undefined],
+        ["dh", "dht"],
+        ["libp2p:tpc", "libp2p:tcp"],
+        ["libp2", "libp2p"],
+        ["libp2p:kad-dth", "libp2p:kad-dht"]
+      ] as const
+    ) {
+      const { problems, warnings } = judged(`${wrong}=debug`)
+      if (meant === undefined) {
+        assert.deepStrictEqual(problems, [], wrong)
+        assert.deepStrictEqual(warnings, [`${wrong}: unknown log component, which has no effect`])
+      } else {
+        assert.deepStrictEqual(problems, [`${wrong}: unknown log component; did you mean ${meant}?`])
+        assert.throws(() => Schema.decodeUnknownSync(LogFilter.LogFilterText)(`info,${wrong}=debug`), new RegExp(meant))
+      }
+    }
+    assert.deepStrictEqual(judged("billing=debug").warnings, ["billing: unknown log component, which has no effect"])
+  })
+
+  it("knows every component that the source logs by, and docs/README.md names it", () => {
+    const used = [...sourceFiles().values()].flatMap((text) =>
+      [...text.matchAll(/component: "([^"]+)"/g)].map(([, name]) => name!)
+    )
+    assert.isAbove(used.length, 5)
+    const readme = readFileSync(join(import.meta.dirname, "../../docs/README.md"), "utf8")
+    for (const name of new Set(used)) {
+      assert.include(LogFilter.components, name)
+      assert.include(readme, `| \`${name}\` |`)
+    }
   })
 
   it("says in one line what does not read", () => {

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Exit, Schema } from "effect"
+import { Duration, Effect, Exit, Logger, Predicate, Schema } from "effect"
 import type { ConfigError } from "../../src/schema/NetworkError.ts"
 import * as NetworkOptions from "../../src/schema/NetworkOptions.ts"
 import { SimNetwork } from "../../src/testing/network/SimNetwork.ts"
@@ -28,9 +28,13 @@ const expected = (written: Record<string, unknown>, { dialTimeoutSeconds }: type
   dialTimeout: Duration.seconds(dialTimeoutSeconds)
 })
 
-/** Fails the test for a defect, and for an error that does not explain itself. */
-const explains = <A>(decoding: Effect.Effect<A, ConfigError>, prefix: RegExp) =>
+/**
+ * Fails the test for a defect, for an error that does not explain itself, and when what is taken or refused is not what
+ * `isRight` says.
+ */
+const explains = <A>(decoding: Effect.Effect<A, ConfigError>, prefix: RegExp, isRight: boolean) =>
   Effect.exit(decoding).pipe(Effect.map((exit) => {
+    assert.strictEqual(Exit.isSuccess(exit), isRight, String(exit))
     if (Exit.isSuccess(exit)) return
     assert.isFalse(Exit.hasDies(exit), String(exit.cause))
     const error = exit.cause.reasons.find((reason) => reason._tag === "Fail")!.error
@@ -40,6 +44,41 @@ const explains = <A>(decoding: Effect.Effect<A, ConfigError>, prefix: RegExp) =>
       assert.notInclude(problem, "\n")
     }
   }))
+
+const ranges: Readonly<Record<string, readonly [least: number, most: number]>> = {
+  listenPort: [0, 65_535],
+  maxPeers: [1, 10_000],
+  maxInboundPeers: [0, 10_000],
+  maxPeersPerSubnet: [1, 10_000],
+  minPeers: [0, 10_000],
+  maxPendingInbound: [1, 10_000],
+  inboundRate: [1, 100_000],
+  inboundBurst: [1, 100_000],
+  maxParallelDials: [1, 1_000],
+  kadReplicationFactor: [1, 100],
+  maxKnownPeers: [1, 1_000_000],
+  eventBuffer: [1, 1_000_000]
+}
+
+/** What each option takes, said once more and without its schema. Random text is neither a duration nor an address. */
+const takes = (name: NetworkOptions.Name, json: unknown): boolean => {
+  const range = ranges[name]
+  if (range !== undefined) return Number.isInteger(json) && Number(json) >= range[0] && Number(json) <= range[1]
+  if (name === "enableMdns" || name === "enableRelay") return typeof json === "boolean"
+  if (name === "dht") return ["server", "client", "off"].some((word) => word === json)
+  if (name === "agentVersion" || name === "protocolVersion") {
+    return typeof json === "string" && /^[\x21-\x7e](?:[\x20-\x7e]{0,126}[\x21-\x7e])?$/.test(json)
+  }
+  if (name === "dataDirectory") return typeof json === "string" && json !== ""
+  if (name === "kadProtocol") return typeof json === "string" && /^\/\S{1,255}$/.test(json)
+  return Array.isArray(json) && json.length === 0 && /Peers$|Addresses$/.test(name)
+}
+
+const takesText = (name: NetworkOptions.Name, text: string): boolean => {
+  if (ranges[name] !== undefined) return /^-?\d+$/.test(text) && takes(name, Number(text))
+  if (name === "enableMdns" || name === "enableRelay") return text === "true" || text === "false"
+  return takes(name, /Peers$|Addresses$/.test(name) ? text.split(",").filter((part) => part.trim() !== "") : text)
+}
 
 describe("NetworkOptions", () => {
   it.effect.prop("reads a file as it was written", { input: Written }, ({ input }) =>
@@ -70,12 +109,20 @@ describe("NetworkOptions", () => {
     json: Schema.Json
   }, ({ json, text }) =>
     Effect.gen(function*() {
-      yield* explains(NetworkOptions.decodeText("codio.json", text), /^codio\.json: /)
-      yield* explains(NetworkOptions.decodeText("codio.json", JSON.stringify(json)), /^codio\.json: /)
+      yield* explains(NetworkOptions.decodeText("codio.json", text), /^codio\.json: /, false)
+      yield* explains(
+        NetworkOptions.decodeText("codio.json", JSON.stringify(json)),
+        /^codio\.json: /,
+        Predicate.isReadonlyObject(json)
+      )
       for (const name of NetworkOptions.names) {
-        yield* explains(NetworkOptions.decode("codio.json", { [name]: json }), new RegExp(`^codio\\.json: ${name}`))
+        yield* explains(
+          NetworkOptions.decode("codio.json", { [name]: json }),
+          new RegExp(`^codio\\.json: ${name}`),
+          takes(name, json)
+        )
       }
-    }))
+    }).pipe(Effect.provide(Logger.layer([]))))
 
   it.effect.prop(
     "explains every environment that it does not take",
@@ -84,27 +131,20 @@ describe("NetworkOptions", () => {
       Effect.gen(function*() {
         for (const name of NetworkOptions.names) {
           const variable = NetworkOptions.variable(name)
-          yield* explains(NetworkOptions.decodeEnvironment({ [variable]: text }), new RegExp(`^${variable}`))
+          yield* explains(
+            NetworkOptions.decodeEnvironment({ [variable]: text }),
+            new RegExp(`^${variable}`),
+            text.trim() === "" || takesText(name, text.trim())
+          )
         }
       })
   )
 
   it.effect("takes both ends of each range and nothing beyond", () =>
     Effect.gen(function*() {
-      const ranges = {
-        listenPort: [0, 65_535],
-        maxPeers: [1, 10_000],
-        maxInboundPeers: [0, 10_000],
-        maxPeersPerSubnet: [1, 10_000],
-        minPeers: [0, 10_000],
-        maxPendingInbound: [1, 10_000],
-        inboundRate: [1, 100_000],
-        inboundBurst: [1, 100_000],
-        maxParallelDials: [1, 1_000],
-        kadReplicationFactor: [1, 100],
-        eventBuffer: [1, 1_000_000]
-      }
-      for (const [name, [least, most]] of Object.entries(ranges) as Array<[string, [number, number]]>) {
+      const others = NetworkOptions.names.filter((name) => NetworkOptions.options[name].expected.startsWith("a whole"))
+      assert.sameMembers(Object.keys(ranges), ["listenPort", ...others])
+      for (const [name, [least, most]] of Object.entries(ranges)) {
         for (const value of [least, most]) {
           assert.deepStrictEqual<unknown>(yield* NetworkOptions.decode("x", { [name]: value }), { [name]: value })
         }

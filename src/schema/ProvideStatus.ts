@@ -29,6 +29,11 @@ export class ProvideStatus extends Schema.Class<ProvideStatus>("codio-network/Pr
   queued: Schema.Int,
   /** Keys with an announcement in force: a peer has acknowledged a copy, and the copy has not expired. */
   announced: Schema.Int,
+  /**
+   * Announced keys that are crowded: the nodes closest to the key are nearer to it than chance allows, so somebody may
+   * have made their ids, to hide the key. Copies are kept with other nodes, too.
+   */
+  crowded: Schema.Int,
   /** The acknowledged copies of the announced keys: of the key with the fewest copies, and on average. */
   copies: Schema.Struct({ least: Schema.Int, mean: Schema.Finite }),
   /** The last cycle that ended. Absent before. */

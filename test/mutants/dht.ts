@@ -1,5 +1,7 @@
 import type { Mutant } from "./Mutant.ts"
 
+const crowding = "src/layers/dht/lookup/Crowding.ts"
+const crowdingSpecs = ["test/layers/dht/lookup/Crowding.test.ts"] as const
 const doubts = "src/layers/dht/lookup/Doubts.ts"
 const doubtsSpecs = ["test/layers/dht/lookup/Doubts.test.ts"] as const
 const lookup = "src/layers/dht/lookup/Lookup.ts"
@@ -63,6 +65,55 @@ export const dhtMutants: ReadonlyArray<Mutant> = [
     text: "Elapsed.millisUnsafe(clock), from)).pipe(",
     replacement: "Elapsed.millisUnsafe(clock))).pipe(",
     specs: ["test/layers/dht/serve/Server.test.ts"]
+  },
+  {
+    name: "small networks keep records with the closest nodes alone",
+    file: crowding,
+    text: "if (isSmall && closest.length >= count)",
+    replacement: "if (isSmall && closest.length < 0)",
+    specs: ["test/sim/crowd.test.ts"]
+  },
+  {
+    name: "newcomers have no more than a spread",
+    file: crowding,
+    text: "        if (estimate === undefined) {",
+    replacement: "        if (estimate !== undefined) {",
+    specs: crowdingSpecs
+  },
+  {
+    name: "large networks keep records with a spread, too",
+    file: crowding,
+    text: "estimate < smallMax",
+    replacement: "estimate > 0",
+    specs: crowdingSpecs
+  },
+  {
+    name: "small networks are never crowded",
+    file: crowding,
+    text: "const networkSizeMin = 20",
+    replacement: "const networkSizeMin = 100",
+    specs: crowdingSpecs
+  },
+  {
+    name: "a spread takes the peers that come first",
+    file: crowding,
+    text: ".sort((a, b) => a.at - b.at)",
+    replacement: "",
+    specs: crowdingSpecs
+  },
+  {
+    name: "a spread leaves connected peers out",
+    file: crowding,
+    text: "else if (connected.length < connectedMax && isAtHand(peer)) connected.push(peer)",
+    replacement: "",
+    specs: crowdingSpecs
+  },
+  {
+    name: "the status shows no crowded keys",
+    file: "src/layers/dht/provide/Batches.ts",
+    text: "intent.isCrowded = isCrowded",
+    replacement: "intent.isCrowded = false",
+    specs: ["test/sim/crowd.test.ts"]
   },
   {
     name: "a lookup waits for doubtful peers as for others",

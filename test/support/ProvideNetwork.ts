@@ -89,7 +89,8 @@ export const make = (size: number, options: ProvideNetworkOptions = {}) => {
     self,
     count,
     seeds: (target, count) => closestOf(tables.get(self)!, target, count),
-    peersBeyond: (target) => Effect.sync(() => options.peersBeyond?.(target) ?? []),
+    peersBeyond: (target) =>
+      Effect.sync(() => ({ peers: options.peersBeyond?.(target) ?? [], isCrowded: options.peersBeyond !== undefined })),
     request: Effect.fnUntraced(function*(peer, question, before) {
       messages++
       if (before !== undefined) mostWrites = Math.max(mostWrites, ++writes)

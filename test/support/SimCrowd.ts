@@ -1,5 +1,5 @@
 /** A simulated network of honest nodes, and the ids that an attacker has made around a key. */
-import { Context, Effect, Layer, Metric, Stream } from "effect"
+import { Context, Effect, Layer, Metric, Option, Stream } from "effect"
 import { KeyValueStore } from "effect/persistence"
 import type { ContentKey } from "../../src/schema/Content.ts"
 import * as Content from "../../src/schema/Content.ts"
@@ -38,17 +38,21 @@ export const join = Effect.fnUntraced(function*(names: ReadonlyArray<string>, op
   }
 })
 
-/** A whole node, as a program has it, that has three peers and has looked for so many other keys. */
-export const makeNode = Effect.fnUntraced(function*(name: string, keysBefore = 0) {
+/**
+ * A whole node, as a program has it, that has three peers and has looked for so many other keys. `first` is the first
+ * of its peers.
+ */
+export const makeNode = Effect.fnUntraced(function*(name: string, keysBefore = 0, first = 1) {
   const { network, services } = yield* TestNetwork.start(name, { minPeers: 0 }, { dht: SimKad.layer() })
   const dht = Context.get(services, Dht)
   const find = (key: ContentKey) =>
     Effect.map(TestNetwork.run(Stream.runCollect(network.findProviders(key))), (found) => found.map(({ id }) => id))
-  for (const other of honest.slice(1, 4)) yield* TestNetwork.run(network.connect(SimNetwork.address(other)))
+  for (const other of honest.slice(first, first + 3)) yield* TestNetwork.run(network.connect(SimNetwork.address(other)))
   for (let index = 0; index < keysBefore; index++) yield* find(Content.fromText(`${name} ${index}`))
   return {
     id: network.localPeer,
     dht,
+    status: Effect.map(TestNetwork.run(Stream.runHead(network.provideStatus)), Option.getOrThrow),
     provide: (key: ContentKey) => TestNetwork.run(network.startProviding(key)),
     find,
     closest: (key: ContentKey) =>

@@ -3,7 +3,20 @@
  * whatever carries its questions and keeps its routing table: `KadDht` gives it streams of libp2p and the table of
  * kad-dht, the simulator gives it its own.
  */
-import { Bytes, Cause, Clock, Duration, Effect, Exit, FiberSet, type Latch, Queue, type Scope, Stream } from "effect"
+import {
+  Bytes,
+  Cause,
+  Clock,
+  Duration,
+  Effect,
+  Exit,
+  FiberSet,
+  type Latch,
+  Queue,
+  Random,
+  type Scope,
+  Stream
+} from "effect"
 import type { KeyValueStore } from "effect/persistence"
 import { base58btc } from "multiformats/bases/base58"
 import * as ContentKeys from "../../schema/Content.ts"
@@ -44,7 +57,7 @@ export interface EnginePeers
   /** The node for a peer id, known or not. */
   readonly nodeOf: (id: PeerId) => Node
   /** The peers that serve the DHT, connected or in the routing table. */
-  readonly ids: () => ReadonlyArray<PeerId>
+  readonly known: () => ReadonlyArray<Node>
   /** How many peers the routing table holds. */
   readonly tableSize: () => number
   /** Whether a peer that serves the DHT is connected. */
@@ -110,17 +123,21 @@ export const make = Effect.fnUntraced(function*(
   const policy = yield* KadDhtPolicy
   const run = yield* FiberSet.makeRuntime()
   const clock = yield* Clock.Clock
+  const random = yield* Random.Random
   const now = () => Elapsed.millisUnsafe(clock)
   const timeOfDay = () => clock.currentTimeMillisUnsafe()
 
   // ----- asking
 
+  const doubts = Doubts.make(now)
   const beyond: Crowding.CrowdWatch<Node> = Crowding.make({
     count: copies,
+    chance: random.nextDoubleUnsafe,
+    isAtHand: peers.isAtHand,
+    known: () => peers.known().filter(({ key }) => !doubts.isDoubtful(key)),
     lookup: (bytes) =>
       queries.lookup(positionOf(bytes), { question: encodeFrame({ type: MessageType.FIND_NODE, key: bytes }) })
   })
-  const doubts = Doubts.make(now)
   /** Asks a peer, and remembers whether it answers: also when a lookup has waited long enough and interrupts this. */
   const request: Queries.QueriesOptions["request"] = (node, question, before) =>
     Effect.suspend(() => {
@@ -282,7 +299,7 @@ export const make = Effect.fnUntraced(function*(
       // Read anew for each batch: announced addresses last for hours.
       provider: peers.ownBodyNow
     }),
-    takers: peers.ids,
+    takers: () => peers.known().map(({ id }) => id),
     hasTakers: peers.isThere,
     isConnected: peers.isConnected,
     addresses: options.addresses,

@@ -19,7 +19,14 @@ export const layer: Layer.Layer<Dht> = Layer.sync(Dht, () => {
     provide: (key) => off("startProviding", key),
     provideStatus: Stream.concat(
       Stream.sync(() =>
-        new ProvideStatus({ keys: 0, queued: 0, announced: 0, copies: { least: 0, mean: 0 }, lag: Duration.zero })
+        new ProvideStatus({
+          keys: 0,
+          queued: 0,
+          announced: 0,
+          crowded: 0,
+          copies: { least: 0, mean: 0 },
+          lag: Duration.zero
+        })
       ),
       Stream.never
     ),

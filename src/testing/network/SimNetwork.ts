@@ -153,8 +153,8 @@ export class SimNetwork extends Context.Service<SimNetwork, {
   /** The peer id of a name, the same in every run. A peer id is its own. */
   static readonly peerId = (node: SimNode): PeerId => peerIdOf(node)
 
-  /** Where a node listens: `/memory/<name>`, without its peer id. */
-  static readonly address = (name: string): Multiaddr => `${memory}${name}` as Multiaddr
+  /** Where a node listens: `/memory/<name>`, without its peer id. The spaces of a name become dashes. */
+  static readonly address = (name: string): Multiaddr => `${memory}${name.replaceAll(" ", "-")}` as Multiaddr
 }
 
 /** The transport of a node as the switchboard sees it. */

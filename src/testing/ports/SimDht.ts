@@ -9,7 +9,7 @@
  * for 48 hours.
  */
 import { Clock, DateTime, Duration, Effect, Latch, Layer, Stream } from "effect"
-import * as ProvidedKeys from "../../layers/dht/provide/ProvidedKeys.ts"
+import * as Wishes from "../../layers/dht/provide/Wishes.ts"
 import * as Progress from "../../layers/dht/provide/Progress.ts"
 import { KadDhtPolicy, type KadDhtPolicyOptions } from "../../services/KadDhtPolicy.ts"
 import * as PublishedValue from "../../layers/dht/libp2p/PublishedValue.ts"
@@ -81,6 +81,7 @@ export const make = Effect.gen(function*() {
       keys: intents.size,
       queued: queued.length,
       announced: alive.length,
+      crowded: 0,
       copies: {
         least: alive.length === 0 ? 0 : Math.min(...alive),
         mean: alive.length === 0 ? 0 : alive.reduce((sum, copies) => sum + copies, 0) / alive.length
@@ -203,7 +204,7 @@ export const make = Effect.gen(function*() {
 
   const want = Effect.fnUntraced(
     function*(key: ContentKey, options: ProvideOptions | undefined, wish: Partial<Wishes>) {
-      const ttl = yield* ProvidedKeys.ttlOf(key, options)
+      const ttl = yield* Wishes.ttlOf(key, options)
       const validMillis = ttl === undefined ? validityMillis : Duration.toMillis(ttl)
       const dueAt = yield* Clock.currentTimeMillis
       const before = intents.get(key)

@@ -159,7 +159,7 @@ export const make = Effect.fnUntraced(function*(
           () => Effect.sync(() => listeners.delete(listener))
         )),
       nodeOf: (id) => book.of(bytesOf(id)),
-      ids: () => Array.from(known(), ({ id }) => id),
+      known: () => [...known()],
       tableSize: () => table.nodes.length,
       isConnected: () => connected().length > 0,
       isThere: Effect.sync(() => known().size > 0),

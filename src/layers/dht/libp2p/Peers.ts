@@ -115,7 +115,7 @@ export const make = Effect.fnUntraced(function*(table: Table) {
     nodeOf: (id: PeerId): Node => nodes.of(peerIdFromString(id).toMultihash().bytes),
 
     /** The peers that can be asked. */
-    ids: (): ReadonlyArray<PeerId> => Array.from(all(), ({ id }) => id),
+    known: (): ReadonlyArray<Node> => [...all()],
 
     tableSize: table.size,
 

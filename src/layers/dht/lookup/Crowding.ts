@@ -11,6 +11,11 @@
  * The cure is to look beyond the crowd ({@link beyond}): the region around the key is halved again and again, and the
  * halves without the key hold no more false ids than any other part of the keyspace.
  *
+ * In a small network, and as long as a node does not know how large its network is, it does not wait for an alarm: each
+ * key is left with, and asked of, connected peers and a spread of the routing table, too ({@link spread}). Twenty ids
+ * near a key are a few seconds' work there, and any node knows a good part of the network. A newcomer, which does not,
+ * looks up the half of the keyspace without the key.
+ *
  * Gotchas
  * - Not noticed are a crowd too small to take all copies of a record, and an attacker with a good part of all nodes,
  *   spread evenly.
@@ -29,22 +34,37 @@ export interface CrowdWatchOptions<P extends LookupPeer> {
   readonly count: number
   /** Looks up the peers closest to the position of these bytes. */
   readonly lookup: (bytes: Uint8Array) => Effect.Effect<LookupResult<P>>
+  /** The peers that can be asked, connected or in the routing table. */
+  readonly known: () => Iterable<P>
+  /** Whether a peer is connected. */
+  readonly isAtHand: (peer: P) => boolean
+  /** A random number from 0 to 1. */
+  readonly chance: () => number
+}
+
+/** The peers around a key besides the closest. */
+export interface PeersBeyond<P> {
+  readonly peers: ReadonlyArray<P>
+  /** Whether the closest are improbably near. */
+  readonly isCrowded: boolean
 }
 
 export interface CrowdWatch<P extends LookupPeer> {
   /** Learns from the outcome of a lookup how large the network is. */
   readonly observe: (target: Position, closest: ReadonlyArray<P>) => void
   /**
-   * Honest peers around a crowded key, beyond the crowd; none when the key is not crowded as far as can be told. Nodes
-   * that provide a key and nodes that look for it find the same peers. Logs a warning at most once a minute.
+   * The peers that keep records of a key besides the closest: beyond the crowd around a crowded key, and a spread of
+   * the known peers in a small network. Nodes that provide a key and nodes that look for it have such peers in
+   * common. Logs a warning of a crowd at most once a minute.
    */
-  readonly peersBeyond: (target: Position, closest: ReadonlyArray<P>) => Effect.Effect<ReadonlyArray<P>>
+  readonly peersBeyond: (target: Position, closest: ReadonlyArray<P>) => Effect.Effect<PeersBeyond<P>>
 }
 
 /**
  * Notices crowded keys among lookups, and looks beyond them.
  */
-export const make = <P extends LookupPeer>({ count, lookup }: CrowdWatchOptions<P>): CrowdWatch<P> => {
+export const make = <P extends LookupPeer>(options: CrowdWatchOptions<P>): CrowdWatch<P> => {
+  const { count, lookup } = options
   const size = makeNetworkSize()
   let warnedAt = -Infinity
 
@@ -52,7 +72,23 @@ export const make = <P extends LookupPeer>({ count, lookup }: CrowdWatchOptions<
     observe: size.observe,
     peersBeyond: Effect.fnUntraced(function*(target, closest) {
       const estimate = size.estimate()
-      if (estimate === undefined || !crowdingOf(target, closest, estimate).isCrowded) return []
+      const found = new Map<string, P>()
+      const isSmall = estimate === undefined || estimate < smallMax
+      // Fewer peers than asked for are all there are.
+      if (isSmall && closest.length >= count) {
+        const own = new Set(closest.map(({ key }) => key))
+        for (const peer of spread([...options.known()].filter(({ key }) => !own.has(key)), options)) {
+          found.set(peer.key, peer)
+        }
+        // A newcomer knows too few peers to share some with another newcomer, so both look up the other half.
+        if (estimate === undefined) {
+          const half = yield* Effect.flatMap(keyOf(beyond(target, 2 * count, count).targets[0]!), lookup)
+          for (const peer of half.closest) if (!own.has(peer.key)) found.set(peer.key, peer)
+        }
+      }
+      if (estimate === undefined || !crowdingOf(target, closest, estimate).isCrowded) {
+        return { peers: [...found.values()], isCrowded: false }
+      }
       yield* Metric.update(NetworkMetrics.crowdedLookups, 1)
       const now = yield* Elapsed.millis
       if (now >= warnedAt + warningMillis) {
@@ -62,16 +98,35 @@ export const make = <P extends LookupPeer>({ count, lookup }: CrowdWatchOptions<
         )
       }
       const { isInRegion, targets } = beyond(target, estimate, count)
-      const found = new Map<string, P>()
       for (const target of targets) {
         const result = yield* Effect.flatMap(keyOf(target), lookup)
         for (const peer of result.closest) if (isInRegion(peer)) found.set(peer.key, peer)
       }
       // `found` includes the crowd; those peers were asked already.
       for (const { key } of closest) found.delete(key)
-      return [...found.values()]
+      return { peers: [...found.values()], isCrowded: true }
     })
   }
+}
+
+/**
+ * Some of the peers: one of each 32nd part of the keyspace, and some connected ones. A crowd near a key is in one
+ * part, so that it is one peer of the spread, and chance decides between the peers of a part, so that no id is made for it. Of
+ * 60 nodes two take the same peer in every second part.
+ */
+export const spread = <P extends LookupPeer>(
+  peers: ReadonlyArray<P>,
+  { chance, isAtHand }: Pick<CrowdWatchOptions<P>, "chance" | "isAtHand">
+): ReadonlyArray<P> => {
+  const parts = new Map<number, P>()
+  const connected: Array<P> = []
+  const shuffled = peers.map((peer) => ({ peer, at: chance() })).sort((a, b) => a.at - b.at)
+  for (const { peer } of shuffled) {
+    const part = peer.position.h0 >>> (32 - spreadBits)
+    if (!parts.has(part)) parts.set(part, peer)
+    else if (connected.length < connectedMax && isAtHand(peer)) connected.push(peer)
+  }
+  return [...parts.values(), ...connected]
 }
 
 /** An estimate of how many nodes a network has. */
@@ -128,7 +183,7 @@ export const makeNetworkSize = (): NetworkSize => {
  * Whether the closest peers of a lookup, nearest first, are improbably near to its target in a network of that size.
  * Takes the least probable of the nearest 5, 10, 15 and 20.
  *
- * A network with fewer than 60 nodes is never crowded: a lookup asks a good part of it anyway.
+ * A network with fewer than 20 nodes is never crowded: a lookup asks all of it anyway.
  */
 export const crowdingOf = (target: Position, closest: ReadonlyArray<LookupPeer>, networkSize: number): Crowding => {
   const expectedAt = (rank: number) => networkSize * distanceOf(closest[rank - 1]!.position, target)
@@ -195,7 +250,14 @@ const warningMillis = 60_000
 const peersMin = 8
 const samplesMin = 8
 const samplesMax = 64
-const networkSizeMin = 60
+const networkSizeMin = 20
+/**
+ * Below this size keys are left with a spread of the known peers. A network of 60 is taken for one of less than 80 by
+ * every node (measured: within a fifth). With 100 nodes two nodes have ten peers of their spreads in common.
+ */
+const smallMax = 100
+const spreadBits = 5
+const connectedMax = 12
 const probabilityMin = 1e-4
 /** How many hashes are tried before other fibers run: two milliseconds. */
 const attemptsPerTurn = 1_024

@@ -74,6 +74,10 @@ const randomKey = Effect.map(
   (bytes) => Uint8Array.from(bytes)
 )
 
+/** How long a peer beyond the closest may take to answer, and how many of them are asked at once. */
+const beyondTimeout = "2 seconds"
+const beyondParallel = 20
+
 /** What a lookup for a value gives: a record or none from each peer that answers, then the closest peers. */
 export type FoundValue =
   | { readonly from: Node; readonly record: Message["record"] }
@@ -158,12 +162,15 @@ export const make = (options: QueriesOptions) => {
         together: providersTogether
       })
       beyond.observe(target, closest)
-      const others = yield* beyond.peersBeyond(target, closest)
+      const { peers: others } = yield* beyond.peersBeyond(target, closest)
       const question = encodeFrame({ type: MessageType.GET_PROVIDERS, key: bytes })
       yield* Effect.forEach(others, (peer) =>
         // A peer that does not answer is one peer fewer.
-        Effect.ignore(Effect.map(request(peer, question), ({ message }) => visit(peer, message))), {
-        concurrency: 10,
+        Effect.ignore(Effect.timeout(
+          Effect.map(request(peer, question), ({ message }) => visit(peer, message)),
+          beyondTimeout
+        )), {
+        concurrency: beyondParallel,
         discard: true
       })
     }),

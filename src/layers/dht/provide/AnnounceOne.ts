@@ -17,7 +17,7 @@ export const announceOne = Effect.fnUntraced(function*<P extends AnnouncePeer>(
   run: Announcement<P>,
   key: PositionedKey
 ) {
-  const { batch, options: { count, doubts, observe, peersBeyond, self, send, seeds } } = run
+  const { batch, options: { count, doubts, observe, self, send, seeds } } = run
   const isWanted = () => batch.isWanted(key.key)
   if (!isWanted()) return
   const { position, record } = key
@@ -72,12 +72,12 @@ export const announceOne = Effect.fnUntraced(function*<P extends AnnouncePeer>(
   const [, { answered, closest }] = yield* Effect.all([isHurried ? hurry : Effect.void, lookup], { concurrency: 2 })
   if (answered === 0 || !isWanted()) return
   observe?.(position, closest)
-  const beyond = peersBeyond === undefined ? [] : yield* peersBeyond(position, closest)
-  const holders = [...closest, ...beyond]
+  const { isCrowded, peers } = yield* run.beyond(position, closest)
+  const holders = [...closest, ...peers]
   yield* Effect.forEach(holders.filter((peer) => !given.has(peer.key)), (peer) =>
     // A peer that does not take the record is one copy less.
     Effect.suspend(() => isWanted() ? Effect.ignore(give(peer)) : Effect.void), { concurrency: count, discard: true })
-  batch.announced(key.key, holders.filter((peer) => given.get(peer.key) === true).length)
+  batch.announced(key.key, holders.filter((peer) => given.get(peer.key) === true).length, isCrowded)
 })
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@
  * Answers to the writes name peers not heard of before, and some writes fail: the keys concerned go another round.
  */
 import { Effect } from "effect"
+import type { PeersBeyond } from "../lookup/Crowding.ts"
 import * as Lookup from "../lookup/Lookup.ts"
 import { commonPrefixLength, type Position, positionOf } from "../wire/Position.ts"
 import * as Elapsed from "../../Elapsed.ts"
@@ -132,7 +133,7 @@ const explore = Effect.fnUntraced(
 
 const announceRegion = Effect.fnUntraced(
   function*<P extends AnnouncePeer>(run: Announcement<P>, keys: ReadonlyArray<PositionedKey>) {
-    const { batch, options: { count, peersBeyond } } = run
+    const { batch, options: { count } } = run
     /** For each key the peers that were sent its record, and whether each took it. */
     const given: Given = new Map(keys.map((key) => [key, new Map()]))
     for (let round = 0; round < roundsMax; round++) {
@@ -149,30 +150,45 @@ const announceRegion = Effect.fnUntraced(
         }
       }
       if (plan.size === 0) break
-      yield* Effect.forEach(plan, ([peer, share]) => writeAll(run, peer, share, given), {
-        concurrency: parallelMax,
-        discard: true
-      })
+      yield* writePlan(run, plan, given)
       // Peers may have turned out dead, which leaves the subtree with too few.
       yield* learn(run, keys[0]!)
     }
     const peers = inOrder(run.peers.values())
+    const holders = new Map<PositionedKey, PeersBeyond<P>>()
+    const plan = new Map<P, Array<PositionedKey>>()
     for (const [index, key] of keys.entries()) {
       if (index % keysPerTurn === 0) yield* Effect.yieldNow
       if (!batch.isWanted(key.key)) continue
-      const took = given.get(key)!
       const closest = nearest(peers, key.position, count)
-      const beyond = peersBeyond === undefined ? [] : yield* peersBeyond(key.position, closest)
-      yield* Effect.forEach(beyond.filter((peer) => !took.has(peer.key)), (peer) => writeAll(run, peer, [key], given), {
-        concurrency: count,
-        discard: true
-      })
-      batch.announced(key.key, [...closest, ...beyond].filter((peer) => took.get(peer.key) === true).length)
+      const { isCrowded, peers: beyond } = yield* run.beyond(key.position, closest)
+      holders.set(key, { peers: [...closest, ...beyond], isCrowded })
+      for (const peer of beyond) {
+        if (given.get(key)!.has(peer.key) || run.dead.has(peer.key)) continue
+        const share = plan.get(peer)
+        if (share === undefined) plan.set(peer, [key])
+        else share.push(key)
+      }
+    }
+    yield* writePlan(run, plan, given)
+    for (const [key, { isCrowded, peers }] of holders) {
+      const took = given.get(key)!
+      batch.announced(key.key, peers.filter((peer) => took.get(peer.key) === true).length, isCrowded)
     }
   }
 )
 
 type Given = ReadonlyMap<PositionedKey, Map<string, boolean>>
+
+const writePlan = <P extends AnnouncePeer>(
+  run: Announcement<P>,
+  plan: ReadonlyMap<P, ReadonlyArray<PositionedKey>>,
+  given: Given
+): Effect.Effect<void> =>
+  Effect.forEach(plan, ([peer, share]) => writeAll(run, peer, share, given), {
+    concurrency: parallelMax,
+    discard: true
+  })
 
 /**
  * Writes a peer its records, one write after the other. After each write comes a pause as long as the write took, so

@@ -2,8 +2,9 @@
  * What announcing one batch of keys knows: its keys with their records, the peers heard of, and what it has cost so
  * far.
  */
-import type { Effect } from "effect"
+import { Effect } from "effect"
 import { toBytes } from "../../../schema/Content.ts"
+import type { PeersBeyond } from "../lookup/Crowding.ts"
 import type { Doubts } from "../lookup/Doubts.ts"
 import type { LookupPeer } from "../lookup/Lookup.ts"
 import { encodeFrame, MessageType } from "../wire/Message.ts"
@@ -38,8 +39,10 @@ export interface AnnounceOptions<P extends AnnouncePeer> {
   readonly doubts?: Pick<Doubts, "isDoubtful" | "isMisleading" | "named">
   /** Learns from the outcome of a lookup. */
   readonly observe?: (target: Position, closest: ReadonlyArray<P>) => void
-  /** The peers that should keep a copy besides the closest, where the closest are not to be trusted. */
-  readonly peersBeyond?: (target: Position, closest: ReadonlyArray<P>) => Effect.Effect<ReadonlyArray<P>>
+  /**
+   * The peers that should keep a copy besides the closest, where the closest are not to be trusted. None by default.
+   */
+  readonly peersBeyond?: (target: Position, closest: ReadonlyArray<P>) => Effect.Effect<PeersBeyond<P>>
   /** This node with its addresses, as the body of a Peer. */
   readonly provider: () => Uint8Array
 }
@@ -101,6 +104,11 @@ export class Announcement<P extends AnnouncePeer> {
   /** How far from a target the last of its closest peers is likely to be. */
   get reach(): number {
     return this.options.count / Math.max(1, this.size)
+  }
+
+  /** See {@link AnnounceOptions.peersBeyond}. */
+  beyond(target: Position, closest: ReadonlyArray<P>): Effect.Effect<PeersBeyond<P>> {
+    return this.options.peersBeyond?.(target, closest) ?? Effect.succeed({ peers: [], isCrowded: false })
   }
 
   request(peer: P, about: Uint8Array, before?: Uint8Array): Effect.Effect<AnnounceAnswer<P>, unknown> {

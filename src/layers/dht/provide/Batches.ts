@@ -41,8 +41,11 @@ export interface Batch {
   readonly isWanted: (key: ContentKey) => boolean
   /** Reports that the record has been written to the closest peers known; they have not acknowledged it yet. */
   readonly written: (key: ContentKey) => void
-  /** Reports how many peers have acknowledged a copy, once for each key. */
-  readonly announced: (key: ContentKey, copies: number) => void
+  /**
+   * Reports how many peers have acknowledged a copy, once for each key, and whether the closest peers are improbably
+   * near to it.
+   */
+  readonly announced: (key: ContentKey, copies: number, isCrowded?: boolean) => void
 }
 
 /** What announcing a batch took. A message is one write to a peer with its answer. */
@@ -56,6 +59,8 @@ export interface Intent extends StoredKey, Timed {
   announcedMinute: number
   copies: number
   addresses: string
+  /** Whether improbably many peers were near the key at the last announcement. */
+  isCrowded: boolean
   /** When the copies of the last announcement expire; 0 before the first. */
   until: number
   /** The waits before the next retries; keys that failed together share it. */
@@ -63,6 +68,8 @@ export interface Intent extends StoredKey, Timed {
   /** The batch that announces the key now. */
   batch: Running | undefined
   isOptimistic: boolean
+  /** It is being saved, and not to be announced before. */
+  isSaving: boolean
   /** Wished for by `startProviding`, so that it outlives the process. Scopes are counted apart. */
   isLasting: boolean
   /** Done with the first copies; for an optimistic caller with the first writes. */
@@ -119,9 +126,10 @@ export const make = Effect.fnUntraced(function*(
   let lastCycle: ProvideCycle | undefined
   let cycle = { from: 0, keys: 0, lookups: 0, messages: 0 }
 
-  const announced = (batch: Running, intent: Intent | undefined, copies: number) => {
+  const announced = (batch: Running, intent: Intent | undefined, copies: number, isCrowded: boolean) => {
     if (intent === undefined || intent.batch !== batch) return
     intent.copies = copies
+    intent.isCrowded = isCrowded
     if (copies === 0) return
     const now = clockNow()
     if (takers.heard()) changed.openUnsafe()
@@ -193,7 +201,7 @@ export const make = Effect.fnUntraced(function*(
         keys: sorted.map(({ isOptimistic, key, ttlSeconds }) => ({ key, ttlSeconds, isOptimistic })),
         isWanted: (key) => currentOf(key) !== undefined,
         written: (key) => release(currentOf(key)),
-        announced: (key, copies) => announced(batch, currentOf(key), copies)
+        announced: (key, copies, isCrowded = false) => announced(batch, currentOf(key), copies, isCrowded)
       }).pipe(
         Effect.timeoutOption(Duration.millis(60_000 + 250 * sorted.length)),
         Effect.tap((cost) =>
@@ -231,6 +239,21 @@ export const make = Effect.fnUntraced(function*(
   }
 })
 
+/** The intent of a key as it is saved, due at no time. */
+export const intentOf = (saved: StoredKey): Intent => ({
+  ...saved,
+  lifeMillis: saved.ttlSeconds === undefined ? lifeMillisMax : saved.ttlSeconds * 1000,
+  dueAt: Infinity,
+  isCrowded: false,
+  until: 0,
+  retry: undefined,
+  batch: undefined,
+  isOptimistic: false,
+  isLasting: true,
+  isSaving: false,
+  waiter: undefined
+})
+
 /** Lets the caller go on that waits for the first copies. */
 export function release(intent: Intent | undefined): void {
   if (intent?.waiter === undefined) return
@@ -242,6 +265,9 @@ export function release(intent: Intent | undefined): void {
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
+
+/** How long the servers of every implementation keep a record at least. */
+const lifeMillisMax = Duration.toMillis("24 hours")
 
 const urgentMax = 6
 const renewalsMax = 2

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { beyond, crowdingOf, keyOf, make, makeNetworkSize } from "../../../../src/layers/dht/lookup/Crowding.ts"
+import { beyond, crowdingOf, keyOf, make, makeNetworkSize, spread } from "../../../../src/layers/dht/lookup/Crowding.ts"
 import {
   commonPrefixLength,
   compareDistance,
@@ -13,12 +13,63 @@ import * as LogLines from "../../../support/LogLines.ts"
 describe("a watch for crowds", () => {
   const target = positionOf(Buffer.from("some content"))
 
-  it.effect("gives no peers for a key that is not crowded, nor before the network is known", () =>
+  it.effect("gives no peers for a key that is not crowded in a network that is known to be large", () =>
     Effect.gen(function*() {
-      assert.deepStrictEqual(yield* watchOf(honest).peersBeyond(target, closestTo(target, honest)), [])
-      const young = make({ count: 20, lookup: () => Effect.die("asked") })
-      assert.deepStrictEqual(yield* young.peersBeyond(target, crowdOf(target)), [])
+      const found = yield* watchOf(honest).peersBeyond(target, closestTo(target, honest))
+      assert.deepStrictEqual(found, { peers: [], isCrowded: false })
     }))
+
+  it.effect("gives a spread of the known peers while the network is small, and before its size is known", () =>
+    Effect.gen(function*() {
+      const crowd = crowdOf(target)
+      const known = [...crowd, ...honest.slice(0, 60)]
+      const half = honest.slice(900, 920)
+      const looked: Array<Position> = []
+      const young = make({
+        count: 20,
+        lookup: (bytes) =>
+          Effect.sync(() => {
+            looked.push(positionOf(bytes))
+            return { closest: [...half, ...crowd], asked: 20, answered: 20, hops: 1 }
+          }),
+        known: () => known,
+        ...aside
+      })
+      const found = yield* young.peersBeyond(target, crowd)
+      assert.isFalse(found.isCrowded)
+      assert.isAtLeast(found.peers.length, 25 + half.length)
+      // A newcomer looks up the half without the key, too.
+      assert.includeMembers([...found.peers], half)
+      assert.deepStrictEqual(looked.map((position) => commonPrefixLength(position, target)), [0])
+      assert.isTrue(found.peers.every(({ key }) => !key.startsWith("false")))
+      // All there are have been asked already.
+      assert.deepStrictEqual((yield* young.peersBeyond(target, crowd.slice(1))).peers, [])
+
+      const small = watchOf(known)
+      assert.isAtLeast((yield* small.peersBeyond(positionAt("x"), closestTo(positionAt("x"), known))).peers.length, 20)
+      assert.isTrue((yield* small.peersBeyond(target, crowd)).isCrowded)
+    }))
+
+  it("spreads over the keyspace by chance, with connected peers besides", () => {
+    const peers = honest.slice(0, 100)
+    const part = ({ position }: { readonly position: Position }) => position.h0 >>> 27
+    const runs = [0.3, 0.7].map((seed) => {
+      let last = seed
+      return spread(peers, { isAtHand: () => false, chance: () => last = (last * 997) % 1 })
+    })
+    for (const found of runs) {
+      assert.strictEqual(found.length, new Set(peers.map(part)).size)
+      assert.strictEqual(new Set(found.map(part)).size, found.length)
+    }
+    assert.isBelow(runs[0]!.filter((peer) => runs[1]!.includes(peer)).length, runs[0]!.length)
+    const connected = spread(peers, { ...aside, isAtHand: ({ key }) => Number(key) % 2 === 0 })
+    assert.strictEqual(connected.length, runs[0]!.length + 12)
+    assert.strictEqual(new Set(connected).size, connected.length)
+    assert.isTrue(connected.slice(-12).every(({ key }) => Number(key) % 2 === 0))
+    // A crowd takes one part.
+    const crowded = spread([...crowdOf(target), ...peers], aside)
+    assert.isAtMost(crowded.filter(({ key }) => key.startsWith("false")).length, 1)
+  })
 
   it.effect("gives honest peers near a crowded key, the same to all, and warns once a minute", () =>
     Effect.gen(function*() {
@@ -27,11 +78,12 @@ describe("a watch for crowds", () => {
       const closest = closestTo(target, all)
       assert.sameMembers(closest, crowd)
       const [provider, finder] = [watchOf(all), watchOf(all)]
-      const given = yield* provider.peersBeyond(target, closest)
+      const { isCrowded, peers: given } = yield* provider.peersBeyond(target, closest)
+      assert.isTrue(isCrowded)
       assert.isAtLeast(given.length, 10)
       assert.isTrue(given.every(({ key }) => !key.startsWith("false")))
       assert.sameMembers(
-        (yield* finder.peersBeyond(target, closest)).map(({ key }) => key),
+        (yield* finder.peersBeyond(target, closest)).peers.map(({ key }) => key),
         given.map(({ key }) => key)
       )
       yield* provider.peersBeyond(target, closest)
@@ -109,7 +161,7 @@ describe("crowdingOf", () => {
 
   it("flags one honest lookup in a thousand at most", () => {
     let flagged = 0
-    for (const size of [100, 1_000]) {
+    for (const size of [25, 40, 60, 100, 1_000]) {
       const closestOf = network(size)
       for (let run = 0; run < 5; run++) {
         const estimate = estimateOf(32, closestOf, `run ${run}`)!
@@ -119,7 +171,7 @@ describe("crowdingOf", () => {
         }
       }
     }
-    assert.isAtMost(flagged, 2)
+    assert.isAtMost(flagged, 5)
   })
 
   it("flags nearly every crowd that has taken all positions nearer than the nearest honest node", () => {
@@ -141,10 +193,10 @@ describe("crowdingOf", () => {
     assert.isAtMost(flagged(2), 5)
   })
 
-  it("never flags a network of fewer than 60", () => {
+  it("never flags a network of fewer than 20", () => {
     const key = positionAt("key")
-    assert.isFalse(crowdingOf(key, crowdAt(key, 20, 40), 59).isCrowded)
-    assert.isTrue(crowdingOf(key, crowdAt(key, 20, 40), 60).isCrowded)
+    assert.isFalse(crowdingOf(key, crowdAt(key, 20, 40), 19).isCrowded)
+    assert.isTrue(crowdingOf(key, crowdAt(key, 20, 40), 20).isCrowded)
   })
 })
 
@@ -221,6 +273,9 @@ function crowdAt(target: Position, size: number, bits: number): ReadonlyArray<Pe
 
 const honest = Array.from({ length: 1_000 }, (_, i) => ({ key: `${i}`, position: positionOf(Buffer.from(`${i}`)) }))
 
+/** Nobody is connected, and chance is none. */
+const aside = { isAtHand: () => false, chance: () => 0.5 }
+
 const closestTo = (target: Position, peers: ReadonlyArray<{ readonly key: string; readonly position: Position }>) =>
   peers.toSorted((a, b) => compareDistance(a.position, b.position, target)).slice(0, 20)
 
@@ -235,6 +290,8 @@ const crowdOf = (target: Position) =>
 const watchOf = (peers: ReadonlyArray<{ readonly key: string; readonly position: Position }>) => {
   const watch = make({
     count: 20,
+    known: () => peers,
+    ...aside,
     lookup: (bytes) =>
       Effect.sync(() => ({ closest: closestTo(positionOf(bytes), peers), asked: 20, answered: 20, hops: 1 }))
   })

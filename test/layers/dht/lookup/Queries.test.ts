@@ -70,7 +70,7 @@ const world = (
         nodes.hear(node, addresses)
         return node
       }),
-    beyond: { observe: () => {}, peersBeyond: () => Effect.succeed(beyond.map(nodeOf)) },
+    beyond: { observe: () => {}, peersBeyond: () => Effect.succeed({ peers: beyond.map(nodeOf), isCrowded: false }) },
     read: (addresses) => addresses.map((bytes) => `/ip4/192.0.2.${bytes[0]}/tcp/1` as Multiaddr)
   })
   const named = (some: ReadonlyArray<string>) => some.map((name) => encodePeer(nodeOf(name).bytes, [address]))

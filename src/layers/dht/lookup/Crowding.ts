@@ -111,8 +111,8 @@ export const make = <P extends LookupPeer>(options: CrowdWatchOptions<P>): Crowd
 
 /**
  * Some of the peers: one of each 32nd part of the keyspace, and some connected ones. A crowd near a key is in one
- * part, so that it is one peer of the spread, and chance decides between the peers of a part, so that no id is made for it. Of
- * 60 nodes two take the same peer in every second part.
+ * part, so that it is one peer of the spread, and chance decides between the peers of a part, so that no id is made for
+ * it. Of 60 nodes two take the same peer in every second part.
  */
 export const spread = <P extends LookupPeer>(
   peers: ReadonlyArray<P>,

@@ -482,7 +482,7 @@ function nearest(known: ReadonlyArray<string>, name: string): string | undefined
 /** The known name that begins as another one does. */
 function alike(known: ReadonlyArray<string>, name: string): string | undefined {
   const wanted = plain(name)
-  return wanted.length < 4 ?
+  return wanted.length < 6 ?
     undefined :
     known.find((other) => plain(other).startsWith(wanted.slice(0, -1)) || wanted.startsWith(plain(other).slice(0, -1)))
 }

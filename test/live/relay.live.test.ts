@@ -262,7 +262,7 @@ describe("relay", () => {
   it.live("reserves nothing without enableRelay", () =>
     Effect.gen(function*() {
       const relay = yield* makeNode({ relay: {} })
-      const off = yield* makeNode({ config: { enableRelay: false, relayPeers: [yield* relay.address] } })
+      const off = yield* makeNode({ config: { enableRelay: false } })
       yield* off.network.connect(yield* relay.address)
       assert.notInclude(off.host.node.getProtocols(), "/libp2p/circuit/relay/0.2.0/stop")
       assert.deepStrictEqual(yield* relayed(off, relay.id), [])

@@ -11,6 +11,7 @@ import * as ContentKey from "./schema/Content.ts"
 import type { Provider } from "./schema/Content.ts"
 import type {
   ConnectError,
+  HostError,
   NetworkStartError,
   PeerNotConnected,
   PingError,
@@ -27,7 +28,7 @@ import {
 import type { NetworkEvent } from "./schema/NetworkEvent.ts"
 import type { NodeStatus, PeerExplanation } from "./schema/NodeStatus.ts"
 import type { DialTarget, Multiaddr, PeerAddresses, PeerId, PeerInfo, TargetText } from "./schema/Peer.ts"
-import { peerOf, ProtocolId, readPeerId, readTarget } from "./schema/Peer.ts"
+import { peerOf, ProtocolId, readMultiaddr, readPeerId, readTarget } from "./schema/Peer.ts"
 import type { ProvideStatus } from "./schema/ProvideStatus.ts"
 import { ConnectionManager } from "./services/ConnectionManager.ts"
 import { Dht, type FindOptions, type ProvideOptions, type ValueOptions } from "./services/Dht.ts"
@@ -35,6 +36,7 @@ import { Health } from "./services/Health.ts"
 import { NetworkConfig, type NetworkConfigInput } from "./services/NetworkConfig.ts"
 import { NetworkEvents } from "./services/NetworkEvents.ts"
 import { PeerTable } from "./services/PeerTable.ts"
+import { Relays } from "./services/Relays.ts"
 import { Protocols } from "./services/Protocols.ts"
 import type { ByteStream } from "./services/Transport.ts"
 import { Transport } from "./services/Transport.ts"
@@ -95,6 +97,61 @@ export class Network extends Context.Service<Network, {
    * ```
    */
   readonly addresses: Effect.Effect<ReadonlyArray<Multiaddr>>
+  /**
+   * Tells others an address of this node while the scope lives, besides those that the node finds itself: a forwarded
+   * port, a name. It is among `addresses` then, and connected peers hear of it. Fails
+   * with `InvalidAddress` for a text that is no multiaddr.
+   *
+   * @example
+   * ```ts
+   * import { Effect } from "effect"
+   * import { Network } from "codio-network"
+   *
+   * export const program = Effect.gen(function*() {
+   *   const network = yield* Network
+   *   yield* network.announce("/dns4/node.example.com/tcp/4001")
+   *   yield* Effect.never
+   * }).pipe(Effect.scoped)
+   * ```
+   */
+  readonly announce: (address: string) => Effect.Effect<void, InvalidAddress, Scope.Scope>
+  /**
+   * Listens on one more address while the scope lives, and gives the addresses at which it is reached. Closing the
+   * scope closes the port and the connections that came through it. Fails with `InvalidAddress` for a text that is no
+   * multiaddr, and with `HostError` when the address is of another transport, is taken, or belongs to another machine.
+   *
+   * @example
+   * ```ts
+   * import { Console, Effect } from "effect"
+   * import { Network } from "codio-network"
+   *
+   * export const program = Effect.gen(function*() {
+   *   const network = yield* Network
+   *   yield* Console.log(yield* network.listen("/ip4/127.0.0.1/tcp/0"))
+   *   yield* Effect.never
+   * }).pipe(Effect.scoped)
+   * ```
+   */
+  readonly listen: (
+    address: string
+  ) => Effect.Effect<ReadonlyArray<Multiaddr>, InvalidAddress | HostError, Scope.Scope>
+  /**
+   * Keeps a relay and holds a reservation on it while the scope lives. Returns at once; `RelayReserved` tells of the reservation. Fails with `InvalidAddress` for a text that is no
+   * multiaddr, with `HostError` for a node that uses no relays, with `DialError` for this node itself.
+   *
+   * @example
+   * ```ts
+   * import { Effect } from "effect"
+   * import { Network } from "codio-network"
+   *
+   * export const program = Effect.gen(function*() {
+   *   const network = yield* Network
+   *   yield* network.reserve("/dns4/relay.example.com/tcp/4001")
+   *   yield* Effect.never
+   * }).pipe(Effect.scoped)
+   * ```
+   */
+  readonly reserve: (relay: string) => Effect.Effect<void, InvalidAddress | HostError | DialError, Scope.Scope>
   /**
    * Connects to a peer and makes it wanted: when the connection is lost, `ReconnectPolicy` decides when to dial again.
    * `Interest` says until when. Gives the peer's info at once when the peer is connected.
@@ -649,6 +706,10 @@ export type Ports = Node.Ports
 
 const isProtocolId = Schema.is(ProtocolId)
 
+function addressOf(text: string): Effect.Effect<Multiaddr, InvalidAddress> {
+  return Effect.mapError(Effect.fromResult(readMultiaddr(text)), (detail) => new InvalidAddress({ detail }))
+}
+
 function targetOf(target: Target): Effect.Effect<DialTarget, DialError> {
   return Result.match(readTarget(target), {
     onFailure: (detail) =>
@@ -721,6 +782,7 @@ const networkLayer = Layer.effect(
     const dht = yield* Dht
     const protocols = yield* Protocols
     const events = yield* NetworkEvents
+    const relays = yield* Relays
 
     const open = Effect.fnUntraced(function*(target: Target, protocol: string) {
       const id = yield* protocolOf(protocol)
@@ -738,6 +800,9 @@ const networkLayer = Layer.effect(
     return Network.of({
       localPeer: transport.localPeer,
       addresses: transport.addresses,
+      announce: (address) => Effect.flatMap(addressOf(address), transport.announce),
+      listen: (address) => Effect.flatMap(addressOf(address), transport.listen),
+      reserve: (relay) => Effect.flatMap(addressOf(relay), relays.reserve),
       connect: (target) => Effect.flatMap(targetOf(target), connections.connect),
       keep: (target) => Effect.flatMap(targetOf(target), connections.keep),
       disconnect: ofPeer(connections.disconnect),

@@ -6,7 +6,7 @@
  */
 import type { Effect, Option, Queue, Scope, Stream } from "effect"
 import { Context, Duration } from "effect"
-import type { DialError, PingError, ProtocolError, Refused, StreamError } from "../schema/NetworkError.ts"
+import type { DialError, PingError, ProtocolError, Refused, StreamError, HostError } from "../schema/NetworkError.ts"
 import type { RefusalReason } from "../schema/NetworkEvent.ts"
 import type { DialTarget, Direction, Multiaddr, Path, PeerId, ProtocolId, RemoteIdentity } from "../schema/Peer.ts"
 
@@ -168,6 +168,17 @@ export class Transport extends Context.Service<Transport, {
    * The addresses at which this node can be dialled now, each ending in `/p2p/<local peer>`. Empty before it listens.
    */
   readonly addresses: Effect.Effect<ReadonlyArray<Multiaddr>>
+  /**
+   * Tells others the address, besides those that the node finds itself, while the scope lives. The address is among
+   * `addresses` then, and peers that are connected hear of it.
+   */
+  readonly announce: (address: Multiaddr) => Effect.Effect<void, never, Scope.Scope>
+  /**
+   * Listens on one more address while the scope lives, and gives the addresses at which it is reached, each ending in
+   * `/p2p/<local peer>`. Closing the scope closes the port and the connections that came through it. Fails when the
+   * address is not one that this transport understands, is taken, or belongs to another machine.
+   */
+  readonly listen: (address: Multiaddr) => Effect.Effect<ReadonlyArray<Multiaddr>, HostError, Scope.Scope>
   /**
    * Connects. Resolves after identify ({@link identifyTime} at most): a remote's gate refuses after the handshake, and
    * the dial then fails with `Refused`. For a peer that is already connected it gives the open connection. Interruption

@@ -66,6 +66,26 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
   })
 
   describe(name, () => {
+    describe("announce", () => {
+      check(
+        "adds an address to this node's own until the last scope that announces it has closed",
+        () =>
+          Effect.gen(function*() {
+            const alice = yield* node("alice")
+            const before = yield* alice.addresses
+            const [one, two] = yield* Effect.all([Scope.make(), Scope.make()])
+            yield* Scope.provide(alice.announce(fixture.nobody), one)
+            yield* Scope.provide(alice.announce(fixture.nobody), two)
+            const both = [...before, withPeer(withoutPeer(fixture.nobody), alice.localPeer)]
+            assert.deepStrictEqual(yield* alice.addresses, both)
+            yield* Scope.close(one, Exit.void)
+            assert.deepStrictEqual(yield* alice.addresses, both)
+            yield* Scope.close(two, Exit.void)
+            assert.deepStrictEqual(yield* alice.addresses, before)
+          })
+      )
+    })
+
     describe("dial", () => {
       check("connects to an address", () =>
         Effect.gen(function*() {

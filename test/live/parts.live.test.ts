@@ -1,6 +1,6 @@
 /** What a program may replace of a node, or leave out, and what it may ask of the DHT. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer, Option, Stream } from "effect"
+import { Effect, Exit, Layer, Option, Scope, Stream } from "effect"
 import * as SeededIdentity from "../../src/layers/machine/SeededIdentity.ts"
 import * as NoDht from "../../src/layers/dht/NoDht.ts"
 import type { Network } from "../../src/Network.ts"
@@ -92,6 +92,67 @@ describe("the parts of a node", () => {
       const error = yield* Effect.flip(node.findPeer(node.localPeer))
       assert.match(error.message, /^askTheTracker x: /)
     }))
+})
+
+describe("addresses at run time", () => {
+  it.live("are announced while the scope lives, and peers hear of it", () =>
+    Effect.gen(function*() {
+      const [alice, bob] = yield* Effect.all([Live.makeNode(), Live.makeNode()])
+      const info = yield* bob.connect(yield* first(alice))
+      const own = `/dns4/node.example.com/tcp/4001/p2p/${alice.localPeer}`
+      const isAnnounced = Effect.map(alice.addresses, (addresses) => addresses.some((address) => address === own))
+      const scope = yield* Scope.make()
+      yield* Scope.provide(alice.announce(" /dns4/node.example.com/tcp/4001/ "), scope)
+      assert.isTrue(yield* isAnnounced)
+      const told = Effect.map(
+        Effect.orDie(bob.findPeer(info.id)),
+        ({ addresses }) => addresses.some((address) => address.startsWith("/dns4/node.example.com"))
+      )
+      yield* Live.until(told)
+      // Twice announced, it stays until both scopes have closed.
+      const second = yield* Scope.make()
+      yield* Scope.provide(alice.announce("/dns4/node.example.com/tcp/4001"), second)
+      yield* Scope.close(scope, Exit.void)
+      assert.isTrue(yield* isAnnounced)
+      yield* Scope.close(second, Exit.void)
+      assert.isFalse(yield* isAnnounced)
+      assert.strictEqual((yield* Effect.flip(alice.announce("node.example.com")))._tag, "InvalidAddress")
+    }).pipe(Effect.scoped))
+
+  it.live("are listened on while the scope lives", () =>
+    Effect.gen(function*() {
+      const [alice, bob] = yield* Effect.all([Live.makeNode({ listenAddresses: [] }), Live.makeNode()])
+      assert.deepStrictEqual(yield* alice.addresses, [])
+      const scope = yield* Scope.make()
+      const [address] = yield* Scope.provide(alice.listen("/ip4/127.0.0.1/tcp/0"), scope)
+      assert.deepStrictEqual(yield* alice.addresses, [address!])
+      yield* bob.connect(address!)
+      yield* Scope.close(scope, Exit.void)
+      assert.deepStrictEqual(yield* alice.addresses, [])
+      yield* bob.disconnect(alice.localPeer)
+      assert.strictEqual((yield* Effect.flip(bob.connect(address!)))._tag, "DialError")
+    }))
+
+  it.live("that cannot be listened on are told from those that are none", () =>
+    Effect.gen(function*() {
+      const node = yield* Live.makeNode()
+      const taken = (yield* first(node)).replace(/\/p2p\/.*/, "")
+      assert.match(
+        (yield* Effect.flip(node.listen(taken))).message,
+        /^tcp: cannot listen on \/ip4\/127.* the port is in use by another program; choose another one/
+      )
+      assert.match(
+        (yield* Effect.flip(node.listen("/ip4/127.0.0.1/udp/4001/quic-v1"))).message,
+        /no transport of this node listens on such an address$/
+      )
+      assert.strictEqual((yield* Effect.flip(node.listen("127.0.0.1:4001")))._tag, "InvalidAddress")
+      assert.strictEqual((yield* node.addresses).length, 1)
+      const without = yield* Live.makeNode({ enableRelay: false })
+      assert.match(
+        (yield* Effect.flip(without.reserve("/ip4/127.0.0.1/tcp/4001"))).message,
+        /^relay: this node uses no relays; start it with the option enableRelay/
+      )
+    }).pipe(Effect.scoped))
 })
 
 describe("questions to the DHT", () => {

@@ -22,6 +22,7 @@ import { Identity } from "../../src/services/Identity.ts"
 import { NetworkConfig, type NetworkConfigInput } from "../../src/services/NetworkConfig.ts"
 import { ReconnectPolicy } from "../../src/services/ReconnectPolicy.ts"
 import { Transport } from "../../src/services/Transport.ts"
+import { eventually } from "../contract/eventually.ts"
 import { record } from "../support/record.ts"
 
 interface Options {
@@ -449,4 +450,22 @@ describe("a relayed connection that ends", () => {
         yield* until("it is lost", dialer.network.peer(listener.id), Option.isNone)
       })
   )
+
+  it.live("reserves on a relay that the program names at run time, and gives it up with its scope", () =>
+    Effect.gen(function*() {
+      const relay = yield* makeNode({ relay: {} })
+      const node = yield* Network.make({ listenAddresses: ["/ip4/127.0.0.1/tcp/0"], enableMdns: false })
+      const events = yield* record(node)
+      const scope = yield* Scope.make()
+      const [address] = yield* relay.network.addresses
+      yield* Scope.provide(node.reserve(address!), scope)
+      const isReserved = Effect.map(
+        node.addresses,
+        (own) => own.some((one) => one.includes(`/p2p/${relay.id}/p2p-circuit`))
+      )
+      yield* eventually("reserved", isReserved)
+      assert.isTrue(events.some((event) => event._tag === "RelayReserved" && event.relay === relay.id))
+      yield* Scope.close(scope, Exit.void)
+      yield* eventually("given up", Effect.map(isReserved, (reserved) => !reserved))
+    }))
 })

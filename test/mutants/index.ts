@@ -1,3 +1,6 @@
+import { wishesMutants } from "./wishes.ts"
+import { slotsMutants } from "./slots.ts"
+import { healthMutants } from "./health.ts"
 import { cliMutants } from "./cli.ts"
 import { codioMutants } from "./codio.ts"
 import { dhtMutants } from "./dht.ts"
@@ -16,6 +19,9 @@ import type { Mutant } from "./Mutant.ts"
 /** All faults, by the room that they are in. */
 export const mutants: ReadonlyArray<Mutant> = [
   ...peersMutants,
+  ...wishesMutants,
+  ...slotsMutants,
+  ...healthMutants,
   ...layersMutants,
   ...libp2pMutants,
   ...dhtMutants,

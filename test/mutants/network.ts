@@ -64,5 +64,33 @@ export const networkMutants: ReadonlyArray<Mutant> = [
     text: "Duration.isDuration(value)",
     replacement: "Duration.isDuration(name)",
     specs: ["test/schema/NetworkEvent.test.ts"]
+  },
+  {
+    name: "an address that two scopes announce goes with the first",
+    file: "src/layers/libp2p/Announced.ts",
+    text: "if (left > 0) return Effect.sync(() => counts.set(address, left))",
+    replacement: "",
+    specs: ["test/live/parts.live.test.ts"]
+  },
+  {
+    name: "peers do not hear of an announced address",
+    file: "src/layers/libp2p/Announced.ts",
+    text: "await peerStore.patch(peerId, { multiaddrs })",
+    replacement: "",
+    specs: ["test/live/parts.live.test.ts"]
+  },
+  {
+    name: "a port stays open after its scope",
+    file: "src/layers/libp2p/Host.ts",
+    text: "await Promise.allSettled(listeners.map((listener) => listener.close()))",
+    replacement: "await Promise.allSettled(listeners)",
+    specs: ["test/live/parts.live.test.ts"]
+  },
+  {
+    name: "a relay stays reserved after its scope",
+    file: "src/layers/reach/RelayReservations.ts",
+    text: "isConfigured(peer, at) ? Effect.void : FiberMap.remove(loops, peer)",
+    replacement: "isConfigured(peer, at) ? Effect.void : Effect.void",
+    specs: ["test/live/relay.live.test.ts"]
   }
 ]

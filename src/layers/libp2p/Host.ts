@@ -10,23 +10,26 @@ import type {
   ConnectionGater,
   IdentifyResult,
   Libp2p,
+  Listener,
   PeerRouting,
   StreamMuxerFactory,
   Transport as Libp2pTransport
 } from "@libp2p/interface"
 import { ping } from "@libp2p/ping"
+import type { Multiaddr as Libp2pMultiaddr } from "@multiformats/multiaddr"
 import { multiaddr } from "@multiformats/multiaddr"
-import { Context, Effect, Layer, Redacted, Schedule, type Scope } from "effect"
+import { Context, Effect, Layer, Redacted, Schedule, type Scope, Semaphore } from "effect"
 import { createLibp2p } from "libp2p"
 import { packageName, version } from "../../schema/Agent.ts"
 import { HostError } from "../../schema/NetworkError.ts"
-import type { Multiaddr } from "../../schema/Peer.ts"
+import { type Multiaddr, withPeer } from "../../schema/Peer.ts"
 import { Identity } from "../../services/Identity.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import * as BoundedPeerStore from "./BoundedPeerStore.ts"
 import type { Components } from "./wire/Components.ts"
 import { eager } from "./wire/EagerStreams.ts"
 import { assertConnection, closeInTime, guardNode, rememberProtocols, toError, within } from "./Faults.ts"
+import * as Announced from "./Announced.ts"
 import * as Gater from "./Gater.ts"
 import * as GoAway from "./wire/GoAway.ts"
 import { assertMembers, once } from "./wire/LeanedOn.ts"
@@ -66,6 +69,10 @@ export class Libp2pHost extends Context.Service<Libp2pHost, {
     factory: (components: Components) => Libp2pTransport,
     addresses: ReadonlyArray<Multiaddr>
   ) => Effect.Effect<void, HostError, Scope.Scope>
+  /** Tells others the address while the scope lives; see `Transport.announce`. */
+  readonly announce: (address: Multiaddr) => Effect.Effect<void, never, Scope.Scope>
+  /** Listens on one more address with the transports that are attached; see `Transport.listen`. */
+  readonly listenAlso: (address: Multiaddr) => Effect.Effect<ReadonlyArray<Multiaddr>, HostError, Scope.Scope>
   /**
    * What the remote told by identify, as soon as it has; undefined as soon as identify has failed. The host runs
    * identify once on every connection. Never rejects.
@@ -89,6 +96,9 @@ export const make = Effect.gen(function*() {
   const modules = Modules.make(() => components, logger)
   const refusing = GoAway.make({ lingerMillis: 250, most: refusalsMax })
   const gater = Gater.make({ components: () => components, logger, context, refuse: refusing.refuse })
+  const announced = Announced.make(() => components)
+  // One at a time, so that each knows the listeners that are its own.
+  const listening = yield* Semaphore.make(1)
   const eagerProtocols = [identifyProtocol, config.kadProtocol]
 
   const node = yield* Effect.tryPromise({
@@ -101,6 +111,7 @@ export const make = Effect.gen(function*() {
         muxers: Yamux.make({ streamsMax, readBufferBytes }, [eager(eagerProtocols), refusing.watch]),
         gater: gater.gater,
         routing: modules.routing,
+        announced: announced.values,
         withComponents: (given) => {
           components = given
         }
@@ -159,6 +170,18 @@ export const make = Effect.gen(function*() {
           () => Effect.sync(() => gater.endAcceptance(transport))
         )
       }),
+    announce: announced.announce,
+    listenAlso: (address) =>
+      Effect.map(
+        Effect.acquireRelease(
+          listening.withPermit(listenAlso(components, address)),
+          (listeners) => Effect.promise(() => closeAll(listeners))
+        ),
+        (listeners) =>
+          listeners.flatMap((listener) =>
+            listener.getAddrs().map((own) => withPeer(own.toString() as Multiaddr, identity.peerId))
+          )
+      ),
     identified: (connection) => identifying.get(connection) ?? Promise.resolve(undefined)
   })
 })
@@ -186,18 +209,25 @@ interface NodeOptions {
   readonly muxers: () => StreamMuxerFactory
   readonly gater: ConnectionGater
   readonly routing: PeerRouting
+  /** Addresses that are told others besides those that libp2p finds. */
+  readonly announced: () => ReadonlyArray<Libp2pMultiaddr>
   /** Called with the node's parts before the node is made. */
   readonly withComponents: (components: Components) => void
 }
 
 /** A node that is not started. */
-async function createNode({ config, gater, logger, muxers, privateKey, routing, withComponents }: NodeOptions) {
+async function createNode(
+  { announced, config, gater, logger, muxers, privateKey, routing, withComponents }: NodeOptions
+) {
   const node = await createLibp2p({
     start: false,
     logger,
     privateKey: withKeptKey(privateKeyFromProtobuf(privateKey)),
     nodeInfo: { name: packageName, version, userAgent: config.agentVersion },
-    addresses: { appendAnnounce: [...config.announceAddresses] },
+    addresses: {
+      appendAnnounce: [...config.announceAddresses],
+      announceFilter: (addresses) => [...addresses, ...announced()]
+    },
     connectionEncrypters: [fastNoise],
     streamMuxers: [muxers],
     connectionGater: gater,
@@ -282,6 +312,39 @@ const listenOn = Effect.fnUntraced(function*(
     catch: (cause) => new HostError({ module, detail: listenProblem(addresses, toError(cause)), cause })
   })
 })
+
+/** Listens on an address with the transports that are attached, and gives the listeners. */
+const listenAlso = Effect.fnUntraced(function*(components: Components, address: Multiaddr) {
+  const { transportManager } = components
+  const wanted = multiaddr(address)
+  const module = transportManager.listenTransportForMultiaddr(wanted)?.[Symbol.toStringTag]?.replace("@libp2p/", "")
+  if (module === undefined) {
+    return yield* new HostError({
+      module: "host",
+      detail: `cannot listen on ${address}: no transport of this node listens on such an address`
+    })
+  }
+  return yield* Effect.tryPromise({
+    try: async (): Promise<ReadonlyArray<Listener>> => {
+      const before = new Set(transportManager.getListeners())
+      const fresh = () => transportManager.getListeners().filter((listener) => !before.has(listener))
+      try {
+        await transportManager.listen([wanted])
+      } catch (cause) {
+        await closeAll(fresh())
+        throw cause
+      }
+      confirmOwn(components)
+      return fresh()
+    },
+    catch: (cause) => new HostError({ module, detail: listenProblem([address], toError(cause)), cause })
+  })
+})
+
+/** Closes the listeners. One that did not begin to listen has nothing to close. */
+const closeAll = async (listeners: ReadonlyArray<Listener>): Promise<void> => {
+  await Promise.allSettled(listeners.map((listener) => listener.close()))
+}
 
 /**
  * Announces the public addresses of this machine's own interfaces. libp2p holds them back until a remote has confirmed

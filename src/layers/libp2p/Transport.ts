@@ -295,6 +295,8 @@ export const make = Effect.gen(function*() {
     addresses: Effect.sync(() =>
       node.getMultiaddrs().map((address) => withPeer(address.toString() as Multiaddr, localPeer))
     ),
+    announce: host.announce,
+    listen: host.listenAlso,
     dial,
     gate: host.gate,
     retain: host.retain,

@@ -15,6 +15,7 @@ import { type Multiaddr, type PeerId, peerOf, withoutPeer } from "../../schema/P
 import { ConnectionManager } from "../../services/ConnectionManager.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import { NetworkEvents } from "../../services/NetworkEvents.ts"
+import { Relays } from "../../services/Relays.ts"
 import { RelayPolicy } from "../../services/RelayPolicy.ts"
 import * as Backoff from "../Backoff.ts"
 import { toError } from "../libp2p/Faults.ts"
@@ -24,14 +25,14 @@ import * as Elapsed from "../Elapsed.ts"
 import * as RelayStore from "./RelayStore.ts"
 
 /**
- * Keeps the relays of `relayPeers`, and makes reservations on them and on relays that it meets, while the scope lives;
- * nothing without `enableRelay`. Never waits for a relay.
+ * Keeps the relays of `relayPeers` and of `Relays.reserve`, and makes reservations on them and on relays that it meets,
+ * while the scope lives; nothing without `enableRelay`. Never waits for a relay.
  *
  * Fails without `RelayClient`. A relay of `relayPeers` that cannot be reached is tried again without end.
  */
 export const make = Effect.gen(function*() {
   const { enableRelay, relayPeers } = yield* NetworkConfig
-  if (!enableRelay) return
+  if (!enableRelay) return yield* Relays
   const { components, identified, node } = yield* Libp2pHost
   const manager = yield* ConnectionManager
   const { publish } = yield* NetworkEvents
@@ -58,8 +59,14 @@ export const make = Effect.gen(function*() {
   /** Until when a relay that refused is left alone, in milliseconds since the epoch. */
   const resting = new Map<PeerId, number>()
   const own = node.peerId.toString()
-  const isConfigured = (peer: PeerId, at: Multiaddr) =>
-    relayPeers.some((address) => peerOf(address) === undefined ? address === at : peerOf(address) === peer)
+  /** The relays that the program asks for, each by a number of scopes. */
+  const configured = new Set<{ readonly address: Multiaddr }>()
+  const isConfigured = (peer: PeerId, at: Multiaddr) => {
+    for (const { address } of configured) {
+      if (peerOf(address) === undefined ? withoutPeer(address) === at : peerOf(address) === peer) return true
+    }
+    return false
+  }
   const addressesThrough = (peer: PeerId) =>
     node.getMultiaddrs().map((address) => String(address) as Multiaddr).filter((address) =>
       address.includes(`/p2p/${peer}/p2p-circuit`)
@@ -207,10 +214,31 @@ export const make = Effect.gen(function*() {
   // A relay's rest may have ended, and a peer may have become a relay.
   yield* Effect.forkScoped(Effect.schedule(consider, Schedule.spaced("10 seconds")))
 
+  const reserve = Effect.fnUntraced(function*(address: Multiaddr) {
+    yield* Effect.acquireRelease(
+      Effect.sync(() => {
+        const relay = { address }
+        configured.add(relay)
+        return relay
+      }),
+      (relay) =>
+        Effect.suspend(() => {
+          const former = [...present].filter(([peer, at]) => isConfigured(peer, at))
+          configured.delete(relay)
+          // A relay that nobody asks for any more is given up with its reservation.
+          return Effect.forEach(former, ([peer, at]) =>
+            isConfigured(peer, at) ? Effect.void : FiberMap.remove(loops, peer), { discard: true })
+        })
+    )
+    yield* manager.keep(address)
+    // The relay may be connected already, and have been passed over.
+    yield* consider
+  })
   yield* Effect.forEach(relayPeers, (address) =>
-    manager.keep(address).pipe(
+    reserve(address).pipe(
       Effect.catchReason("DialError", "DialedSelf", () => Effect.logInfo(`relay ${address} is this node itself`))
     ), { discard: true })
+  return { reserve: (relay: Multiaddr) => Effect.annotateLogs(reserve(relay), { component: "relay" }) }
 }).pipe(Effect.annotateLogs({ component: "relay" }))
 
 /** {@link make} as a Layer. */
@@ -218,7 +246,7 @@ export const layer: Layer.Layer<
   never,
   HostError | DialError,
   Libp2pHost | NetworkConfig | ConnectionManager | NetworkEvents
-> = Layer.effectDiscard(make)
+> = Layer.effect(Relays, make)
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal

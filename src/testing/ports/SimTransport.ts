@@ -13,6 +13,7 @@ import {
   DialedSelf,
   DialError,
   type DialReason,
+  HostError,
   InvalidAddress,
   PingError,
   ProtocolError,
@@ -53,16 +54,7 @@ export const make = Effect.fnUntraced(function*(name: string) {
   const network = yield* SimNetwork
   const localPeer = SimNetwork.peerId(name)
   const machine = network.machine(name)
-  let listening = { at: "", address: SimNetwork.address(name), addresses: [] as ReadonlyArray<Multiaddr> }
-  const here = () => {
-    const at = machine.address
-    if (listening.at !== at) {
-      const address = SimNetwork.address(at)
-      listening = { at, address, addresses: [withPeer(address, localPeer)] }
-    }
-    return listening
-  }
-  const ownAddress = () => here().address
+  const own = makeOwn(() => machine.address, localPeer)
   const run = yield* FiberSet.makeRuntime()
   const events = yield* Effect.acquireRelease(Queue.unbounded<ConnectionEvent>(), Queue.shutdown)
   const connections = new Set<SimConnection.LiveConnection>()
@@ -77,7 +69,7 @@ export const make = Effect.fnUntraced(function*(name: string) {
     protocolVersion,
     agentVersion: "codio-network/<sim>",
     protocols: ["/ipfs/id/1.0.0", "/ipfs/ping/1.0.0", ...handlers.keys()],
-    listenAddresses: [ownAddress()]
+    listenAddresses: [own.address()]
   })
 
   const establish = (
@@ -211,7 +203,7 @@ export const make = Effect.fnUntraced(function*(name: string) {
   yield* network.join({
     peer: localPeer,
     get address() {
-      return ownAddress()
+      return own.address()
     },
     accept,
     killed: () => {
@@ -226,7 +218,9 @@ export const make = Effect.fnUntraced(function*(name: string) {
 
   return Transport.of({
     localPeer,
-    addresses: Effect.sync(() => isStopped ? [] : here().addresses),
+    addresses: Effect.sync(() => isStopped ? [] : own.addresses()),
+    announce: own.announce,
+    listen: () => new HostError({ module: "simulator", detail: "a simulated machine has one address to listen on" }),
     dial: (target) =>
       Effect.mapError(
         Effect.suspend(() => dial(target)),
@@ -304,6 +298,27 @@ export const layer = (name: string): Layer.Layer<Transport, never, SimNetwork> =
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
+
+/** The address of the machine, which may move, and those that the program announces. */
+const makeOwn = (at: () => string, localPeer: PeerId) => {
+  const scopes = new Set<{ readonly announced: Multiaddr }>()
+  const address = () => SimNetwork.address(at())
+  return {
+    address,
+    addresses: () => [
+      ...new Set([withPeer(address(), localPeer), ...Array.from(scopes, ({ announced }) => announced)])
+    ],
+    announce: (announced: Multiaddr) =>
+      Effect.asVoid(Effect.acquireRelease(
+        Effect.sync(() => {
+          const scope = { announced: withPeer(announced, localPeer) }
+          scopes.add(scope)
+          return scope
+        }),
+        (scope) => Effect.sync(() => scopes.delete(scope))
+      ))
+  }
+}
 
 const stopped = new Denied({ detail: "this node has stopped" })
 /** The inbound connections that are in their handshake. */

@@ -136,8 +136,9 @@ export class Network extends Context.Service<Network, {
     address: string
   ) => Effect.Effect<ReadonlyArray<Multiaddr>, InvalidAddress | HostError, Scope.Scope>
   /**
-   * Keeps a relay and holds a reservation on it while the scope lives. Returns at once; `RelayReserved` tells of the reservation. Fails with `InvalidAddress` for a text that is no
-   * multiaddr, with `HostError` for a node that uses no relays, with `DialError` for this node itself.
+   * Keeps a relay and holds a reservation on it while the scope lives. Returns at once; `RelayReserved` tells of the
+   * reservation. Fails with `InvalidAddress` for a text that is no multiaddr, with `HostError` for a node that uses no
+   * relays, with `DialError` for this node itself.
    *
    * @example
    * ```ts

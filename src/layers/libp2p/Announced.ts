@@ -6,8 +6,7 @@
 import type { Multiaddr as Libp2pMultiaddr } from "@multiformats/multiaddr"
 import { multiaddr } from "@multiformats/multiaddr"
 import { Effect } from "effect"
-import { type Multiaddr, withPeer } from "../../schema/Peer.ts"
-import type { PeerId } from "../../schema/Peer.ts"
+import { type Multiaddr, type PeerId, withPeer } from "../../schema/Peer.ts"
 import type { Components } from "./wire/Components.ts"
 
 /** The announced addresses of one node. The components must exist when the first address is announced. */

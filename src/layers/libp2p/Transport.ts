@@ -66,12 +66,7 @@ export const make = Effect.gen(function*() {
 
   const connections = new WeakMap<Libp2pConnection, Libp2pBackedConnection>()
   const punches = Punches.make()
-  // libp2p's own protocols choose from this list.
-  const hide = (underlying: Libp2pConnection) => {
-    const known = host.components.connectionManager.getConnectionsMap()
-    const others = known.get(underlying.remotePeer)?.filter((one) => one !== underlying) ?? []
-    if (others.length > 0) known.set(underlying.remotePeer, others)
-  }
+  const hide = (underlying: Libp2pConnection) => hideIn(host.components, underlying)
   const connectionOf = (underlying: Libp2pConnection): Libp2pBackedConnection => {
     const known = connections.get(underlying)
     if (known !== undefined) return known
@@ -308,3 +303,10 @@ export const make = Effect.gen(function*() {
 
 /** {@link make} as a Layer. */
 export const layer: Layer.Layer<Transport, never, Libp2pHost> = Layer.effect(Transport, make)
+
+/** Leaves the connection to its streams: libp2p's own protocols choose from this list. */
+function hideIn({ connectionManager }: Libp2pHost["Service"]["components"], underlying: Libp2pConnection): void {
+  const known = connectionManager.getConnectionsMap()
+  const others = known.get(underlying.remotePeer)?.filter((one) => one !== underlying) ?? []
+  if (others.length > 0) known.set(underlying.remotePeer, others)
+}

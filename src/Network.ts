@@ -37,7 +37,7 @@ import { NetworkConfig, type NetworkConfigInput } from "./services/NetworkConfig
 import { NetworkEvents } from "./services/NetworkEvents.ts"
 import { PeerTable } from "./services/PeerTable.ts"
 import { Relays } from "./services/Relays.ts"
-import { Protocols } from "./services/Protocols.ts"
+import { type HandleOptions, Protocols } from "./services/Protocols.ts"
 import type { ByteStream } from "./services/Transport.ts"
 import { Transport } from "./services/Transport.ts"
 
@@ -527,8 +527,13 @@ export class Network extends Context.Service<Network, {
   readonly getValue: Dht["Service"]["getValue"]
   /**
    * Answers a protocol while the scope lives. The handler runs once for each stream that a peer opens, and the stream
-   * lives as long as its handler. A handler that fails or dies resets its own stream and is logged; others go on.
-   * Streams open when the scope closes are reset. Fails with `ProtocolError` when the id is malformed or taken.
+   * lives as long as its handler. The handler is interrupted when its stream is reset or the connection is over, 10 s
+   * later if the remote had ended its half before. A handler that fails or dies resets its own stream and is logged;
+   * others go on. Streams open when the scope closes are reset. Fails with `ProtocolError` when the id is malformed or
+   * taken.
+   *
+   * The options say who may have how many streams, and how many bytes may wait in them; see `HandleOptions`. A stream
+   * beyond them is reset and counted in `status`.
    *
    * @example
    * ```ts
@@ -542,10 +547,11 @@ export class Network extends Context.Service<Network, {
    * }).pipe(Effect.scoped)
    * ```
    */
-  readonly handle: <E, R>(
+  readonly handle: <E, R, E2 = never, R2 = never>(
     protocol: string,
-    handler: (stream: ByteStream) => Effect.Effect<void, E, R>
-  ) => Effect.Effect<void, ProtocolError, Scope.Scope | Exclude<R, Scope.Scope>>
+    handler: (stream: ByteStream) => Effect.Effect<void, E, R>,
+    options?: HandleOptions<E2, R2>
+  ) => Effect.Effect<void, ProtocolError, Scope.Scope | Exclude<R | R2, Scope.Scope>>
   /**
    * Opens a stream to a peer for as long as the scope lives, and connects first when the peer is not connected. The
    * peer is neither idle nor evicted meanwhile. Closing the scope ends the stream in both directions.
@@ -844,7 +850,8 @@ const networkLayer = Layer.effect(
         Effect.andThen(quorumOf("putValue", path, options), dht.putValue(namespace, path, value, options)),
       getValue: (namespace, path, options) =>
         Effect.andThen(quorumOf("getValue", path, options), dht.getValue(namespace, path, options)),
-      handle: (protocol, handler) => Effect.flatMap(protocolOf(protocol), (id) => protocols.handle(id, handler)),
+      handle: (protocol, handler, options) =>
+        Effect.flatMap(protocolOf(protocol), (id) => protocols.handle(id, handler, options)),
       open,
       events: events.stream
     })

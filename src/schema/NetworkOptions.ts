@@ -8,6 +8,7 @@
  * `CODIO_LISTEN_PORT: expected a port number from 0 to 65535, got "abc"`.
  */
 import { Effect, Predicate, Result, Schema } from "effect"
+import { totalmem } from "node:os"
 import * as Agent from "./Agent.ts"
 import { ConfigError } from "./NetworkError.ts"
 import * as OptionTable from "./OptionTable.ts"
@@ -191,6 +192,19 @@ export const options = {
     default: Agent.protocolVersion,
     description: "Protocol version that this node tells"
   }),
+  /**
+   * Bytes that may wait in all streams together: received and not read, or written and not sent. Slow readers narrow
+   * each other's windows as it fills; when it is full, the fullest stream of the connection that holds the most is
+   * reset. Of the machine's memory counts what its container grants.
+   * Defaults to 256 MiB, or a quarter of the machine's memory if that is less.
+   */
+  maxBufferedBytes: option(count(1_048_576, 1_099_511_627_776), {
+    default: {
+      text: "256 MiB, or a quarter of the machine's memory if that is less",
+      of: () => bufferedBytes(process.constrainedMemory(), totalmem())
+    },
+    description: "Bytes that may wait in streams"
+  }),
   /** How many events a slow reader of `events` may be behind before it loses the oldest. Defaults to 1024. */
   eventBuffer: option(count(1, 1_000_000), {
     default: 1024,
@@ -348,5 +362,11 @@ const judgedBy =
       Effect.tap(() => Effect.forEach(warnings, (line) => Effect.logWarning(say(line)), { discard: true })),
       Effect.annotateLogs({ component: "options" })
     )
+
+// Without a limit a container grants nothing, or more than any machine has.
+export function bufferedBytes(granted: number, total: number): number {
+  const memory = granted > 0 ? Math.min(granted, total) : total
+  return Math.max(1_048_576, Math.min(256 * 1024 * 1024, Math.floor(memory / 4)))
+}
 
 const optionValues = Schema.toType(NetworkOptions)

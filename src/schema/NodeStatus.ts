@@ -126,6 +126,28 @@ export const Slots = Schema.Struct({
 })
 export type Slots = typeof Slots.Type
 
+/**
+ * Why this node reset a stream that a peer had opened.
+ *
+ * - `streams`: the peer had `maxStreamsPerPeer` streams of the protocol already.
+ * - `unauthorized`: `authorize` of the protocol did not allow the peer.
+ * - `buffered`: too many bytes waited, in all streams (`maxBufferedBytes`) or in the peer's streams of the protocol
+ *   (`maxBufferedBytesPerPeer`), and this stream held the most. It may be one that this node opened.
+ */
+export const StreamRefusal = Schema.Literals(["streams", "unauthorized", "buffered"])
+export type StreamRefusal = typeof StreamRefusal.Type
+
+/** What waits in the streams of a node, and the streams that it reset to keep a bound. */
+export const StreamStatus = Schema.Struct({
+  /** Bytes that wait in streams of any protocol: received and not read, or written and not sent. */
+  buffered: Schema.Int,
+  /** `maxBufferedBytes`. */
+  bufferLimit: Schema.Int,
+  /** Streams reset since the start, by {@link StreamRefusal}. */
+  refused: Schema.Record(Schema.String, Schema.Int)
+})
+export type StreamStatus = typeof StreamStatus.Type
+
 /** The state of a node. */
 export class NodeStatus extends Schema.Class<NodeStatus>("codio-network/NodeStatus")({
   peer: PeerId,
@@ -139,7 +161,8 @@ export class NodeStatus extends Schema.Class<NodeStatus>("codio-network/NodeStat
   /** How many peers the node knows, connected or not. At most `maxKnownPeers`. */
   knownPeers: Schema.Int,
   /** Connections refused since the start, by reason. */
-  refusals: Schema.Record(Schema.String, Schema.Int)
+  refusals: Schema.Record(Schema.String, Schema.Int),
+  streams: StreamStatus
 }) {
   /** As `JSON.stringify` prints it: durations as `...Millis`, times as ISO 8601. */
   toJSON(): Readonly<Record<string, unknown>> {

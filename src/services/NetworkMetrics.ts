@@ -15,6 +15,12 @@ export const refusals = Metric.counter("codio_refusals_total", {
   incremental: true
 })
 
+/** Streams that this node reset to keep a bound, by `reason`, a `StreamRefusal`. */
+export const refusedStreams = Metric.counter("codio_streams_refused_total", {
+  description: "Streams reset to keep a bound",
+  incremental: true
+})
+
 /** Events that a slow subscriber lost. */
 export const eventsDropped = Metric.counter("codio_events_dropped", {
   description: "Events lost by slow subscribers",

@@ -8,6 +8,7 @@ import type { Effect, Option, Queue, Scope, Stream } from "effect"
 import { Context, Duration } from "effect"
 import type { DialError, PingError, ProtocolError, Refused, StreamError, HostError } from "../schema/NetworkError.ts"
 import type { RefusalReason } from "../schema/NetworkEvent.ts"
+import type { StreamRefusal } from "../schema/NodeStatus.ts"
 import type { DialTarget, Direction, Multiaddr, Path, PeerId, ProtocolId, RemoteIdentity } from "../schema/Peer.ts"
 
 /**
@@ -143,6 +144,35 @@ export interface ByteStream {
    * twice.
    */
   readonly closeWrite: Effect.Effect<void, StreamError>
+  /**
+   * Completes when nothing can come of the stream any more: at once when it is reset by either side, otherwise when its
+   * connection is over. A stream that both sides have ended is not lost before its connection.
+   */
+  readonly lost: Effect.Effect<StreamLoss>
+}
+
+/**
+ * How a stream was lost: `ended` when its connection is over and the remote had ended its half before, so that all it
+ * sent has arrived; `cut` otherwise.
+ */
+export type StreamLoss = "cut" | "ended"
+
+/** What waits in the streams of a node, and how many streams were reset to keep a bound. */
+export interface StreamAccount {
+  /** Bytes that wait in streams of any protocol: received and not read, or written and not sent. */
+  readonly buffered: Effect.Effect<number>
+  /** Bytes that may wait: `maxBufferedBytes`. */
+  readonly limit: number
+  /** Counts a stream that is reset to keep a bound. */
+  readonly refuse: (reason: StreamRefusal) => Effect.Effect<void>
+  /** Streams reset since the start. */
+  readonly refusals: Effect.Effect<Readonly<Partial<Record<StreamRefusal, number>>>>
+}
+
+/** The bounds of a protocol that the transport keeps. */
+export interface HandleLimits {
+  /** Bytes that may wait in all streams of the protocol that one peer has open here. Above it the fullest is reset. */
+  readonly maxBufferedBytesPerPeer?: number | undefined
 }
 
 /**
@@ -164,6 +194,8 @@ export const identifyTime = Duration.seconds(2)
 export class Transport extends Context.Service<Transport, {
   /** The id of this node. */
   readonly localPeer: PeerId
+  /** What waits in all streams, of the transport's own protocols too as far as it can be seen. */
+  readonly streams: StreamAccount
   /**
    * The addresses at which this node can be dialled now, each ending in `/p2p/<local peer>`. Empty before it listens.
    */
@@ -207,7 +239,8 @@ export class Transport extends Context.Service<Transport, {
    */
   readonly handle: (
     protocol: ProtocolId,
-    handler: (stream: ByteStream) => Effect.Effect<void>
+    handler: (stream: ByteStream) => Effect.Effect<void>,
+    limits?: HandleLimits
   ) => Effect.Effect<void, ProtocolError, Scope.Scope>
   /**
    * The round-trip time to a connected peer. Each connection has one ping at a time: a ping waits for its turn, then

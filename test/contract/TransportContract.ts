@@ -678,6 +678,120 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
         }))
     })
 
+    describe("the loss of a stream", () => {
+      /** A stream whose handler waits for its loss. */
+      const watched = Effect.gen(function*() {
+        const { bob, connection, inbound } = yield* connected
+        const handled = yield* Deferred.make<ByteStream>()
+        const losses: Array<string> = []
+        yield* bob.handle(echoProtocol, (stream) =>
+          Effect.andThen(Deferred.succeed(handled, stream), stream.lost).pipe(
+            Effect.flatMap((loss) => Effect.sync(() => void losses.push(loss))),
+            Effect.andThen(Effect.never)
+          ))
+        const scope = yield* Scope.make()
+        const stream = yield* Scope.provide(connection.open(echoProtocol), scope)
+        yield* stream.write(bytesOf("begin"))
+        const remote = yield* Deferred.await(handled)
+        const lost = eventually("the loss is told", Effect.sync(() => losses.length > 0))
+        return { connection, inbound, losses, lost, remote, scope, stream }
+      })
+
+      check("is told when the remote resets it", () =>
+        Effect.gen(function*() {
+          const { losses, lost, remote, scope } = yield* watched
+          assert.deepStrictEqual(losses, [])
+          yield* Scope.close(scope, Exit.fail("reset"))
+          yield* lost
+          assert.deepStrictEqual([losses, yield* remote.lost], [["cut"], "cut"])
+        }))
+
+      check("is told when the remote resets it after it had ended its half", () =>
+        Effect.gen(function*() {
+          const { losses, lost, remote, scope, stream } = yield* watched
+          yield* stream.closeWrite
+          yield* Stream.runDrain(remote.read)
+          yield* Scope.close(scope, Exit.fail("reset"))
+          yield* lost
+          assert.deepStrictEqual(losses, ["cut"])
+        }))
+
+      check("is told when the connection is over, on both sides", () =>
+        Effect.gen(function*() {
+          const { inbound, losses, lost, stream } = yield* watched
+          yield* inbound.close
+          yield* lost
+          assert.deepStrictEqual([losses, yield* stream.lost], [["cut"], "cut"])
+        }))
+
+      check(
+        "is told as an end when the connection is over after the remote had ended its half",
+        () =>
+          Effect.gen(function*() {
+            const { connection, losses, lost, remote, stream } = yield* watched
+            yield* stream.closeWrite
+            yield* Stream.runDrain(remote.read)
+            assert.deepStrictEqual(losses, [])
+            yield* connection.close
+            yield* lost
+            assert.deepStrictEqual([losses, yield* remote.lost], [["ended"], "ended"])
+          })
+      )
+
+      check(
+        "is not told for a stream that both sides have ended, before its connection is over",
+        () =>
+          Effect.gen(function*() {
+            const { connection, losses, lost, remote, stream } = yield* watched
+            yield* stream.closeWrite
+            yield* Stream.runDrain(remote.read)
+            yield* remote.closeWrite
+            yield* Stream.runDrain(stream.read)
+            yield* eventually("the stream is over", Effect.map(connection.activeStreams, (count) => count === 0))
+            assert.deepStrictEqual(losses, [])
+            yield* connection.close
+            yield* lost
+            assert.deepStrictEqual(losses, ["ended"])
+          })
+      )
+    })
+
+    describe("the account of its streams", () => {
+      check(
+        "has what waits for a handler that does not read, and nothing when it is over",
+        () =>
+          Effect.gen(function*() {
+            const { bob, connection } = yield* connected
+            yield* bob.handle(echoProtocol, () => Effect.never)
+            const scope = yield* Scope.make()
+            const stream = yield* Scope.provide(connection.open(echoProtocol), scope)
+            yield* stream.write(new Uint8Array(50_000))
+            yield* eventually("they wait", Effect.map(bob.streams.buffered, (bytes) => bytes === 50_000))
+            yield* Scope.close(scope, Exit.fail("reset"))
+            yield* eventually("nothing waits", Effect.map(bob.streams.buffered, (bytes) => bytes === 0))
+          })
+      )
+
+      check(
+        "resets the fullest of a peer's streams when more waits than its protocol lets",
+        () =>
+          Effect.gen(function*() {
+            const { bob, connection } = yield* connected
+            yield* bob.handle(echoProtocol, (stream) => Effect.asVoid(stream.lost), {
+              maxBufferedBytesPerPeer: 100_000
+            })
+            const full = yield* connection.open(echoProtocol)
+            yield* full.write(new Uint8Array(70_000))
+            yield* eventually("they wait", Effect.map(bob.streams.buffered, (bytes) => bytes === 70_000))
+            const other = yield* connection.open(echoProtocol)
+            yield* other.write(new Uint8Array(50_000))
+            assert.strictEqual(yield* streamReason(Stream.runDrain(full.read)), "StreamReset")
+            assert.deepStrictEqual(yield* bob.streams.refusals, { buffered: 1 })
+            yield* eventually("the rest waits", Effect.map(bob.streams.buffered, (bytes) => bytes === 50_000))
+          })
+      )
+    })
+
     describe("handle", () => {
       check("answers a protocol without handler with ProtocolNotSupported", () =>
         Effect.gen(function*() {

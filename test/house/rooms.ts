@@ -46,9 +46,14 @@ const room = (
 })
 
 export const rooms: ReadonlyArray<Room> = [
-  { folder: "schema", rooms: [], libp2p: [], packages: ["multiformats", "@multiformats/multiaddr", "cborg"] },
+  {
+    folder: "schema",
+    rooms: [],
+    libp2p: [],
+    packages: ["multiformats", "@multiformats/multiaddr", "cborg", "node:os"]
+  },
   { folder: "services", rooms: ["schema"], libp2p: [], packages: [] },
-  { folder: "layers", rooms: ["services"], libp2p: [], packages: [] },
+  { folder: "layers", rooms: ["schema", "services"], libp2p: [], packages: [] },
 
   room("machine", [], [], [
     "multiformats",

@@ -28,12 +28,5 @@ export const codioMutants: ReadonlyArray<Mutant> = [
     text: "return yield* Effect.interrupt",
     replacement: "return",
     specs: ["test/layers/codio/CodioProtocol.test.ts"]
-  },
-  {
-    name: "an answer quotes the whole request",
-    file: "src/layers/codio/CodioProtocol.ts",
-    text: "error.message.slice(0, messageLengthMax)",
-    replacement: "error.message",
-    specs: ["test/layers/codio/CodioProtocol.test.ts"]
   }
 ]

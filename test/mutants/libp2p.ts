@@ -70,5 +70,145 @@ export const libp2pMutants: ReadonlyArray<Mutant> = [
     text: "isOfInterest = undefined",
     replacement: "void isOfInterest",
     specs: ["test/layers/libp2p/BoundedPeerStore.live.test.ts"]
+  },
+  {
+    name: "all of the budget is for windows",
+    file: "src/layers/StreamBudget.ts",
+    text: "limit / 2",
+    replacement: "limit",
+    specs: ["test/layers/StreamBudget.test.ts"]
+  },
+  {
+    name: "a full connection narrows the others",
+    file: "src/layers/StreamBudget.ts",
+    text: "half / (others + 1))",
+    replacement: "0)",
+    specs: ["test/layers/StreamBudget.test.ts"]
+  },
+  {
+    name: "slow streams of a connection have no even share",
+    file: "src/layers/StreamBudget.ts",
+    text: "ours / (siblings + 1))",
+    replacement: "0)",
+    specs: ["test/layers/StreamBudget.test.ts"]
+  },
+  {
+    name: "what was promised does not count",
+    file: "src/layers/StreamBudget.ts",
+    text: "Math.max(waiting, promised)",
+    replacement: "waiting",
+    specs: ["test/layers/StreamBudget.test.ts"]
+  },
+  {
+    name: "the budget holds one byte less",
+    file: "src/layers/StreamBudget.ts",
+    text: "node.waiting > node.limit",
+    replacement: "node.waiting >= node.limit",
+    specs: ["test/layers/StreamBudget.test.ts"]
+  },
+  {
+    name: "the first connection loses a stream, not the fullest",
+    file: "src/layers/StreamBudget.ts",
+    text: "one.waiting > (found?.waiting ?? 0)",
+    replacement: "found === undefined && one.waiting > 0",
+    specs: ["test/layers/StreamBudget.test.ts"]
+  },
+  {
+    name: "a stream is evicted by an old number",
+    file: "src/layers/StreamBudget.ts",
+    text: "    fullest.measure()\n",
+    replacement: "",
+    specs: ["test/layers/StreamBudget.test.ts"]
+  },
+  {
+    name: "a stream that has closed is measured",
+    file: "src/layers/StreamBudget.ts",
+    text: "if (isOpen) set(holder.waiting(), holder.promised())",
+    replacement: "set(holder.waiting(), holder.promised())",
+    specs: ["test/layers/StreamBudget.test.ts"]
+  },
+  {
+    name: "a peer without streams is remembered",
+    file: "src/layers/StreamBudget.ts",
+    text: "() => groups.delete(peer)",
+    replacement: "() => {}",
+    specs: ["test/layers/StreamBudget.test.ts"]
+  },
+  {
+    name: "a group has no share of its own",
+    file: "src/layers/StreamBudget.ts",
+    text: "Math.min(own, Math.max(",
+    replacement: "Math.max(own, Math.max(",
+    specs: ["test/layers/StreamBudget.test.ts"]
+  },
+  {
+    name: "a stream that joins a full group stays",
+    file: "src/layers/StreamBudget.ts",
+    text: "        makeRoomIn(given)\n",
+    replacement: "",
+    specs: ["test/layers/StreamBudget.test.ts"]
+  },
+  {
+    name: "the first update of a stream grants or takes",
+    file: "src/layers/libp2p/wire/Yamux.ts",
+    text: "if (isOpening(stream)) return send()",
+    replacement: "",
+    specs: ["test/layers/libp2p/wire/StreamShares.live.test.ts"]
+  },
+  {
+    name: "unread bytes in a stream are not counted",
+    file: "src/layers/libp2p/wire/Yamux.ts",
+    text: "queued + stream.readBufferLength + stream.writeBufferLength",
+    replacement: "stream.writeBufferLength",
+    specs: ["test/layers/libp2p/wire/StreamShares.live.test.ts"]
+  },
+  {
+    name: "unsent bytes are not counted",
+    file: "src/layers/libp2p/wire/Yamux.ts",
+    text: "queued + stream.readBufferLength + stream.writeBufferLength",
+    replacement: "queued + stream.readBufferLength",
+    specs: ["test/layers/libp2p/wire/StreamShares.live.test.ts"]
+  },
+  {
+    name: "slow readers have the window of fast ones",
+    file: "src/layers/libp2p/wire/Yamux.ts",
+    text: "Math.min(Math.max(stream.recvWindow, firstWindow), window)",
+    replacement: "Math.max(stream.recvWindow, firstWindow)",
+    specs: ["test/layers/libp2p/wire/StreamShares.live.test.ts"]
+  },
+  {
+    name: "a reader that took everything waits for a window",
+    file: "src/layers/libp2p/wire/Yamux.ts",
+    text: "if (isRead && stream",
+    replacement: "if (!isRead && stream",
+    specs: ["test/layers/libp2p/wire/StreamShares.live.test.ts"]
+  },
+  {
+    name: "a stream that a protocol's bound resets is not in its group",
+    file: "src/layers/libp2p/Transport.ts",
+    text: "if (groupOf !== undefined) shareOf(stream)",
+    replacement: "if (groupOf === undefined) shareOf(stream)",
+    specs: ["test/layers/libp2p/Transport.live.test.ts"]
+  },
+  {
+    name: "a reset after the end counts as an end",
+    file: "src/layers/libp2p/ByteStream.ts",
+    text: "stream.status !== \"reset\" && endedByRemote(stream)",
+    replacement: "endedByRemote(stream)",
+    specs: ["test/layers/libp2p/Transport.live.test.ts"]
+  },
+  {
+    name: "a clean end loses a stream",
+    file: "src/layers/libp2p/ByteStream.ts",
+    text: "!isCut && underlying.status === \"open\"",
+    replacement: "!isCut && underlying.status === \"open\" && stream.status === \"open\"",
+    specs: ["test/layers/libp2p/Transport.live.test.ts"]
+  },
+  {
+    name: "the end of a connection loses no stream",
+    file: "src/layers/libp2p/ByteStream.ts",
+    text: "    underlying.addEventListener(\"close\", look)\n",
+    replacement: "",
+    specs: ["test/layers/libp2p/Transport.live.test.ts"]
   }
 ]

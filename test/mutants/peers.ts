@@ -162,5 +162,90 @@ export const peersMutants: ReadonlyArray<Mutant> = [
     text: "lacking <= promised ? \"promised\"",
     replacement: "promised > 0 ? \"promised\"",
     specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+  },
+  {
+    name: "a handler goes on when its stream is reset",
+    file: "src/layers/peers/TransportProtocols.ts",
+    text: "Effect.andThen(Effect.sync(() => fiber.interruptUnsafe())),",
+    replacement: "",
+    specs: ["test/layers/peers/TransportProtocols.test.ts"]
+  },
+  {
+    name: "a handler that is interrupted in vain keeps its peer busy",
+    file: "src/layers/peers/TransportProtocols.ts",
+    text: "Effect.andThen(lost),",
+    replacement: "",
+    specs: ["test/layers/peers/TransportProtocols.test.ts"]
+  },
+  {
+    name: "a handler has no time after a clean end and the connection",
+    file: "src/layers/peers/TransportProtocols.ts",
+    text: "loss === \"cut\" || remaining",
+    replacement: "loss !== \"cut\" || remaining",
+    specs: ["test/layers/peers/TransportProtocols.test.ts"]
+  },
+  {
+    name: "all handlers have time after a clean end",
+    file: "src/layers/peers/TransportProtocols.ts",
+    text: "remaining >= remainingMax",
+    replacement: "remaining < 0",
+    specs: ["test/layers/peers/TransportProtocols.test.ts"]
+  },
+  {
+    name: "a handler has eleven seconds after its connection",
+    file: "src/layers/peers/TransportProtocols.ts",
+    text: "Duration.seconds(10)",
+    replacement: "Duration.seconds(11)",
+    specs: ["test/layers/peers/TransportProtocols.test.ts"]
+  },
+  {
+    name: "a peer has one handler more",
+    file: "src/layers/peers/TransportProtocols.ts",
+    text: "before >= maxStreamsPerPeer",
+    replacement: "before > maxStreamsPerPeer",
+    specs: ["test/layers/peers/TransportProtocols.test.ts"]
+  },
+  {
+    name: "a handler that has ended counts on",
+    file: "src/layers/peers/TransportProtocols.ts",
+    text: "fiber.addObserver(ended)",
+    replacement: "",
+    specs: ["test/layers/peers/TransportProtocols.test.ts"]
+  },
+  {
+    name: "authorize is asked and not heeded",
+    file: "src/layers/peers/TransportProtocols.ts",
+    text: "if (!isAllowed)",
+    replacement: "if (isAllowed === undefined)",
+    specs: ["test/layers/peers/TransportProtocols.test.ts"]
+  },
+  {
+    name: "a stream that waits for authorize keeps its peer busy",
+    file: "src/layers/peers/TransportProtocols.ts",
+    text: "      const work = Effect.gen(function*() {\n",
+    replacement:
+      "      yield* Effect.ignore(Scope.provide(table.attend(connection), busy))\n      const work = Effect.gen(function*() {\n",
+    specs: ["test/layers/peers/TransportProtocols.test.ts"]
+  },
+  {
+    name: "a failing authorize is not counted",
+    file: "src/layers/peers/TransportProtocols.ts",
+    text: "() => transport.streams.refuse(\"unauthorized\")",
+    replacement: "() => Effect.void",
+    specs: ["test/layers/peers/TransportProtocols.test.ts"]
+  },
+  {
+    name: "a failed handler is not logged",
+    file: "src/layers/peers/TransportProtocols.ts",
+    text: ": Effect.logError(",
+    replacement: ": Effect.logDebug(",
+    specs: ["test/layers/peers/TransportProtocols.test.ts"]
+  },
+  {
+    name: "status forgets the refused streams",
+    file: "src/layers/peers/SupervisedConnectionManager.ts",
+    text: "refused: yield* refusals }",
+    replacement: "refused: {} }",
+    specs: ["test/layers/peers/TransportProtocols.test.ts"]
   }
 ]

@@ -175,5 +175,12 @@ export const schemaMutants: ReadonlyArray<Mutant> = [
     text: "judge(filter).problems.join(\"; \") || true",
     replacement: "true",
     specs: ["test/schema/LogFilter.test.ts", "test/cli/codio.live.test.ts"]
+  },
+  {
+    name: "the budget is a quarter of the host's memory in a container",
+    file: "src/schema/NetworkOptions.ts",
+    text: "Math.min(granted, total)",
+    replacement: "total",
+    specs: ["test/services/NetworkConfig.test.ts"]
   }
 ]

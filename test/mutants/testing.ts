@@ -91,5 +91,12 @@ export const testingMutants: ReadonlyArray<Mutant> = [
     text: "const pingBytes = 32",
     replacement: "const pingBytes = 0",
     specs: ["test/testing/ports/SimTransport.test.ts"]
+  },
+  {
+    name: "a simulated stream is lost by a clean end",
+    file: "src/testing/ports/SimByteStream.ts",
+    text: "    isOver = true\n    share",
+    replacement: "    isOver = true\n    Deferred.doneUnsafe(wasReset, Effect.void)\n    share",
+    specs: ["test/testing/ports/SimTransport.test.ts"]
   }
 ]

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Config, ConfigProvider, Duration, Effect, Layer, Logger } from "effect"
+import { totalmem } from "node:os"
 import { base58btc } from "multiformats/bases/base58"
 import { CID } from "multiformats/cid"
 import * as Digest from "multiformats/hashes/digest"
@@ -44,9 +45,21 @@ describe("NetworkConfig", () => {
         bootstrapPeers: [],
         dataDirectory: undefined,
         maxKnownPeers: 4096,
+        maxBufferedBytes: NetworkOptions.bufferedBytes(process.constrainedMemory(), totalmem()),
         eventBuffer: 1024
       })
     }))
+
+  it("lets 256 MiB wait in streams, and less where the machine or its container has less than 1 GiB", () => {
+    const mebi = 1024 * 1024
+    const { bufferedBytes } = NetworkOptions
+    // Without a limit Node says 0, or a number above all memory.
+    for (const granted of [0, 2 ** 64]) assert.strictEqual(bufferedBytes(granted, 16_384 * mebi), 256 * mebi)
+    assert.strictEqual(bufferedBytes(1_024 * mebi, 16_384 * mebi), 256 * mebi)
+    assert.strictEqual(bufferedBytes(512 * mebi, 16_384 * mebi), 128 * mebi)
+    assert.strictEqual(bufferedBytes(0, 400 * mebi), 100 * mebi)
+    assert.strictEqual(bufferedBytes(2 * mebi, 400 * mebi), mebi)
+  })
 
   it.effect("derives the listen address from the port and the limits from maxPeers", () =>
     Effect.gen(function*() {

@@ -1,10 +1,11 @@
 /**
  * Connections that exist only as far as the peer table looks at them.
  */
-import { Effect, Layer, Queue, Stream } from "effect"
+import { Context, Effect, Layer, Queue, Stream } from "effect"
 import { base58btc } from "multiformats/bases/base58"
 import * as Digest from "multiformats/hashes/digest"
 import { sha256 } from "multiformats/hashes/sha2"
+import * as StreamBudget from "../../src/layers/StreamBudget.ts"
 import { type CodioResponse, encodeResponse, protocol as codioProtocol } from "../../src/schema/CodioMessage.ts"
 import type { Multiaddr, PeerId } from "../../src/schema/Peer.ts"
 import { type Connection, type ConnectionEvent, type Farewell, Transport } from "../../src/services/Transport.ts"
@@ -26,7 +27,13 @@ export const peerId = (name: string): PeerId => {
 export const transport: Layer.Layer<Transport> = Layer.unwrap(
   Effect.map(
     Queue.unbounded<ConnectionEvent>(),
-    (events) => Layer.mock(Transport)({ localPeer: peerId("local"), events, retain: () => Effect.void })
+    (events) =>
+      Layer.mock(Transport)({
+        localPeer: peerId("local"),
+        events,
+        retain: () => Effect.void,
+        streams: StreamBudget.make(1_048_576, Context.empty())
+      })
   )
 )
 
@@ -79,7 +86,8 @@ export const make = (peer: PeerId, options: FakeOptions = {}): FakeConnection =>
             return response === "never" ? Stream.never : Stream.make(encodeResponse(response))
           }),
           write: () => Effect.void,
-          closeWrite: Effect.void
+          closeWrite: Effect.void,
+          lost: Effect.never
         }
       }),
     retire: Effect.void,

@@ -9,9 +9,6 @@ import { PeerTable } from "../../services/PeerTable.ts"
 import { Protocols } from "../../services/Protocols.ts"
 import * as Header from "./Header.ts"
 
-/** Letters of an answer's message: what a remote sent is quoted in it, and an answer is a header as well. */
-const messageLengthMax = 256
-
 /**
  * Answers while the layer lives. A request that does not decode is answered with its code and a graceful end; one
  * that is not complete in time resets it.
@@ -31,7 +28,7 @@ export const layer = Layer.effectDiscard(Effect.gen(function*() {
         // A graceful end would wait another 10 s for a remote that sends nothing; an interruption resets the stream.
         if (error.reason._tag === "Late") return yield* Effect.interrupt
         const code = error.reason._tag === "TooLarge" ? "too-large" : "malformed"
-        yield* stream.write(encodeResponse({ ok: false, code, message: error.message.slice(0, messageLengthMax) }))
+        yield* stream.write(encodeResponse({ ok: false, code, message: error.message }))
         return yield* stream.closeWrite
       }
       const message = decoded.success

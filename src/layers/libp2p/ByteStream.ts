@@ -22,9 +22,9 @@ import { Cause, Effect, Exit, type Pull, Stream } from "effect"
 import type { NonEmptyReadonlyArray } from "effect/Array"
 import { LimitReached, StreamError, type StreamReason, StreamReset, WriteAfterEnd } from "../../schema/NetworkError.ts"
 import type { ProtocolId } from "../../schema/Peer.ts"
-import type { ByteStream, Connection } from "../../services/Transport.ts"
+import type { ByteStream, Connection, StreamLoss } from "../../services/Transport.ts"
 import { toError, untilClosed } from "./Faults.ts"
-import { endedByRemote, unsentBytesMax } from "./wire/Yamux.ts"
+import { endedByRemote, OverBudget, shareOf, unsentBytesMax } from "./wire/Yamux.ts"
 
 export interface Libp2pByteStream extends ByteStream {
   /** Ends the stream with its scope, as `ByteStream` promises. Never waits. */
@@ -53,6 +53,7 @@ export const make = (
   // The first is being sent, the others wait behind it.
   const writers: Array<Writer> = []
   let writeEnded = false
+  const share = shareOf(stream)
 
   const fail = (reason: StreamReason) => new StreamError({ peer: connection.peer, protocol, reason })
 
@@ -65,6 +66,7 @@ export const make = (
     if (event.data instanceof Uint8Array) queue.push(event.data)
     else for (const bytes of event.data) queue.push(bytes)
     queued += event.data.byteLength
+    share?.queue(queued)
     if (reader !== undefined) wake()
     else if (!resuming && queued > queuedBytesMax) pause()
   }
@@ -97,6 +99,7 @@ export const make = (
       const chunks = queue as unknown as NonEmptyReadonlyArray<Uint8Array> // not empty, as just asked
       queue = []
       queued = 0
+      share?.queue(0)
       return Effect.succeed(chunks)
     }
     // Bytes that came in the turn in which the listener was added are delivered in a microtask.
@@ -158,6 +161,8 @@ export const make = (
   const onClose = (event: { readonly error?: Error | undefined }) => {
     clearTimeout(lingering)
     const ended = over ??= { error: event.error }
+    // Their room is given to others.
+    if (event.error instanceof OverBudget) queue = []
     refuse(() => lost(ended))
     if (reader !== undefined) wake()
   }
@@ -186,9 +191,29 @@ export const make = (
     })
   })
 
+  const lossNow = (): StreamLoss | undefined => {
+    const isCut = stream.status === "reset" || stream.status === "aborted"
+    if (!isCut && underlying.status === "open") return undefined
+    return stream.status !== "reset" && endedByRemote(stream) ? "ended" : "cut"
+  }
+  const whenLost: Effect.Effect<StreamLoss> = Effect.callback((resume) => {
+    const look = () => {
+      const loss = lossNow()
+      if (loss !== undefined) resume(Effect.succeed(loss))
+    }
+    stream.addEventListener("close", look)
+    underlying.addEventListener("close", look)
+    look()
+    return Effect.sync(() => {
+      stream.removeEventListener("close", look)
+      underlying.removeEventListener("close", look)
+    })
+  })
+
   return {
     connection,
     protocol,
+    lost: whenLost,
     read: Stream.fromPull(Effect.succeed(pull)),
     write: (chunk) =>
       Effect.suspend(() => {
@@ -220,6 +245,7 @@ export const make = (
       writeEnded = true
       lingering = setTimeout(() => stream.abort(new Error("the remote did not end the stream in time")), lingerMillis)
       queue = []
+      share?.queue(0)
       unread = stream.readBufferLength
       if (stream.readStatus === "paused") resume()
       if (stream.writeStatus === "writable") closing(stream).catch((cause) => stream.abort(toError(cause)))

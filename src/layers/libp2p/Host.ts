@@ -25,6 +25,8 @@ import { HostError } from "../../schema/NetworkError.ts"
 import { type Multiaddr, withPeer } from "../../schema/Peer.ts"
 import { Identity } from "../../services/Identity.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
+import type { StreamAccount } from "../../services/Transport.ts"
+import * as StreamBudget from "../StreamBudget.ts"
 import * as BoundedPeerStore from "./BoundedPeerStore.ts"
 import type { Components } from "./wire/Components.ts"
 import { eager } from "./wire/EagerStreams.ts"
@@ -45,6 +47,8 @@ export class Libp2pHost extends Context.Service<Libp2pHost, {
   readonly node: Libp2p
   /** The parts that libp2p hands to its modules. */
   readonly components: Components
+  /** What waits in the streams of all connections. */
+  readonly streams: StreamAccount
   /**
    * Builds a module with the running node's components, starts it, and registers its routing and discovery; undone when
    * the scope closes.
@@ -99,6 +103,7 @@ export const make = Effect.gen(function*() {
   const announced = Announced.make(() => components)
   // One at a time, so that each knows the listeners that are its own.
   const listening = yield* Semaphore.make(1)
+  const budget = StreamBudget.make(config.maxBufferedBytes, context)
   const eagerProtocols = [identifyProtocol, config.kadProtocol]
 
   const node = yield* Effect.tryPromise({
@@ -108,7 +113,7 @@ export const make = Effect.gen(function*() {
         config,
         logger,
         privateKey: Redacted.value(identity.privateKey),
-        muxers: Yamux.make({ streamsMax, readBufferBytes }, [eager(eagerProtocols), refusing.watch]),
+        muxers: Yamux.make({ streamsMax, readBufferBytes, budget }, [eager(eagerProtocols), refusing.watch]),
         gater: gater.gater,
         routing: modules.routing,
         announced: announced.values,
@@ -158,6 +163,7 @@ export const make = Effect.gen(function*() {
   return Libp2pHost.of({
     node,
     components,
+    streams: budget,
     attach: modules.attach,
     gate: gater.gate,
     dialChosen: gater.dialChosen,

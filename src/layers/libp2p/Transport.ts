@@ -24,7 +24,8 @@ import {
   showTarget,
   withPeer
 } from "../../schema/Peer.ts"
-import { type ConnectionEvent, identifyTime, Transport } from "../../services/Transport.ts"
+import { type ConnectionEvent, type HandleLimits, identifyTime, Transport } from "../../services/Transport.ts"
+import * as StreamBudget from "../StreamBudget.ts"
 import * as ByteStream from "./ByteStream.ts"
 import {
   best,
@@ -51,6 +52,7 @@ import { dialUnjoined, toError } from "./Faults.ts"
 import { Libp2pHost } from "./Host.ts"
 import * as Punches from "./Punches.ts"
 import { farewellOf } from "./wire/GoAway.ts"
+import { shareOf } from "./wire/Yamux.ts"
 
 /** The `Transport` over the libp2p node. */
 export const make = Effect.gen(function*() {
@@ -223,19 +225,17 @@ export const make = Effect.gen(function*() {
 
   const handle = Effect.fnUntraced(function*(
     protocol: ProtocolId,
-    handler: (stream: ByteStream.Libp2pByteStream) => Effect.Effect<void>
+    handler: (stream: ByteStream.Libp2pByteStream) => Effect.Effect<void>,
+    { maxBufferedBytesPerPeer }: HandleLimits = {}
   ) {
     const scope = yield* Effect.scope
     const fibers = yield* FiberSet.make<void, never>()
     const run = yield* FiberSet.runtime(fibers)()
+    const groupOf = maxBufferedBytesPerPeer === undefined ? undefined : StreamBudget.perPeer(maxBufferedBytesPerPeer)
     const onStream = (stream: Libp2pStream, underlying: Libp2pConnection) => {
+      if (groupOf !== undefined) shareOf(stream)?.join(groupOf(underlying.remotePeer.toString()))
       const bytes = ByteStream.make(stream, underlying, connectionOf(underlying), protocol)
-      run(
-        handler(bytes).pipe(
-          Effect.onExit((exit) => Effect.sync(() => bytes.release(exit))),
-          Effect.catchDefect((defect) => Effect.logError(`the handler of ${protocol} died`, defect))
-        )
-      )
+      run(served(bytes, handler))
     }
     yield* Effect.tryPromise({
       try: () =>
@@ -287,6 +287,7 @@ export const make = Effect.gen(function*() {
 
   return Transport.of({
     localPeer,
+    streams: host.streams,
     addresses: Effect.sync(() =>
       node.getMultiaddrs().map((address) => withPeer(address.toString() as Multiaddr, localPeer))
     ),
@@ -310,3 +311,13 @@ function hideIn({ connectionManager }: Libp2pHost["Service"]["components"], unde
   const others = known.get(underlying.remotePeer)?.filter((one) => one !== underlying) ?? []
   if (others.length > 0) known.set(underlying.remotePeer, others)
 }
+
+/** Runs the handler of a stream, which ends with it. */
+const served = <A extends ByteStream.Libp2pByteStream>(stream: A, handler: (stream: A) => Effect.Effect<void>) =>
+  handler(stream).pipe(
+    Effect.onExit((exit) => Effect.sync(() => stream.release(exit))),
+    Effect.catchDefect((defect) => {
+      const { connection, protocol } = stream
+      return Effect.logError(`the handler of ${protocol} died, and its stream with ${connection.peer} is reset`, defect)
+    })
+  )

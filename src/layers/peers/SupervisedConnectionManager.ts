@@ -22,7 +22,7 @@ import { NetworkMonitor } from "../../services/NetworkMonitor.ts"
 import type { PeerStore } from "../../services/PeerStore.ts"
 import { PeerTable } from "../../services/PeerTable.ts"
 import { ReconnectPolicy } from "../../services/ReconnectPolicy.ts"
-import { Transport } from "../../services/Transport.ts"
+import { type StreamAccount, Transport } from "../../services/Transport.ts"
 import * as Backoff from "../Backoff.ts"
 import * as Pulse from "../Pulse.ts"
 import * as Elapsed from "../Elapsed.ts"
@@ -278,7 +278,8 @@ export const make = Effect.gen(function*() {
       pendingDials: dialer.pending(),
       backoffs: backoffs.sort((a, b) => a.at - b.at).map((wait) => ({ ...wait, at: Elapsed.dateOf(clock, wait.at) })),
       knownPeers: book.size(),
-      refusals: yield* limits.refusals
+      refusals: yield* limits.refusals,
+      streams: yield* streamStatus(transport.streams)
     })
   })
 
@@ -307,3 +308,7 @@ export const layer: Layer.Layer<
 /** The addresses in a target that name them. */
 const addressesIn = (target: DialTarget) =>
   typeof target !== "string" ? target.addresses : isMultiaddr(target) ? [target] : []
+
+const streamStatus = Effect.fnUntraced(function*({ buffered, limit, refusals }: StreamAccount) {
+  return { buffered: yield* buffered, bufferLimit: limit, refused: yield* refusals }
+})

@@ -2,6 +2,7 @@
  * A byte stream between two simulated nodes.
  */
 import { type Array as Arr, Cause, Deferred, Duration, Effect, Exit, Latch, Semaphore, Stream } from "effect"
+import type * as StreamBudget from "../../layers/StreamBudget.ts"
 import { StreamError, type StreamReason, StreamReset, WriteAfterEnd } from "../../schema/NetworkError.ts"
 import type { ProtocolId } from "../../schema/Peer.ts"
 import type { ByteStream, Connection } from "../../services/Transport.ts"
@@ -19,6 +20,8 @@ export interface LiveStream {
   /** Ends the stream at this side, for a reason that its reader and writer fail with. */
   readonly fail: (reason: StreamReason) => void
   readonly reset: (detail: string) => void
+  /** Counts the stream against a limit of its own as well. */
+  readonly join: StreamBudget.Share["join"]
   readonly onData: (bytes: Uint8Array) => void
   readonly onCredit: (bytes: number) => void
   readonly onEnd: () => void
@@ -41,12 +44,27 @@ export function make(options: {
   readonly end: LineEnd
   readonly run: Run
   readonly over: () => void
+  /** Opens the stream's part in the budget of its node. */
+  readonly share: (holder: StreamBudget.Holder) => StreamBudget.Share
+  /** Done when the connection is over. */
+  readonly disconnected: Deferred.Deferred<void>
 }): LiveStream {
-  const { connection, end, id, over, protocol, run } = options
+  const { connection, disconnected, end, id, over, protocol, run } = options
+  let waiting = 0
+  const share = options.share({
+    waiting: () => waiting,
+    promised: () => 0,
+    evict: (detail) => {
+      inbox = []
+      waiting = 0
+      reset(detail)
+    }
+  })
   const readable = Latch.makeUnsafe()
   const writable = Latch.makeUnsafe()
   const writing = Semaphore.makeUnsafe(1)
   const ended = Deferred.makeUnsafe<void>()
+  const wasReset = Deferred.makeUnsafe<void>()
   let inbox: Array<Uint8Array> = []
   let credit = windowBytes
   let isWriteClosed = false
@@ -61,6 +79,7 @@ export function make(options: {
   const ends = () => {
     if (isOver) return
     isOver = true
+    share.close()
     over()
     readable.openUnsafe()
     writable.openUnsafe()
@@ -69,6 +88,7 @@ export function make(options: {
   const fail = (reason: StreamReason) => {
     if (isOver) return
     failure = reason
+    if (!Deferred.isDoneUnsafe(disconnected)) Deferred.doneUnsafe(wasReset, Effect.void)
     ends()
   }
   const reset = (detail: string) => {
@@ -81,6 +101,8 @@ export function make(options: {
     const [first, ...rest] = inbox
     if (first !== undefined) {
       inbox = []
+      waiting = 0
+      share.update()
       const bytes = rest.reduce((sum, chunk) => sum + chunk.length, first.length)
       if (!isReadClosed && !isOver) end.send({ _tag: "Credit", stream: id, bytes })
       return Effect.succeed([first, ...rest] as const)
@@ -133,7 +155,10 @@ export function make(options: {
       protocol,
       read: Stream.fromPull(Effect.succeed(pull)),
       write: (chunk) => writing.withPermits(1)(push(chunk)),
-      closeWrite
+      closeWrite,
+      lost: Effect.raceFirst(Deferred.await(wasReset), Deferred.await(disconnected)).pipe(
+        Effect.map(() => isReadClosed && !Deferred.isDoneUnsafe(wasReset) ? "ended" as const : "cut" as const)
+      )
     },
     finish(exit) {
       if (isOver) return
@@ -152,10 +177,13 @@ export function make(options: {
     flushed: Effect.suspend(() => isLingering && !isOver ? Effect.asVoid(Effect.exit(closeWrite)) : Effect.void),
     fail,
     reset,
+    join: share.join,
     onData(bytes) {
       if (isLingering) return reset("bytes arrived after this side had ended")
       inbox.push(bytes)
       readable.openUnsafe()
+      waiting += bytes.length
+      share.update()
     },
     onCredit(bytes) {
       credit += bytes

@@ -2,6 +2,7 @@
  * A connection between two simulated nodes, after its handshake.
  */
 import { Deferred, Effect, Option, Semaphore } from "effect"
+import * as StreamBudget from "../../layers/StreamBudget.ts"
 import {
   ProtocolNotSupported,
   Refused,
@@ -43,12 +44,15 @@ export function make(options: {
   readonly remoteAddress: Multiaddr
   readonly handlers: ReadonlyMap<string, (stream: SimByteStream.LiveStream) => void>
   readonly run: SimByteStream.Run
+  readonly budget: StreamBudget.StreamBudget
 }): LiveConnection {
-  const { direction, end, handlers, peer, remoteAddress, run } = options
+  const { budget, direction, end, handlers, peer, remoteAddress, run } = options
+  const group = StreamBudget.group()
   const streams = new Map<number, SimByteStream.LiveStream>()
   const negotiations = new Map<number, Negotiation>()
   const pings = new Map<number, (answer: Effect.Effect<void, string>) => void>()
   const pinging = Semaphore.makeUnsafe(1)
+  const disconnected = Deferred.makeUnsafe<void>()
   let progress = 0
   let isOpen = true
   let farewell: Farewell | undefined
@@ -60,6 +64,7 @@ export function make(options: {
   const closed = (detail: string) => {
     if (!isOpen) return
     isOpen = false
+    Deferred.doneUnsafe(disconnected, Effect.void)
     if (detail.startsWith(refused) && detail !== refused) farewell = detail.slice(refused.length) as Farewell
     const reason = new StreamReset({ detail })
     for (const stream of [...streams.values()]) stream.fail(reason)
@@ -70,7 +75,16 @@ export function make(options: {
   }
 
   const addStream = (id: number, protocol: ProtocolId): SimByteStream.LiveStream => {
-    const stream = SimByteStream.make({ connection, protocol, id, end, run, over: () => streams.delete(id) })
+    const stream = SimByteStream.make({
+      connection,
+      protocol,
+      id,
+      end,
+      run,
+      over: () => streams.delete(id),
+      share: (holder) => budget.open(group, holder),
+      disconnected
+    })
     streams.set(id, stream)
     return stream
   }

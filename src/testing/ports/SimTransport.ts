@@ -6,7 +6,8 @@
  * dial takes four messages one after the other (call, hello, finish, identify), opening a stream two, a ping two. A
  * stream keeps at most 256 KiB on the way that the remote has not read.
  */
-import { Cause, Clock, Deferred, Duration, Effect, Exit, FiberSet, Layer, Queue, Schema } from "effect"
+import { Cause, Clock, Deferred, Duration, Effect, Exit, FiberSet, Layer, Option, Queue, Schema } from "effect"
+import * as StreamBudget from "../../layers/StreamBudget.ts"
 import { protocolVersion } from "../../schema/Agent.ts"
 import {
   Denied,
@@ -40,9 +41,11 @@ import {
   type ConnectionEvent,
   type GateRequest,
   type GateRule,
+  type HandleLimits,
   identifyTime,
   Transport
 } from "../../services/Transport.ts"
+import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import { later, type LiveStream } from "./SimByteStream.ts"
 import * as SimConnection from "./SimConnection.ts"
 import { type LineEnd, SimNetwork } from "../network/SimNetwork.ts"
@@ -61,6 +64,7 @@ export const make = Effect.fnUntraced(function*(name: string) {
   const handlers = new Map<string, (stream: LiveStream) => void>()
   const knownAddresses = new Map<PeerId, ReadonlyArray<Multiaddr>>()
   const clock = yield* Clock.Clock
+  const budget = yield* makeBudget
   const pending: Handshakes = new Map()
   let ask: ((request: GateRequest) => boolean | RefusalReason) | undefined
   let isStopped = false
@@ -78,7 +82,7 @@ export const make = Effect.fnUntraced(function*(name: string) {
     direction: Direction,
     remoteAddress: Multiaddr
   ): SimConnection.LiveConnection => {
-    const live = SimConnection.make({ end, peer, direction, remoteAddress, handlers, run })
+    const live = SimConnection.make({ end, peer, direction, remoteAddress, handlers, run, budget })
     connections.add(live)
     live.onIdentified = (remote) => {
       knownAddresses.set(peer, remote.listenAddresses)
@@ -218,6 +222,7 @@ export const make = Effect.fnUntraced(function*(name: string) {
 
   return Transport.of({
     localPeer,
+    streams: budget,
     addresses: Effect.sync(() => isStopped ? [] : own.addresses()),
     announce: own.announce,
     listen: () => new HostError({ module: "simulator", detail: "a simulated machine has one address to listen on" }),
@@ -246,21 +251,14 @@ export const make = Effect.fnUntraced(function*(name: string) {
           })
       ),
     events,
-    handle: Effect.fnUntraced(function*(protocol, handler) {
+    handle: Effect.fnUntraced(function*(protocol, handler, { maxBufferedBytesPerPeer }: HandleLimits = {}) {
       if (!Schema.is(ProtocolId)(protocol)) return yield* noProtocolId(protocol)
       const fibers = yield* FiberSet.make()
       const fork = yield* FiberSet.runtime(fibers)()
+      const groupOf = maxBufferedBytesPerPeer === undefined ? undefined : StreamBudget.perPeer(maxBufferedBytesPerPeer)
       const answer = (stream: LiveStream) => {
-        fork(
-          later(Effect.suspend(() => handler(stream.byteStream))).pipe(
-            Effect.onExit((exit) => Effect.sync(() => stream.finish(exit))),
-            Effect.catchCause((cause) =>
-              Cause.hasInterruptsOnly(cause)
-                ? Effect.void
-                : Effect.logError(`the handler of ${protocol} died; its stream is reset`, cause)
-            )
-          )
-        )
+        if (groupOf !== undefined) stream.join(groupOf(stream.byteStream.connection.peer))
+        fork(served(stream, handler))
       }
       yield* Effect.acquireRelease(
         Effect.suspend(() => {
@@ -339,3 +337,20 @@ const endOverdue = (pending: Handshakes, now: number) => {
 const supported = /^\/memory\/[^/]+$|^\/(ip4|ip6|dns|dns4|dns6|dnsaddr)\/[^/]+\/tcp\/\d+$/
 const unsupported = (to: Multiaddr) =>
   new InvalidAddress({ detail: `a simulated node cannot dial ${to}; its addresses are /memory/<name>` })
+
+const makeBudget = Effect.gen(function*() {
+  const config = Option.getOrUndefined(yield* Effect.serviceOption(NetworkConfig))
+  return StreamBudget.make(config?.maxBufferedBytes ?? 256 * 1024 * 1024, yield* Effect.context<never>())
+})
+
+/** Runs the handler of a stream, which ends with it. */
+const served = (stream: LiveStream, handler: (stream: LiveStream["byteStream"]) => Effect.Effect<void>) =>
+  later(Effect.suspend(() => handler(stream.byteStream))).pipe(
+    Effect.onExit((exit) => Effect.sync(() => stream.finish(exit))),
+    Effect.catchCause((cause) => {
+      const { connection, protocol } = stream.byteStream
+      return Cause.hasInterruptsOnly(cause)
+        ? Effect.void
+        : Effect.logError(`the handler of ${protocol} died, and its stream with ${connection.peer} is reset`, cause)
+    })
+  )

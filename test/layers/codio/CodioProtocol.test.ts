@@ -1,5 +1,4 @@
 import { assert, describe, it } from "@effect/vitest"
-import { encode as encodeCbor } from "cborg"
 import { Effect, Exit, Fiber, Option, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as CodioRequests from "../../../src/layers/codio/CodioRequests.ts"
@@ -88,17 +87,6 @@ describe("/codio/1.0.0", () => {
         connection.peer === bob.id ? (yield* bob.table.peers)[0]!.id : bob.id
       )
       assert.strictEqual(yield* inbound!.activeStreams, 0)
-    }).pipe(Effect.provide(SimNetwork.layer())))
-
-  it.effect("an answer is a header too, however much of a wrong request its message quotes", () =>
-    Effect.gen(function*() {
-      const { connection } = yield* pair
-      const text = "x".repeat(1_000)
-      const body = encodeCbor({ op: text })
-      const answer = yield* TestNetwork.run(
-        answerTo(connection, Buffer.concat([Uint8Array.of((body.length & 0x7f) | 0x80, body.length >> 7), body]))
-      )
-      assert.deepInclude(answer, { ok: false, code: "malformed" })
     }).pipe(Effect.provide(SimNetwork.layer())))
 
   it.effect("a goodbye is the reason that the other side tells", () =>

@@ -6,6 +6,7 @@
  */
 import { yamux } from "@chainsafe/libp2p-yamux"
 import type { Connection, MessageStream, Stream, StreamMuxer, StreamMuxerFactory } from "@libp2p/interface"
+import * as StreamBudget from "../../StreamBudget.ts"
 import { assertMembers, connectionToNowhere } from "./LeanedOn.ts"
 
 /**
@@ -20,7 +21,9 @@ export interface YamuxStream extends Stream {
   /** Init 0, SYNSent 1, SYNReceived 2, Established 3, Finished 4, Paused 5. */
   readonly state: number
   /** Bytes of a full window. */
-  readonly recvWindow: number
+  recvWindow: number
+  /** Bytes to which a full window may grow. */
+  maxStreamWindowSize: number
   /** Bytes of the window that the remote may still send. */
   readonly recvWindowCapacity: number
   /** Takes what has arrived for the stream. */
@@ -53,6 +56,8 @@ export interface YamuxOptions {
   readonly streamsMax: number
   /** Bytes that one stream holds unread. */
   readonly readBufferBytes: number
+  /** What the streams of all connections share. */
+  readonly budget: StreamBudget.StreamBudget
 }
 
 /**
@@ -67,7 +72,7 @@ export const make = (options: YamuxOptions, changes: ReadonlyArray<Change>): () 
       // resets it.
       streamOptions: { maxStreamWindowSize: options.readBufferBytes, maxReadBufferLength: options.readBufferBytes }
     }),
-    [sparing, safe, watched, counting, ...changes]
+    [sparing, sharing(options.budget, options.readBufferBytes), safe, watched, counting, ...changes]
   )
 
 /** The same muxers, each changed in the order of `changes`. */
@@ -121,6 +126,7 @@ export const streamMembers = {
   state: "number",
   recvWindow: "number",
   recvWindowCapacity: "number",
+  maxStreamWindowSize: "number",
   onData: "function"
 } as const
 
@@ -135,13 +141,82 @@ const sparing: Change = (muxer) => {
     const stream = make(...options)
     const send = stream.sendWindowUpdate.bind(stream)
     stream.sendWindowUpdate = () => {
-      // The first update of a stream carries its SYN or ACK.
-      const isOpening = stream.state === 0 || stream.state === 2
       const used = stream.recvWindow - stream.recvWindowCapacity
-      if (isOpening || used * 2 >= stream.recvWindow) send()
+      if (isOpening(stream) || used * 2 >= stream.recvWindow) send()
     }
     return stream
   }
+}
+
+/**
+ * Counts what waits in the muxer's streams, and makes their windows no wider than their share of the budget.
+ *
+ * A stream whose reader keeps up has nothing waiting, and gets {@link windowMin} at least.
+ */
+const sharing = (budget: StreamBudget.StreamBudget, windowMax: number): Change => (muxer) => {
+  const make = muxer._newStream.bind(muxer)
+  const connection = StreamBudget.group()
+  muxer._newStream = (...options) => {
+    const stream = make(...options)
+    let queued = 0
+    const waiting = () => queued + stream.readBufferLength + stream.writeBufferLength
+    const share = budget.open(connection, {
+      waiting,
+      promised: () => stream.remoteWriteStatus === "closed" ? 0 : stream.recvWindowCapacity + waiting() - firstWindow,
+      evict: (detail) => stream.abort(new OverBudget(detail))
+    })
+    const send = stream.sendWindowUpdate.bind(stream)
+    stream.sendWindowUpdate = () => {
+      if (stream.status !== "open" && stream.status !== "closing") return
+      // It says that the stream has a first window, and grants nothing.
+      if (isOpening(stream)) return send()
+      const held = waiting()
+      const window = Math.min(windowMax, Math.max(share.allowance() - held, held === 0 ? windowMin : 0))
+      stream.maxStreamWindowSize = window
+      stream.recvWindow = Math.min(Math.max(stream.recvWindow, firstWindow), window)
+      if (stream.recvWindowCapacity < stream.recvWindow) send()
+      share.update()
+    }
+    const onData = stream.onData.bind(stream)
+    stream.onData = (data) => {
+      onData(data)
+      share.update()
+    }
+    const write = stream.send.bind(stream)
+    stream.send = (data) => {
+      const result = write(data)
+      share.update()
+      return result
+    }
+    stream.addEventListener("idle", share.update)
+    stream.addEventListener("close", share.close, { once: true })
+    shares.set(stream, {
+      join: share.join,
+      queue: (bytes) => {
+        const isRead = bytes < queued
+        queued = bytes
+        // The stream may have been denied a window for what was just read.
+        if (isRead && stream.status === "open" && stream.readStatus === "readable") stream.sendWindowUpdate()
+        else share.update()
+      }
+    })
+    return stream
+  }
+}
+
+/** The part of a stream in the budget of its node; none for a stream of another muxer. */
+export const shareOf = (stream: Stream): StreamShare | undefined => shares.get(stream)
+
+/** What the reader of a stream tells its budget. */
+export interface StreamShare {
+  readonly join: StreamBudget.Share["join"]
+  /** How many bytes wait outside of the stream for its reader. */
+  readonly queue: (bytes: number) => void
+}
+
+/** The error of a stream that was reset because too many bytes waited. */
+export class OverBudget extends Error {
+  override readonly name = "OverBudget"
 }
 
 /**
@@ -217,6 +292,15 @@ export const progressOf = (connection: Connection): number => {
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
+
+const shares = new WeakMap<Stream, StreamShare>()
+
+// What the remote may send before this side has its say.
+const firstWindow = 256 * 1024
+const windowMin = 32 * 1024
+
+// The first update of a stream carries its SYN or ACK.
+const isOpening = (stream: YamuxStream) => stream.state === 0 || stream.state === 2
 
 const ended = new WeakSet<Stream>()
 

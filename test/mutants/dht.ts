@@ -11,6 +11,13 @@ const valueRecordsSpecs = ["test/layers/dht/serve/ValueRecords.test.ts"] as cons
 
 export const dhtMutants: ReadonlyArray<Mutant> = [
   {
+    name: "the id of a node is kept letter by letter",
+    file: "src/layers/dht/wire/Nodes.ts",
+    text: "flat(base58btc.baseEncode(this.bytes))",
+    replacement: "base58btc.baseEncode(this.bytes)",
+    specs: ["test/live/memory.live.test.ts"]
+  },
+  {
     name: "a sender of values has no share",
     file: valueRecords,
     text: "if (sender !== own && sender.weight + grows > perSenderMax)",

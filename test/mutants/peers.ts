@@ -2,6 +2,20 @@ import type { Mutant } from "./Mutant.ts"
 
 export const peersMutants: ReadonlyArray<Mutant> = [
   {
+    name: "each failed dial keeps a text of its own",
+    file: "src/layers/peers/PeerRecord.ts",
+    text: "record.dials.find((dial) => dial.message === text)?.message ?? text",
+    replacement: "text",
+    specs: ["test/live/memory.live.test.ts"]
+  },
+  {
+    name: "others may tell addresses of any length",
+    file: "src/layers/peers/Addresses.ts",
+    text: "address.length > addressLengthMax",
+    replacement: "false",
+    specs: ["test/layers/peers/Addresses.test.ts"]
+  },
+  {
     name: "the remote's keep is not counted",
     file: "src/layers/peers/Users.ts",
     text: "entry.remoteKeeps++",

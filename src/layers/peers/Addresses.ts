@@ -14,6 +14,9 @@ import * as Elapsed from "../Elapsed.ts"
  */
 const addressesMax = 16
 
+/** Characters of an address that others told. One with two certificate hashes and a relay has about 400. */
+const addressLengthMax = 512
+
 /** Characters of an error's message that are remembered. */
 const messageMax = 200
 
@@ -64,6 +67,7 @@ export class KnownAddresses {
   /** Notes an address; true when it is new. A known address keeps its results, and a given one stays given. */
   learn(address: Multiaddr, source: string, isToldLocally = false): boolean {
     const known = this.entry(address)
+    if (known === undefined && address.length > addressLengthMax && trustOf(source) < trustOf("given")) return false
     const entry: Draft = known ?? {
       address: withPeer(address, this.id),
       source,
@@ -131,8 +135,12 @@ export class KnownAddresses {
   }
 }
 
-/** The text, cut to what is remembered of an error. */
-export const shortened = (text: string): string => text.length > messageMax ? `${text.slice(0, messageMax)}...` : text
+/**
+ * The text, cut to what is remembered of an error. A copy in one piece: V8 keeps a text that was put together as its
+ * parts, and a piece of a text together with the whole.
+ */
+export const shortened = (text: string): string =>
+  Buffer.from(text.length > messageMax ? `${text.slice(0, messageMax)}...` : text).toString()
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal

@@ -332,7 +332,9 @@ export const reappeared = (peer: PeerRecord): void => {
 export const dialled = (peer: PeerRecord, now: number, error?: ConnectError): void => {
   const record = draft(peer)
   const outcome = error === undefined ? "Connected" : error._tag === "DialError" ? error.reason._tag : error._tag
-  const message = error === undefined ? undefined : shortened(error.message)
+  const text = error === undefined ? undefined : shortened(error.message)
+  // Dials fail for the same reason again and again: all of them share one text.
+  const message = record.dials.find((dial) => dial.message === text)?.message ?? text
   record.dials = [{ at: now, outcome, message }, ...record.dials].slice(0, outcomesMax)
 }
 

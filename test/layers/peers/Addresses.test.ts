@@ -8,6 +8,18 @@ const bob = SimNetwork.peerId("bob")
 const addressOf = (n: number) => `/ip4/192.0.2.${n % 250}/tcp/${4001 + n}` as Multiaddr
 const unreachable = new DialError({ target: "x", reason: new Unreachable({ detail: "x".repeat(10_000) }) })
 
+describe("the addresses that others tell", () => {
+  it("have 512 characters at most, and those of the program as many as it likes", () => {
+    const addresses = new KnownAddresses(SimNetwork.peerId("bob"))
+    const long = (length: number) => `/dns4/${"x".repeat(length - 15)}/tcp/4001` as Multiaddr
+    assert.isTrue(addresses.learn(long(512), "identify"))
+    assert.isFalse(addresses.learn(long(513), "identify"))
+    assert.isTrue(addresses.learn(long(513), "given"))
+    assert.isFalse(addresses.learn(long(513), "dht"))
+    assert.strictEqual(addresses.size, 2)
+  })
+})
+
 describe("KnownAddresses", () => {
   it("keeps 16 addresses that were told and as many that were given, and those that worked before others", () => {
     const addresses = new KnownAddresses(bob)

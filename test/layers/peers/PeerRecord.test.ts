@@ -322,6 +322,7 @@ describe("a peer's record", () => {
     assert.deepStrictEqual(peer.dials.map(({ at }) => at), [19, 18, 17, 16, 15, 14, 13, 12])
     assert.strictEqual(peer.dials[0]?.outcome, "Unreachable")
     assert.isBelow(peer.dials[0]?.message?.length ?? 0, 210)
+    assert.match(peer.dials[0]?.message ?? "", /^dial x: xxx.*\.\.\.$/)
     PeerRecord.dialled(peer, 20)
     assert.deepStrictEqual(peer.dials[0], { at: 20, outcome: "Connected", message: undefined })
   })

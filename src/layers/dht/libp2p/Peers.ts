@@ -170,7 +170,7 @@ export const make = Effect.fnUntraced(function*(table: Table) {
     encodedOf: (id: Uint8Array): Uint8Array | undefined => {
       const node = nodes.known(id)
       if (node === undefined) return keyOf(id) === self.key ? ownBody() : undefined
-      return node.addresses.length === 0 ? undefined : node.encoded
+      return node.hasAddresses ? node.encoded : undefined
     },
 
     /**

@@ -17,7 +17,8 @@ export class Node {
   readonly key: string
   readonly position: Position
   private text: PeerId | undefined
-  private known: ReadonlyArray<Uint8Array> = []
+  /** As latin1 texts: an array of 8 bytes takes 250, a text of them 32. */
+  private known: ReadonlyArray<string> = []
   private body: Uint8Array | undefined
   /** The peer itself has told its addresses; what others say of them does not count. */
   isIdentified = false
@@ -31,22 +32,35 @@ export class Node {
   }
 
   get id(): PeerId {
-    return this.text ??= base58btc.baseEncode(this.bytes) as PeerId
+    return this.text ??= flat(base58btc.baseEncode(this.bytes)) as PeerId
   }
 
-  /** The bytes of its multiaddrs, the latest first. */
+  get hasAddresses(): boolean {
+    return this.known.length > 0
+  }
+
+  /** The bytes of its multiaddrs, the latest first. Setting keeps copies. */
   get addresses(): ReadonlyArray<Uint8Array> {
-    return this.known
+    return this.known.map(bytesOf)
   }
 
   set addresses(addresses: ReadonlyArray<Uint8Array>) {
-    this.known = addresses
+    this.known = addresses.map(keyOf)
     this.body = undefined
+  }
+
+  /** Adds addresses in front, and drops the last above `most`. False when all of them are known. */
+  learn(addresses: ReadonlyArray<Uint8Array>, most: number): boolean {
+    const fresh = addresses.map(keyOf).filter((text) => !this.known.includes(text))
+    if (fresh.length === 0) return false
+    this.known = [...fresh, ...this.known].slice(0, most)
+    this.body = undefined
+    return true
   }
 
   /** Id and addresses as the body of a Peer in a message. */
   get encoded(): Uint8Array {
-    return this.body ??= encodePeer(this.bytes, this.known)
+    return this.body ??= encodePeer(this.bytes, this.addresses)
   }
 }
 
@@ -89,12 +103,7 @@ export class Nodes {
    * addresses. True when one is new.
    */
   hear(node: Node, addresses: ReadonlyArray<Uint8Array>): boolean {
-    if (node.isIdentified || addresses.length === 0) return false
-    const known = new Set(node.addresses.map(keyOf))
-    const fresh = addresses.filter((address) => address.length <= addressBytesMax && !known.has(keyOf(address)))
-    if (fresh.length === 0) return false
-    node.addresses = [...fresh.map((address) => Uint8Array.from(address)), ...node.addresses].slice(0, keptAddressesMax)
-    return true
+    return !node.isIdentified && node.learn(addresses.filter(isShort), keptAddressesMax)
   }
 
   /**
@@ -103,7 +112,7 @@ export class Nodes {
    */
   identify(node: Node, addresses: ReadonlyArray<Uint8Array>): void {
     node.isIdentified = addresses.length > 0
-    if (node.isIdentified) node.addresses = addresses.slice(0, keptAddressesMax)
+    if (node.isIdentified) node.addresses = addresses.filter(isShort).slice(0, keptAddressesMax)
   }
 
   private shrink(newest: Node): void {
@@ -136,13 +145,32 @@ export const isPeerId = (bytes: Uint8Array): boolean => {
  */
 export const keptAddressesMax = 16
 
-/** Bytes as latin1 text, one character for each. */
-export const keyOf = (bytes: Uint8Array): string =>
-  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1")
+/**
+ * Bytes as latin1 text, one character for each. The method of `Buffer` reads any bytes. To ask a small array for its
+ * `buffer` would move its bytes out of the heap, which takes 200 bytes more for as long as the array lives.
+ */
+export const keyOf = (bytes: Uint8Array): string => latin1.call(bytes)
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
+
+const latin1: (this: Uint8Array) => string = Buffer.prototype.latin1Slice
+
+/** The bytes of a latin1 text. No part of Buffer's pool, which would stay as long as the bytes do. */
+const bytesOf = (text: string): Uint8Array => {
+  const bytes = new Uint8Array(text.length)
+  for (let index = 0; index < text.length; index++) bytes[index] = text.charCodeAt(index)
+  return bytes
+}
+
+/**
+ * The text in one piece. base58 is put together letter by letter, and V8 keeps such a text as a chain of 52 pieces,
+ * 1.6 KiB for an id.
+ */
+const flat = (text: string): string => Buffer.from(text, "latin1").toString("latin1")
+
+const isShort = (address: Uint8Array): boolean => address.length <= addressBytesMax
 
 /** The longest address that others may tell. One with two certificate hashes and a relay has about 200 bytes. */
 const addressBytesMax = 256

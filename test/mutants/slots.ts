@@ -6,63 +6,63 @@ export const slotsMutants: ReadonlyArray<Mutant> = [
     file: "src/layers/peers/Slots.ts",
     text: "if (expires <= now) reservations.delete(peer)",
     replacement: "if (expires < 0) reservations.delete(peer)",
-    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+    specs: ["test/layers/peers/Slots.test.ts", "test/layers/peers/ScopedPeerTable.test.ts"]
   },
   {
     name: "a reservation is not given back when its connection closes",
     file: "src/layers/peers/Slots.ts",
     text: "--reservation.count === 0",
     replacement: "--reservation.count < 0",
-    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+    specs: ["test/layers/peers/Slots.test.ts", "test/layers/peers/ScopedPeerTable.test.ts"]
   },
   {
     name: "two connections of one reservation count once",
     file: "src/layers/peers/Slots.ts",
     text: "count: (reservations.get(peer)?.count ?? 0) + 1",
     replacement: "count: 1",
-    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+    specs: ["test/layers/peers/Slots.test.ts", "test/layers/peers/ScopedPeerTable.test.ts"]
   },
   {
     name: "a reservation of lower interest blocks a wanted peer",
     file: "src/layers/peers/Slots.ts",
     text: "!(isWanted && interestRank(interests.of(other)) < rank)",
     replacement: "true",
-    specs: ["test/layers/peers/ScopedPeerTable.test.ts", "test/sim/limit.test.ts"]
+    specs: ["test/layers/peers/Slots.test.ts", "test/layers/peers/ScopedPeerTable.test.ts", "test/sim/limit.test.ts"]
   },
   {
     name: "a held peer is evicted",
     file: "src/layers/peers/Slots.ts",
     text: "if (entry.holds > 0 || interest === \"kept\" || entry.id === peer) continue",
     replacement: "if (interest === \"kept\" || entry.id === peer) continue",
-    specs: ["test/layers/peers/ScopedPeerTable.test.ts", "test/sim/limit.test.ts"]
+    specs: ["test/layers/peers/Slots.test.ts", "test/layers/peers/ScopedPeerTable.test.ts", "test/sim/limit.test.ts"]
   },
   {
     name: "a kept peer is evicted",
     file: "src/layers/peers/Slots.ts",
     text: "if (entry.holds > 0 || interest === \"kept\" || entry.id === peer) continue",
     replacement: "if (entry.holds > 0 || entry.id === peer) continue",
-    specs: ["test/layers/peers/ScopedPeerTable.test.ts", "test/sim/limit.test.ts"]
+    specs: ["test/layers/peers/Slots.test.ts", "test/layers/peers/ScopedPeerTable.test.ts", "test/sim/limit.test.ts"]
   },
   {
     name: "a peer that is held meanwhile is evicted",
     file: "src/layers/peers/Slots.ts",
     text: "entries.get(candidate.id) === candidate && candidate.holds === 0 &&",
     replacement: "entries.get(candidate.id) === candidate &&",
-    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+    specs: ["test/layers/peers/Slots.test.ts", "test/layers/peers/ScopedPeerTable.test.ts"]
   },
   {
     name: "a peer that is kept meanwhile is evicted",
     file: "src/layers/peers/Slots.ts",
     text: " && interests.of(candidate.id) !== \"kept\" &&\n",
     replacement: " &&\n",
-    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+    specs: ["test/layers/peers/Slots.test.ts", "test/layers/peers/ScopedPeerTable.test.ts"]
   },
   {
     name: "a candidate that has gone meanwhile is evicted",
     file: "src/layers/peers/Slots.ts",
     text: "entries.get(candidate.id) === candidate && ",
     replacement: "",
-    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+    specs: ["test/layers/peers/Slots.test.ts", "test/layers/peers/ScopedPeerTable.test.ts"]
   },
   {
     name: "a full subnet is open to everybody",
@@ -76,7 +76,7 @@ export const slotsMutants: ReadonlyArray<Mutant> = [
     file: "src/layers/peers/Slots.ts",
     text: "for (const peer of interests.wanted()) if (!entries.has(peer)) return true",
     replacement: "",
-    specs: ["test/layers/peers/ScopedPeerTable.test.ts", "test/sim/limit.test.ts"]
+    specs: ["test/layers/peers/Slots.test.ts", "test/layers/peers/ScopedPeerTable.test.ts", "test/sim/limit.test.ts"]
   },
   {
     name: "the gate ignores every other limit than subnet",
@@ -108,7 +108,7 @@ export const slotsMutants: ReadonlyArray<Mutant> = [
     file: "src/layers/peers/Slots.ts",
     text: "if (entry.isInbound) slots.inbound++",
     replacement: "slots.inbound++",
-    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+    specs: ["test/layers/peers/Slots.test.ts", "test/layers/peers/ScopedPeerTable.test.ts"]
   },
   {
     name: "a limit as wide as the table is checked before it",
@@ -126,14 +126,14 @@ export const slotsMutants: ReadonlyArray<Mutant> = [
     file: "src/layers/peers/Limits.ts",
     text: " && present?.networks.has(network) !== true",
     replacement: "",
-    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+    specs: ["test/layers/peers/Slots.test.ts", "test/layers/peers/ScopedPeerTable.test.ts"]
   },
   {
     name: "the networks of a peer are those of its first connection",
     file: "src/layers/peers/ScopedPeerTable.ts",
     text: "      entry.networks = entry.connections.networks()\n      yield* entry.connections.tell",
     replacement: "      yield* entry.connections.tell",
-    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+    specs: ["test/layers/peers/Slots.test.ts", "test/layers/peers/ScopedPeerTable.test.ts"]
   },
   {
     name: "a second connection's network is not counted",
@@ -141,77 +141,77 @@ export const slotsMutants: ReadonlyArray<Mutant> = [
     text:
       "    entry.connections.add(connection, path._tag === \"Direct\")\n    entry.networks = entry.connections.networks()",
     replacement: "    entry.connections.add(connection, path._tag === \"Direct\")",
-    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+    specs: ["test/layers/peers/Slots.test.ts", "test/layers/peers/ScopedPeerTable.test.ts"]
   },
   {
     name: "the gauge does not fall",
     file: "src/layers/peers/Departure.ts",
     text: "yield* Metric.modify(NetworkMetrics.peers, -1)",
     replacement: "yield* Metric.modify(NetworkMetrics.peers, 0)",
-    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+    specs: ["test/layers/peers/Slots.test.ts", "test/layers/peers/ScopedPeerTable.test.ts"]
   },
   {
     name: "the gauge does not rise",
     file: "src/layers/peers/ScopedPeerTable.ts",
     text: "yield* Metric.modify(NetworkMetrics.peers, 1)",
     replacement: "yield* Metric.modify(NetworkMetrics.peers, 0)",
-    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+    specs: ["test/layers/peers/Slots.test.ts", "test/layers/peers/ScopedPeerTable.test.ts"]
   },
   {
     name: "a stop does not wait for connections that are closing",
     file: "src/layers/peers/ScopedPeerTable.ts",
     text: ".pipe(Effect.andThen(departures.settled))",
     replacement: "",
-    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+    specs: ["test/layers/peers/Slots.test.ts", "test/layers/peers/ScopedPeerTable.test.ts"]
   },
   {
     name: "a stopping table admits",
     file: "src/layers/peers/ScopedPeerTable.ts",
     text: "if (closed || interests.isBlocked(peer) || departures.isGone(connection) || !isOpen) {",
     replacement: "if (interests.isBlocked(peer) || departures.isGone(connection) || !isOpen) {",
-    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+    specs: ["test/layers/peers/Slots.test.ts", "test/layers/peers/ScopedPeerTable.test.ts"]
   },
   {
     name: "a blocked peer is admitted",
     file: "src/layers/peers/ScopedPeerTable.ts",
     text: "if (closed || interests.isBlocked(peer) || departures.isGone(connection) || !isOpen) {",
     replacement: "if (closed || departures.isGone(connection) || !isOpen) {",
-    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+    specs: ["test/layers/peers/Slots.test.ts", "test/layers/peers/ScopedPeerTable.test.ts"]
   },
   {
     name: "a connection that has gone is admitted again",
     file: "src/layers/peers/ScopedPeerTable.ts",
     text: "interests.isBlocked(peer) || departures.isGone(connection) || !isOpen) {",
     replacement: "interests.isBlocked(peer) || !isOpen) {",
-    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+    specs: ["test/layers/peers/Slots.test.ts", "test/layers/peers/ScopedPeerTable.test.ts"]
   },
   {
     name: "a closed connection is admitted",
     file: "src/layers/peers/ScopedPeerTable.ts",
     text: " || departures.isGone(connection) || !isOpen) {",
     replacement: " || departures.isGone(connection)) {",
-    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+    specs: ["test/layers/peers/Slots.test.ts", "test/layers/peers/ScopedPeerTable.test.ts"]
   },
   {
     name: "identify is published for each connection",
     file: "src/layers/peers/ScopedPeerTable.ts",
     text: "entry === undefined || entry.remote !== undefined",
     replacement: "entry === undefined",
-    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+    specs: ["test/layers/peers/Slots.test.ts", "test/layers/peers/ScopedPeerTable.test.ts"]
   },
   {
     name: "pings that fail outrank a goodbye",
     file: "src/layers/peers/ScopedPeerTable.ts",
     text: "if (remoteReason === undefined && entry.expected?.remoteReason !== undefined) return",
     replacement: "",
-    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+    specs: ["test/layers/peers/Slots.test.ts", "test/layers/peers/ScopedPeerTable.test.ts"]
   },
   {
     name: "the reserved slot is not settled by the admission",
     file: "src/layers/peers/ScopedPeerTable.ts",
     text: "    slots.settle(peer)\n",
     replacement: "",
-    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+    specs: ["test/layers/peers/Slots.test.ts", "test/layers/peers/ScopedPeerTable.test.ts"]
   },
   {
     name: "a foreign stream does not count past the idle time",

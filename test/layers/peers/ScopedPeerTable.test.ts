@@ -10,6 +10,7 @@ import { PeerTable } from "../../../src/services/PeerTable.ts"
 import type { Farewell } from "../../../src/services/Transport.ts"
 import * as FakeConnection from "../../support/FakeConnection.ts"
 import * as FakeInterests from "../../support/FakeInterests.ts"
+import * as FakeTable from "../../support/FakeTable.ts"
 
 const [alice, bob, carol, dave] = ["alice", "bob", "carol", "dave"].map(FakeConnection.peerId) as [
   ReturnType<typeof FakeConnection.peerId>,
@@ -17,13 +18,6 @@ const [alice, bob, carol, dave] = ["alice", "bob", "carol", "dave"].map(FakeConn
   ReturnType<typeof FakeConnection.peerId>,
   ReturnType<typeof FakeConnection.peerId>
 ]
-
-const table = (config: NetworkConfigInput = {}) =>
-  ScopedPeerTable.layer.pipe(
-    Layer.provideMerge(NetworkEvents.layer),
-    Layer.provide([NetworkConfig.layer(config), FakeConnection.transport]),
-    Layer.provideMerge(FakeInterests.layer)
-  )
 
 /** Whether the gate lets the peer in. */
 const reserved = (peers: PeerTable["Service"], peer: PeerId, direction: Direction) =>
@@ -39,20 +33,10 @@ const attended = (peers: PeerTable["Service"], peer: PeerId) =>
     ([connection]) => connection === undefined ? Effect.void : peers.attend(connection)
   )
 
-/** The events published from here on. */
-const recorded = Effect.gen(function*() {
-  const events: Array<NetworkEvent> = []
-  const { stream } = yield* NetworkEvents
-  yield* Effect.forkScoped(Stream.runForEach(stream, (event) => Effect.sync(() => events.push(event))), {
-    startImmediately: true
-  })
-  return events
-})
-
 describe("ScopedPeerTable", () => {
   it.effect("admits a peer once however often its connection is reported, and releases it once", () =>
     Effect.gen(function*() {
-      const events = yield* recorded
+      const events = yield* FakeTable.recorded
       const peers = yield* PeerTable
       const connection = FakeConnection.make(alice)
       yield* peers.admit(connection)
@@ -63,7 +47,7 @@ describe("ScopedPeerTable", () => {
       assert.strictEqual(yield* peers.size, 0)
       yield* TestClock.adjust(0)
       assert.deepStrictEqual(events.map((event) => event._tag), ["PeerConnected", "PeerDisconnected"])
-    }).pipe(Effect.provide(table())))
+    }).pipe(Effect.provide(FakeTable.layer())))
 
   it.effect("refuses a connection that closed before its admission, also when its end was reported first", () =>
     Effect.gen(function*() {
@@ -75,7 +59,7 @@ describe("ScopedPeerTable", () => {
       assert.strictEqual((yield* peers.release(early)).kind, "unknown")
       assert.strictEqual((yield* Effect.flip(peers.admit(early)))._tag, "PeerNotConnected")
       assert.strictEqual(yield* peers.size, 0)
-    }).pipe(Effect.provide(table())))
+    }).pipe(Effect.provide(FakeTable.layer())))
 
   it.effect("counts several connections of a peer as one, which leaves with the last", () =>
     Effect.gen(function*() {
@@ -88,11 +72,11 @@ describe("ScopedPeerTable", () => {
       assert.strictEqual((yield* peers.release(first)).kind, "other")
       assert.strictEqual(yield* peers.size, 1)
       assert.strictEqual((yield* peers.release(second)).kind, "last")
-    }).pipe(Effect.provide(table())))
+    }).pipe(Effect.provide(FakeTable.layer())))
 
   it.effect("tells when the path to a peer changes, and only then", () =>
     Effect.gen(function*() {
-      const events = yield* recorded
+      const events = yield* FakeTable.recorded
       const peers = yield* PeerTable
       const [relayed, direct, again, elsewhere] = [
         FakeConnection.make(alice, { relay: bob }),
@@ -124,7 +108,7 @@ describe("ScopedPeerTable", () => {
       )
       assert.strictEqual(events.at(0)?._tag, "PeerConnected")
       assert.strictEqual(events.at(-1)?._tag, "PeerDisconnected")
-    }).pipe(Effect.provide(table())))
+    }).pipe(Effect.provide(FakeTable.layer())))
 
   it.effect("lets a peer have two connections, and a third while they become one", () =>
     Effect.gen(function*() {
@@ -148,7 +132,7 @@ describe("ScopedPeerTable", () => {
       const error = yield* Effect.flip(peers.admit(make()))
       assert.deepStrictEqual(error._tag === "PeerLimitExceeded" && [error.limit, error.rule], [3, "connections"])
       assert.match(error.message, /^no further connection of \S+: it has 3 already$/)
-    }).pipe(Effect.provide(table())))
+    }).pipe(Effect.provide(FakeTable.layer())))
 
   it.effect("counts the connections of a peer from the gate on, until they are admitted, closed or overdue", () =>
     Effect.gen(function*() {
@@ -166,7 +150,7 @@ describe("ScopedPeerTable", () => {
       assert.strictEqual(yield* peers.reserve(make()), "connections")
       yield* TestClock.adjust("1 millis")
       assert.isUndefined(yield* peers.reserve(make()), "the others never came")
-    }).pipe(Effect.provide(table())))
+    }).pipe(Effect.provide(FakeTable.layer())))
 
   it.effect("gives the last slot to the peer at the limit and refuses the next, on both sides of the boundary", () =>
     Effect.gen(function*() {
@@ -180,7 +164,7 @@ describe("ScopedPeerTable", () => {
       const error = yield* Effect.flip(peers.admit(FakeConnection.make(alice, { inbound: true })))
       assert.strictEqual(error._tag, "PeerLimitExceeded")
       assert.strictEqual(yield* peers.size, 50)
-    }).pipe(Effect.provide(table())))
+    }).pipe(Effect.provide(FakeTable.layer())))
 
   it.effect("holds a reserved slot for one second", () =>
     Effect.gen(function*() {
@@ -191,7 +175,7 @@ describe("ScopedPeerTable", () => {
       assert.isFalse(yield* reserved(peers, bob, "inbound"))
       yield* TestClock.adjust("1 millis")
       assert.isTrue(yield* reserved(peers, bob, "inbound"))
-    }).pipe(Effect.provide(table({ maxPeers: 1 }))))
+    }).pipe(Effect.provide(FakeTable.layer({ maxPeers: 1 }))))
 
   it.effect("lets a wanted peer take a slot that is reserved for a stranger, and no slot that is reserved for a wanted peer", () =>
     Effect.gen(function*() {
@@ -209,7 +193,7 @@ describe("ScopedPeerTable", () => {
         "PeerLimitExceeded"
       )
       assert.deepStrictEqual((yield* peers.peers).map((peer) => peer.id), [bob])
-    }).pipe(Effect.provide(table({ maxPeers: 1 }))))
+    }).pipe(Effect.provide(FakeTable.layer({ maxPeers: 1 }))))
 
   it.effect("says whether its last slots are taken or only promised", () =>
     Effect.gen(function*() {
@@ -232,11 +216,11 @@ describe("ScopedPeerTable", () => {
       yield* Scope.provide(peers.hold(bob), held)
       assert.deepStrictEqual([yield* peers.reserve(stranger), yield* peers.refuses(dave)], ["full", "full"])
       yield* Scope.close(held, Exit.void)
-    }).pipe(Effect.provide(table({ maxPeers: 2 }))))
+    }).pipe(Effect.provide(FakeTable.layer({ maxPeers: 2 }))))
 
   it.effect("evicts the longest idle peer of the lowest interest for a wanted one", () =>
     Effect.gen(function*() {
-      const events = yield* recorded
+      const events = yield* FakeTable.recorded
       const peers = yield* PeerTable
       yield* FakeInterests.rank(alice, "discovered")
       yield* peers.admit(FakeConnection.make(alice))
@@ -253,7 +237,7 @@ describe("ScopedPeerTable", () => {
       assert.isFalse(oldest.state.open)
       const left = events.find((event) => event._tag === "PeerDisconnected")
       assert.strictEqual(left?.reason, "evicted")
-    }).pipe(Effect.provide(table({ maxPeers: 3 }))))
+    }).pipe(Effect.provide(FakeTable.layer({ maxPeers: 3 }))))
 
   it.effect("evicts no held peer, but one whose stream the remote opened", () =>
     Effect.gen(function*() {
@@ -269,7 +253,7 @@ describe("ScopedPeerTable", () => {
       assert.isTrue(yield* reserved(peers, bob, "outbound"))
       yield* peers.admit(FakeConnection.make(bob))
       assert.deepStrictEqual((yield* peers.peers).map((peer) => peer.id), [bob])
-    }).pipe(Effect.scoped, Effect.provide(table({ maxPeers: 1 }))))
+    }).pipe(Effect.scoped, Effect.provide(FakeTable.layer({ maxPeers: 1 }))))
 
   it.effect("lets a dial of the DHT evict transient peers without streams only", () =>
     Effect.gen(function*() {
@@ -281,11 +265,11 @@ describe("ScopedPeerTable", () => {
       busy.state.activeStreams = 0
       assert.isTrue(yield* reserved(peers, bob, "outbound"))
       assert.isFalse(yield* reserved(peers, carol, "inbound"))
-    }).pipe(Effect.provide(table({ maxPeers: 1 }))))
+    }).pipe(Effect.provide(FakeTable.layer({ maxPeers: 1 }))))
 
   it.effect("closes a peer after the idle timeout and not before", () =>
     Effect.gen(function*() {
-      const events = yield* recorded
+      const events = yield* FakeTable.recorded
       const peers = yield* PeerTable
       const connection = FakeConnection.make(alice)
       yield* peers.admit(connection)
@@ -296,7 +280,7 @@ describe("ScopedPeerTable", () => {
       assert.isFalse(connection.state.open)
       assert.strictEqual(events.find((event) => event._tag === "PeerDisconnected")?.reason, "idle")
       assert.strictEqual((yield* peers.release(connection)).kind, "removed")
-    }).pipe(Effect.provide(table())))
+    }).pipe(Effect.provide(FakeTable.layer())))
 
   it.effect("counts idleness from the end of the last stream", () =>
     Effect.gen(function*() {
@@ -312,7 +296,7 @@ describe("ScopedPeerTable", () => {
       assert.strictEqual(yield* peers.size, 1)
       yield* TestClock.adjust("1 second")
       assert.strictEqual(yield* peers.size, 0)
-    }).pipe(Effect.provide(table())))
+    }).pipe(Effect.provide(FakeTable.layer())))
 
   it.effect("never closes a kept peer for idleness, and gives it a full timeout afterwards", () =>
     Effect.gen(function*() {
@@ -325,7 +309,7 @@ describe("ScopedPeerTable", () => {
       assert.strictEqual(yield* peers.size, 1)
       yield* TestClock.adjust("1 second")
       assert.strictEqual(yield* peers.size, 0)
-    }).pipe(Effect.provide(table())))
+    }).pipe(Effect.provide(FakeTable.layer())))
 
   it.effect("starts the idle timer over while a stream is open that it was not told of", () =>
     Effect.gen(function*() {
@@ -338,11 +322,11 @@ describe("ScopedPeerTable", () => {
       connection.state.activeStreams = 0
       yield* TestClock.adjust("5 minutes")
       assert.strictEqual(yield* peers.size, 0)
-    }).pipe(Effect.provide(table())))
+    }).pipe(Effect.provide(FakeTable.layer())))
 
   it.effect("reports the expected reason when a peer is lost", () =>
     Effect.gen(function*() {
-      const events = yield* recorded
+      const events = yield* FakeTable.recorded
       const peers = yield* PeerTable
       const connection = FakeConnection.make(alice)
       yield* peers.admit(connection)
@@ -352,7 +336,7 @@ describe("ScopedPeerTable", () => {
       yield* TestClock.adjust(0)
       const left = events.find((event) => event._tag === "PeerDisconnected")
       assert.deepStrictEqual([left?.reason, left?.remoteReason], ["remote", "shutdown"])
-    }).pipe(Effect.provide(table())))
+    }).pipe(Effect.provide(FakeTable.layer())))
 
   it.effect("knows why a peer left from the moment it leaves the table, before its goodbye is said", () =>
     Effect.gen(function*() {
@@ -369,7 +353,7 @@ describe("ScopedPeerTable", () => {
       })
       yield* TestClock.adjust("250 millis")
       assert.isFalse(evicted.state.open)
-    }).pipe(Effect.provide(table({ maxPeers: 1 }))))
+    }).pipe(Effect.provide(FakeTable.layer({ maxPeers: 1 }))))
 
   it.effect("reports a goodbye that it heard, though pings went unanswered after it", () =>
     Effect.gen(function*() {
@@ -383,11 +367,11 @@ describe("ScopedPeerTable", () => {
         kind: "last",
         departure: { reason: "remote", remoteReason: "idle", isExpected: true }
       })
-    }).pipe(Effect.provide(table())))
+    }).pipe(Effect.provide(FakeTable.layer())))
 
   it.effect("reports what the remote's host said as it closed, unless more is known", () =>
     Effect.gen(function*() {
-      const events = yield* recorded
+      const events = yield* FakeTable.recorded
       const peers = yield* PeerTable
       const lose = Effect.fnUntraced(function*(farewell: Farewell, goodbye?: GoodbyeReason) {
         const connection = FakeConnection.make(alice, { farewell })
@@ -408,7 +392,7 @@ describe("ScopedPeerTable", () => {
         events.flatMap((event) => event._tag === "PeerDisconnected" ? [event.remoteReason] : []),
         ["evicted", "evicted", "shutdown", "idle"]
       )
-    }).pipe(Effect.provide(table())))
+    }).pipe(Effect.provide(FakeTable.layer())))
 
   it.effect("wakes for those who may be idle, and for nobody else", () =>
     Effect.gen(function*() {
@@ -436,7 +420,11 @@ describe("ScopedPeerTable", () => {
         yield* TestClock.adjust("24 hours")
         assert.strictEqual(sleeps, 1)
         assert.strictEqual(yield* peers.size, 21)
-      }).pipe(Effect.scoped, Effect.provide(table(), { local: true }), Effect.provideService(Clock.Clock, counting))
+      }).pipe(
+        Effect.scoped,
+        Effect.provide(FakeTable.layer(), { local: true }),
+        Effect.provideService(Clock.Clock, counting)
+      )
     }))
 
   it.effect("runs a task in each peer's scope, for peers of now and of later, until the task's owner leaves", () =>
@@ -462,12 +450,12 @@ describe("ScopedPeerTable", () => {
       yield* peers.admit(FakeConnection.make(carol))
       yield* TestClock.adjust(0)
       assert.strictEqual(running.size, 0)
-    }).pipe(Effect.provide(table())))
+    }).pipe(Effect.provide(FakeTable.layer())))
 
   it.effect("closes every connection with its own scope and admits nobody afterwards", () =>
     Effect.gen(function*() {
       const scope = yield* Scope.make()
-      const peers = yield* Effect.map(Scope.provide(Layer.build(table()), scope), (context) => context).pipe(
+      const peers = yield* Effect.map(Scope.provide(Layer.build(FakeTable.layer()), scope), (context) => context).pipe(
         Effect.flatMap((context) => Effect.provide(PeerTable, context))
       )
       const connections = [alice, bob].map((id) => FakeConnection.make(id))
@@ -482,7 +470,7 @@ describe("ScopedPeerTable", () => {
     Effect.gen(function*() {
       for (let operations = 4; operations < 120; operations++) {
         const scope = yield* Scope.make()
-        const context = yield* Scope.provide(Layer.build(Layer.fresh(table({ maxPeers: 1 }))), scope)
+        const context = yield* Scope.provide(Layer.build(Layer.fresh(FakeTable.layer({ maxPeers: 1 }))), scope)
         const peers = yield* Effect.provide(PeerTable, context)
         const [first, other, again] = [alice, bob, alice].map((id) => FakeConnection.make(id))
         yield* peers.admit(first!)
@@ -515,7 +503,7 @@ describe("ScopedPeerTable", () => {
       blocked.delete(alice)
       yield* peers.admit(FakeConnection.make(alice))
       assert.strictEqual(yield* peers.size, 1)
-    }).pipe(Effect.provide(table())))
+    }).pipe(Effect.provide(FakeTable.layer())))
 
   it.effect("gives inbound peers maxInboundPeers slots, and the rest to peers that it dials", () =>
     Effect.gen(function*() {
@@ -539,7 +527,7 @@ describe("ScopedPeerTable", () => {
       assert.sameMembers((yield* peers.peers).map((peer) => peer.id), [alice, carol, dave])
       const { inbound: used, inboundLimit, limit, transient, wanted } = yield* peers.slots
       assert.deepStrictEqual([used, inboundLimit, limit, transient, wanted], [2, 2, 50, 2, 1])
-    }).pipe(Effect.scoped, Effect.provide(table({ maxInboundPeers: 2 }))))
+    }).pipe(Effect.scoped, Effect.provide(FakeTable.layer({ maxInboundPeers: 2 }))))
 
   it.effect("gives the peers of one network maxPeersPerSubnet slots, on both sides of the boundary", () =>
     Effect.gen(function*() {
@@ -561,7 +549,7 @@ describe("ScopedPeerTable", () => {
       const second = from(carol, "/ip4/203.0.113.5/tcp/1")
       assert.strictEqual(yield* peers.reserve(second), "subnet")
       assert.strictEqual((yield* Effect.flip(peers.admit(second)))._tag, "PeerLimitExceeded")
-    }).pipe(Effect.provide(table({ maxPeersPerSubnet: 2 }))))
+    }).pipe(Effect.provide(FakeTable.layer({ maxPeersPerSubnet: 2 }))))
 
   it.effect("lets a stranger of a full subnet to the handshake once the stay of a guest there is over", () =>
     Effect.gen(function*() {
@@ -587,7 +575,7 @@ describe("ScopedPeerTable", () => {
       assert.isUndefined(yield* peers.reserve(from(carol, "203.0.113.3")))
       yield* Scope.close(keeps, Exit.void)
       assert.isFalse(yield* peers.accepts(near))
-    }).pipe(Effect.scoped, Effect.provide(table({ maxPeersPerSubnet: 2, connectionIdleTimeout: "1 hour" }))))
+    }).pipe(Effect.scoped, Effect.provide(FakeTable.layer({ maxPeersPerSubnet: 2, connectionIdleTimeout: "1 hour" }))))
 
   it.effect("counts no network for private addresses and for relayed connections", () =>
     Effect.gen(function*() {
@@ -604,7 +592,7 @@ describe("ScopedPeerTable", () => {
         }
       }
       assert.strictEqual(yield* peers.size, 8)
-    }).pipe(Effect.provide(table({ maxPeersPerSubnet: 1 }))))
+    }).pipe(Effect.provide(FakeTable.layer({ maxPeersPerSubnet: 1 }))))
 
   it.effect("keeps the slot of a dial until it is identified, and gives it back when the dial closes", () =>
     Effect.gen(function*() {
@@ -625,7 +613,7 @@ describe("ScopedPeerTable", () => {
       assert.isFalse(yield* reserved(peers, bob, "inbound"))
       yield* peers.release(dial)
       assert.isTrue(yield* reserved(peers, bob, "inbound"))
-    }).pipe(Effect.provide(table({ maxPeers: 1 }))))
+    }).pipe(Effect.provide(FakeTable.layer({ maxPeers: 1 }))))
 
   // One step of a random life of the table: a peer, its network, and what happens to the peer.
   const Step = Schema.Struct({
@@ -799,7 +787,7 @@ describe("ScopedPeerTable", () => {
         Effect.scoped,
         // The checks read the table in one step, so this fiber must not yield by itself.
         Effect.provideService(References.PreventSchedulerYield, true),
-        Effect.provide(table({ maxPeers: 4, maxInboundPeers: 2, maxPeersPerSubnet: 2 }), { local: true })
+        Effect.provide(FakeTable.layer({ maxPeers: 4, maxInboundPeers: 2, maxPeersPerSubnet: 2 }), { local: true })
       )
   )
 })

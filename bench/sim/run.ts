@@ -33,18 +33,23 @@ const given = process.env["CODIO_SIM_SEED"]
 if (given !== undefined) await scenarios([given], true)
 else if (values.seeds !== undefined) {
   const from = Number(values.from)
-  await scenarios(Array.from({ length: Number(values.seeds) }, (_, index) => from + index), false)
+  const all = Array.from({ length: Number(values.seeds) }, (_, index) => from + index)
+  await scenarios(SuiteReport.asked === undefined ? all : seedsIn(SuiteReport.asked), false)
 } else await table()
 
 // internal ------------------------------------------------------------------------------------------------------------
+
+/** The seeds of the scenarios that were asked for, which need not be among those of this run. */
+function seedsIn(names: ReadonlySet<string>): ReadonlyArray<number> {
+  return [...names].flatMap((name) => /^seed (\d+)$/.exec(name)?.[1] ?? []).map(Number)
+}
 
 async function scenarios(seeds: ReadonlyArray<string | number>, verbose: boolean): Promise<void> {
   const began = performance.now()
   const options = { nodes: Number(values.nodes), lasts: Duration.minutes(Number(values.minutes)) }
   const failed: Array<string> = []
   let wakes = 0
-  const chosen = seeds.filter((seed) => SuiteReport.isAsked(`seed ${seed}`))
-  for (const seed of chosen) {
+  for (const seed of seeds) {
     const scenario = await Effect.runPromise(RandomScenario.make(seed, options))
     if (verbose) console.log(JSON.stringify(scenario, undefined, 1))
     const exit = await Effect.runPromiseExit(Simulation.run(scenario, { seed }))
@@ -59,12 +64,12 @@ async function scenarios(seeds: ReadonlyArray<string | number>, verbose: boolean
   }
   const seconds = (performance.now() - began) / 1_000
   console.log(
-    `${chosen.length} random scenarios of ${options.nodes} nodes and ${Duration.format(options.lasts)} took ` +
-      `${seconds.toFixed(1)} s: ${(seconds / chosen.length).toFixed(2)} s and ${
-        Math.round(wakes / chosen.length)
+    `${seeds.length} random scenarios of ${options.nodes} nodes and ${Duration.format(options.lasts)} took ` +
+      `${seconds.toFixed(1)} s: ${(seconds / seeds.length).toFixed(2)} s and ${
+        Math.round(wakes / seeds.length)
       } wakes each`
   )
-  const passed = chosen.map((seed) => `seed ${seed}`).filter((name) => !failed.includes(name))
+  const passed = seeds.map((seed) => `seed ${seed}`).filter((name) => !failed.includes(name))
   SuiteReport.write({ passed, failed, leftOut: [] })
   console.log(`${passed.length} passed, ${failed.length} failed`)
   if (failed.length > 0) process.exitCode = 1

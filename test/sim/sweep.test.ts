@@ -1,5 +1,5 @@
 /**
- * Random scenarios, one for each seed: the first ten, since a hundred take a minute and a half (`npm run test:sweep`).
+ * Random scenarios, one for each seed: the first ten, since ten thousand take an hour (`npm run test:long`).
  * With `CODIO_SIM_SEED` there is one spec, of that seed.
  */
 import { describe, it } from "@effect/vitest"

@@ -40,15 +40,19 @@ const shortText = text(
  */
 export const options = {
   /**
-   * The TCP port to listen on, on all IPv4 interfaces; 0 is any free port. Another port beside
+   * The TCP port to listen on, on all interfaces; 0 is any free port. Another port beside
    * `listenAddresses` that do not have it is an error. Defaults to 0.
    */
   listenPort: option(port, { default: 0, description: "TCP port to listen on; 0 is any free port" }),
-  /** Where to listen, as multiaddrs. Replaces `listenPort`. Defaults to `/ip4/0.0.0.0/tcp/<listenPort>`. */
+  /**
+   * Where to listen, as multiaddrs. Replaces `listenPort`. IPv6 listens on the port that IPv4 has, or on another one
+   * where that is taken; a machine without IPv6 listens on IPv4 alone. Defaults to `/ip4/0.0.0.0/tcp/<listenPort>`,
+   * `/ip6/::/tcp/<listenPort>`.
+   */
   listenAddresses: option(addresses, {
     default: {
-      text: "`/ip4/0.0.0.0/tcp/<listenPort>`",
-      of: ({ listenPort }) => [`/ip4/0.0.0.0/tcp/${listenPort}`]
+      text: "`/ip4/0.0.0.0/tcp/<listenPort>`, `/ip6/::/tcp/<listenPort>`",
+      of: ({ listenPort }) => [`/ip4/0.0.0.0/tcp/${listenPort}`, `/ip6/::/tcp/${listenPort}`]
     },
     flagName: "listen-address",
     description: "Where to listen, instead of the port on all interfaces"

@@ -2,6 +2,27 @@ import type { Mutant } from "./Mutant.ts"
 
 export const libp2pMutants: ReadonlyArray<Mutant> = [
   {
+    name: "IPv6 listens on a port of its own",
+    file: "src/layers/libp2p/Listening.ts",
+    text: "own === undefined ? port : portOf(own.toString())",
+    replacement: "port",
+    specs: ["test/layers/libp2p/Listening.test.ts"]
+  },
+  {
+    name: "a machine without IPv6 fails to start",
+    file: "src/layers/libp2p/Listening.ts",
+    text: "if (!toError(cause).message.includes(\"EADDRINUSE\")) return undefined",
+    replacement: "",
+    specs: ["test/layers/libp2p/Listening.test.ts"]
+  },
+  {
+    name: "a node that has only loopback says nothing",
+    file: "src/layers/libp2p/Listening.ts",
+    text: "if (addresses.some(isWildcard) && all.every",
+    replacement: "if (addresses.length < 0 && all.every",
+    specs: ["test/layers/libp2p/Listening.test.ts"]
+  },
+  {
     name: "a direct connection beside a relayed one never came of a hole",
     file: "src/layers/libp2p/Punches.ts",
     text: "if (all.some((one) => !one.direct && isUpgrading(one))) return true",

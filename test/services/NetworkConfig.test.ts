@@ -20,7 +20,7 @@ describe("NetworkConfig", () => {
     Effect.gen(function*() {
       assert.deepStrictEqual<unknown>(yield* NetworkConfig.resolve(), {
         listenPort: 0,
-        listenAddresses: ["/ip4/0.0.0.0/tcp/0"],
+        listenAddresses: ["/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0"],
         announceAddresses: [],
         maxPeers: 50,
         maxInboundPeers: 50,
@@ -64,7 +64,7 @@ describe("NetworkConfig", () => {
   it.effect("derives the listen address from the port and the limits from maxPeers", () =>
     Effect.gen(function*() {
       const config = yield* NetworkConfig.resolve({ listenPort: 4001, maxPeers: 3 })
-      assert.deepStrictEqual<unknown>(config.listenAddresses, ["/ip4/0.0.0.0/tcp/4001"])
+      assert.deepStrictEqual<unknown>(config.listenAddresses, ["/ip4/0.0.0.0/tcp/4001", "/ip6/::/tcp/4001"])
       assert.deepStrictEqual([config.minPeers, config.maxInboundPeers, config.maxPeersPerSubnet], [1, 3, 3])
     }))
 

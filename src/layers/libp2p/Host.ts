@@ -35,6 +35,7 @@ import * as Announced from "./Announced.ts"
 import * as Gater from "./Gater.ts"
 import * as GoAway from "./wire/GoAway.ts"
 import { assertMembers, once } from "./wire/LeanedOn.ts"
+import { listenAll } from "./Listening.ts"
 import { Libp2pLogger } from "./Logger.ts"
 import * as Modules from "./Modules.ts"
 import { hostError } from "./Modules.ts"
@@ -304,18 +305,22 @@ const listenOn = Effect.fnUntraced(function*(
       detail: `cannot listen on ${foreign}: this is no address of the ${module} transport`
     })
   }
-  yield* Effect.tryPromise({
+  const notes = yield* Effect.tryPromise({
     try: async () => {
       transportManager.add(transport)
       try {
-        await transportManager.listen(wanted)
+        const notes = await listenAll(transportManager, addresses)
         confirmOwn({ addressManager, transportManager })
+        return notes
       } catch (cause) {
         await transportManager.remove(transport[Symbol.toStringTag] ?? "")
         throw cause
       }
     },
     catch: (cause) => new HostError({ module, detail: listenProblem(addresses, toError(cause)), cause })
+  })
+  yield* Effect.annotateLogs(Effect.forEach(notes, (note) => Effect.logWarning(note), { discard: true }), {
+    component: "network"
   })
 })
 

@@ -193,6 +193,41 @@ describe("Libp2pHost.listen", () => {
       )
     }))
 
+  it.live("listens on both families at one port by default, or on another of IPv6 where a program has it", () =>
+    Effect.gen(function*() {
+      const portsOf = (node: Effect.Success<ReturnType<typeof makeNode>>) =>
+        Effect.map(node.transport.addresses, (addresses) => {
+          const of = (family: string) =>
+            new Set(addresses.flatMap((one) => new RegExp(`^/${family}/.*/tcp/(\\d+)`).exec(one)?.[1] ?? []))
+          return { ip4: of("ip4"), ip6: of("ip6"), all: addresses }
+        })
+      const defaults = ["/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0"]
+      const first = yield* makeNode({ listenAddresses: defaults })
+      const { all, ip4, ip6 } = yield* portsOf(first)
+      if (ip6.size === 0) return console.log("left out: this machine has no IPv6")
+      assert.deepStrictEqual([ip4.size, ip6], [1, ip4])
+      const other = yield* makeNode()
+      for (const address of ["/ip4/127.0.0.1/", "/ip6/::1/"].map((start) => all.find((one) => one.startsWith(start)))) {
+        yield* (yield* other.transport.dial(address!)).close
+      }
+
+      // A free port of IPv4 whose twin of IPv6 is taken.
+      const server = createServer()
+      yield* Effect.acquireRelease(
+        Effect.callback<void>((resume) =>
+          void server.listen({ port: 0, host: "::", ipv6Only: true }, () => resume(Effect.void))
+        ),
+        () => Effect.sync(() => server.close())
+      )
+      const { port } = server.address() as AddressInfo
+      const second = yield* portsOf(
+        yield* makeNode({ listenAddresses: [`/ip4/0.0.0.0/tcp/${port}`, `/ip6/::/tcp/${port}`] })
+      )
+      assert.deepStrictEqual([...second.ip4], [String(port)])
+      assert.isFalse(second.ip6.has(String(port)))
+      assert.strictEqual(second.ip6.size, 1)
+    }).pipe(Effect.provide(Logger.layer([]))))
+
   it.live("takes nobody in after its scope, keeps who is in, and still dials", () =>
     Effect.gen(function*() {
       const early = yield* makeNode()

@@ -8,6 +8,16 @@ const lookup = "src/layers/dht/lookup/Lookup.ts"
 const lookupSpecs = ["test/layers/dht/lookup/Lookup.test.ts"] as const
 const valueRecords = "src/layers/dht/serve/ValueRecords.ts"
 const valueRecordsSpecs = ["test/layers/dht/serve/ValueRecords.test.ts"] as const
+const wishes = "src/layers/dht/provide/Wishes.ts"
+const provided = "src/layers/dht/provide/ProvidedKeys.ts"
+const batches = "src/layers/dht/provide/Batches.ts"
+const storeFile = "src/layers/dht/provide/Store.ts"
+const valuesFile = "src/layers/dht/values/Values.ts"
+const shared = "src/layers/dht/lookup/SharedLookups.ts"
+const providedSpecs = ["test/layers/dht/provide/ProvidedKeys.test.ts"] as const
+const storeSpecs = ["test/layers/dht/provide/Store.test.ts"] as const
+const valuesSpecs = ["test/layers/dht/values/Values.test.ts"] as const
+const sharedSpecs = ["test/layers/dht/lookup/SharedLookups.test.ts"] as const
 
 export const dhtMutants: ReadonlyArray<Mutant> = [
   {
@@ -219,5 +229,117 @@ export const dhtMutants: ReadonlyArray<Mutant> = [
     text: "if (!isThere) dirty.add(part)",
     replacement: "if (isThere) dirty.add(part)",
     specs: ["test/layers/dht/provide/Store.test.ts"]
+  },
+  {
+    name: "a wish of startProviding is not saved",
+    file: wishes,
+    text: "    if (intent.isLasting) {",
+    replacement: "    if (intent.ttlSeconds === -1) {",
+    specs: providedSpecs
+  },
+  {
+    name: "a key is announced before it is saved",
+    file: provided,
+    text: "if (intent.isSaving) continue",
+    replacement: "",
+    specs: providedSpecs
+  },
+  {
+    name: "a wish does not wait for a save under way",
+    file: wishes,
+    text: "isSaved ? alone(key, record(wish)) : record(wish)",
+    replacement: "record(wish)",
+    specs: providedSpecs
+  },
+  {
+    name: "a wish that cannot be saved stands",
+    file: wishes,
+    text: "if (!isHeld(kept)) return",
+    replacement: "if (kept.copies < 0) return",
+    specs: providedSpecs
+  },
+  {
+    name: "the first of two scopes ends a wish",
+    file: wishes,
+    text: "if (left > 0) scopes.set(key, left)",
+    replacement: "if (left > 1) scopes.set(key, left)",
+    specs: providedSpecs
+  },
+  {
+    name: "a stopped key is provided until its end is saved",
+    file: wishes,
+    text: "if (!isHeld(intent)) intents.remove(key)",
+    replacement: "",
+    specs: providedSpecs
+  },
+  {
+    name: "a node goes on to say that it provides a stopped key",
+    file: provided,
+    text: "names.delete(nameOf(key))",
+    replacement: "",
+    specs: providedSpecs
+  },
+  {
+    name: "startProviding does not wait for copies",
+    file: provided,
+    text: "Effect.timeoutOption(Deferred.await(waiter), \"1 second\")",
+    replacement: "Effect.timeoutOption(Deferred.await(waiter), 0)",
+    specs: providedSpecs
+  },
+  {
+    name: "startProviding waits for copies without end",
+    file: provided,
+    text: "Effect.timeoutOption(Deferred.await(waiter), \"1 second\")",
+    replacement: "Deferred.await(waiter)",
+    specs: providedSpecs
+  },
+  {
+    name: "a batch goes on to write keys that are not wanted",
+    file: batches,
+    text: "isWanted: (key) => currentOf(key) !== undefined,",
+    replacement: "isWanted: () => true,",
+    specs: providedSpecs
+  },
+  {
+    name: "a batch ends when one of its keys is stopped",
+    file: batches,
+    text: "[...batch.intents.values()].some(isCurrent)",
+    replacement: "false",
+    specs: providedSpecs
+  },
+  {
+    name: "a change that cannot be saved stays in the parts",
+    file: storeFile,
+    text: "put(key, h0, state.entry)",
+    replacement: "",
+    specs: storeSpecs
+  },
+  {
+    name: "a change that cannot be saved stays in the journal",
+    file: storeFile,
+    text: "if (state.text === undefined) changes.delete(key)\n          else changes.set(key, state.text)",
+    replacement: "",
+    specs: storeSpecs
+  },
+  {
+    name: "answers of getValue are not checked",
+    file: valuesFile,
+    text: "yield* namespace.check(path, bytes)\n          acknowledged++",
+    replacement: "acknowledged++",
+    specs: valuesSpecs
+  },
+  {
+    name: "a failure of a lookup that began before forgetEmpty is cached",
+    file: shared,
+    text: "began === epoch && !Exit.hasInterrupts(exit)",
+    replacement: "!Exit.hasInterrupts(exit)",
+    specs: sharedSpecs
+  },
+  {
+    name: "a failed lookup is not forgotten as empty",
+    file: shared,
+    text: "found.length === 0 || Exit.isFailure(exit)",
+    replacement: "found.length === 0 && Exit.isSuccess(exit)",
+    specs: sharedSpecs
   }
 ]

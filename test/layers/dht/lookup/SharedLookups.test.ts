@@ -153,7 +153,7 @@ describe("SharedLookups", () => {
 
   it.effect("forgets empty outcomes when told to, also those of lookups that began before", () =>
     Effect.gen(function*() {
-      const { ends, finds, lookups, read, state } = yield* makeLookups
+      const { ends, fails, finds, lookups, read, state } = yield* makeLookups
       yield* read("full")
       yield* finds(1)
       yield* ends
@@ -168,6 +168,16 @@ describe("SharedLookups", () => {
       yield* read("empty")
       yield* read("later")
       assert.strictEqual(state.started, 5)
+      // A failure is as empty.
+      yield* read("failed before")
+      yield* fails("timeout")
+      yield* read("fails after")
+      yield* lookups.forgetEmpty
+      yield* fails("timeout")
+      assert.strictEqual(state.started, 7)
+      yield* read("failed before")
+      yield* read("fails after")
+      assert.strictEqual(state.started, 9)
     }))
 
   it.effect("ends a reader whose time is over, as it says when nothing was found, and leaves other readers alone", () =>

@@ -709,8 +709,8 @@ describe("ProvidedKeys, wishes", () => {
           return Effect.andThen(wait, fails[write] === true ? full.set(...args) : Effect.void)
         })
     }
-    const { batches, keys } = yield* makeBatches({ store })
-    return { batches, keys, end: (write: number) => ends[write]!.open, writes: () => writes }
+    const { batches, change, keys } = yield* makeBatches({ store })
+    return { batches, change, keys, end: (write: number) => ends[write]!.open, writes: () => writes }
   })
   const begin = <A, E>(effect: Effect.Effect<A, E>) =>
     Effect.forkScoped(Effect.exit(effect), { startImmediately: true })
@@ -739,6 +739,25 @@ describe("ProvidedKeys, wishes", () => {
         }).pipe(Effect.scoped))
     }
   }
+
+  it.effect("of startProviding are announced when they are saved and not before, whatever changes meanwhile", () =>
+    Effect.gen(function*() {
+      const { batches, change, end, keys } = yield* makeSlow([false])
+      const start = yield* begin(keys.startProviding(key))
+      yield* TestClock.adjust(0)
+      yield* change({ takers: [bob, carol] })
+      yield* TestClock.adjust("1 minute")
+      yield* change({ takers: [] })
+      yield* TestClock.adjust("1 minute")
+      yield* change({ takers: [bob, carol, dave], addresses: ["/ip4/192.0.2.2/tcp/4001"] })
+      yield* TestClock.adjust("1 hour")
+      assert.deepStrictEqual(batches, [])
+      assert.isUndefined(start.pollUnsafe())
+      yield* end(0)
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual((yield* Fiber.join(start))._tag, "Success")
+      assert.deepStrictEqual(batches, [[key]])
+    }).pipe(Effect.scoped))
 
   it.effect("of two calls of startProviding share a save that succeeds", () =>
     Effect.gen(function*() {

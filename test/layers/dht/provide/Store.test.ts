@@ -136,6 +136,28 @@ describe("Store", () => {
       assert.strictEqual(saved.get(a)!.ttlSeconds, 60)
     }))
 
+  it.effect("takes a change back that it cannot save, also in what it writes later", () =>
+    Effect.gen(function*() {
+      const disk = SimDisk.make()
+      let isFull = false
+      const scope = yield* Scope.make()
+      const { keys } = yield* Scope.provide(open(disk, () => isFull ? "full" : "done"), scope)
+      const [a, b, c] = all as [ContentKey.ContentKey, ContentKey.ContentKey, ContentKey.ContentKey]
+      yield* keys.set(entryOf(a, { ttlSeconds: 60 }))
+      yield* keys.set(entryOf(c))
+      isFull = true
+      yield* Effect.flip(keys.set(entryOf(a, { ttlSeconds: 90 })))
+      yield* Effect.flip(keys.set(entryOf(b)))
+      yield* Effect.flip(keys.remove(entryOf(c)))
+      isFull = false
+      // The parts are written, and what is left of the journal.
+      yield* Scope.close(scope, Exit.void)
+      assert.isAbove(disk.entries.size, 1)
+      const saved = yield* savedOn(disk)
+      assert.sameMembers([...saved.keys()], [a, c])
+      assert.strictEqual(saved.get(a)!.ttlSeconds, 60)
+    }))
+
   it.effect("goes on with the journal while the parts cannot be written, and writes them later", () =>
     Effect.gen(function*() {
       const disk = SimDisk.make()

@@ -47,6 +47,16 @@ describe("Values", () => {
       assert.deepStrictEqual(given, [[3, ["n1", "n2", "n3"]]])
     }))
 
+  it.effect("passes over copies that the namespace refuses, also as the first, and counts none for a quorum", () =>
+    Effect.gen(function*() {
+      const copies = [Uint8Array.of(0), copy(3), Uint8Array.of(1), undefined]
+      assert.strictEqual(yield* makeWorld({ copies, closest: 0 }).get(), 3)
+      const error = yield* Effect.flip(makeWorld({ copies, closest: 0 }).get(2))
+      assert.deepInclude(error.reason, { _tag: "QuorumFailed", quorum: 2, asked: 4, acknowledged: 1 })
+      const none = yield* Effect.flip(makeWorld({ copies: [Uint8Array.of(0)], closest: 1 }).get())
+      assert.strictEqual(none.reason._tag, "NotFound")
+    }))
+
   it.effect("gives this node's own where that wins", () =>
     Effect.gen(function*() {
       const { get, given } = makeWorld({ copies: [copy(3), undefined], closest: 2, local: 4 })

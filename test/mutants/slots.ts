@@ -260,7 +260,7 @@ export const slotsMutants: ReadonlyArray<Mutant> = [
     file: "src/layers/peers/Connections.ts",
     text: "other !== state && !other.isRetired && !isWorse(other)",
     replacement: "other !== state && !isWorse(other)",
-    specs: ["test/layers/peers/Connections.test.ts"]
+    specs: ["test/layers/peers/Connections.test.ts", "test/sim/duplicates.test.ts"]
   },
   {
     name: "an unanswered retirement closes nothing",
@@ -288,14 +288,14 @@ export const slotsMutants: ReadonlyArray<Mutant> = [
     file: "src/layers/peers/Connections.ts",
     text: "      state.isAgreed = false\n      state.isRetired = false\n",
     replacement: "",
-    specs: ["test/layers/peers/Connections.test.ts"]
+    specs: ["test/layers/peers/Connections.test.ts", "test/sim/duplicates.test.ts"]
   },
   {
     name: "a peer of other software is asked to retire",
     file: "src/layers/peers/Connections.ts",
     text: "if (isKnown === false) return",
     replacement: "",
-    specs: ["test/layers/peers/Connections.test.ts"]
+    specs: ["test/layers/peers/Connections.test.ts", "test/sim/duplicates.test.ts"]
   },
   {
     name: "the end of the last stream wakes nobody",

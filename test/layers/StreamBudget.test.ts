@@ -59,11 +59,10 @@ describe("the budget of a node's streams", () => {
 
   it.effect("counts what was promised before it comes, and does not evict for it", () =>
     Effect.sync(() => {
-      const one = connectionOf(makeBudget())
-      const growing = one()
+      const budget = makeBudget()
+      const growing = connectionOf(budget)()
       growing.hold(10, 2_000)
-      const other = one()
-      assert.strictEqual(other.share.allowance(), 250)
+      assert.strictEqual(connectionOf(budget)().share.allowance(), 250)
       assert.strictEqual(growing.state.evicted, "")
     }))
 

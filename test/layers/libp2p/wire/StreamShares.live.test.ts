@@ -57,13 +57,11 @@ const exchange = Effect.fnUntraced(function*(stream: ByteStream, bytes: number) 
   yield* Fiber.join(reading)
 })
 
-/** The widest window of the node's streams of a protocol, in bytes. */
-const widest = (node: Effect.Success<ReturnType<typeof makeNode>>, protocol: ProtocolId) =>
-  Math.max(
-    ...node.host.node.getConnections().flatMap(({ streams }) =>
-      streams.filter((stream) => stream.protocol === protocol)
-        .map((stream) => (stream as unknown as { readonly recvWindow: number }).recvWindow)
-    )
+/** The windows of the node's streams of a protocol, in bytes. */
+const windows = (node: Effect.Success<ReturnType<typeof makeNode>>, protocol: ProtocolId) =>
+  node.host.node.getConnections().flatMap(({ streams }) =>
+    streams.filter((stream) => stream.protocol === protocol)
+      .map((stream) => (stream as unknown as { readonly recvWindow: number }).recvWindow)
   )
 
 describe("streams share the budget of their node", () => {
@@ -111,8 +109,10 @@ describe("streams share the budget of their node", () => {
       yield* eventually("slow readers are behind", Effect.sync(() => node.state.most > 4 * mebi))
       yield* exchange(fast, 4 * mebi)
       // Half of the budget among 30 streams is 200 KiB each, less than a first window.
-      yield* eventually("their windows are narrow", Effect.sync(() => widest(node, slow) < mebi / 4))
-      assert.isAtLeast(widest(node, echo), mebi / 4)
+      const narrow = () => windows(node, slow).filter((bytes) => bytes < mebi / 4).length
+      // The first of them may have read a wide window only in part.
+      yield* eventually("their windows are narrow", Effect.sync(() => narrow() >= 15))
+      for (const bytes of windows(node, echo)) assert.isAtLeast(bytes, mebi / 4)
       assert.isAtMost(node.state.most, 12 * mebi)
       assert.deepStrictEqual(yield* node.transport.streams.refusals, {})
     }).pipe(Effect.scoped))

@@ -301,13 +301,6 @@ export const dhtMutants: ReadonlyArray<Mutant> = [
     specs: providedSpecs
   },
   {
-    name: "a batch ends when one of its keys is stopped",
-    file: batches,
-    text: "[...batch.intents.values()].some(isCurrent)",
-    replacement: "false",
-    specs: providedSpecs
-  },
-  {
     name: "a change that cannot be saved stays in the parts",
     file: storeFile,
     text: "put(key, h0, state.entry)",

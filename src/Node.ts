@@ -30,6 +30,7 @@ import * as Host from "./layers/libp2p/Host.ts"
 import * as TcpListener from "./layers/libp2p/TcpListener.ts"
 import * as Libp2pTransport from "./layers/libp2p/Transport.ts"
 import * as BoundedShutdown from "./layers/machine/BoundedShutdown.ts"
+import * as Supervised from "./layers/Supervised.ts"
 import * as DataDirectory from "./layers/machine/DataDirectory.ts"
 import * as FileIdentity from "./layers/machine/FileIdentity.ts"
 import * as KeyValuePeerStore from "./layers/machine/KeyValuePeerStore.ts"
@@ -147,6 +148,7 @@ const node = <R>(
     Layer.provide(part("data directory")(DataDirectory.layer)),
     Layer.provide(Layer.mergeAll(NodeFileSystem.layer, NodePath.layer)),
     Layer.provideMerge(BoundedShutdown.layer),
+    Layer.provideMerge(Supervised.layer),
     Layer.provideMerge(config),
     Layer.catch((reason) => Layer.effectContext(Effect.fail(new NetworkStartError({ reason }))))
   )

@@ -29,6 +29,7 @@ export * as ValueNamespace from "./schema/ValueNamespace.ts"
 
 export * from "./services/AddressGuard.ts"
 export * from "./services/ConnectionManager.ts"
+export * from "./services/Defects.ts"
 export * from "./services/Dht.ts"
 export * from "./services/DialPolicy.ts"
 export * from "./services/Discovery.ts"

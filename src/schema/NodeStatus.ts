@@ -162,7 +162,9 @@ export class NodeStatus extends Schema.Class<NodeStatus>("codio-network/NodeStat
   knownPeers: Schema.Int,
   /** Connections refused since the start, by reason. */
   refusals: Schema.Record(Schema.String, Schema.Int),
-  streams: StreamStatus
+  streams: StreamStatus,
+  /** Defects since the start in work that nobody waits for, and that went on. Each is a bug, and in the log. */
+  defects: Schema.Int
 }) {
   /** As `JSON.stringify` prints it: durations as `...Millis`, times as ISO 8601. */
   toJSON(): Readonly<Record<string, unknown>> {

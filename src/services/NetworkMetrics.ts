@@ -41,3 +41,9 @@ export const damagedLists = Metric.counter("codio_damaged_lists_total", {
   description: "Saved lists that were damaged and set aside",
   incremental: true
 })
+
+/** Defects in background work, by `work`: bugs, of the library or of what a program has put in. */
+export const defects = Metric.counter("codio_defects_total", {
+  description: "Defects in background work, which went on",
+  incremental: true
+})

@@ -16,16 +16,18 @@ import { Clock, Context, Duration, Effect, Exit, Fiber, FiberSet, Layer, Metric,
 import type { TestClock } from "effect/testing"
 import * as BootstrapDiscovery from "../layers/discovery/BootstrapDiscovery.ts"
 import * as BoundedShutdown from "../layers/machine/BoundedShutdown.ts"
+import * as Supervised from "../layers/Supervised.ts"
 import * as KeyValuePeerStore from "../layers/machine/KeyValuePeerStore.ts"
 import * as RememberedPeers from "../layers/discovery/RememberedPeers.ts"
 import { type Core, Network } from "../Network.ts"
 import { type ConnectError, NetworkStartError } from "../schema/NetworkError.ts"
 import type { PeerInfo } from "../schema/Peer.ts"
-import type { Dht } from "../services/Dht.ts"
+import { Dht } from "../services/Dht.ts"
 import { Discovery } from "../services/Discovery.ts"
 import { NetworkConfig, type NetworkConfigInput } from "../services/NetworkConfig.ts"
-import type { NetworkMonitor } from "../services/NetworkMonitor.ts"
-import type { Transport } from "../services/Transport.ts"
+import { NetworkMonitor } from "../services/NetworkMonitor.ts"
+import { PeerStore } from "../services/PeerStore.ts"
+import { Transport } from "../services/Transport.ts"
 import * as SimDht from "./ports/SimDht.ts"
 import * as SimDiscovery from "./ports/SimDiscovery.ts"
 import * as SimDisk from "./network/SimDisk.ts"
@@ -45,6 +47,8 @@ export interface TestNodeOptions {
    * The DHT of the node. Defaults to `SimDht.layer`, which costs little; `SimKad.layer()` is Kademlia as in production.
    */
   readonly dht?: Layer.Layer<Dht, never, SimKad.SimKadServices> | undefined
+  /** What the node is given in the stead of a port or a store, such as one that breaks. Defaults to the service. */
+  readonly through?: (<A extends object>(port: string, service: A) => A) | undefined
 }
 
 /** A simulated node: its `Network`, its services and its end. */
@@ -111,7 +115,7 @@ export const start = Effect.fnUntraced(function*(
     ) as Context.Context<R>
   const within: TestNode["within"] = (effect) => Effect.updateContext(effect, inTime)
 
-  const node = layersOf(name, config, options.dht).pipe(Layer.provide(Layer.succeed(SimDisk.KeyValueStore)(disk.store)))
+  const node = layersOf(name, config, options).pipe(Layer.provide(Layer.succeed(SimDisk.KeyValueStore)(disk.store)))
   // Layers are memoised by reference: without `fresh` two nodes would share their services.
   const built = yield* within(Layer.build(Layer.fresh(node))).pipe(
     Scope.provide(scope),
@@ -206,22 +210,30 @@ const passing = (clock: Clock.Clock): (duration: Duration.Duration) => Effect.Ef
 
 const isTestClock = (clock: Clock.Clock): clock is TestClock.TestClock => "adjust" in clock
 
-const layersOf = (name: string, config: NetworkConfigInput, dht: TestNodeOptions["dht"] = SimDht.layer) =>
+const layersOf = (
+  name: string,
+  config: NetworkConfigInput,
+  { dht = SimDht.layer, through = (_, service) => service }: TestNodeOptions
+) => {
+  const given = <I, A extends object, E, R>(port: Context.Service<I, A>, layer: Layer.Layer<I, E, R>) =>
+    Layer.effect(port, Effect.map(port, (service) => through(port.key, service))).pipe(Layer.provide(layer))
   // To be read from the bottom, where the layers are that need no other.
-  Layer.mergeAll(
+  return Layer.mergeAll(
     BootstrapDiscovery.layer,
     RememberedPeers.layer,
     config.enableMdns === true ? SimDiscovery.layer : Layer.empty
   ).pipe(
     Layer.provideMerge(Network.layerCore),
-    Layer.provideMerge(dht),
-    Layer.provideMerge(SimTransport.layer(name)),
-    Layer.provideMerge(SimNetworkMonitor.layer(name)),
-    Layer.provide(Layer.mergeAll(Discovery.layer, KeyValuePeerStore.layer)),
+    Layer.provideMerge(given(Dht, dht)),
+    Layer.provideMerge(given(Transport, SimTransport.layer(name))),
+    Layer.provideMerge(given(NetworkMonitor, SimNetworkMonitor.layer(name))),
+    Layer.provide(Layer.mergeAll(given(Discovery, Discovery.layer), given(PeerStore, KeyValuePeerStore.layer))),
     Layer.provideMerge(BoundedShutdown.layer),
+    Layer.provideMerge(Supervised.layer),
     Layer.provideMerge(NetworkConfig.layer(config)),
     Layer.catch((reason) => Layer.effectContext(Effect.fail(new NetworkStartError({ reason }))))
   )
+}
 
 type InTime = <R>(context: Context.Context<R>) => Context.Context<R>
 

@@ -29,5 +29,47 @@ export const layersMutants: ReadonlyArray<Mutant> = [
     text: "import \"./requireNode.ts\"\n",
     replacement: "",
     specs: ["test/layers/NodeVersion.live.test.ts"]
+  },
+  {
+    name: "a defect ends background work",
+    file: "src/layers/Supervised.ts",
+    text: "if (!isDefect(cause)) return yield* Effect.failCause(cause)",
+    replacement: "return yield* Effect.failCause(cause)",
+    specs: ["test/sim/defects.test.ts"]
+  },
+  {
+    name: "a defect is logged each time",
+    file: "src/layers/Supervised.ts",
+    text: "logged.set(text, true)",
+    replacement: "",
+    specs: ["test/sim/defects.test.ts"]
+  },
+  {
+    name: "a defect is not counted",
+    file: "src/layers/Supervised.ts",
+    text: "        count++\n",
+    replacement: "",
+    specs: ["test/sim/defects.test.ts"]
+  },
+  {
+    name: "a defect ends the supervision of its peer",
+    file: "src/layers/peers/Supervisor.ts",
+    text: "if (!Supervised.isDefect(cause)) return yield* Effect.failCause(cause)",
+    replacement: "return yield* Effect.failCause(cause)",
+    specs: ["test/sim/defects.test.ts"]
+  },
+  {
+    name: "explain does not tell of a defect",
+    file: "src/layers/peers/Supervisor.ts",
+    text: "PeerRecord.died(peer, now, String(Cause.squash(cause)))",
+    replacement: "",
+    specs: ["test/sim/defects.test.ts"]
+  },
+  {
+    name: "background work is forked bare",
+    file: "src/layers/peers/Idleness.ts",
+    text: "yield* Supervised.forever(\"the end of idle peers\", watch)",
+    replacement: "yield* Effect.forkScoped(Effect.forever(watch))",
+    specs: ["test/house/background.test.ts"]
   }
 ]

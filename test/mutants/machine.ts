@@ -49,7 +49,8 @@ export const machineMutants: ReadonlyArray<Mutant> = [
   {
     name: "a directory that was removed stays away until a write",
     file: "src/layers/machine/DataDirectory.ts",
-    text: "  yield* Effect.forkScoped(Effect.repeat(Effect.delay(held.restore, checkInterval), Schedule.forever))\n",
+    text:
+      "  yield* Supervised.forever(\"the watch over the data directory\", Effect.delay(held.restore, checkInterval))\n",
     replacement: "",
     specs: dataDirectory
   },

@@ -89,7 +89,7 @@ export const networkMutants: ReadonlyArray<Mutant> = [
   {
     name: "a relay stays reserved after its scope",
     file: "src/layers/reach/RelayReservations.ts",
-    text: "isConfigured(peer, at) ? Effect.void : FiberMap.remove(loops, peer)",
+    text: "isConfigured(peer, at) ? Effect.void : loops.remove(peer)",
     replacement: "isConfigured(peer, at) ? Effect.void : Effect.void",
     specs: ["test/live/relay.live.test.ts"]
   }

@@ -295,8 +295,8 @@ export const wishesMutants: ReadonlyArray<Mutant> = [
   {
     name: "a peer has all its dials in the record",
     file: "src/layers/peers/PeerRecord.ts",
-    text: ".slice(0, outcomesMax)\n}",
-    replacement: ".slice(0, 1e6)\n}",
+    text: "[one, ...others].slice(0, outcomesMax)",
+    replacement: "[one, ...others].slice(0, 1e6)",
     specs: ["test/layers/peers/PeerRecord.test.ts"]
   },
   {

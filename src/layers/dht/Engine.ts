@@ -3,20 +3,7 @@
  * whatever carries its questions and keeps its routing table: `KadDht` gives it streams of libp2p and the table of
  * kad-dht, the simulator gives it its own.
  */
-import {
-  Bytes,
-  Cause,
-  Clock,
-  Duration,
-  Effect,
-  Exit,
-  FiberSet,
-  type Latch,
-  Queue,
-  Random,
-  type Scope,
-  Stream
-} from "effect"
+import { Bytes, Cause, Clock, Duration, Effect, Exit, type Latch, Queue, Random, type Scope, Stream } from "effect"
 import type { KeyValueStore } from "effect/persistence"
 import { base58btc } from "multiformats/bases/base58"
 import * as ContentKeys from "../../schema/Content.ts"
@@ -27,6 +14,7 @@ import { Dht, type FindOptions } from "../../services/Dht.ts"
 import { KadDhtPolicy } from "../../services/KadDhtPolicy.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import * as Elapsed from "../Elapsed.ts"
+import * as Supervised from "../Supervised.ts"
 import * as Crowding from "./lookup/Crowding.ts"
 import * as Doubts from "./lookup/Doubts.ts"
 import { slowAfterMillis } from "./lookup/Lookup.ts"
@@ -121,7 +109,7 @@ export const make = Effect.fnUntraced(function*(
   const { self } = peers
   const { kadReplicationFactor: copies } = yield* NetworkConfig
   const policy = yield* KadDhtPolicy
-  const run = yield* FiberSet.makeRuntime()
+  const run = yield* Supervised.makeRun("lookups of the DHT's own")
   const clock = yield* Clock.Clock
   const random = yield* Random.Random
   const now = () => Elapsed.millisUnsafe(clock)
@@ -265,9 +253,10 @@ export const make = Effect.fnUntraced(function*(
 
   // New peers come in groups, so that all but the first wait 250 ms to be one change.
   const growth = yield* Queue.sliding<void>(1)
-  yield* Effect.forkScoped(Effect.forever(
+  yield* Supervised.forever(
+    "new peers of the DHT",
     Queue.take(growth).pipe(Effect.andThen(Effect.sleep("250 millis")), Effect.andThen(changed.open))
-  ))
+  )
   yield* peers.onChange((change, peer) => {
     if (peer !== undefined) doubts.spoke(peer.key)
     if (change === "none") {

@@ -15,7 +15,7 @@
 import type { PeerDiscovery, PeerInfo } from "@libp2p/interface"
 import { mdns } from "@libp2p/mdns"
 import { CODE_IP4, CODE_TCP, multiaddr } from "@multiformats/multiaddr"
-import { Duration, Effect, FiberSet, Layer, Random } from "effect"
+import { Duration, Effect, Layer, Random } from "effect"
 import { createSocket, type Socket } from "node:dgram"
 import { networkInterfaces } from "node:os"
 import type { HostError } from "../../schema/NetworkError.ts"
@@ -23,6 +23,7 @@ import { type Multiaddr, type PeerId, withoutPeer } from "../../schema/Peer.ts"
 import { Discovery } from "../../services/Discovery.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import { Libp2pHost } from "../libp2p/Host.ts"
+import * as Supervised from "../Supervised.ts"
 
 /** How peers are looked for on the local network. */
 export interface MdnsDiscoveryOptions {
@@ -42,7 +43,7 @@ export const make = Effect.fnUntraced(function*(options: MdnsDiscoveryOptions) {
   if (!enableMdns) return
   const host = yield* Libp2pHost
   const discovery = yield* Discovery
-  const run = yield* FiberSet.makeRuntime()
+  const run = yield* Supervised.makeRun("sightings by mDNS")
   const interval = Duration.toMillis(Duration.fromInputUnsafe(options.interval ?? "3 seconds"))
   const port = options.port ?? 5353
 
@@ -56,7 +57,8 @@ export const make = Effect.fnUntraced(function*(options: MdnsDiscoveryOptions) {
     return answerAsSpecified(service)
   })
 
-  yield* Effect.forkScoped(
+  yield* Supervised.fork(
+    "the question whether multicast works",
     Effect.flatMap(multicastProblem(port), (problem) =>
       problem === undefined ? Effect.void : Effect.logWarning(
         `peers on the local network cannot be found, multicast does not work here: ${problem}; ` +

@@ -5,6 +5,7 @@
 import { Effect, Layer, Schedule } from "effect"
 import { Discovery } from "../../services/Discovery.ts"
 import { PeerStore } from "../../services/PeerStore.ts"
+import * as Supervised from "../Supervised.ts"
 
 /** The time between two announcements. */
 export const interval = "5 minutes"
@@ -32,5 +33,8 @@ export const layer: Layer.Layer<never, never, Discovery | PeerStore> = Layer.eff
       )
   )
   yield* announce
-  yield* Effect.forkScoped(Effect.schedule(announce, Schedule.spaced(interval)))
+  yield* Supervised.fork(
+    "remembered peers",
+    Effect.schedule(Supervised.once("remembered peers", announce), Schedule.spaced(interval))
+  )
 }))

@@ -18,7 +18,7 @@ import type {
 import { ping } from "@libp2p/ping"
 import type { Multiaddr as Libp2pMultiaddr } from "@multiformats/multiaddr"
 import { multiaddr } from "@multiformats/multiaddr"
-import { Context, Effect, Layer, Redacted, Schedule, type Scope, Semaphore } from "effect"
+import { Context, Effect, Layer, Redacted, type Scope, Semaphore } from "effect"
 import { createLibp2p } from "libp2p"
 import { packageName, version } from "../../schema/Agent.ts"
 import { HostError } from "../../schema/NetworkError.ts"
@@ -27,6 +27,7 @@ import { Identity } from "../../services/Identity.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import type { StreamAccount } from "../../services/Transport.ts"
 import * as StreamBudget from "../StreamBudget.ts"
+import * as Supervised from "../Supervised.ts"
 import * as BoundedPeerStore from "./BoundedPeerStore.ts"
 import type { Components } from "./wire/Components.ts"
 import { eager } from "./wire/EagerStreams.ts"
@@ -155,10 +156,9 @@ export const make = Effect.gen(function*() {
   )
 
   // libp2p drops an expired peer only when somebody reads it, so every peer ever heard of would stay in memory.
-  yield* Effect.promise(() => node.peerStore.all()).pipe(
-    // The store is in memory; reading it does not fail.
-    Effect.schedule(Schedule.spaced("1 hour")),
-    Effect.forkScoped
+  yield* Supervised.forever(
+    "the sweep of libp2p's peer store",
+    Effect.delay(Effect.promise(() => node.peerStore.all()), "1 hour")
   )
 
   return Libp2pHost.of({

@@ -31,7 +31,6 @@ import {
   Path,
   PlatformError,
   Predicate,
-  Schedule,
   Schema,
   Scope,
   Semaphore
@@ -41,6 +40,7 @@ import { hostname } from "node:os"
 import type { DatabaseSync } from "node:sqlite"
 import { DataDirectoryError } from "../../schema/NetworkError.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
+import * as Supervised from "../Supervised.ts"
 import * as AtomicFile from "./AtomicFile.ts"
 import * as Directory from "./Directory.ts"
 import { reasonOf } from "./Reason.ts"
@@ -62,7 +62,7 @@ export const make = Effect.fnUntraced(function*(
   const held = yield* hold(root, store)
   yield* removeTemporary(store)
   const files = yield* Effect.mapError(fileStore(store, held.restore), failed(root, "cannot be written"))
-  yield* Effect.forkScoped(Effect.repeat(Effect.delay(held.restore, checkInterval), Schedule.forever))
+  yield* Supervised.forever("the watch over the data directory", Effect.delay(held.restore, checkInterval))
   return files
 })
 

@@ -7,11 +7,12 @@
  * new key the node would be another peer. For the same reason `layer` writes the file again within 5 s when it is
  * removed while the node runs. To start as another peer, stop the node first.
  */
-import { Effect, FileSystem, Layer, Path, type PlatformError, Redacted, Schedule } from "effect"
+import { Effect, FileSystem, Layer, Path, type PlatformError, Redacted } from "effect"
 import { randomBytes } from "node:crypto"
 import { IdentityError } from "../../schema/NetworkError.ts"
 import { Identity } from "../../services/Identity.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
+import * as Supervised from "../Supervised.ts"
 import * as AtomicFile from "./AtomicFile.ts"
 import * as DataDirectory from "./DataDirectory.ts"
 import * as Directory from "./Directory.ts"
@@ -188,5 +189,5 @@ const keep = Effect.fnUntraced(function*(directory: string, identity: Identity["
     Effect.catch((error) => Effect.logDebug(`the key ${file} cannot be looked for or written: ${error.message}`)),
     Effect.annotateLogs({ component: "identity" })
   )
-  yield* Effect.forkScoped(Effect.repeat(Effect.delay(restore, DataDirectory.checkInterval), Schedule.forever))
+  yield* Supervised.forever("the watch over the key", Effect.delay(restore, DataDirectory.checkInterval))
 })

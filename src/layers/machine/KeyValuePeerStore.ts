@@ -16,6 +16,7 @@ import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import { BoundedMap } from "../BoundedMap.ts"
 import * as Damaged from "../Damaged.ts"
 import { PeerStore, type RememberedAddress, type RememberedPeer } from "../../services/PeerStore.ts"
+import * as Supervised from "../Supervised.ts"
 
 /** Addresses remembered of each peer. The address unused for longest is dropped first. */
 export const addressesMax = 8
@@ -72,7 +73,8 @@ export const make = Effect.gen(function*() {
       Effect.catch(notSaved)
     )
   )
-  yield* Effect.forkScoped(Effect.forever(
+  yield* Supervised.forever(
+    "the saving of peers",
     hasUnsaved.await.pipe(
       Effect.andThen(Effect.sleep(saveDelay)),
       Effect.andThen(save),
@@ -81,7 +83,7 @@ export const make = Effect.gen(function*() {
         return Effect.andThen(notSaved(error), Effect.sleep(retryDelay))
       })
     )
-  ))
+  )
 
   return PeerStore.of({
     remember: (peer, address) =>

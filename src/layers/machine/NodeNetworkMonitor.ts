@@ -6,6 +6,7 @@ import { Clock, Duration, Effect, Layer, PubSub, Stream } from "effect"
 import { networkInterfaces } from "node:os"
 import { type NetworkChange, type NetworkInterface, NetworkMonitor } from "../../services/NetworkMonitor.ts"
 import * as Elapsed from "../Elapsed.ts"
+import * as Supervised from "../Supervised.ts"
 
 /** The time between two looks. */
 export const interval = Duration.seconds(2)
@@ -36,7 +37,7 @@ export const make = Effect.fnUntraced(
       }
       if (show(current) !== former) yield* PubSub.publish(hub, { _tag: "AddressesChanged" })
     })
-    yield* Effect.forkScoped(Effect.forever(Effect.andThen(Effect.sleep(interval), look)))
+    yield* Supervised.forever("the watch over the interfaces", Effect.andThen(Effect.sleep(interval), look))
 
     return NetworkMonitor.of({ interfaces: Effect.sync(() => current), changes: Stream.fromPubSub(hub) })
   }

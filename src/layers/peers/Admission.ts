@@ -2,15 +2,16 @@
  * What the transport tells of its connections, and what that means to the peer table and the book: a connection is
  * admitted, or lost.
  */
-import { Duration, Effect, FiberSet, Stream } from "effect"
+import { Duration, Effect, Stream } from "effect"
 import type { PeerId } from "../../schema/Peer.ts"
 import { isLoopback } from "../../schema/Subnet.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import { PeerStore } from "../../services/PeerStore.ts"
 import { PeerTable } from "../../services/PeerTable.ts"
-import { type Connection, identifyTime, Transport } from "../../services/Transport.ts"
+import { type Connection, type ConnectionEvent, identifyTime, Transport } from "../../services/Transport.ts"
 import type * as Pulse from "../Pulse.ts"
 import * as Elapsed from "../Elapsed.ts"
+import * as Supervised from "../Supervised.ts"
 import { PeerBook } from "./PeerBook.ts"
 import * as PeerRecord from "./PeerRecord.ts"
 import type { Refuse } from "./Refusals.ts"
@@ -56,7 +57,7 @@ export const make = Effect.fnUntraced(function*(options: {
   const table = yield* PeerTable
   const book = yield* PeerBook
   const rememberRemote = yield* makeRememberRemote
-  const background = yield* FiberSet.make<unknown, never>()
+  const inBackground = yield* Supervised.makeSet("the admission of a connection")
   const cooldownMillis = Duration.toMillis(config.rediscoveryCooldown)
   const localConnections = new Set<Connection>()
 
@@ -77,7 +78,7 @@ export const make = Effect.fnUntraced(function*(options: {
       Effect.catch((error) =>
         Effect.andThen(
           error._tag === "PeerLimitExceeded" ? refuse(connection, error.rule ?? "full") : Effect.void,
-          FiberSet.run(background, connection.close)
+          inBackground(connection.close)
         )
       )
     )
@@ -90,8 +91,7 @@ export const make = Effect.fnUntraced(function*(options: {
   const opened = (connection: Connection) =>
     connection.direction === "inbound"
       ? admit(connection)
-      : FiberSet.run(
-        background,
+      : inBackground(
         Effect.sleep(identifyTime).pipe(
           Effect.andThen(connection.remote),
           Effect.flatMap((remote) => remote._tag === "Some" ? Effect.void : admit(connection))
@@ -120,18 +120,22 @@ export const make = Effect.fnUntraced(function*(options: {
     return peer !== undefined && PeerRecord.isOfInterest(peer)
   })
 
-  yield* Stream.fromQueue(transport.events).pipe(
-    Stream.runForEach((event) => {
-      switch (event._tag) {
-        case "Opened":
-          return opened(event.connection)
-        case "Identified":
-          return admit(event.connection)
-        case "Closed":
-          return closed(event.connection)
-      }
-    }),
-    Effect.forkScoped({ startImmediately: true })
+  const taken = (event: ConnectionEvent): Effect.Effect<unknown> => {
+    switch (event._tag) {
+      case "Opened":
+        return opened(event.connection)
+      case "Identified":
+        return admit(event.connection)
+      case "Closed":
+        return closed(event.connection)
+    }
+  }
+  yield* Supervised.fork(
+    "events of connections",
+    Stream.runForEach(
+      Stream.fromQueue(transport.events),
+      (event) => Supervised.once("an event of a connection", taken(event))
+    )
   )
 
   return {

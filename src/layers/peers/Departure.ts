@@ -14,11 +14,13 @@ import { Shutdown } from "../../services/Shutdown.ts"
 import type { Connection, Farewell } from "../../services/Transport.ts"
 import * as CodioRequests from "../codio/CodioRequests.ts"
 import * as Elapsed from "../Elapsed.ts"
+import * as Supervised from "../Supervised.ts"
 import { type Entry, flushed, unchecked } from "./Entry.ts"
 
 export const make = Effect.fnUntraced(function*(entries: Map<PeerId, Entry>) {
   const events = yield* NetworkEvents
   const shutdown = yield* Shutdown
+  const told = yield* Supervised.told
   /** Connections that are never admitted again: they closed, or the table closes them since their peer leaves. */
   const gone = new WeakMap<Connection, Departure | undefined>()
   /** Entries that have left the table, until that is published. */
@@ -69,7 +71,7 @@ export const make = Effect.fnUntraced(function*(entries: Map<PeerId, Entry>) {
      * for it.
      */
     beginApart: (entry: Entry, departure: Departure) =>
-      Effect.map(Effect.forkDetach(begin(entry, departure)), (fiber) => {
+      Effect.map(Effect.forkDetach(told(Supervised.once("a departure", begin(entry, departure)))), (fiber) => {
         finishing.add(fiber)
         fiber.addObserver(() => finishing.delete(fiber))
       }),

@@ -8,6 +8,7 @@ import { NetworkMonitor } from "../../services/NetworkMonitor.ts"
 import { PeerTable } from "../../services/PeerTable.ts"
 import type { GateRequest } from "../../services/Transport.ts"
 import { Transport } from "../../services/Transport.ts"
+import * as Supervised from "../Supervised.ts"
 import { Dialer } from "./Dialer.ts"
 import type * as InboundLimits from "./InboundLimits.ts"
 import { PeerBook } from "./PeerBook.ts"
@@ -67,7 +68,7 @@ export const install = Effect.fnUntraced(function*(options: {
     return refusal === undefined || (yield* refuse(request, refusal))
   })
 
-  yield* transport.gate((request): Effect.Effect<boolean | RefusalReason> => {
+  const answer = (request: GateRequest): Effect.Effect<boolean | RefusalReason> => {
     switch (request.stage) {
       case "address":
         return limits.arrive(request)
@@ -76,5 +77,13 @@ export const install = Effect.fnUntraced(function*(options: {
       case "peer":
         return admits(request)
     }
-  })
+  }
+  const told = yield* Supervised.told
+  // A rule that dies refuses: nobody is let in unseen.
+  yield* transport.gate((request) =>
+    told(Effect.catchCause(
+      Effect.suspend(() => answer(request)),
+      (cause) => Effect.as(Supervised.report("the gate", cause), false)
+    ))
+  )
 })

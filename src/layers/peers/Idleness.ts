@@ -7,6 +7,7 @@
 import { Duration, Effect, Latch } from "effect"
 import type { Interest, PeerId } from "../../schema/Peer.ts"
 import * as Elapsed from "../Elapsed.ts"
+import * as Supervised from "../Supervised.ts"
 import { activeStreams, type Entry } from "./Entry.ts"
 
 /** Looks for idle peers while the scope lives, and runs `close` for each in one step with the look. */
@@ -50,7 +51,7 @@ export const make = Effect.fnUntraced(function*(options: {
     const next = yield* closeIdle(now)
     yield* next === Number.POSITIVE_INFINITY ? mayIdle.await : Effect.sleep(next - now)
   })
-  if (Number.isFinite(timeoutMillis)) yield* Effect.forkScoped(Effect.forever(watch))
+  if (Number.isFinite(timeoutMillis)) yield* Supervised.forever("the end of idle peers", watch)
 
   return {
     /** The peer's idle time begins now. */

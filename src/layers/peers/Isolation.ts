@@ -17,6 +17,7 @@ import { ReconnectPolicy } from "../../services/ReconnectPolicy.ts"
 import * as Backoff from "../Backoff.ts"
 import * as Pulse from "../Pulse.ts"
 import * as Elapsed from "../Elapsed.ts"
+import * as Supervised from "../Supervised.ts"
 import { PeerBook } from "./PeerBook.ts"
 import { isCandidate, isDesired, type PeerRecord } from "./PeerRecord.ts"
 
@@ -140,8 +141,9 @@ export const make = Effect.fnUntraced(function*(options: {
     return candidates() > 0
   })
 
-  yield* Effect.forkScoped(
-    Effect.forever(Effect.gen(function*() {
+  yield* Supervised.forever(
+    "isolation",
+    Effect.gen(function*() {
       yield* Pulse.until(peersChanged, isLonely)
       const isBack = yield* Effect.raceFirst(Effect.as(peerCame, true), Effect.as(Effect.sleep(grace), false))
       if (isBack || !(yield* isLonely)) return
@@ -155,8 +157,7 @@ export const make = Effect.fnUntraced(function*(options: {
       since = undefined
       nextAttempt = undefined
       yield* events.publish(new IsolationChanged({ isolated: false, candidates: candidates() }))
-    })),
-    { startImmediately: true }
+    })
   )
 
   return {

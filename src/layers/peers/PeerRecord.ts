@@ -328,6 +328,13 @@ export const reappeared = (peer: PeerRecord): void => {
   draft(peer).parted = false
 }
 
+/** A defect has ended what was done for the peer, such as a dial. */
+export const died = (peer: PeerRecord, now: number, problem: string): void => {
+  const record = draft(peer)
+  const message = shortened(`a defect, which the log tells of: ${problem}`)
+  record.dials = newest({ at: now, outcome: "Defect", message }, record.dials)
+}
+
 /** How a dial of the peer went, all addresses together. */
 export const dialled = (peer: PeerRecord, now: number, error?: ConnectError): void => {
   const record = draft(peer)
@@ -335,7 +342,7 @@ export const dialled = (peer: PeerRecord, now: number, error?: ConnectError): vo
   const text = error === undefined ? undefined : shortened(error.message)
   // Dials fail for the same reason again and again: all of them share one text.
   const message = record.dials.find((dial) => dial.message === text)?.message ?? text
-  record.dials = [{ at: now, outcome, message }, ...record.dials].slice(0, outcomesMax)
+  record.dials = newest({ at: now, outcome, message }, record.dials)
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -343,6 +350,9 @@ export const dialled = (peer: PeerRecord, now: number, error?: ConnectError): vo
 // ---------------------------------------------------------------------------------------------------------------------
 
 type Draft<A> = { -readonly [K in keyof A]: A[K] }
+
+/** The last outcomes, with a new one in front. */
+const newest = <A>(one: A, others: ReadonlyArray<A>): ReadonlyArray<A> => [one, ...others].slice(0, outcomesMax)
 
 /** The same record, for the transitions of this file to write to. */
 const draft = (peer: PeerRecord): Draft<PeerRecord> => peer

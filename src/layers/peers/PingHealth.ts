@@ -20,6 +20,7 @@ import { NetworkEvents } from "../../services/NetworkEvents.ts"
 import { PeerTable } from "../../services/PeerTable.ts"
 import { Transport } from "../../services/Transport.ts"
 import * as Elapsed from "../Elapsed.ts"
+import * as Supervised from "../Supervised.ts"
 
 /**
  * How many bytes must flow during an unanswered ping to show that the peer is alive: the answer waits behind other
@@ -201,7 +202,7 @@ const makeWatch = Effect.fnUntraced(function*(limitMillis: number) {
       wait.over.openUnsafe()
     }
   })
-  yield* Effect.forkScoped(Effect.forever(look))
+  yield* Supervised.forever("the watch over pings", look)
 
   return {
     /**

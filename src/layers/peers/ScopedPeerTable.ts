@@ -19,6 +19,7 @@ import * as NetworkMetrics from "../../services/NetworkMetrics.ts"
 import { PeerTable, type Released } from "../../services/PeerTable.ts"
 import { type Connection, Transport } from "../../services/Transport.ts"
 import * as Elapsed from "../Elapsed.ts"
+import * as Supervised from "../Supervised.ts"
 import * as Arrivals from "./Arrivals.ts"
 import * as Departure from "./Departure.ts"
 import * as Entry from "./Entry.ts"
@@ -35,6 +36,7 @@ export const make = Effect.gen(function*() {
   const transport = yield* Transport
   const interests = yield* Interests
   const clock = yield* Clock.Clock
+  const told = yield* Supervised.told
 
   const entries = new Map<PeerId, Entry.Entry>()
   let closed = false
@@ -144,7 +146,11 @@ export const make = Effect.gen(function*() {
     for (const eviction of evictions) yield* eviction
     if (present !== undefined) {
       yield* tellPath(present)
-      return yield* Effect.asVoid(Effect.forkIn(entry.connections.settle, entry.scope, { startImmediately: true }))
+      return yield* Effect.asVoid(
+        Effect.forkIn(told(Supervised.once("two connections become one", entry.connections.settle)), entry.scope, {
+          startImmediately: true
+        })
+      )
     }
     yield* idleness.begin(entry)
     yield* Scope.addFinalizer(entry.scope, Entry.closeConnections(entry))

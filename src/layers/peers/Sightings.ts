@@ -2,7 +2,7 @@
  * Follows discovery and dials peers that the program did not ask for, while fewer than `minPeers` are connected or the
  * node is isolated.
  */
-import { Cause, Duration, Effect, Exit, FiberSet, Stream } from "effect"
+import { Cause, Duration, Effect, Exit, Stream } from "effect"
 import { PeerDiscovered } from "../../schema/NetworkEvent.ts"
 import { Discovery, type Sighting, sourceTraits } from "../../services/Discovery.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
@@ -12,6 +12,7 @@ import { isPromised } from "../../services/ReconnectPolicy.ts"
 import { Transport } from "../../services/Transport.ts"
 import type * as Pulse from "../Pulse.ts"
 import * as Elapsed from "../Elapsed.ts"
+import * as Supervised from "../Supervised.ts"
 import { Dialer } from "./Dialer.ts"
 import * as Isolation from "./Isolation.ts"
 import { PeerBook } from "./PeerBook.ts"
@@ -41,7 +42,7 @@ export const make = Effect.fnUntraced(function*(options: {
   const events = yield* NetworkEvents
   const book = yield* PeerBook
   const dialer = yield* Dialer
-  const background = yield* FiberSet.make<unknown, never>()
+  const inBackground = yield* Supervised.makeSet("a dial that nobody asked for")
   const cooldownMillis = Duration.toMillis(config.rediscoveryCooldown)
   /** How many dials of {@link dial} are under way. */
   let dialing = 0
@@ -113,12 +114,12 @@ export const make = Effect.fnUntraced(function*(options: {
     }
     if (dialer.dialing(peer.id) !== undefined || (yield* table.size) + dialing >= config.minPeers) return
     if (now < Math.max(peer.restUntil, peer.retryAt ?? 0) && !hasNews) return
-    yield* FiberSet.run(background, dial(peer))
+    yield* inBackground(dial(peer))
   })
 
-  yield* Stream.fromQueue(discovery.peers).pipe(
-    Stream.runForEach(sighted),
-    Effect.forkScoped({ startImmediately: true })
+  yield* Supervised.fork(
+    "sightings",
+    Stream.runForEach(Stream.fromQueue(discovery.peers), (sighting) => Supervised.once("a sighting", sighted(sighting)))
   )
 
   return isolation

@@ -13,6 +13,7 @@ import type { GoodbyeReason } from "../../schema/NetworkEvent.ts"
 import { NodeStatus } from "../../schema/NodeStatus.ts"
 import type { DialTarget, Multiaddr, PeerId, PeerInfo } from "../../schema/Peer.ts"
 import { isMultiaddr, peerOf, showTarget, withPeer } from "../../schema/Peer.ts"
+import { Defects } from "../../services/Defects.ts"
 import { ConnectionManager } from "../../services/ConnectionManager.ts"
 import type { Dht } from "../../services/Dht.ts"
 import type { Discovery } from "../../services/Discovery.ts"
@@ -26,6 +27,7 @@ import { type StreamAccount, Transport } from "../../services/Transport.ts"
 import * as Backoff from "../Backoff.ts"
 import * as Pulse from "../Pulse.ts"
 import * as Elapsed from "../Elapsed.ts"
+import * as Supervised from "../Supervised.ts"
 import * as Admission from "./Admission.ts"
 import * as Dialer from "./Dialer.ts"
 import * as Explanation from "./Explanation.ts"
@@ -47,6 +49,8 @@ export const make = Effect.gen(function*() {
   const dialer = yield* Dialer.Dialer
   const policy = yield* ReconnectPolicy
   const clock = yield* Clock.Clock
+  const defects = yield* Defects
+  const told = yield* Supervised.told
 
   const cooldownMillis = Duration.toMillis(config.rediscoveryCooldown)
   /** The machine's network changed, or the machine awoke: waits are over. */
@@ -76,8 +80,9 @@ export const make = Effect.gen(function*() {
     keptAddresses: () => keptAddresses
   })
 
-  yield* monitor.changes.pipe(
-    Stream.runForEach(() =>
+  yield* Supervised.fork(
+    "changes of the network",
+    Stream.runForEach(monitor.changes, () =>
       Effect.gen(function*() {
         // What kept a peer from answering may be gone.
         for (const peer of [...book.all()]) {
@@ -89,9 +94,7 @@ export const make = Effect.gen(function*() {
         }
         yield* networkChanged.beat
         yield* isolation.hope
-      })
-    ),
-    Effect.forkScoped({ startImmediately: true })
+      }))
   )
 
   const self = (target: DialTarget) => new DialError({ target: showTarget(target), reason: new DialedSelf({}) })
@@ -214,8 +217,7 @@ export const make = Effect.gen(function*() {
           })
       ).pipe(
         Effect.annotateLogs({ component: "connections" }),
-        Effect.forkScoped,
-        Effect.asVoid
+        (work) => told(Supervised.fork(`to keep ${showTarget(target)}`, work))
       )
   })
 
@@ -279,7 +281,8 @@ export const make = Effect.gen(function*() {
       backoffs: backoffs.sort((a, b) => a.at - b.at).map((wait) => ({ ...wait, at: Elapsed.dateOf(clock, wait.at) })),
       knownPeers: book.size(),
       refusals: yield* limits.refusals,
-      streams: yield* streamStatus(transport.streams)
+      streams: yield* streamStatus(transport.streams),
+      defects: yield* defects.count
     })
   })
 

@@ -5,7 +5,7 @@
  * each loss, a loss during the end of the last fiber would be dropped, and a kept peer never dialled again. The backoff
  * is in the peer's record: with a backoff for each loss, a flapping peer would escape it.
  */
-import { Cause, Duration, Effect, Exit, FiberMap, FiberSet, Latch } from "effect"
+import { Cause, Duration, Effect, Exit, Latch } from "effect"
 import { type ConnectError, DialError, Refused } from "../../schema/NetworkError.ts"
 import { ReconnectFailed, ReconnectScheduled } from "../../schema/NetworkEvent.ts"
 import type { Interest, PeerId } from "../../schema/Peer.ts"
@@ -18,6 +18,7 @@ import * as Backoff from "../Backoff.ts"
 import * as CodioRequests from "../codio/CodioRequests.ts"
 import type * as Pulse from "../Pulse.ts"
 import * as Elapsed from "../Elapsed.ts"
+import * as Supervised from "../Supervised.ts"
 import { Dialer } from "./Dialer.ts"
 import * as PeerRecord from "./PeerRecord.ts"
 
@@ -45,8 +46,8 @@ export const make = Effect.fnUntraced(function*(options: { readonly peersChanged
   const dialer = yield* Dialer
   const dht = yield* Dht
   const discovery = yield* Discovery
-  const fibers = yield* FiberSet.make<unknown, never>()
-  const lookUps = yield* FiberMap.make<PeerId>()
+  const start = yield* Supervised.makeSet("the supervision of a peer")
+  const lookUps = yield* Supervised.makeMap<PeerId>("the look-up of a peer")
   /** Records whose supervisor runs. */
   const supervised = new WeakSet<PeerRecord.PeerRecord>()
   /** What each supervisor sleeps on. */
@@ -65,10 +66,7 @@ export const make = Effect.fnUntraced(function*(options: { readonly peersChanged
     supervised.add(peer)
     const latch = Latch.makeUnsafe(false)
     latches.set(peer, latch)
-    yield* FiberSet.run(
-      fibers,
-      Effect.onError(supervise(peer, latch), () => Effect.sync(() => supervised.delete(peer)))
-    )
+    yield* start(Effect.onError(supervise(peer, latch), () => Effect.sync(() => supervised.delete(peer))))
   })
 
   const nextDelay = Effect.fnUntraced(function*(peer: PeerRecord.PeerRecord, interest: Interest, error: ConnectError) {
@@ -77,8 +75,9 @@ export const make = Effect.fnUntraced(function*(options: { readonly peersChanged
     return yield* backoff.next(error)
   })
 
-  const supervise = (peer: PeerRecord.PeerRecord, latch: Latch.Latch): Effect.Effect<void> =>
-    Effect.gen(function*() {
+  const supervise = (peer: PeerRecord.PeerRecord, latch: Latch.Latch): Effect.Effect<void> => {
+    let defects = 0
+    return Effect.gen(function*() {
       while (true) {
         yield* latch.close
         if (!PeerRecord.isDesired(peer)) {
@@ -86,24 +85,45 @@ export const make = Effect.fnUntraced(function*(options: { readonly peersChanged
           supervised.delete(peer)
           return
         }
-        if (yield* table.has(peer.id)) {
-          yield* whileConnected(peer, latch)
-          continue
-        }
-        const delay = yield* attempt(peer)
+        const exit = yield* Effect.exit(
+          Effect.flatMap(
+            table.has(peer.id),
+            (isConnected) => isConnected ? whileConnected(peer, latch) : attempt(peer)
+          )
+        )
+        if (Exit.isSuccess(exit)) defects = 0
+        const delay = Exit.isSuccess(exit) ? exit.value : yield* afterDefect(peer, exit.cause, ++defects)
         if (delay !== undefined) yield* waited(peer, latch, delay)
       }
     })
+  }
 
-  const whileConnected = (peer: PeerRecord.PeerRecord, latch: Latch.Latch): Effect.Effect<void> =>
+  /** A policy or a port died under the peer, which is dialled again all the same; `explain` tells why it waits. */
+  const afterDefect = Effect.fnUntraced(
+    function*(peer: PeerRecord.PeerRecord, cause: Cause.Cause<never>, defects: number) {
+      if (!Supervised.isDefect(cause)) return yield* Effect.failCause(cause)
+      const delay = Supervised.waitAfter(defects)
+      const now = yield* Elapsed.millis
+      PeerRecord.died(peer, now, String(Cause.squash(cause)))
+      PeerRecord.retriesAt(peer, now + Duration.toMillis(delay))
+      yield* Supervised.report("the supervision of a peer", cause)
+      return delay
+    }
+  )
+
+  const whileConnected = (peer: PeerRecord.PeerRecord, latch: Latch.Latch): Effect.Effect<undefined> =>
     Effect.gen(function*() {
-      if (PeerRecord.interestOf(peer) !== "kept") return yield* latch.await
+      if (PeerRecord.interestOf(peer) !== "kept") {
+        yield* latch.await
+        return undefined
+      }
       const ask = table.follow(peer.id, CodioRequests.keepAlive)
       yield* Effect.raceFirst(
         latch.await,
         // A request that broke while the peer stays is made again, not at once.
         ask.pipe(Effect.andThen(Effect.sleep("30 seconds")), Effect.forever)
       )
+      return undefined
     })
 
   /**
@@ -142,7 +162,7 @@ export const make = Effect.fnUntraced(function*(options: { readonly peersChanged
     yield* events.publish(new ReconnectScheduled({ peer: peer.id, attempt: peer.attempts, delay }))
     // A peer that refused has not moved: no DHT lookup.
     if (interest === "kept" && !PeerRecord.isRefusal(error)) {
-      yield* FiberMap.run(lookUps, peer.id, lookUp(peer), { onlyIfMissing: true })
+      yield* lookUps.run(peer.id, lookUp(peer))
     }
     return delay
   })

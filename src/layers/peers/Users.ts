@@ -8,6 +8,7 @@ import type { PeerId } from "../../schema/Peer.ts"
 import type { PeerTable } from "../../services/PeerTable.ts"
 import type { Connection } from "../../services/Transport.ts"
 import * as Pulse from "../Pulse.ts"
+import * as Supervised from "../Supervised.ts"
 import type { Use } from "./Connections.ts"
 import { type Entry, unchecked } from "./Entry.ts"
 
@@ -73,12 +74,13 @@ export const make = (entries: ReadonlyMap<PeerId, Entry>, idles: (entry: Entry) 
 
   const eachPeer = Effect.fnUntraced(function*(body: (peer: PeerId) => Effect.Effect<void>) {
     const fibers = yield* FiberSet.make<void>()
+    const told = yield* Supervised.told
     // A peer that comes meanwhile is given the task twice, below and by `beginTasks`.
     const begun = new WeakSet<Entry>()
     const task: Task = Effect.fnUntraced(function*(entry) {
       if (begun.has(entry)) return
       begun.add(entry)
-      const fiber = yield* Effect.forkIn(body(entry.id), entry.scope)
+      const fiber = yield* Effect.forkIn(told(Supervised.lasting("a task of each peer", body(entry.id))), entry.scope)
       yield* FiberSet.add(fibers, fiber)
     })
     yield* Effect.acquireRelease(Effect.sync(() => tasks.add(task)), () => Effect.sync(() => tasks.delete(task)))

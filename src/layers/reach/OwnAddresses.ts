@@ -7,6 +7,7 @@
 import { Effect, Layer, Stream } from "effect"
 import { NetworkMonitor } from "../../services/NetworkMonitor.ts"
 import { confirmOwn, Libp2pHost } from "../libp2p/Host.ts"
+import * as Supervised from "../Supervised.ts"
 
 /**
  * Announces the machine's addresses to the connected peers, and to the transport's `addresses`, after each change of
@@ -15,10 +16,12 @@ import { confirmOwn, Libp2pHost } from "../libp2p/Host.ts"
 export const make = Effect.gen(function*() {
   const { components } = yield* Libp2pHost
   const { changes } = yield* NetworkMonitor
-  yield* changes.pipe(
-    Stream.filter(({ _tag }) => _tag === "AddressesChanged"),
-    Stream.runForEach(() => Effect.sync(() => confirmOwn(components))),
-    Effect.forkScoped({ startImmediately: true })
+  yield* Supervised.fork(
+    "own addresses",
+    changes.pipe(
+      Stream.filter(({ _tag }) => _tag === "AddressesChanged"),
+      Stream.runForEach(() => Supervised.once("own addresses", Effect.sync(() => confirmOwn(components))))
+    )
   )
 })
 

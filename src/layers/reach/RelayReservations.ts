@@ -8,7 +8,7 @@
 import { RELAY_V2_HOP_CODEC } from "@libp2p/circuit-relay-v2"
 import type { Connection, IdentifyResult, PeerId as Libp2pPeerId } from "@libp2p/interface"
 import { peerIdFromString } from "@libp2p/peer-id"
-import { Duration, Effect, Fiber, FiberMap, FiberSet, Latch, Layer, Option, Schedule, Semaphore } from "effect"
+import { Duration, Effect, Fiber, Latch, Layer, Option, Schedule, Semaphore } from "effect"
 import { type DialError, HostError } from "../../schema/NetworkError.ts"
 import { RelayLost, RelayReserved } from "../../schema/NetworkEvent.ts"
 import { type Multiaddr, type PeerId, peerOf, withoutPeer } from "../../schema/Peer.ts"
@@ -22,6 +22,7 @@ import { toError } from "../libp2p/Faults.ts"
 import { Libp2pHost } from "../libp2p/Host.ts"
 import { hostError } from "../libp2p/Modules.ts"
 import * as Elapsed from "../Elapsed.ts"
+import * as Supervised from "../Supervised.ts"
 import * as RelayStore from "./RelayStore.ts"
 
 /**
@@ -49,8 +50,8 @@ export const make = Effect.gen(function*() {
   const store = transport.reservationStore
   yield* RelayStore.cured(store, () => node.getConnections())
 
-  const run = yield* FiberSet.makeRuntime()
-  const loops = yield* FiberMap.make<PeerId>()
+  const run = yield* Supervised.makeRun("relays")
+  const loops = yield* Supervised.makeMap<PeerId>("a reservation on a relay")
   // libp2p empties its queue of reservations when one of them is done, and never tells the others in it.
   const oneAtATime = (yield* Semaphore.make(1)).withPermits(1)
   const changed = yield* Latch.make()
@@ -164,11 +165,11 @@ export const make = Effect.gen(function*() {
   const consider: Effect.Effect<void> = Effect.gen(function*() {
     const now = yield* Elapsed.millis
     for (const [peer, at] of present) {
-      if (FiberMap.hasUnsafe(loops, peer)) continue
+      if (loops.has(peer)) continue
       const configured = isConfigured(peer, at)
-      const size = yield* FiberMap.size(loops)
+      const size = yield* loops.size
       if (!configured && (size >= policy.relays || (resting.get(peer) ?? 0) > now)) continue
-      const fiber = yield* FiberMap.run(loops, peer, Effect.scoped(serve(peer, configured)))
+      const fiber = yield* loops.run(peer, Effect.scoped(serve(peer, configured)))
       run(Effect.andThen(
         Fiber.await(fiber),
         Effect.flatMap(Elapsed.millis, (now) => {
@@ -212,7 +213,7 @@ export const make = Effect.gen(function*() {
       })
   )
   // A relay's rest may have ended, and a peer may have become a relay.
-  yield* Effect.forkScoped(Effect.schedule(consider, Schedule.spaced("10 seconds")))
+  yield* Supervised.fork("relays", Effect.schedule(Supervised.once("relays", consider), Schedule.spaced("10 seconds")))
 
   const reserve = Effect.fnUntraced(function*(address: Multiaddr) {
     yield* Effect.acquireRelease(
@@ -226,8 +227,9 @@ export const make = Effect.gen(function*() {
           const former = [...present].filter(([peer, at]) => isConfigured(peer, at))
           configured.delete(relay)
           // A relay that nobody asks for any more is given up with its reservation.
-          return Effect.forEach(former, ([peer, at]) =>
-            isConfigured(peer, at) ? Effect.void : FiberMap.remove(loops, peer), { discard: true })
+          return Effect.forEach(former, ([peer, at]) => isConfigured(peer, at) ? Effect.void : loops.remove(peer), {
+            discard: true
+          })
         })
     )
     yield* manager.keep(address)

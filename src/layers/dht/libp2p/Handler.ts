@@ -10,7 +10,7 @@
  * answered for 60 s.
  */
 import type { Connection, Stream } from "@libp2p/interface"
-import { Cause, Clock, Duration, Effect, Exit, FiberSet, type Scope } from "effect"
+import { Cause, Clock, Duration, Effect, Exit, type Scope } from "effect"
 import { decodeMessage, FrameReader, requestBytesMax } from "../wire/Message.ts"
 import { keyOf } from "../wire/Nodes.ts"
 import type { AnswerFrame, Sender, Server } from "../serve/Server.ts"
@@ -18,6 +18,7 @@ import { toError } from "../../libp2p/Faults.ts"
 import type { Components } from "../../libp2p/wire/Components.ts"
 import { unsentBytesMax } from "../../libp2p/wire/Yamux.ts"
 import * as Elapsed from "../../Elapsed.ts"
+import * as Supervised from "../../Supervised.ts"
 import * as Subnets from "./Subnets.ts"
 
 export interface HandlerOptions {
@@ -41,7 +42,7 @@ export const make = Effect.fnUntraced(function*(
   { addressManager }: HandlerHost,
   options: HandlerOptions = {}
 ): Effect.fn.Return<(stream: Stream, connection: Connection) => void, never, Scope.Scope> {
-  const run = yield* FiberSet.makeRuntime()
+  const run = yield* Supervised.makeRun("answers of the DHT")
   const clock = yield* Clock.Clock
   const now = () => Elapsed.millisUnsafe(clock)
   const timeout = Duration.toMillis(options.requestTimeout ?? "60 seconds")

@@ -5,7 +5,7 @@
 import type { PeerId as Libp2pPeerId, PeerUpdate } from "@libp2p/interface"
 import { peerIdFromMultihash, peerIdFromString } from "@libp2p/peer-id"
 import { CODE_P2P, type Multiaddr as Libp2pMultiaddr, multiaddr } from "@multiformats/multiaddr"
-import { Clock, Effect, FiberSet } from "effect"
+import { Clock, Effect } from "effect"
 import * as Digest from "multiformats/hashes/digest"
 import { DhtError, NoPeers } from "../../../schema/NetworkError.ts"
 import { type Multiaddr, type PeerId, withoutPeer } from "../../../schema/Peer.ts"
@@ -16,6 +16,7 @@ import { isPeerId, Node, Nodes, keyOf } from "../wire/Nodes.ts"
 import { compareDistance, type Position } from "../wire/Position.ts"
 import type { PeersChange } from "../Engine.ts"
 import * as Elapsed from "../../Elapsed.ts"
+import * as Supervised from "../../Supervised.ts"
 import type { Table } from "./Table.ts"
 import type { Components } from "../../libp2p/wire/Components.ts"
 import { Libp2pHost } from "../../libp2p/Host.ts"
@@ -25,7 +26,7 @@ export const make = Effect.fnUntraced(function*(table: Table) {
   const { components } = yield* Libp2pHost
   const { kadProtocol } = yield* NetworkConfig
   const { announce } = yield* Discovery
-  const run = yield* FiberSet.makeRuntime()
+  const run = yield* Supervised.makeRun("sightings by the DHT")
   const clock = yield* Clock.Clock
   const now = () => Elapsed.millisUnsafe(clock)
   const { addressManager, connectionManager, events, peerId, peerStore, registrar } = components

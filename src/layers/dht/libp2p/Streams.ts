@@ -18,6 +18,7 @@ import { toError } from "../../libp2p/Faults.ts"
 import { Libp2pHost } from "../../libp2p/Host.ts"
 import { type Message, MessageType } from "../wire/Message.ts"
 import * as Elapsed from "../../Elapsed.ts"
+import * as Supervised from "../../Supervised.ts"
 import * as Dial from "./Dial.ts"
 import { type PeerQueue, type Remote, RequestError, type Task } from "./PeerQueues.ts"
 import * as PeerQueues from "./PeerQueues.ts"
@@ -121,15 +122,16 @@ export const make = Effect.fnUntraced(function*(
     due.openUnsafe()
   }
 
-  yield* Effect.forkScoped(Effect.gen(function*() {
-    while (true) {
+  yield* Supervised.forever(
+    "the end of unused streams",
+    Effect.gen(function*() {
       due.closeUnsafe()
       const time = now()
       wakeAt = Math.min(queues.expire(time), pool.sweep(time))
       const wait = wakeAt === Number.POSITIVE_INFINITY ? Effect.never : Effect.sleep(Duration.millis(wakeAt - now()))
       yield* Effect.raceFirst(due.await, wait)
-    }
-  }))
+    })
+  )
 
   // ----- the way of a task
 

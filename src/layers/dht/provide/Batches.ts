@@ -11,7 +11,6 @@ import {
   Duration,
   Effect,
   Fiber,
-  FiberSet,
   type Latch,
   Option,
   type Schedule,
@@ -20,6 +19,7 @@ import {
 import type { ContentKey } from "../../../schema/Content.ts"
 import type { ProvideCycle } from "../../../schema/ProvideStatus.ts"
 import * as Backoff from "../../Backoff.ts"
+import * as Supervised from "../../Supervised.ts"
 import type { StoredKey } from "./Store.ts"
 import { isShort, type Moment, type Takers } from "./Takers.ts"
 import type { Timed, Times } from "./Times.ts"
@@ -122,7 +122,7 @@ export const make = Effect.fnUntraced(function*(
   const { changed, clockNow, isCurrent, onAnnounced, onProgress, takers, times } = options
   const clock = yield* Clock.Clock
   const underWay = new Set<Running>()
-  const fibers = yield* FiberSet.make<void>()
+  const inBackground = yield* Supervised.makeSet("an announcement")
   let lastCycle: ProvideCycle | undefined
   let cycle = { from: 0, keys: 0, lookups: 0, messages: 0 }
 
@@ -214,7 +214,7 @@ export const make = Effect.fnUntraced(function*(
         Effect.catch((error) => Effect.logDebug(`announcing ${sorted.length} keys failed`, error)),
         Effect.ensuring(finish(batch)),
         Effect.asVoid,
-        (run) => FiberSet.run(fibers, run),
+        (run) => inBackground(run),
         Effect.map((fiber) => {
           batch.fiber = fiber
         })

@@ -17,6 +17,7 @@ import { ProvideStatus } from "../../../schema/ProvideStatus.ts"
 import type { Dht } from "../../../services/Dht.ts"
 import * as Backoff from "../../Backoff.ts"
 import { keyOf } from "../wire/Nodes.ts"
+import * as Supervised from "../../Supervised.ts"
 import * as Batches from "./Batches.ts"
 import { batchKeysMax, type Intent, intentOf } from "./Batches.ts"
 import * as Progress from "./Progress.ts"
@@ -131,25 +132,28 @@ export const make = Effect.fnUntraced(function*(
   const takeDue = (now: number) =>
     times.takeDue([...intents.values()].filter((intent) => intent.batch === undefined && !fresh.has(intent)), now)
 
-  yield* Effect.forkScoped(Effect.forever(Effect.gen(function*() {
-    yield* changed.close
-    const now = clockNow()
-    observe(now)
-    progress.changed()
-    if (takers.isReachable()) {
-      while (fresh.size > 0 && batches.mayStart(false)) {
-        // Too many for one batch: neighbours go together, since they share lookups.
-        const all = fresh.size > batchKeysMax ? [...fresh].sort((a, b) => a.h0 - b.h0) : [...fresh]
-        yield* start(all.slice(0, batchKeysMax), false)
+  yield* Supervised.forever(
+    "announcements",
+    Effect.gen(function*() {
+      yield* changed.close
+      const now = clockNow()
+      observe(now)
+      progress.changed()
+      if (takers.isReachable()) {
+        while (fresh.size > 0 && batches.mayStart(false)) {
+          // Too many for one batch: neighbours go together, since they share lookups.
+          const all = fresh.size > batchKeysMax ? [...fresh].sort((a, b) => a.h0 - b.h0) : [...fresh]
+          yield* start(all.slice(0, batchKeysMax), false)
+        }
+        const due = times.nextDueAt() <= now && batches.mayStart(true) ? takeDue(now) : []
+        while (due.length > 0 && batches.mayStart(true)) yield* start(due.splice(0, batchKeysMax), true)
+        for (const intent of due) times.dueBy(intent, intent.dueAt)
       }
-      const due = times.nextDueAt() <= now && batches.mayStart(true) ? takeDue(now) : []
-      while (due.length > 0 && batches.mayStart(true)) yield* start(due.splice(0, batchKeysMax), true)
-      for (const intent of due) times.dueBy(intent, intent.dueAt)
-    }
-    const next = times.nextDueAt()
-    const isWaiting = !takers.isReachable() || next === Infinity || !batches.mayStart(true)
-    yield* isWaiting ? changed.await : Effect.timeoutOption(changed.await, Math.max(1, next - now))
-  })))
+      const next = times.nextDueAt()
+      const isWaiting = !takers.isReachable() || next === Infinity || !batches.mayStart(true)
+      yield* isWaiting ? changed.await : Effect.timeoutOption(changed.await, Math.max(1, next - now))
+    })
+  )
 
   // ----- what was saved
 

@@ -17,6 +17,7 @@ import { Effect, Latch, Schema, type Scope, Semaphore } from "effect"
 import { KeyValueStore } from "effect/persistence"
 import { ContentKey } from "../../../schema/Content.ts"
 import * as Damaged from "../../Damaged.ts"
+import * as Supervised from "../../Supervised.ts"
 
 /** A key as it is saved. The store reads it whenever it writes its entry. */
 export interface StoredKey {
@@ -217,9 +218,10 @@ export const make = Effect.fnUntraced(function*(
   yield* Damaged.setAside(store, "provided keys", damaged)
 
   yield* Effect.addFinalizer(() => foldAlone)
-  yield* Effect.forkScoped(Effect.forever(
+  yield* Supervised.forever(
+    "the saving of provided keys",
     hasDirty.await.pipe(Effect.andThen(Effect.sleep(touchInterval)), Effect.andThen(foldAlone))
-  ))
+  )
 
   return {
     saved: [...keys.values()],

@@ -14,7 +14,7 @@
  * which there is no room is dropped, as ADD_PROVIDER has no answer.
  */
 import { multiaddr } from "@multiformats/multiaddr"
-import { Bytes, Clock, Data, Effect, Schedule, type Scope } from "effect"
+import { Bytes, Clock, Data, Effect, type Scope } from "effect"
 import { keyBytesMax } from "../../../schema/Content.ts"
 import {
   encodeFrame,
@@ -29,6 +29,7 @@ import {
 import { keptAddressesMax } from "../wire/Nodes.ts"
 import { type Position, positionOf } from "../wire/Position.ts"
 import * as Elapsed from "../../Elapsed.ts"
+import * as Supervised from "../../Supervised.ts"
 import type { ProviderRecords } from "./ProviderRecords.ts"
 import type { ValueRecords } from "./ValueRecords.ts"
 
@@ -86,9 +87,9 @@ export const make = Effect.fnUntraced(function*(
   const { closerMax, encodedOf, providers, self, values } = options
   const clock = yield* Clock.Clock
 
-  yield* Effect.sync(() => providers.sweep(Elapsed.millisUnsafe(clock), keysPerSweep)).pipe(
-    Effect.repeat(Schedule.spaced("10 seconds")),
-    Effect.forkScoped
+  yield* Supervised.forever(
+    "the sweep of provider records",
+    Effect.delay(Effect.sync(() => providers.sweep(Elapsed.millisUnsafe(clock), keysPerSweep)), "10 seconds")
   )
 
   /** The peers closest to a position, without those that have no address or do not fit into so many bytes. */

@@ -11,6 +11,7 @@ import { Bytes, Effect, Queue, type Scope } from "effect"
 import { BoundedMap } from "../../BoundedMap.ts"
 import { keyOf } from "../wire/Nodes.ts"
 import * as Elapsed from "../../Elapsed.ts"
+import * as Supervised from "../../Supervised.ts"
 
 export interface ValueRepairOptions<N> {
   /** Asks a node to store the value. Needs a time limit of its own. */
@@ -31,11 +32,12 @@ export const make = Effect.fnUntraced(function*<N>(
   const waiting = yield* Queue.dropping<Repair<N>>(waitingMax)
   const given = new BoundedMap<string, Given>(givenMax)
 
-  yield* Effect.forkScoped(Effect.forever(
+  yield* Supervised.forever(
+    "the repair of values",
     Effect.flatMap(Queue.take(waiting), ({ bytes, key, nodes }) =>
       // A node that does not take it is one copy less.
       Effect.forEach(nodes, (node) => Effect.ignore(put(node, key, bytes)), { concurrency: parallel, discard: true }))
-  ))
+  )
 
   return {
     repair: Effect.fnUntraced(function*(key, bytes, nodes) {

@@ -98,5 +98,12 @@ export const testingMutants: ReadonlyArray<Mutant> = [
     text: "    isOver = true\n    share",
     replacement: "    isOver = true\n    Deferred.doneUnsafe(wasReset, Effect.void)\n    share",
     specs: ["test/testing/ports/SimTransport.test.ts"]
+  },
+  {
+    name: "a peer may have a node on one side only as long as a dead one stays",
+    file: "src/testing/scenario/Invariants.ts",
+    text: "Duration.toMillis(options.oneSidedBound ?? options.healthBound)",
+    replacement: "Duration.toMillis(options.healthBound)",
+    specs: ["test/testing/scenario/Invariants.test.ts"]
   }
 ]

@@ -21,6 +21,8 @@ export interface NodeView {
 
 export interface InvariantOptions {
   readonly healthBound: Duration.Duration
+  /** Defaults to `healthBound`. */
+  readonly oneSidedBound?: Duration.Duration | undefined
   readonly reconnectBound: Duration.Duration
   /** Whether a dial of the second node by the first could succeed now. */
   readonly canDial: (from: NodeView, to: NodeView) => boolean
@@ -35,6 +37,7 @@ export interface Broken {
 /** Looks at all nodes, to be called about every second, and answers with the first broken promise. */
 export const make = (options: InvariantOptions) => {
   const healthMillis = Duration.toMillis(options.healthBound)
+  const oneSidedMillisMax = Duration.toMillis(options.oneSidedBound ?? options.healthBound)
   const reconnectMillis = Duration.toMillis(options.reconnectBound)
   const dead = new Since()
   const oneSided = new Since()
@@ -70,7 +73,7 @@ export const make = (options: InvariantOptions) => {
         }
         const isOneSided = node.isAwake && other.isAwake && has && !other.peers.has(node.peer) && !isDead
         const oneSidedMillis = oneSided.of(both, isOneSided, now)
-        if (oneSidedMillis > healthMillis) {
+        if (oneSidedMillis > oneSidedMillisMax) {
           return {
             invariant: "one-sided",
             detail: `${node.name} has ${other.name}, which has not had it for ${show(oneSidedMillis)}`,

@@ -30,6 +30,11 @@ export interface SimulationOptions {
    */
   readonly healthBound?: Duration.Input | undefined
   /**
+   * How long a node may have a peer that does not have the node, while messages pass between them. Defaults to
+   * `healthBound`; one second holds where no link is both slow and lossy.
+   */
+  readonly oneSidedBound?: Duration.Input | undefined
+  /**
    * How long a kept peer that can be dialled may be missing. Defaults to 85 seconds: the longest step of the default
    * `ReconnectPolicy`, and the dial that follows.
    */
@@ -151,6 +156,7 @@ const simulate = Effect.fnUntraced(function*(
   const invariants = Invariants.make({
     healthBound: Duration.fromInputUnsafe(options.healthBound ?? "10 seconds"),
     reconnectBound,
+    oneSidedBound: options.oneSidedBound === undefined ? undefined : Duration.fromInputUnsafe(options.oneSidedBound),
     canDial: (from, to) =>
       network.reaches(from.peer, to.peer) && network.reaches(to.peer, from.peer) &&
       network.isExposed(from.peer, to.peer) &&

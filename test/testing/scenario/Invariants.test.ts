@@ -115,4 +115,16 @@ describe("the invariants", () => {
     invariants.excuse("bob")
     assert.isUndefined(invariants.look(86_000, broken))
   })
+
+  it("one-sided: has a bound of its own", () => {
+    const invariants = Invariants.make({
+      healthBound: Duration.seconds(10),
+      oneSidedBound: Duration.seconds(1),
+      reconnectBound: Duration.seconds(85),
+      canDial: () => true
+    })
+    const broken = views({ bob: { size: 0, peers: new Set() } })
+    assert.isUndefined(after(1, broken, invariants))
+    assert.strictEqual(after(1.001, broken, invariants), "one-sided")
+  })
 })

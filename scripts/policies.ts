@@ -118,9 +118,13 @@ ${guestSection(evict, guests)}
 
 ## AddressGuard
 
-Which addresses are dialled that others told, through the DHT, identify, or a source of peers of the program's own. On a machine whose interface has 192.168.1.20/24:
+Which addresses are dialled that others told, through the DHT, identify, mDNS, or a source of peers of the program's own: asked for the address as it was
+told, and for each address that its name resolves to, before a socket connects. Addresses that the program gives are never asked for. On a machine whose
+interface has 192.168.1.20/24:
 
-${table(["address", "told by a stranger", "told by a peer on this machine"], guarded(guard))}
+${table(["address", "told from the internet", "told from 192.168.1.9", "told from this machine"], guarded(guard))}
+
+A private address that worked before counts as told from there. A name that another node told is asked of DNS alone, not of the system's files.
 
 ${example("AddressGuard")}
 
@@ -291,17 +295,22 @@ function evictionRows(
 function guarded(rule: AddressGuardRule): ReadonlyArray<ReadonlyArray<string>> {
   const interfaces = [{ address: "192.168.1.20", prefixLength: 24, family: 4, internal: false }] as const
   const addresses = [
-    "/ip4/203.0.113.9/tcp/4001",
+    "/ip4/44.0.0.9/tcp/4001",
     "/dns4/peer.example.org/tcp/4001",
+    "/dns4/localhost/tcp/4001",
     "/ip4/192.168.1.30/tcp/4001",
     "/ip4/192.168.7.30/tcp/4001",
     "/ip4/10.0.0.8/tcp/4001",
+    "/ip4/192.168.1.20/tcp/4001",
     "/ip4/127.0.0.1/tcp/4001",
+    "/ip6/::ffff:127.0.0.1/tcp/4001",
+    "/ip6zone/lo/ip6/::1/tcp/4001",
     "/ip4/0.0.0.0/tcp/4001"
   ]
-  const answer = (address: string, isToldLocally: boolean) =>
-    rule(address as Multiaddr, { interfaces, isToldLocally }) ? "dialled" : "left out"
-  return addresses.map((address) => [`\`${address}\``, answer(address, false), answer(address, true)])
+  const tellers = ["/ip4/44.0.0.1/tcp/4001", "/ip4/192.168.1.9/tcp/4001", "/ip4/127.0.0.1/tcp/4001"]
+  const answer = (address: string, teller: string) =>
+    rule(address as Multiaddr, { interfaces, teller: teller as Multiaddr }) ? "dialled" : "left out"
+  return addresses.map((address) => [`\`${address}\``, ...tellers.map((teller) => answer(address, teller))])
 }
 
 const guestSection = (evict: EvictionRule, guests: GuestPolicyOptions): string =>

@@ -27,7 +27,7 @@ import {
 } from "./schema/NetworkError.ts"
 import type { NetworkEvent } from "./schema/NetworkEvent.ts"
 import type { NodeStatus, PeerExplanation } from "./schema/NodeStatus.ts"
-import type { DialTarget, Multiaddr, PeerAddresses, PeerId, PeerInfo, TargetText } from "./schema/Peer.ts"
+import type { DialTarget, FoundPeer, Multiaddr, PeerId, PeerInfo, TargetText } from "./schema/Peer.ts"
 import { peerOf, ProtocolId, readMultiaddr, readPeerId, readTarget } from "./schema/Peer.ts"
 import type { ProvideStatus } from "./schema/ProvideStatus.ts"
 import { ConnectionManager } from "./services/ConnectionManager.ts"
@@ -397,6 +397,9 @@ export class Network extends Context.Service<Network, {
    * providers or 10 s unless `FindOptions` or `KadDhtPolicy` say otherwise; empty when nobody provides the key.
    * Ending the stream ends the lookup.
    *
+   * Each address says whether this node would dial it (`isDialable`), for other nodes told it. `connect`, `keep` and
+   * `open` of a provider dial what they would dial of its id; see `FoundAddress`.
+   *
    * Empty also when there is no peer to ask, unless `requirePeers` is set. Fails with a `DhtError` whose reason is
    * `NoPeers` then, `QueryTimeout` when no provider was found in time, `RecordInvalid` for a text that is no key,
    * `DhtOff` for a node without a DHT.
@@ -430,7 +433,7 @@ export class Network extends Context.Service<Network, {
    * })
    * ```
    */
-  readonly closestPeers: (key: string) => Effect.Effect<ReadonlyArray<PeerAddresses>, DhtError>
+  readonly closestPeers: (key: string) => Effect.Effect<ReadonlyArray<FoundPeer>, DhtError>
   /**
    * How many peers the routing table of the DHT holds.
    *
@@ -464,7 +467,7 @@ export class Network extends Context.Service<Network, {
   /**
    * The addresses of a peer: those of its connection, or else what the DHT says. Fails with a `DhtError` whose reason
    * is `NoPeers` when there is no peer to ask, `NotFound` when no peer knows it, `QueryTimeout` after 10 s,
-   * `RecordInvalid` for any other text than a peer id.
+   * `RecordInvalid` for any other text than a peer id. Each address says whether this node would dial it.
    *
    * @example
    * ```ts
@@ -479,7 +482,7 @@ export class Network extends Context.Service<Network, {
    *   })
    * ```
    */
-  readonly findPeer: (peer: string) => Effect.Effect<PeerAddresses, DhtError>
+  readonly findPeer: (peer: string) => Effect.Effect<FoundPeer, DhtError>
   /**
    * Stores a small value under `/<namespace>/<path>`, here and on the nodes closest to the key. Copies expire after a
    * day or two: put the value again while it is of use.
@@ -836,14 +839,22 @@ const networkLayer = Layer.effect(
             ({ reason }) => reason._tag === "NoPeers" && options?.requirePeers !== true,
             () => Stream.empty
           )),
-          (some) => ProviderRanking.rank({ peer: table.get, lastContact: connections.lastContact }, some)
+          (some) =>
+            Effect.flatMap(
+              ProviderRanking.rank({ peer: table.get, lastContact: connections.lastContact }, some),
+              Effect.forEach(connections.judged)
+            )
         ),
       findPeer: (peer) =>
         Effect.flatMap(
           Effect.mapError(peerIdOf(peer), ({ detail }) => recordInvalid("findPeer", peer, detail)),
-          dht.findPeer
+          (id) => Effect.flatMap(dht.findPeer(id), connections.judged)
         ),
-      closestPeers: (key) => Effect.flatMap(keyOf("closestPeers", key), dht.closestPeers),
+      closestPeers: (key) =>
+        Effect.flatMap(
+          Effect.flatMap(keyOf("closestPeers", key), dht.closestPeers),
+          Effect.forEach(connections.judged)
+        ),
       routingTableSize: dht.tableSize,
       refreshRoutingTable: dht.refresh,
       putValue: (namespace, path, value, options) =>

@@ -24,6 +24,7 @@ export * as OptionTable from "./schema/OptionTable.ts"
 export * from "./schema/NodeStatus.ts"
 export * from "./schema/Peer.ts"
 export * from "./schema/ProvideStatus.ts"
+export * as Reach from "./schema/Reach.ts"
 export * as Subnet from "./schema/Subnet.ts"
 export * as ValueNamespace from "./schema/ValueNamespace.ts"
 

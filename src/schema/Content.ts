@@ -6,7 +6,7 @@ import { base58btc } from "multiformats/bases/base58"
 import { sha256 } from "multiformats/hashes/sha2"
 import * as Canonical from "./Canonical.ts"
 import { InvalidContentKey } from "./NetworkError.ts"
-import { PeerAddresses } from "./Peer.ts"
+import { FoundPeer } from "./Peer.ts"
 
 /**
  * The key under which content is provided and found: 1 to 80 bytes, written in base58btc.
@@ -66,8 +66,8 @@ export const parse = (text: string): Result.Result<ContentKey, InvalidContentKey
 export const toBytes = (key: ContentKey): Uint8Array => base58btc.baseDecode(key)
 
 /** A peer that has the content of a key, with the addresses that the DHT gave for it. */
-export const Provider = PeerAddresses
-export type Provider = PeerAddresses
+export const Provider = FoundPeer
+export type Provider = FoundPeer
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal

@@ -68,9 +68,61 @@ export interface PeerAddresses {
 export const PeerAddresses = Schema.Struct({ id: PeerId, addresses: Schema.Array(Multiaddr) })
 
 /**
- * What can be dialled: a peer whose addresses are known or can be looked up, an address, or a peer at given addresses.
+ * An address that another node told, and the remote addresses at which this node saw those who told it, as far as it
+ * knows them. It never becomes an address that the program gave: `AddressGuard` judges it wherever it goes.
  */
-export type DialTarget = PeerId | Multiaddr | PeerAddresses
+export interface Told {
+  readonly address: Multiaddr
+  readonly tellers: ReadonlyArray<Multiaddr>
+}
+
+/** A peer and the addresses that other nodes told of it. */
+export interface ToldAddresses {
+  readonly id: PeerId
+  readonly addresses: ReadonlyArray<Told>
+}
+
+/**
+ * An address that the DHT found: another node told it. Handed back to `connect`, `keep` or `open` it is judged by
+ * `AddressGuard` as if the program had named the peer alone: the object itself, a copy, or its JSON. Only a text is an
+ * address of the program's own, so taking `address` out of it is what makes it one.
+ *
+ * This node remembers with the object who told it, which a copy or JSON does not carry. Such a copy is dialled as an
+ * address that nobody knows the teller of: in private networks only as far as this node has heard of it by itself.
+ */
+export class FoundAddress extends Schema.Class<FoundAddress>("codio-network/FoundAddress")({
+  address: Multiaddr,
+  /** Whether this node would dial it now. What a name leads to is judged once more, when it has been resolved. */
+  isDialable: Schema.Boolean
+}) {
+  override toString(): string {
+    return this.address
+  }
+}
+
+/** A peer that the DHT found, and the addresses that others told of it. */
+export const FoundPeer = Schema.Struct({ id: PeerId, addresses: Schema.Array(FoundAddress) })
+export type FoundPeer = typeof FoundPeer.Type
+
+/** The address as a program gets it. */
+export const foundAddress = ({ address, tellers }: Told, isDialable: boolean): FoundAddress => {
+  const found = new FoundAddress({ address, isDialable }, { disableChecks: true })
+  tellersOfFound.set(found, tellers)
+  return found
+}
+
+/**
+ * What can be dialled: a peer whose addresses are known or can be looked up, an address, or a peer at addresses. An
+ * address is the program's own when it is a text, and another node's when it is a `Told`.
+ */
+export type DialTarget =
+  | PeerId
+  | Multiaddr
+  | { readonly id: PeerId; readonly addresses: ReadonlyArray<Multiaddr | Told> }
+
+/** The address itself, whoever told it. */
+export const addressOf = (address: Multiaddr | Told): Multiaddr =>
+  typeof address === "string" ? address : address.address
 
 /**
  * The path of a connection, as of the moment of reading: direct to the peer, or through a relay.
@@ -167,7 +219,9 @@ export const withPeer = (address: Multiaddr, id: PeerId): Multiaddr =>
 export const withoutPeer = (address: Multiaddr): Multiaddr => address.replace(/\/(?:p2p|ipfs)\/[^/]+$/, "") as Multiaddr
 
 /** A target as a program writes it, in text of any form. */
-export type TargetText = string | { readonly id: string; readonly addresses: ReadonlyArray<string> }
+export type TargetText =
+  | string
+  | { readonly id: string; readonly addresses: ReadonlyArray<string | { readonly address: string }> }
 
 /**
  * Reads a target into its canonical form: ids in base58, addresses as {@link MultiaddrFromText} has them. An address of
@@ -208,6 +262,9 @@ export const interestRank = (interest: Interest): number => interests.indexOf(in
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
+/** Who told the addresses that programs hold. */
+const tellersOfFound = new WeakMap<object, ReadonlyArray<Multiaddr>>()
+
 const canonicalProblem = (read: Result.Result<string, string>, text: string): string | undefined =>
   Result.isFailure(read)
     ? read.failure
@@ -244,11 +301,12 @@ function readAddress(text: string): Result.Result<Multiaddr, string> {
 
 function readPeerAddresses(
   target: Exclude<TargetText, string>
-): Result.Result<PeerAddresses, string> {
+): Result.Result<Exclude<DialTarget, string>, string> {
   const id = readPeerId(target.id)
   if (Result.isFailure(id)) return Result.fail(id.failure)
-  const addresses: Array<Multiaddr> = []
-  for (const text of target.addresses) {
+  const addresses: Array<Multiaddr | Told> = []
+  for (const one of target.addresses) {
+    const text = typeof one === "object" && one !== null ? one.address : one
     const address = readAddress(text)
     if (Result.isFailure(address)) return Result.fail(address.failure)
     const named = peerOf(address.success)
@@ -256,10 +314,12 @@ function readPeerAddresses(
       return Result.fail(`${Canonical.quoted(text)} is an address of another peer than ${id.success}`)
     }
     // The id alone says nothing that the target does not.
-    if (withoutPeer(address.success) !== "") addresses.push(address.success)
+    if (withoutPeer(address.success) === "") continue
+    // An object is an address that another node told, whatever it says of itself: who told it is known of this node's
+    // own objects alone.
+    addresses.push(
+      text === one ? address.success : { address: address.success, tellers: tellersOfFound.get(one as object) ?? [] }
+    )
   }
-  // Whatever else the object says of the addresses stays.
-  const isCanonical = id.success === target.id && addresses.length === target.addresses.length &&
-    addresses.every((address, index) => address === target.addresses[index])
-  return Result.succeed(isCanonical ? target as PeerAddresses : { ...target, id: id.success, addresses })
+  return Result.succeed({ id: id.success, addresses })
 }

@@ -6,7 +6,7 @@ import { Context } from "effect"
 import type { ConnectError, DialError } from "../schema/NetworkError.ts"
 import type { GoodbyeReason } from "../schema/NetworkEvent.ts"
 import type { NodeStatus, PeerExplanation } from "../schema/NodeStatus.ts"
-import type { DialTarget, PeerId, PeerInfo } from "../schema/Peer.ts"
+import type { DialTarget, FoundPeer, PeerId, PeerInfo, ToldAddresses } from "../schema/Peer.ts"
 
 /**
  * What this node's dials of a peer came to, without the rest of an explanation. Times are milliseconds since the epoch.
@@ -50,6 +50,8 @@ export class ConnectionManager extends Context.Service<ConnectionManager, {
   readonly explain: (peer: PeerId) => Effect.Effect<PeerExplanation>
   /** When dials last reached the peer and last failed to; without dates when the peer is unknown. */
   readonly lastContact: (peer: PeerId) => Effect.Effect<LastContact>
+  /** What the DHT found of a peer, as a program gets it: each address says whether this node would dial it. */
+  readonly judged: (found: ToldAddresses) => Effect.Effect<FoundPeer>
   /** How the node stands: isolated or not and why, slots in use, dials under way and waiting. */
   readonly status: Effect.Effect<NodeStatus>
 }>()("codio-network/services/ConnectionManager") {}

@@ -3,9 +3,9 @@
  */
 import type { Duration, Effect, Scope, Stream } from "effect"
 import { Context } from "effect"
-import type { ContentKey, Provider } from "../schema/Content.ts"
+import type { ContentKey } from "../schema/Content.ts"
 import type { DhtError } from "../schema/NetworkError.ts"
-import type { PeerAddresses, PeerId } from "../schema/Peer.ts"
+import type { PeerId, ToldAddresses } from "../schema/Peer.ts"
 import type { ProvideStatus } from "../schema/ProvideStatus.ts"
 import type { ValueNamespace } from "../schema/ValueNamespace.ts"
 
@@ -83,17 +83,17 @@ export class Dht extends Context.Service<Dht, {
    *
    * Fails with `NoPeers` at once when there is no peer to ask, with `QueryTimeout` when no provider was found in time.
    */
-  readonly findProviders: (key: ContentKey, options?: FindOptions) => Stream.Stream<Provider, DhtError>
+  readonly findProviders: (key: ContentKey, options?: FindOptions) => Stream.Stream<ToldAddresses, DhtError>
   /**
    * The addresses of a peer. Fails with `NoPeers` at once when there is no peer to ask, with `NotFound` when no peer
    * knows it.
    */
-  readonly findPeer: (peer: PeerId) => Effect.Effect<PeerAddresses, DhtError>
+  readonly findPeer: (peer: PeerId) => Effect.Effect<ToldAddresses, DhtError>
   /**
    * The nodes closest to a key among those that answer, nearest first: `kadReplicationFactor` of them at most, this
    * node not among them. They keep the key's records. Fails with `NoPeers` at once when there is no peer to ask.
    */
-  readonly closestPeers: (key: ContentKey) => Effect.Effect<ReadonlyArray<PeerAddresses>, DhtError>
+  readonly closestPeers: (key: ContentKey) => Effect.Effect<ReadonlyArray<ToldAddresses>, DhtError>
   /** How many peers the routing table holds. */
   readonly tableSize: Effect.Effect<number>
   /**

@@ -13,14 +13,20 @@ import type { DialTarget, Direction, Multiaddr, Path, PeerId, ProtocolId, Remote
 
 /**
  * What the gate's rule is asked about: an inbound connection before its handshake (`stage: "address"`); every
- * connection, in or out, in the last step before it exists (`stage: "peer"`); and an address that the transport dials
- * of its own accord, for the DHT or for a peer whose addresses the caller did not name (`stage: "dial"`).
+ * connection, in or out, in the last step before it exists (`stage: "peer"`); and an address that the program did not
+ * give (`stage: "dial"`): one that the transport dials of its own accord, for the DHT or for a peer whose addresses the
+ * caller did not name, and each IP address that a `Told` address resolves to, before a socket connects to it.
  */
 export type GateRequest =
   | {
     readonly stage: "dial"
     readonly direction: "outbound"
+    /** The address as it was told. */
     readonly remoteAddress: Multiaddr
+    /** Where the socket is about to connect to, when `remoteAddress` is a name. */
+    readonly resolved?: Multiaddr
+    /** The remote addresses, as this node saw them, of those who told it; empty where nobody knows. */
+    readonly tellers: ReadonlyArray<Multiaddr>
     /** The peer that is expected there, if known. */
     readonly peer?: PeerId
   }
@@ -216,6 +222,8 @@ export class Transport extends Context.Service<Transport, {
    * the dial then fails with `Refused`. For a peer that is already connected it gives the open connection. Interruption
    * aborts the dial, but closes no connection of which `events` has told `Identified`. Retry, timeout and limits belong
    * to the caller.
+   *
+   * The gate is asked for a `Told` address and for what it resolves to, and not for an address that is a text.
    */
   readonly dial: (target: DialTarget) => Effect.Effect<Connection, DialError>
   /**

@@ -79,6 +79,8 @@ export const rooms: ReadonlyArray<Room> = [
   ], [
     "@multiformats/multiaddr",
     "node:crypto",
+    "node:dns",
+    "node:dns/promises",
     "node:net"
   ]),
   room("codio", [], [], []),

@@ -78,7 +78,7 @@ export const make = (options: PeerOptions): Effect.Effect<Peer, Error, Scope.Sco
       find: (command) =>
         Effect.map(Effect.timed(Stream.runCollect(network.findProviders(key(command)))), ([took, providers]) => ({
           millis: Duration.toMillis(took),
-          providers: providers.map(({ addresses, id }) => ({ peer: id, addresses }))
+          providers: providers.map(({ addresses, id }) => ({ peer: id, addresses: addresses.map(String) }))
         })),
       put: ({ path = "", quorum, sequence, value = "" }) =>
         Effect.as(

@@ -107,6 +107,7 @@ describe("addresses that this program did not give", () => {
         stage: "dial",
         direction: "outbound",
         remoteAddress: withoutPeer(address),
+        tellers: [],
         peer: id
       }])
       const connection = yield* alice.transport.dial(address)

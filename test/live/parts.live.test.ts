@@ -106,7 +106,7 @@ describe("addresses at run time", () => {
       assert.isTrue(yield* isAnnounced)
       const told = Effect.map(
         Effect.orDie(bob.findPeer(info.id)),
-        ({ addresses }) => addresses.some((address) => address.startsWith("/dns4/node.example.com"))
+        ({ addresses }) => addresses.some(({ address }) => address.startsWith("/dns4/node.example.com"))
       )
       yield* Live.until(told)
       // Twice announced, it stays until both scopes have closed.

@@ -334,5 +334,12 @@ export const dhtMutants: ReadonlyArray<Mutant> = [
     text: "found.length === 0 || Exit.isFailure(exit)",
     replacement: "found.length === 0 && Exit.isSuccess(exit)",
     specs: sharedSpecs
+  },
+  {
+    name: "the DHT forgets who told an address",
+    file: "src/layers/dht/libp2p/Peers.ts",
+    text: "const teller = peers.length === 0 ? undefined : nearOf(libp2pId(from))",
+    replacement: "const teller = from === self ? nearOf(peerId) : undefined",
+    specs: ["test/layers/dht/libp2p/KadDht.live.test.ts"]
   }
 ]

@@ -231,5 +231,61 @@ export const libp2pMutants: ReadonlyArray<Mutant> = [
     text: "    underlying.addEventListener(\"close\", look)\n",
     replacement: "",
     specs: ["test/layers/libp2p/Transport.live.test.ts"]
+  },
+  {
+    name: "what a name resolves to is not judged",
+    file: "src/layers/libp2p/wire/Lookup.ts",
+    text: ".filter(({ address }) => judge(address))",
+    replacement: "",
+    specs: ["test/layers/libp2p/wire/Lookup.live.test.ts"]
+  },
+  {
+    name: "a name leads to any number of addresses",
+    file: "src/layers/libp2p/wire/Lookup.ts",
+    text: "found.slice(0, resolvedMax)",
+    replacement: "found",
+    specs: ["test/layers/libp2p/wire/Lookup.live.test.ts"]
+  },
+  {
+    name: "a told name is looked up as the system does",
+    file: "src/layers/libp2p/wire/Tcp.ts",
+    text: "return Lookup.toldLookup(family, judge, resolve)",
+    replacement: "return Lookup.ownLookup(family)",
+    specs: ["test/layers/libp2p/wire/Lookup.live.test.ts"]
+  },
+  {
+    name: "an IP address in the part for a name is not judged",
+    file: "src/layers/libp2p/wire/Tcp.ts",
+    text: "|| isIP(value) !== 0 && !judge(value)",
+    replacement: "",
+    specs: ["test/layers/libp2p/wire/Lookup.live.test.ts"]
+  },
+  {
+    name: "an IPv6 zone is dialled for others",
+    file: "src/layers/libp2p/wire/Tcp.ts",
+    text: "!toldProtocols.has(name) ||",
+    replacement: "",
+    specs: ["test/layers/libp2p/wire/Lookup.live.test.ts"]
+  },
+  {
+    name: "dns6 takes IPv4 addresses",
+    file: "src/layers/libp2p/wire/Lookup.ts",
+    text: "protocol === \"dns6\" ? 6 : 0",
+    replacement: "0",
+    specs: ["test/layers/libp2p/wire/Lookup.live.test.ts"]
+  },
+  {
+    name: "a /dnsaddr may ask without end",
+    file: "src/layers/libp2p/Dnsaddr.ts",
+    text: "questions < questionsMax",
+    replacement: "questions < 64 * questionsMax",
+    specs: ["test/layers/libp2p/Dnsaddr.test.ts"]
+  },
+  {
+    name: "a /dnsaddr may give any number of addresses",
+    file: "src/layers/libp2p/Dnsaddr.ts",
+    text: "found.slice(0, addressesMax)",
+    replacement: "found",
+    specs: ["test/layers/libp2p/Dnsaddr.test.ts"]
   }
 ]

@@ -261,5 +261,41 @@ export const peersMutants: ReadonlyArray<Mutant> = [
     text: "refused: yield* refusals }",
     replacement: "refused: {} }",
     specs: ["test/layers/peers/TransportProtocols.test.ts"]
+  },
+  {
+    name: "any number of tellers is remembered",
+    file: "src/layers/peers/Addresses.ts",
+    text: ".slice(-tellersMax)",
+    replacement: "",
+    specs: ["test/layers/peers/Addresses.test.ts"]
+  },
+  {
+    name: "an address that worked is the program's own",
+    file: "src/layers/peers/Addresses.ts",
+    text: "entry.isOwn ||= sourceTraits(source).isOwn",
+    replacement: "entry.isOwn ||= sourceTraits(source).isOwn || source === \"worked\"",
+    specs: ["test/layers/peers/Addresses.test.ts"]
+  },
+  {
+    name: "a peer is no teller of where it was reached",
+    file: "src/layers/peers/Addresses.ts",
+    text: "this.learn(address, \"worked\", [withoutPeer(address)])",
+    replacement: "this.learn(address, \"worked\")",
+    specs: ["test/layers/peers/Addresses.test.ts"]
+  },
+  {
+    name: "what the DHT found is not judged",
+    file: "src/layers/peers/Found.ts",
+    text: "foundAddress(told, !isGuarded)",
+    replacement: "foundAddress(told, isGuarded !== undefined)",
+    specs: ["test/live/told.live.test.ts"]
+  },
+  {
+    name: "what the program hands back becomes its own",
+    file: "src/layers/peers/PeerRecord.ts",
+    text: "if (typeof address === \"string\") peer.addresses.learn(address, \"given\")",
+    replacement:
+      "if (typeof address !== \"string\") peer.addresses.learn(address.address, \"given\")\n    else if (typeof address === \"string\") peer.addresses.learn(address, \"given\")",
+    specs: ["test/live/told.live.test.ts"]
   }
 ]

@@ -182,5 +182,117 @@ export const schemaMutants: ReadonlyArray<Mutant> = [
     text: "Math.min(granted, total)",
     replacement: "total",
     specs: ["test/services/NetworkConfig.test.ts"]
+  },
+  {
+    name: "an address of the DHT becomes the program's own",
+    file: "src/schema/Peer.ts",
+    text: "text === one ? address.success",
+    replacement: "text !== undefined ? address.success",
+    specs: ["test/schema/Canonical.test.ts"]
+  },
+  {
+    name: "an object says itself who told it",
+    file: "src/schema/Peer.ts",
+    text: "tellersOfFound.get(one as object) ?? []",
+    replacement: "tellersOfFound.get(one as object) ?? (one as { tellers?: [] }).tellers ?? []",
+    specs: ["test/schema/Canonical.test.ts"]
+  },
+  {
+    name: "6to4 is an address like others",
+    file: "src/schema/Reach.ts",
+    text: "if (a === 0x2002) return",
+    replacement: "if (a === 0x2003) return",
+    specs: ["test/services/AddressGuard.test.ts"]
+  },
+  {
+    name: "NAT64 is an address like others",
+    file: "src/schema/Reach.ts",
+    text: "a === 0x64 && b === 0xff9b",
+    replacement: "a === 0x64 && b === 0xff9c",
+    specs: ["test/services/AddressGuard.test.ts"]
+  },
+  {
+    name: "translated addresses are like others",
+    file: "src/schema/Reach.ts",
+    text: "|| e === 0xffff && f === 0",
+    replacement: "",
+    specs: ["test/services/AddressGuard.test.ts"]
+  },
+  {
+    name: "ISATAP is an address like others",
+    file: "src/schema/Reach.ts",
+    text: "f === 0x5efe && (e === 0 || e === 0x200) ? [ip, last()] : [ip]",
+    replacement: "[ip]",
+    specs: ["test/services/AddressGuard.test.ts"]
+  },
+  {
+    name: "an IPv4-compatible address is like others",
+    file: "src/schema/Reach.ts",
+    text: "(f === 0 || f === 0xffff)",
+    replacement: "(f === 0xffff)",
+    specs: ["test/services/AddressGuard.test.ts"]
+  },
+  {
+    name: "shared addresses of providers are public",
+    file: "src/schema/Reach.ts",
+    text: "  \"100.64.0.0/10\",\n",
+    replacement: "",
+    specs: ["test/services/AddressGuard.test.ts"]
+  },
+  {
+    name: "documentation is public",
+    file: "src/schema/Reach.ts",
+    text: "  \"3fff::/20\"\n",
+    replacement: "  \"3fff::/21\"\n",
+    specs: ["test/services/AddressGuard.test.ts"]
+  },
+  {
+    name: "what IANA has not given out is public",
+    file: "src/schema/Reach.ts",
+    text: "  \"4000::/2\",\n",
+    replacement: "",
+    specs: ["test/services/AddressGuard.test.ts"]
+  },
+  {
+    name: "the public parts of the protocol range are local",
+    file: "src/schema/Reach.ts",
+    text: "  \"2001:20::/28\",\n",
+    replacement: "",
+    specs: ["test/services/AddressGuard.test.ts"]
+  },
+  {
+    name: "an IP address in the part for a name is a name",
+    file: "src/schema/Reach.ts",
+    text: "return Result.isFailure(ip) && isName(host) ?",
+    replacement: "return isName(host) ?",
+    specs: ["test/services/AddressGuard.test.ts"]
+  },
+  {
+    name: "localhost is a name",
+    file: "src/schema/Reach.ts",
+    text: "!/^(?:.+\\.)?localhost\\.?$/i.test(text)",
+    replacement: "true",
+    specs: ["test/services/AddressGuard.test.ts"]
+  },
+  {
+    name: "any form of address may be told",
+    file: "src/schema/Reach.ts",
+    text: "if (protocol === undefined ||",
+    replacement: "if (protocol === undefined) return \"name\"\n  if (",
+    specs: ["test/services/AddressGuard.test.ts"]
+  },
+  {
+    name: "a relayed address needs no relay",
+    file: "src/schema/Reach.ts",
+    text: "|| behind !== undefined && peer === undefined",
+    replacement: "",
+    specs: ["test/services/AddressGuard.test.ts"]
+  },
+  {
+    name: "a relay may lie behind a relay",
+    file: "src/schema/Reach.ts",
+    text: "if (more.length > 0 ||",
+    replacement: "if (",
+    specs: ["test/services/AddressGuard.test.ts"]
   }
 ]

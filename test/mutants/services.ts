@@ -49,5 +49,61 @@ export const servicesMutants: ReadonlyArray<Mutant> = [
     text: "process.env, prefix?.replace(/_$/, \"\")",
     replacement: "process.env, prefix?.replace(/.*/, \"CODIO\")",
     specs: ["test/services/NetworkConfig.test.ts"]
+  },
+  {
+    name: "loopback is dialled for a stranger",
+    file: "src/services/AddressGuard.ts",
+    text: "if (reach === \"loopback\") return isToldByLoopback",
+    replacement: "if (reach === \"loopback\") return true",
+    specs: ["test/services/AddressGuard.test.ts"]
+  },
+  {
+    name: "this machine's own addresses are dialled for a stranger",
+    file: "src/services/AddressGuard.ts",
+    text: "if (isOwn(own, ip)) return isToldHere",
+    replacement: "",
+    specs: ["test/services/AddressGuard.test.ts"]
+  },
+  {
+    name: "a private address is dialled wherever its teller lies",
+    file: "src/services/AddressGuard.ts",
+    text: "(isToldHere || tellerIp !== undefined && IpNetwork.contains(subnet, tellerIp))",
+    replacement: "true",
+    specs: ["test/services/AddressGuard.test.ts"]
+  },
+  {
+    name: "a relayed teller lies where its relay does",
+    file: "src/services/AddressGuard.ts",
+    text: "directIpOf(teller)",
+    replacement: "ipOf(teller)",
+    specs: ["test/services/AddressGuard.test.ts"]
+  },
+  {
+    name: "one form of several is enough",
+    file: "src/services/AddressGuard.ts",
+    text: "reached(host).every(",
+    replacement: "reached(host).some(",
+    specs: ["test/services/AddressGuard.test.ts"]
+  },
+  {
+    name: "only the first teller counts",
+    file: "src/services/AddressGuard.ts",
+    text: "tellers.some((teller)",
+    replacement: "tellers.slice(0, 1).some((teller)",
+    specs: ["test/services/AddressGuard.test.ts"]
+  },
+  {
+    name: "mDNS is trusted",
+    file: "src/services/Discovery.ts",
+    text: "mdns: { isOwn: false,",
+    replacement: "mdns: { isOwn: true,",
+    specs: ["test/services/Discovery.test.ts"]
+  },
+  {
+    name: "the tellers of a sighting are lost",
+    file: "src/services/Discovery.ts",
+    text: "? { address, tellers: [] } : address",
+    replacement: "? { address, tellers: [] } : { ...address, tellers: [] }",
+    specs: ["test/services/Discovery.test.ts"]
   }
 ]

@@ -9,7 +9,16 @@ import { CID } from "multiformats/cid"
 import * as Digest from "multiformats/hashes/digest"
 import * as Canonical from "../../src/schema/Canonical.ts"
 import { fromBytes, fromText } from "../../src/schema/Content.ts"
-import { MultiaddrFromText, PeerIdFromText, readTarget, type TargetText } from "../../src/schema/Peer.ts"
+import {
+  FoundAddress,
+  foundAddress,
+  FoundPeer,
+  type Multiaddr,
+  MultiaddrFromText,
+  PeerIdFromText,
+  readTarget,
+  type TargetText
+} from "../../src/schema/Peer.ts"
 import { SimNetwork } from "../../src/testing/network/SimNetwork.ts"
 
 const alice = SimNetwork.peerId("alice")
@@ -156,11 +165,32 @@ describe("a target", () => {
     assert.strictEqual<unknown>(read(readTarget(`\n${address}/`)), address)
   })
 
-  it("that is canonical stays the same object, with what else it says", () => {
-    const target = { id: alice, addresses: [address], more: 1 }
-    assert.strictEqual<unknown>(read(readTarget(target)), target)
-    const other: TargetText = { ...target, id: cidOf(alice).toString() }
-    assert.deepStrictEqual<unknown>(read(readTarget(other)), target)
+  it("keeps apart what the program gives and what other nodes told, in every copy", () => {
+    const teller = "/ip4/192.168.1.9/tcp/51234" as Multiaddr
+    const found = foundAddress({ address: address as Multiaddr, tellers: [teller] }, true)
+    const provider = { id: alice, addresses: [found] }
+    const told = (tellers: ReadonlyArray<string>) => ({ id: alice, addresses: [{ address, tellers }] })
+    const reads = (target: TargetText) => read(readTarget(target))
+    assert.deepStrictEqual<unknown>(reads(provider), told([teller]))
+    assert.deepStrictEqual<unknown>(reads({ ...provider }), told([teller]))
+    assert.deepStrictEqual<unknown>(reads({ ...provider, addresses: [...provider.addresses] }), told([teller]))
+    // A copy does not say who told it, and cannot say it of itself.
+    const copies = [
+      JSON.parse(JSON.stringify(provider)) as typeof provider,
+      structuredClone(provider),
+      Schema.decodeUnknownSync(FoundPeer)(JSON.parse(JSON.stringify(provider))),
+      { id: alice, addresses: [new FoundAddress({ address: address as Multiaddr, isDialable: true })] },
+      { id: alice, addresses: [{ ...found }] },
+      { id: alice, addresses: [{ address, tellers: ["/ip4/127.0.0.1/tcp/1"] }] }
+    ]
+    for (const copy of copies) assert.deepStrictEqual<unknown>(reads(copy), told([]))
+    // A text is the program's own.
+    assert.deepStrictEqual<unknown>(reads({ id: alice, addresses: [found.address, found] }), {
+      id: alice,
+      addresses: [address, { address, tellers: [teller] }]
+    })
+    assert.strictEqual(`${found}`, address)
+    assert.strictEqual(JSON.stringify(found), JSON.stringify({ address, isDialable: true }))
   })
 
   it("is refused in one line", () => {

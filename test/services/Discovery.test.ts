@@ -10,12 +10,11 @@ import { SimNetwork } from "../../src/testing/network/SimNetwork.ts"
 import * as CoreNode from "../support/CoreNode.ts"
 
 describe("the source of an address", () => {
-  it("is trusted only when the table says so", () => {
-    for (const source of ["given", "worked", "remembered", "mdns"]) {
-      assert.isTrue(sourceTraits(source).isTrusted, source)
-    }
-    for (const source of ["dht", "identify", "a program's own", "", "MDNS", "constructor", "__proto__"]) {
-      assert.isFalse(sourceTraits(source).isTrusted, source)
+  it("is the program itself only when it is given", () => {
+    assert.isTrue(sourceTraits("given").isOwn)
+    const others = ["worked", "remembered", "mdns", "dht", "identify", "a program's own", "", "GIVEN", "constructor"]
+    for (const source of [...others, "__proto__"]) {
+      assert.isFalse(sourceTraits(source).isOwn, source)
     }
   })
 
@@ -24,18 +23,28 @@ describe("the source of an address", () => {
     for (const source of ["mdns", "dht", "a program's own"]) assert.isTrue(sourceTraits(source).isSignOfLife, source)
   })
 
-  it.effect("decides whether the address is guarded", () =>
+  it.effect("and the teller decide whether the address is guarded", () =>
     Effect.gen(function*() {
       const alice = yield* CoreNode.make("alice")
+      const address = "/ip4/127.0.0.1/tcp/4001" as Multiaddr
+      const here = "/ip4/127.0.0.1/tcp/55555" as Multiaddr
       const guarded: Record<string, boolean> = {}
-      for (const source of ["mdns", "remembered", "dht", "a program's own"]) {
-        const id = SimNetwork.peerId(source)
-        yield* alice.discovery.announce({ id, addresses: ["/ip4/127.0.0.1/tcp/4001" as Multiaddr] }, source)
-        yield* TestClock.adjust(0)
-        const { addresses } = yield* alice.manager.explain(id)
-        guarded[source] = addresses[0]!.isGuarded
+      for (const source of ["given", "mdns", "remembered", "dht", "a program's own"]) {
+        for (const tellers of [[], [here], ["/ip4/44.0.0.1/tcp/4001" as Multiaddr]]) {
+          const id = SimNetwork.peerId(`${source} ${tellers}`)
+          yield* alice.discovery.announce({ id, addresses: [{ address, tellers }] }, source)
+          yield* TestClock.adjust(0)
+          const { addresses } = yield* alice.manager.explain(id)
+          guarded[`${source} ${tellers}`] = addresses[0]!.isGuarded
+        }
       }
-      assert.deepStrictEqual(guarded, { mdns: false, remembered: false, dht: true, "a program's own": true })
+      const dialled = Object.keys(guarded).filter((key) => guarded[key] === false)
+      assert.deepStrictEqual(dialled, [
+        "given ",
+        `given ${here}`,
+        "given /ip4/44.0.0.1/tcp/4001",
+        ...["mdns", "remembered", "dht", "a program's own"].map((source) => `${source} ${here}`)
+      ])
     }).pipe(Effect.provide(SimNetwork.layer())))
 
   it.effect("of a program's own may write its text in any form, and what cannot be read is left out", () =>

@@ -23,7 +23,7 @@ describe("nodes on one local network", () => {
         assert.deepStrictEqual(providers.map(({ id }) => id), [carol.localPeer])
       }
       const where = yield* TestNetwork.run(alice.findPeer(bob.localPeer))
-      assert.deepStrictEqual(where.addresses, yield* bob.addresses)
+      assert.deepStrictEqual(where.addresses.map(({ address }) => address), [...yield* bob.addresses])
     }).pipe(Effect.provide(net)))
 
   it.effect("do not look for each other without mDNS", () =>

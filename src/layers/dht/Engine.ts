@@ -8,7 +8,7 @@ import type { KeyValueStore } from "effect/persistence"
 import { base58btc } from "multiformats/bases/base58"
 import * as ContentKeys from "../../schema/Content.ts"
 import { DhtError, NotFound, QueryTimeout } from "../../schema/NetworkError.ts"
-import type { PeerAddresses, PeerId } from "../../schema/Peer.ts"
+import type { PeerId, ToldAddresses } from "../../schema/Peer.ts"
 import type { Signer, ValueRules } from "../../schema/ValueNamespace.ts"
 import { Dht, type FindOptions } from "../../services/Dht.ts"
 import { KadDhtPolicy } from "../../services/KadDhtPolicy.ts"
@@ -39,7 +39,7 @@ export type PeersChange = "first" | "more" | "none"
 /** What this node knows of the DHT's peers. */
 export interface EnginePeers
   extends
-    Pick<Queries.QueriesOptions, "self" | "seeds" | "isAtHand" | "ready" | "hear">,
+    Pick<Queries.QueriesOptions, "self" | "seeds" | "isAtHand" | "ready" | "hear" | "tellersAt">,
     Pick<Server.ServerOptions, "encodedOf" | "addressesOf">
 {
   /** The node for a peer id, known or not. */
@@ -59,7 +59,7 @@ export interface EnginePeers
     listener: (change: PeersChange, peer?: { readonly key: string }) => void
   ) => Effect.Effect<void, never, Scope.Scope>
   /** What this node knows of the peer's addresses. `isCertain` for this node itself and for connected peers. */
-  readonly whereIs: (id: PeerId) => Effect.Effect<PeerAddresses & { readonly isCertain: boolean }>
+  readonly whereIs: (id: PeerId) => Effect.Effect<ToldAddresses & { readonly isCertain: boolean }>
 }
 
 export interface EngineOptions {
@@ -89,7 +89,7 @@ export interface EngineOptions {
 export interface Engine {
   readonly dht: Dht["Service"]
   /** Asks other peers for a peer's addresses, whatever this node knows. */
-  readonly askForPeer: (id: PeerId) => Effect.Effect<PeerAddresses, DhtError>
+  readonly askForPeer: (id: PeerId) => Effect.Effect<ToldAddresses, DhtError>
   /**
    * Looks up this node's own position, so that its neighbours in the keyspace and this node come to know each other.
    * Happens by itself when the first peer comes.
@@ -149,11 +149,12 @@ export const make = Effect.fnUntraced(function*(
   // ----- providers
 
   const records = ProviderRecords.make()
-  const providersHere = (key: ContentKeys.ContentKey): ReadonlyArray<ContentKeys.Provider> =>
+  const providersHere = (key: ContentKeys.ContentKey): ReadonlyArray<ToldAddresses> =>
     records.get(ContentKeys.toBytes(key), now(), localBytes).flatMap((body) => {
       const peer = decodePeer(body)
       if (peer === undefined || keyOf(peer.id) === self.key) return []
-      return [{ id: idOf(peer.id), addresses: read(peer.addresses) }]
+      const id = idOf(peer.id)
+      return [{ id, addresses: Queries.told(peers.nodeOf(id), peer.addresses, read) }]
     })
 
   const providers = yield* SharedLookups.make({
@@ -165,7 +166,7 @@ export const make = Effect.fnUntraced(function*(
   const findProviders = (
     key: ContentKeys.ContentKey,
     options?: FindOptions
-  ): Stream.Stream<ContentKeys.Provider, DhtError> =>
+  ): Stream.Stream<ToldAddresses, DhtError> =>
     Stream.suspend(() => {
       const after = Duration.fromInputUnsafe(options?.findTimeout ?? policy.findTimeout)
       const here = providersHere(key)
@@ -182,7 +183,7 @@ export const make = Effect.fnUntraced(function*(
   // ----- peers
 
   const addressLookups = yield* SharedLookups.make({
-    lookup: (id: PeerId, found: (some: ReadonlyArray<PeerAddresses>) => void) => queries.peer(peers.nodeOf(id), found),
+    lookup: (id: PeerId, found: (some: ReadonlyArray<ToldAddresses>) => void) => queries.peer(peers.nodeOf(id), found),
     cacheTime: policy.cacheTime,
     isCached: isLasting
   })
@@ -198,7 +199,7 @@ export const make = Effect.fnUntraced(function*(
 
   const findPeer = Effect.fn("Dht.findPeer")(function*(id: PeerId) {
     const { addresses, isCertain } = yield* peers.whereIs(id)
-    const known: PeerAddresses = { id, addresses }
+    const known: ToldAddresses = { id, addresses }
     if (isCertain) return known
     // The peer may have moved since it was connected, so what others say goes first.
     const asked = askForPeer(id)
@@ -279,7 +280,7 @@ export const make = Effect.fnUntraced(function*(
       seeds: peers.seeds,
       request: (node, question, before) =>
         Effect.map(request(node, question, before), ({ message, tookBefore }) => ({
-          closer: peers.hear(message.closer),
+          closer: peers.hear(message.closer, node),
           tookBefore
         })),
       send: options.send,

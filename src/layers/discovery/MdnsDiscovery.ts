@@ -7,6 +7,8 @@
  *
  * Gotchas
  * - Only private and loopback addresses are announced.
+ * - Anybody on the local network may answer for anybody. So the `AddressGuard` judges the addresses, with the sender of
+ *   the answer as their teller.
  * - Questions leave by the interface of the default route, so a second network is heard but not asked.
  * - mDNS does not tell when a peer leaves.
  * - Container bridges pass multicast only inside themselves; many VPNs, clouds and guest networks drop it. One warning
@@ -51,7 +53,10 @@ export const make = Effect.fnUntraced(function*(options: MdnsDiscoveryOptions) {
     const service = mdns({ interval, port })(components) as AttachedMdns
     // Every sighting matters, since the peer may have been lost meanwhile; libp2p itself reports a peer once.
     service.addEventListener("peer", ({ detail }) => {
-      const addresses = detail.multiaddrs.map((address) => withoutPeer(String(address) as Multiaddr))
+      const addresses = detail.multiaddrs.map((address) => ({
+        address: withoutPeer(String(address) as Multiaddr),
+        tellers: service.answering === undefined ? [] : [service.answering]
+      }))
       run(discovery.announce({ id: detail.id.toString() as PeerId, addresses }, "mdns"))
     })
     return answerAsSpecified(service)
@@ -106,7 +111,13 @@ const service = "_p2p._udp.local"
 interface AttachedMdns extends PeerDiscovery {
   readonly addEventListener: (type: "peer", listener: (event: CustomEvent<PeerInfo>) => void) => void
   start: () => Promise<void>
+  /** The sender of the answer that is being read. */
+  answering?: Multiaddr
   readonly mdns?: {
+    readonly prependListener: (
+      event: "response",
+      listener: (packet: unknown, sender: { readonly address: string }) => void
+    ) => void
     respond: (response: ReadonlyArray<Answer> | object) => void
     readonly on: (event: "error", listener: () => void) => void
   }
@@ -131,6 +142,12 @@ function answerAsSpecified(service: AttachedMdns): AttachedMdns {
     if (multicast === undefined) return
     // The module removes its own listener when it stops, and an error without a listener ends the process.
     multicast.on("error", () => {})
+    // Before libp2p's own listener, which reports the peer in the same turn.
+    multicast.prependListener("response", (_, { address }) => {
+      // What this machine sends to the group comes back from the address of an interface.
+      const isOwn = Object.values(networkInterfaces()).some((all) => all?.some((one) => one.address === address))
+      service.answering = `/ip4/${isOwn ? "127.0.0.1" : address}` as Multiaddr
+    })
     const respond = multicast.respond.bind(multicast)
     multicast.respond = (response) => {
       const specified = Array.isArray(response) ? asSpecified(response) : response

@@ -28,7 +28,11 @@ export const layer: Layer.Layer<never, never, Discovery | PeerStore> = Layer.eff
       Effect.forEach(
         peers.slice(0, announcedMax),
         ({ addresses, id }) =>
-          discovery.announce({ id, addresses: addresses.map(({ address }) => address) }, "remembered"),
+          // The peer itself was there, which makes it a teller of that network.
+          discovery.announce(
+            { id, addresses: addresses.map(({ address }) => ({ address, tellers: [address] })) },
+            "remembered"
+          ),
         { discard: true }
       )
   )

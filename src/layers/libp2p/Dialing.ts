@@ -1,7 +1,12 @@
 /**
  * A dial's destination, and the reason for which a dial has failed. [libp2p]
  */
-import type { Connection as Libp2pConnection, Libp2p, PeerId as Libp2pPeerId } from "@libp2p/interface"
+import type {
+  Connection as Libp2pConnection,
+  Libp2p,
+  PeerId as Libp2pPeerId,
+  MultiaddrResolveOptions
+} from "@libp2p/interface"
 import { peerIdFromString } from "@libp2p/peer-id"
 import { type Multiaddr as Libp2pMultiaddr, multiaddr } from "@multiformats/multiaddr"
 import { Duration, Effect } from "effect"
@@ -16,9 +21,11 @@ import {
   UnexpectedPeer,
   Unreachable
 } from "../../schema/NetworkError.ts"
-import { type DialTarget, isMultiaddr, type PeerId, peerOf, withPeer } from "../../schema/Peer.ts"
+import { addressOf, type DialTarget, isMultiaddr, type PeerId, peerOf, withPeer } from "../../schema/Peer.ts"
 import { refusedWhy } from "../../services/Transport.ts"
 import { toError } from "./Faults.ts"
+import { boundedDnsaddr } from "./Dnsaddr.ts"
+import type { Origin } from "./Gater.ts"
 import { farewellOf } from "./wire/GoAway.ts"
 import { addressDialTimeout } from "./Host.ts"
 
@@ -26,6 +33,8 @@ import { addressDialTimeout } from "./Host.ts"
 export interface Destination {
   readonly peer: Libp2pPeerId | undefined
   readonly addresses: Array<Libp2pMultiaddr>
+  /** Where each of the addresses comes from. */
+  readonly origins: ReadonlyArray<Origin>
 }
 
 export function isPeerId(text: string): boolean {
@@ -51,18 +60,22 @@ export function destinationOf(target: DialTarget): Effect.Effect<Destination, In
   if (id !== undefined && !isPeerId(id)) return Effect.fail(new InvalidAddress({ detail: `${id} is no peer id` }))
   const peer = id === undefined ? undefined : peerIdFromString(id)
   const texts = typeof target === "string" ? isMultiaddr(target) ? [target] : [] : target.addresses
-  const addresses: Array<Libp2pMultiaddr> = []
-  for (const text of texts) {
+  const origins: Array<Origin> = []
+  for (const one of texts) {
+    const text = addressOf(one)
     // libp2p fails the whole dial for an address that names another peer.
     const other = peerOf(text)
     if (id !== undefined && other !== undefined && other !== id) continue
     try {
-      addresses.push(multiaddr(id === undefined ? text : withPeer(text, id)))
+      origins.push({
+        address: multiaddr(id === undefined ? text : withPeer(text, id)),
+        tellers: typeof one === "string" ? undefined : one.tellers
+      })
     } catch (cause) {
       return Effect.fail(new InvalidAddress({ detail: toError(cause).message }))
     }
   }
-  return Effect.succeed({ peer, addresses })
+  return Effect.succeed({ peer, origins, addresses: origins.map(({ address }) => address) })
 }
 
 /** The next connection to the peer, if one opens within {@link punchMillis}. */
@@ -89,6 +102,25 @@ export function nextConnection(node: Libp2p, peer: Libp2pPeerId): Effect.Effect<
 // How long after the end of a relayed connection the direct one may arrive. Both ends begin at the same time, and take
 // different ways.
 const punchMillis = 1000
+
+/**
+ * The destination with what its `/dnsaddr` addresses resolve to, where the program gave them: the gate cannot tell
+ * those from addresses of others. What a `/dnsaddr` of another node resolves to, libp2p asks the gate for. Rejects when
+ * nothing is left to dial.
+ */
+export async function resolveOwn(destination: Destination, options: MultiaddrResolveOptions): Promise<Destination> {
+  const { origins, peer } = destination
+  const isOwnName = ({ address, tellers }: Origin) => tellers === undefined && isDns(address)
+  if (!origins.some(isOwnName)) return destination
+  const all = await Promise.all(origins.map(async (origin): Promise<ReadonlyArray<Origin>> => {
+    if (!isOwnName(origin)) return [origin]
+    const found = await boundedDnsaddr.resolve(origin.address, options)
+    return found.map((address) => ({ address, tellers: undefined }))
+  }))
+  const resolved = all.flat()
+  if (resolved.length === 0) throw new Error("the name gives no address")
+  return { peer, origins: resolved, addresses: resolved.map(({ address }) => address) }
+}
 
 export function refused(underlying: Libp2pConnection): Refused {
   return new Refused(refusedWhy(farewellOf(underlying)))

@@ -16,16 +16,31 @@ import { type Direction, type Multiaddr, type PeerId, peerOf, withoutPeer } from
 import type { GateRequest, GateRule } from "../../services/Transport.ts"
 import { toError } from "./Faults.ts"
 import type { Components } from "./wire/Components.ts"
+import type { JudgeOf } from "./wire/Tcp.ts"
 
 export interface Gater {
   /** For libp2p. */
   readonly gater: ConnectionGater
   /** Behind `Transport.gate`; one rule at a time. */
   readonly gate: (rule: GateRule) => Effect.Effect<void, never, Scope.Scope>
-  /** Dials addresses that the caller chose, so that the rule is not asked for them (`stage: "dial"`). */
-  readonly dialChosen: <A>(addresses: ReadonlyArray<Libp2pMultiaddr>, dial: () => Promise<A>) => Promise<A>
+  /**
+   * Dials addresses whose origin the caller knows. The rule is not asked for those without tellers, which the program
+   * gave, and is told of the tellers of the others (`stage: "dial"`).
+   */
+  readonly dialing: <A>(addresses: ReadonlyArray<Origin>, dial: () => Promise<A>) => Promise<A>
+  /**
+   * The judge of the sockets for an address, which asks the rule for each IP address. Undefined for an address that the
+   * program gave.
+   */
+  readonly judgeOf: JudgeOf
   /** Lets no connection of the transport in any more. */
   readonly endAcceptance: (transport: Libp2pTransport) => void
+}
+
+/** An address that is dialled, and who told it: undefined for the program itself. */
+export interface Origin {
+  readonly address: Libp2pMultiaddr
+  readonly tellers: ReadonlyArray<Multiaddr> | undefined
 }
 
 export interface GaterOptions {
@@ -39,7 +54,7 @@ export interface GaterOptions {
 
 export const make = ({ components, context, logger, refuse }: GaterOptions): Gater => {
   let rule: GateRule | undefined
-  const chosen = makeChosen()
+  const dials = makeDials()
   // Transports whose acceptance has ended.
   const ended = new Set<Libp2pTransport>()
   const pending = new Map<MultiaddrConnection, Multiaddr>()
@@ -63,15 +78,21 @@ export const make = ({ components, context, logger, refuse }: GaterOptions): Gat
     if (typeof answered === "boolean") return !answered
     return refuse(connection, answered).then(() => true)
   }
+  // The question whether an address may be dialled; undefined for one that the program gave.
+  const dialRequest = (address: Libp2pMultiaddr) => {
+    const given = address.toString() as Multiaddr
+    const remoteAddress = withoutPeer(given)
+    const { isOwn, tellers } = dials.originOf(remoteAddress)
+    if (isOwn) return undefined
+    const peer = peerOf(given)
+    const expected = peer === undefined ? {} : { peer }
+    return { stage: "dial", direction: "outbound", remoteAddress, tellers, ...expected } as const
+  }
   return {
     gater: {
       denyDialMultiaddr: (address) => {
-        const given = address.toString() as Multiaddr
-        const remoteAddress = withoutPeer(given)
-        if (chosen.has(remoteAddress)) return false
-        const peer = peerOf(given)
-        const expected = peer === undefined ? {} : { peer }
-        return answer({ stage: "dial", direction: "outbound", remoteAddress, ...expected }) !== true
+        const request = dialRequest(address)
+        return request !== undefined && answer(request) !== true
       },
       denyInboundConnection: (connection) => {
         const transport = components().transportManager.dialTransportForMultiaddr(connection.remoteAddr)
@@ -99,7 +120,14 @@ export const make = ({ components, context, logger, refuse }: GaterOptions): Gat
         }),
         () => Effect.sync(() => rule = undefined)
       ),
-    dialChosen: chosen.during,
+    dialing: dials.during,
+    judgeOf: (address) => {
+      const request = dialRequest(address)
+      if (request === undefined) return undefined
+      const port = /\/tcp\/\d+/.exec(request.remoteAddress)?.[0] ?? ""
+      return (ip) =>
+        answer({ ...request, resolved: `/ip${ip.includes(":") ? 6 : 4}/${ip}${port}` as Multiaddr }) === true
+    },
     endAcceptance: (transport) => void ended.add(transport)
   }
 }
@@ -108,33 +136,49 @@ export const make = ({ components, context, logger, refuse }: GaterOptions): Gat
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-// A dnsaddr resolves to addresses that cannot be told from others: while one is dialled, the rule is asked for none.
-const anyAddress = "/dnsaddr"
+interface Dials {
+  count: number
+  /** How many of the dials are the program's own. */
+  own: number
+  readonly tellers: Array<ReadonlyArray<Multiaddr>>
+}
 
-/** Addresses that are being dialled because a caller chose them, each with its number of dials. */
-function makeChosen() {
-  const dials = new Map<string, number>()
-  const during: Gater["dialChosen"] = async (addresses, dial) => {
-    const asked = addresses.flatMap(askedOf)
-    for (const address of asked) dials.set(address, (dials.get(address) ?? 0) + 1)
+/** The addresses that are being dialled by a caller that knows where they come from. */
+function makeDials() {
+  const dials = new Map<string, Dials>()
+  const begin = (address: string, tellers: Origin["tellers"]) => {
+    const found = dials.get(address) ?? { count: 0, own: 0, tellers: [] }
+    dials.set(address, found)
+    found.count++
+    if (tellers === undefined) found.own++
+    else found.tellers.push(tellers)
+    return () => {
+      if (tellers === undefined) found.own--
+      else found.tellers.splice(found.tellers.indexOf(tellers), 1)
+      if (--found.count === 0) dials.delete(address)
+    }
+  }
+  const during: Gater["dialing"] = async (origins, dial) => {
+    const ends = origins.flatMap(({ address, tellers }) => askedOf(address).map((asked) => begin(asked, tellers)))
     try {
       return await dial()
     } finally {
-      for (const address of asked) {
-        const left = (dials.get(address) ?? 1) - 1
-        if (left === 0) dials.delete(address)
-        else dials.set(address, left)
-      }
+      for (const end of ends) end()
     }
   }
-  return { has: (address: string): boolean => dials.has(address) || dials.has(anyAddress), during }
+  return {
+    originOf: (address: string): { readonly isOwn: boolean; readonly tellers: ReadonlyArray<Multiaddr> } => {
+      const found = dials.get(address)
+      return { isOwn: found !== undefined && found.own > 0, tellers: found?.tellers.flat() ?? [] }
+    },
+    during
+  }
 }
 
 // The addresses for which libp2p asks the gater when it dials this one: a relayed address begins with a dial of the
 // relay.
 function askedOf(address: Libp2pMultiaddr): ReadonlyArray<string> {
   const given = withoutPeer(address.toString() as Multiaddr)
-  if (given.startsWith(`${anyAddress}/`)) return [anyAddress]
   const [relay, ...rest] = given.split("/p2p-circuit")
   return rest.length === 0 ? [given] : [given, withoutPeer(relay as Multiaddr)]
 }

@@ -30,6 +30,7 @@ import * as StreamBudget from "../StreamBudget.ts"
 import * as Supervised from "../Supervised.ts"
 import * as BoundedPeerStore from "./BoundedPeerStore.ts"
 import type { Components } from "./wire/Components.ts"
+import { boundedDnsaddr } from "./Dnsaddr.ts"
 import { eager } from "./wire/EagerStreams.ts"
 import { assertConnection, closeInTime, guardNode, rememberProtocols, toError, within } from "./Faults.ts"
 import * as Announced from "./Announced.ts"
@@ -61,8 +62,10 @@ export class Libp2pHost extends Context.Service<Libp2pHost, {
   ) => Effect.Effect<A, HostError, Scope.Scope>
   /** Installs the rule that decides which connections may stand. */
   readonly gate: Gater.Gater["gate"]
-  /** Dials addresses that the caller chose, so that the rule is not asked for them (`stage: "dial"`). */
-  readonly dialChosen: Gater.Gater["dialChosen"]
+  /** Tells the gate where the addresses of a dial come from while it lasts. */
+  readonly dialing: Gater.Gater["dialing"]
+  /** Which IP addresses a socket may connect to for an address. */
+  readonly judgeOf: Gater.Gater["judgeOf"]
   /** Behind `Transport.retain`. */
   readonly retain: BoundedPeerStore.BoundedPeerStore["retain"]
   /**
@@ -167,7 +170,8 @@ export const make = Effect.gen(function*() {
     streams: budget,
     attach: modules.attach,
     gate: gater.gate,
-    dialChosen: gater.dialChosen,
+    dialing: gater.dialing,
+    judgeOf: gater.judgeOf,
     retain,
     listen: (module, factory, addresses) =>
       Effect.gen(function*() {
@@ -244,6 +248,7 @@ async function createNode(
       maxConnections: Number.POSITIVE_INFINITY,
       maxParallelDials: config.maxParallelDials,
       maxDialQueueLength: 1024,
+      resolvers: { dnsaddr: boundedDnsaddr },
       maxPeerAddrsToDial: 32,
       addressDialTimeout,
       maxIncomingPendingConnections: Number.POSITIVE_INFINITY,

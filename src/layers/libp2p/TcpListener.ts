@@ -19,7 +19,7 @@ export const layer: Layer.Layer<never, HostError, Libp2pHost | NetworkConfig> = 
     const host = yield* Libp2pHost
     const { listenAddresses } = yield* NetworkConfig
     yield* Effect.tryPromise({ try: () => assertOnce(host.components), catch: hostError("tcp") })
-    yield* host.listen("tcp", gatheringTcp, listenAddresses)
+    yield* host.listen("tcp", gatheringTcp(host.judgeOf), listenAddresses)
   })
 )
 

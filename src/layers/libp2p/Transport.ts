@@ -46,6 +46,7 @@ import {
   isRelayed,
   nextConnection,
   refused,
+  resolveOwn,
   stopping
 } from "./Dialing.ts"
 import { dialUnjoined, toError } from "./Faults.ts"
@@ -200,11 +201,11 @@ export const make = Effect.gen(function*() {
     const underlying = yield* Effect.tryPromise({
       try: async (signal) => {
         const connection = await dialUnjoined(
-          () =>
-            host.dialChosen(
-              destination.addresses,
-              () => punches.during(expected, () => dialOnce(destination, signal))
-            ),
+          async () => {
+            const log = host.components.logger.forComponent("codio:dnsaddr")
+            const resolved = await resolveOwn(destination, { log, signal })
+            return host.dialing(resolved.origins, () => punches.during(expected, () => dialOnce(resolved, signal)))
+          },
           signal
         )
         if (signal.aborted && !delivered.has(connection) && !waiting.has(connection)) void closeOrAbort(connection)

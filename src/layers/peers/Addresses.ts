@@ -2,9 +2,13 @@
  * The addresses that a node knows of one peer, and how the dials of each went. Bounded in number and in size.
  */
 import type { Clock } from "effect"
+import { NetAddress } from "effect/net"
 import type { ConnectError } from "../../schema/NetworkError.ts"
 import type { Multiaddr, PeerId } from "../../schema/Peer.ts"
-import { peerOf, withPeer } from "../../schema/Peer.ts"
+import { peerOf, withoutPeer, withPeer } from "../../schema/Peer.ts"
+import { directIpOf } from "../../schema/Subnet.ts"
+import { reachOf } from "../../schema/Reach.ts"
+import { sourceTraits } from "../../services/Discovery.ts"
 import type { RememberedPeer } from "../../services/PeerStore.ts"
 import * as Elapsed from "../Elapsed.ts"
 
@@ -17,6 +21,9 @@ const addressesMax = 16
 /** Characters of an address that others told. One with two certificate hashes and a relay has about 400. */
 const addressLengthMax = 512
 
+/** Tellers of an address that are remembered; the newest stay. */
+const tellersMax = 4
+
 /** Characters of an error's message that are remembered. */
 const messageMax = 200
 
@@ -26,8 +33,13 @@ export interface KnownAddress {
   readonly address: Multiaddr
   /** `given`, `worked`, or the source of a sighting. */
   readonly source: string
-  /** Told by a peer on this machine. */
-  readonly isToldLocally: boolean
+  /** The program gave it, so no guard judges it. */
+  readonly isOwn: boolean
+  /**
+   * The hosts, as this node saw them, of those who told it, such as `/ip4/192.168.1.7`. Only those that may change the
+   * guard's answer: hosts that are not public, and the address's own host, which may be this machine. The newest last.
+   */
+  readonly tellers: ReadonlyArray<Multiaddr>
   readonly lastSuccess: number | undefined
   readonly lastFailure: number | undefined
   readonly problem: string | undefined
@@ -57,6 +69,11 @@ export class KnownAddresses {
     return this.entry(address) !== undefined
   }
 
+  /** The entry of an address, with its peer id or without. */
+  get(address: Multiaddr): KnownAddress | undefined {
+    return this.entry(address)
+  }
+
   /** Whether the address names another peer. */
   isOfAnother(address: Multiaddr): boolean {
     if (this.entries.has(address)) return false
@@ -65,28 +82,34 @@ export class KnownAddresses {
   }
 
   /** Notes an address; true when it is new. A known address keeps its results, and a given one stays given. */
-  learn(address: Multiaddr, source: string, isToldLocally = false): boolean {
+  learn(address: Multiaddr, source: string, tellers: ReadonlyArray<Multiaddr> = []): boolean {
     const known = this.entry(address)
     if (known === undefined && address.length > addressLengthMax && trustOf(source) < trustOf("given")) return false
     const entry: Draft = known ?? {
       address: withPeer(address, this.id),
       source,
-      isToldLocally,
+      isOwn: false,
+      tellers: nobody,
       lastSuccess: undefined,
       lastFailure: undefined,
       problem: undefined
     }
     if (trustOf(source) > trustOf(entry.source)) entry.source = source
-    entry.isToldLocally ||= isToldLocally
+    entry.isOwn ||= sourceTraits(source).isOwn
+    for (const teller of tellers) {
+      const host = nearHostOf(teller, address)
+      if (host === undefined) continue
+      entry.tellers = [...entry.tellers.filter((other) => other !== host), host].slice(-tellersMax)
+    }
     this.entries.delete(entry.address)
     this.entries.set(entry.address, entry)
     if (known === undefined) this.displace(source)
     return known === undefined
   }
 
-  /** A connection to the address stood. */
+  /** A connection to the address stood. The peer lies there itself, so it is a teller of that network. */
   worked(address: Multiaddr, now: number): void {
-    this.learn(address, "worked")
+    this.learn(address, "worked", [withoutPeer(address)])
     const entry = this.entry(address)
     if (entry === undefined) return
     entry.lastSuccess = now
@@ -147,5 +170,15 @@ export const shortened = (text: string): string =>
 // ---------------------------------------------------------------------------------------------------------------------
 
 type Draft = { -readonly [K in keyof KnownAddress]: KnownAddress[K] }
+
+// One array for the many addresses of which no teller matters.
+const nobody: ReadonlyArray<Multiaddr> = []
+
+const nearHostOf = (teller: Multiaddr, address: Multiaddr): Multiaddr | undefined => {
+  const ip = directIpOf(teller)
+  if (ip === undefined) return undefined
+  const host = `/ip${NetAddress.isIpv4Address(ip) ? 4 : 6}/${NetAddress.formatIp(ip)}` as Multiaddr
+  return reachOf(ip) !== "public" || address.startsWith(`${host}/`) ? host : undefined
+}
 
 const trustOf = (source: string) => source === "given" ? 2 : source === "worked" ? 1 : 0

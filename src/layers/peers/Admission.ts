@@ -4,7 +4,6 @@
  */
 import { Duration, Effect, Stream } from "effect"
 import type { PeerId } from "../../schema/Peer.ts"
-import { isLoopback } from "../../schema/Subnet.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import { PeerStore } from "../../services/PeerStore.ts"
 import { PeerTable } from "../../services/PeerTable.ts"
@@ -31,9 +30,8 @@ export const makeRememberRemote = Effect.gen(function*() {
     const remote = yield* connection.remote
     if (remote._tag === "None") return
     const peer = book.get(id)
-    const isToldLocally = isLoopback(remoteAddress)
     for (const address of remote.value.listenAddresses) {
-      if (peer?.addresses.isOfAnother(address) === false) peer.addresses.learn(address, "identify", isToldLocally)
+      if (peer?.addresses.isOfAnother(address) === false) peer.addresses.learn(address, "identify", [remoteAddress])
     }
     yield* table.identified(id, remote.value)
   })
@@ -59,12 +57,10 @@ export const make = Effect.fnUntraced(function*(options: {
   const rememberRemote = yield* makeRememberRemote
   const inBackground = yield* Supervised.makeSet("the admission of a connection")
   const cooldownMillis = Duration.toMillis(config.rediscoveryCooldown)
-  const localConnections = new Set<Connection>()
 
   const connected = Effect.fnUntraced(function*(connection: Connection) {
     const now = yield* Elapsed.millis
     const peer = book.record(connection.peer)
-    if (isLoopback(connection.remoteAddress)) localConnections.add(connection)
     if (connection.direction === "outbound") peer.addresses.worked(connection.remoteAddress, now)
     PeerRecord.connected(peer, now)
     yield* rememberRemote(connection)
@@ -99,7 +95,6 @@ export const make = Effect.fnUntraced(function*(options: {
       )
 
   const closed = Effect.fnUntraced(function*(connection: Connection) {
-    localConnections.delete(connection)
     const released = yield* table.release(connection)
     yield* peersChanged.beat
     const peer = book.get(connection.peer)
@@ -137,9 +132,4 @@ export const make = Effect.fnUntraced(function*(options: {
       (event) => Supervised.once("an event of a connection", taken(event))
     )
   )
-
-  return {
-    /** Whether a peer on this machine is connected: what peers tell may then concern this machine too. */
-    hasLocalPeers: () => localConnections.size > 0
-  }
 })

@@ -20,11 +20,10 @@ import {
 import type { ConnectError } from "../../schema/NetworkError.ts"
 import { Denied, DialError, DialTimeout, PeerLimitExceeded, Refused } from "../../schema/NetworkError.ts"
 import { DialFailed, type RefusalReason } from "../../schema/NetworkEvent.ts"
-import type { DialTarget, Multiaddr, PeerId, PeerInfo } from "../../schema/Peer.ts"
+import type { DialTarget, Multiaddr, PeerId, PeerInfo, Told } from "../../schema/Peer.ts"
 import { peerOf, showTarget, withoutPeer } from "../../schema/Peer.ts"
-import { AddressGuard } from "../../services/AddressGuard.ts"
+import { AddressGuard, isDialable } from "../../services/AddressGuard.ts"
 import { DialPolicy } from "../../services/DialPolicy.ts"
-import { sourceTraits } from "../../services/Discovery.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import { NetworkEvents } from "../../services/NetworkEvents.ts"
 import * as NetworkMetrics from "../../services/NetworkMetrics.ts"
@@ -61,7 +60,7 @@ export class Dialer extends Context.Service<Dialer, {
   /** The peers and the addresses that are being dialled now. */
   readonly pending: () => ReadonlyArray<string>
   /** Whether `AddressGuard` keeps this node from dialling the address. */
-  readonly isGuarded: (address: KnownAddress) => Effect.Effect<boolean>
+  readonly isGuarded: (address: Pick<KnownAddress, "address" | "isOwn" | "tellers">) => Effect.Effect<boolean>
 }>()("codio-network/layers/Dialer") {}
 
 /** The error of every dial of a peer that this node blocks. */
@@ -147,7 +146,7 @@ const make = Effect.gen(function*() {
       policy,
       (address) =>
         Effect.tapError(
-          transport.dial({ id: peer.id, addresses: [address] }),
+          transport.dial({ id: peer.id, addresses: [trusted(peer, address)] }),
           (error) => Effect.map(Elapsed.millis, (now) => peer.addresses.failed(address, now, error, peer.keeps > 0))
         )
     )
@@ -214,10 +213,8 @@ const make = Effect.gen(function*() {
     yield* events.publish(new DialFailed({ target: showTarget(target), reason, message: error.message }))
   })
 
-  const isGuarded = Effect.fnUntraced(function*(address: KnownAddress) {
-    if (sourceTraits(address.source).isTrusted) return false
-    const interfaces = yield* monitor.interfaces
-    return !guard(address.address, { interfaces, isToldLocally: address.isToldLocally })
+  const isGuarded = Effect.fnUntraced(function*(address: Pick<KnownAddress, "address" | "isOwn" | "tellers">) {
+    return !address.isOwn && !isDialable(guard, address.address, yield* monitor.interfaces, address.tellers)
   })
 
   /**
@@ -340,6 +337,12 @@ const outcomeOf = (
   Exit.isFailure(exit) || Exit.hasInterrupts(exit.value)
     ? Exit.fail(denied(target, "the dial was given up by this node"))
     : exit.value
+
+/** The address as the transport takes it, which judges what a told address resolves to. */
+const trusted = (peer: PeerRecord, address: Multiaddr): Multiaddr | Told => {
+  const known = peer.addresses.get(address)
+  return known?.isOwn === true ? address : { address, tellers: known?.tellers ?? [] }
+}
 
 const denied = (target: DialTarget, detail: string) =>
   new DialError({ target: showTarget(target), reason: new Denied({ detail }) })

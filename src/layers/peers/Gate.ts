@@ -3,7 +3,7 @@
  */
 import { Effect } from "effect"
 import type { RefusalReason } from "../../schema/NetworkEvent.ts"
-import { AddressGuard } from "../../services/AddressGuard.ts"
+import { AddressGuard, isDialable } from "../../services/AddressGuard.ts"
 import { NetworkMonitor } from "../../services/NetworkMonitor.ts"
 import { PeerTable } from "../../services/PeerTable.ts"
 import type { GateRequest } from "../../services/Transport.ts"
@@ -15,6 +15,9 @@ import { PeerBook } from "./PeerBook.ts"
 import * as PeerRecord from "./PeerRecord.ts"
 import type * as Refusals from "./Refusals.ts"
 
+/** What the gate is asked before a dial. */
+type DialRequest = GateRequest & { readonly stage: "dial" }
+
 /** What the gate is asked in its last stage, when the handshake has told who the remote is. */
 type PeerRequest = GateRequest & { readonly stage: "peer" }
 
@@ -22,7 +25,6 @@ type PeerRequest = GateRequest & { readonly stage: "peer" }
  * Installs the rule while the scope lives.
  */
 export const install = Effect.fnUntraced(function*(options: {
-  readonly hasLocalPeers: () => boolean
   readonly limits: InboundLimits.InboundLimits
   readonly refuse: Refusals.Refuse
 }) {
@@ -34,17 +36,20 @@ export const install = Effect.fnUntraced(function*(options: {
   const book = yield* PeerBook
   const dialer = yield* Dialer
 
-  /** A dial of the transport's own, for the DHT: refused now, before the remote would take this node for a peer. */
-  const allowsDial = Effect.fnUntraced(function*({ peer, remoteAddress }: GateRequest & { readonly stage: "dial" }) {
+  /**
+   * A dial of an address that another node told, or of one that the transport dials on its own: refused now, before the
+   * remote would take this node for a peer. The book may know more of the address than the transport does.
+   */
+  const allowsDial = Effect.fnUntraced(function*(request: DialRequest) {
+    const { peer, remoteAddress, resolved = remoteAddress, tellers } = request
     if (peer !== undefined) {
       if ((yield* table.refuses(peer)) !== undefined) return false
       // Disconnected by the program, until it asks for the peer again.
       if (book.get(peer)?.suspended === true) return false
     }
-    return guard(remoteAddress, {
-      interfaces: yield* monitor.interfaces,
-      isToldLocally: options.hasLocalPeers()
-    })
+    const known = peer === undefined ? undefined : book.get(peer)?.addresses.get(remoteAddress)
+    if (known?.isOwn === true) return true
+    return isDialable(guard, resolved, yield* monitor.interfaces, [...tellers, ...known?.tellers ?? []])
   })
 
   /**

@@ -7,7 +7,7 @@
  */
 import type { ConnectError } from "../../schema/NetworkError.ts"
 import type { DisconnectReason, GoodbyeReason } from "../../schema/NetworkEvent.ts"
-import type { Interest, Multiaddr, PeerId } from "../../schema/Peer.ts"
+import type { Interest, Multiaddr, PeerId, Told } from "../../schema/Peer.ts"
 import type { Departure } from "../../services/PeerTable.ts"
 import type { Backoff } from "../Backoff.ts"
 import { KnownAddresses, shortened } from "./Addresses.ts"
@@ -153,12 +153,18 @@ export const isRefusal = (error: ConnectError): boolean =>
 /**
  * The program asks for the peer, by `connect` or `keep`: a former `disconnect` is over, and the next dial starts now.
  */
-export const asked = (peer: PeerRecord, addresses: ReadonlyArray<Multiaddr>): void => {
+export const asked = (peer: PeerRecord, addresses: ReadonlyArray<Multiaddr | Told>): void => {
   const record = draft(peer)
   record.suspended = false
   record.parted = false
   record.hurried = true
-  for (const address of addresses) peer.addresses.learn(address, "given")
+  for (const address of addresses) {
+    if (typeof address === "string") peer.addresses.learn(address, "given")
+    else if (!peer.addresses.isOfAnother(address.address)) {
+      // The program hands on what the DHT found.
+      peer.addresses.learn(address.address, "dht", address.tellers)
+    }
+  }
   peer.interestChanged(peer)
 }
 

@@ -4,6 +4,7 @@
  */
 import { Cause, Duration, Effect, Exit, Stream } from "effect"
 import { PeerDiscovered } from "../../schema/NetworkEvent.ts"
+import { addressOf } from "../../schema/Peer.ts"
 import { Discovery, type Sighting, sourceTraits } from "../../services/Discovery.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
 import { NetworkEvents } from "../../services/NetworkEvents.ts"
@@ -31,10 +32,9 @@ const isolatedDialsMax = 16
 export const make = Effect.fnUntraced(function*(options: {
   readonly supervisor: Supervisor
   readonly peersChanged: Pulse.Pulse
-  readonly hasLocalPeers: () => boolean
   readonly keptAddresses: () => number
 }) {
-  const { hasLocalPeers, keptAddresses, peersChanged, supervisor } = options
+  const { keptAddresses, peersChanged, supervisor } = options
   const config = yield* NetworkConfig
   const transport = yield* Transport
   const table = yield* PeerTable
@@ -85,12 +85,12 @@ export const make = Effect.fnUntraced(function*(options: {
     const { addresses, id, source } = sighting
     const isNew = book.get(id) === undefined
     const peer = book.record(id)
-    // The DHT does not say who told it; while peers on this machine are connected, one of them may have.
-    const isToldLocally = hasLocalPeers()
-    const fresh = addresses.filter((address) =>
-      !peer.addresses.isOfAnother(address) && peer.addresses.learn(address, source, isToldLocally)
+    const fresh = addresses.filter(({ address, tellers }) =>
+      !peer.addresses.isOfAnother(address) && peer.addresses.learn(address, source, tellers)
     )
-    if (isNew || fresh.length > 0) yield* events.publish(new PeerDiscovered({ peer: id, addresses, source }))
+    if (isNew || fresh.length > 0) {
+      yield* events.publish(new PeerDiscovered({ peer: id, addresses: addresses.map(addressOf), source }))
+    }
     return { peer, hasNews: fresh.length > 0 }
   })
 

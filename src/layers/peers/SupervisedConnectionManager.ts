@@ -12,7 +12,7 @@ import { DialedSelf, DialError } from "../../schema/NetworkError.ts"
 import type { GoodbyeReason } from "../../schema/NetworkEvent.ts"
 import { NodeStatus } from "../../schema/NodeStatus.ts"
 import type { DialTarget, Multiaddr, PeerId, PeerInfo } from "../../schema/Peer.ts"
-import { isMultiaddr, peerOf, showTarget, withPeer } from "../../schema/Peer.ts"
+import { addressOf, isMultiaddr, peerOf, showTarget, withPeer } from "../../schema/Peer.ts"
 import { Defects } from "../../services/Defects.ts"
 import { ConnectionManager } from "../../services/ConnectionManager.ts"
 import type { Dht } from "../../services/Dht.ts"
@@ -31,6 +31,7 @@ import * as Supervised from "../Supervised.ts"
 import * as Admission from "./Admission.ts"
 import * as Dialer from "./Dialer.ts"
 import * as Explanation from "./Explanation.ts"
+import * as Found from "./Found.ts"
 import * as Gate from "./Gate.ts"
 import * as InboundLimits from "./InboundLimits.ts"
 import { PeerBook } from "./PeerBook.ts"
@@ -66,7 +67,7 @@ export const make = Effect.gen(function*() {
 
   const limits = yield* InboundLimits.make
   const refuse = yield* Refusals.make(limits)
-  const { hasLocalPeers } = yield* Admission.make({
+  yield* Admission.make({
     refuse,
     changed,
     wake,
@@ -76,7 +77,6 @@ export const make = Effect.gen(function*() {
   const isolation = yield* Sightings.make({
     supervisor,
     peersChanged,
-    hasLocalPeers,
     keptAddresses: () => keptAddresses
   })
 
@@ -130,7 +130,8 @@ export const make = Effect.gen(function*() {
         const joined = dialer.dialing(peer.id)
         return Effect.catch(dialer.dialPeer(peer), (error) =>
           // A dial that was already under way may not have tried the caller's addresses.
-          joined !== undefined && addressesIn(target).some((address) => !joined.has(withPeer(address, peer.id)))
+          joined !== undefined &&
+            addressesIn(target).some((address) => !joined.has(withPeer(addressOf(address), peer.id)))
             ? dialer.dialPeer(peer)
             : Effect.fail(error))
       },
@@ -250,7 +251,7 @@ export const make = Effect.gen(function*() {
   })
 
   // Installed last, when all that it asks stands.
-  yield* Gate.install({ hasLocalPeers, limits, refuse })
+  yield* Gate.install({ limits, refuse })
 
   const explain = Effect.fnUntraced(function*(id: PeerId) {
     return yield* Explanation.make({
@@ -286,7 +287,9 @@ export const make = Effect.gen(function*() {
     })
   })
 
-  return ConnectionManager.of({ connect, keep, disconnect, block, goodbye, explain, lastContact, status })
+  const judged = yield* Found.make
+
+  return ConnectionManager.of({ connect, keep, disconnect, block, goodbye, explain, lastContact, judged, status })
 })
 
 /** {@link make} as a Layer. */

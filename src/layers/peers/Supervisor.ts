@@ -181,7 +181,7 @@ export const make = Effect.fnUntraced(function*(options: { readonly peersChanged
   const lookUp = (peer: PeerRecord.PeerRecord) =>
     dht.findPeer(peer.id).pipe(
       Effect.flatMap((found) =>
-        found.addresses.every((address) => peer.addresses.has(address))
+        found.addresses.every(({ address }) => peer.addresses.has(address))
           ? Effect.void
           : discovery.announce(found, "dht")
       ),

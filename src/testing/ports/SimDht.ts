@@ -15,10 +15,10 @@ import { KadDhtPolicy, type KadDhtPolicyOptions } from "../../services/KadDhtPol
 import * as PublishedValue from "../../layers/dht/libp2p/PublishedValue.ts"
 import { compareDistance, positionOf } from "../../layers/dht/wire/Position.ts"
 import * as Values from "../../layers/dht/values/Values.ts"
-import { type ContentKey, type Provider, toBytes } from "../../schema/Content.ts"
+import { type ContentKey, toBytes } from "../../schema/Content.ts"
 import { base58btc } from "multiformats/bases/base58"
 import { DhtError, NoPeers, NotFound, QueryTimeout } from "../../schema/NetworkError.ts"
-import type { PeerAddresses, PeerId } from "../../schema/Peer.ts"
+import type { PeerId, ToldAddresses } from "../../schema/Peer.ts"
 import { type ProvideCycle, ProvideStatus } from "../../schema/ProvideStatus.ts"
 import type { ValueRules } from "../../schema/ValueNamespace.ts"
 import { Dht, type FindOptions, type ProvideOptions } from "../../services/Dht.ts"
@@ -38,7 +38,10 @@ export const make = Effect.gen(function*() {
     records: new Map(),
     values: new Map(),
     namespaces,
-    says: Effect.map(addresses, (addresses) => ({ id: localPeer, addresses }))
+    says: Effect.map(addresses, (all) => ({
+      id: localPeer,
+      addresses: all.map((address) => ({ address, tellers: [] }))
+    }))
   }
   const intents = new Map<ContentKey, Intent>()
   /** The nodes that have this node's records. */
@@ -165,7 +168,7 @@ export const make = Effect.gen(function*() {
       return Stream.concat(Stream.succeed(self), answers)
     })
 
-  const recordsOf = (node: Node, key: ContentKey): Effect.Effect<ReadonlyArray<Provider>> =>
+  const recordsOf = (node: Node, key: ContentKey): Effect.Effect<ReadonlyArray<ToldAddresses>> =>
     Effect.map(
       Clock.currentTimeMillis,
       (now) =>
@@ -310,13 +313,13 @@ interface Intent extends Wishes {
 }
 
 interface Record {
-  readonly provider: Provider
+  readonly provider: ToldAddresses
   readonly until: number
 }
 
 interface Node {
   readonly peer: PeerId
-  readonly says: Effect.Effect<PeerAddresses>
+  readonly says: Effect.Effect<ToldAddresses>
   readonly records: Map<ContentKey, Map<PeerId, Record>>
   /** By the text of the key. */
   readonly values: Map<string, { readonly bytes: Uint8Array; readonly until: number }>
@@ -354,7 +357,7 @@ const store = (node: Node, key: Uint8Array, bytes: Uint8Array): Effect.Effect<bo
  */
 const within =
   (key: ContentKey, policy: Pick<KadDhtPolicyOptions, "maxProviders" | "findTimeout">, options: FindOptions = {}) =>
-  (providers: Stream.Stream<Provider, DhtError>): Stream.Stream<Provider, DhtError> =>
+  (providers: Stream.Stream<ToldAddresses, DhtError>): Stream.Stream<ToldAddresses, DhtError> =>
     Stream.suspend(() => {
       const after = Duration.fromInputUnsafe(options.findTimeout ?? policy.findTimeout)
       let isFound = false

@@ -181,15 +181,16 @@ export const make = Effect.fnUntraced(function*(
         const node = keyOf(id) === self.key ? self : book.known(id)
         return node === undefined || node.addresses.length === 0 ? undefined : node.encoded
       },
+      tellersAt: () => [],
       addressesOf: (id) => book.known(id)?.addresses ?? [],
       whereIs: (id) =>
         Effect.sync(() => {
-          if (id === localPeer) return { isCertain: true, id, addresses: [here()] }
+          if (id === localPeer) return { isCertain: true, id, addresses: [{ address: here(), tellers: [] }] }
           const node = book.of(bytesOf(id))
           return {
             isCertain: connected().includes(id),
             id,
-            addresses: node.isIdentified ? read(node.addresses) : []
+            addresses: node.isIdentified ? read(node.addresses).map((address) => ({ address, tellers: [] })) : []
           }
         }),
       ready: (operation, subject) =>

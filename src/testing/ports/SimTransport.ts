@@ -24,6 +24,7 @@ import {
 } from "../../schema/NetworkError.ts"
 import type { RefusalReason } from "../../schema/NetworkEvent.ts"
 import {
+  addressOf,
   type DialTarget,
   type Direction,
   isMultiaddr,
@@ -192,7 +193,7 @@ export const make = Effect.fnUntraced(function*(name: string) {
     if (wanted === localPeer) return Effect.fail(new DialedSelf())
     const given = typeof target === "string" ? isMultiaddr(target) ? [target] : [] : target.addresses
     const known = given.length > 0 || wanted === undefined ? given : knownAddresses.get(wanted) ?? []
-    const addresses = [...new Set(known.map(withoutPeer))]
+    const addresses = [...new Set(known.map((address) => withoutPeer(addressOf(address))))]
     for (const live of connections) {
       if (live.connection.peer === wanted || addresses.includes(live.connection.remoteAddress)) return settled(live)
     }

@@ -36,6 +36,7 @@ const fake = (failing: Record<string, DialError> = {}) => {
     goodbye: () => Effect.die("not used"),
     explain: () => Effect.die("not used"),
     lastContact: () => Effect.die("not used"),
+    judged: () => Effect.die("not used"),
     status: Effect.die("not used")
   }
   return { kept, manager }

@@ -63,9 +63,13 @@ describe("MdnsDiscovery", () => {
         for (const [i, sighting] of sightings.entries()) {
           assert.strictEqual(sighting.source, "mdns")
           assert.deepStrictEqual(
-            sighting.addresses.map((address) => `${address}/p2p/${sighting.id}`),
+            sighting.addresses.map(({ address }) => `${address}/p2p/${sighting.id}`),
             others[i]!.addresses
           )
+          // The sender of the answer, by which the guard judges.
+          for (const { tellers } of sighting.addresses) {
+            assert.deepStrictEqual<unknown>(tellers, ["/ip4/127.0.0.1"])
+          }
         }
       }
       assert.isBelow((yield* Clock.currentTimeMillis) - begun, 2000)

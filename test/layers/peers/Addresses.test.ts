@@ -37,6 +37,27 @@ describe("KnownAddresses", () => {
     assert.strictEqual(addresses.size, 32)
   })
 
+  it("remembers who told an address: the last four hosts that may change the guard's answer", () => {
+    const addresses = new KnownAddresses(bob)
+    const at = "/ip4/192.168.1.7/tcp/4001" as Multiaddr
+    const tellers = (...hosts: ReadonlyArray<string>) => hosts.map((host) => `${host}/tcp/51234` as Multiaddr)
+    addresses.learn(at, "dht", tellers("/ip4/44.0.0.1", "/ip4/192.168.1.1/tcp/1/p2p/x/p2p-circuit", "/dns4/a.example"))
+    assert.deepStrictEqual(addresses.get(at)?.tellers, [])
+    for (const n of [1, 2, 3, 4, 5, 2]) addresses.learn(at, "identify", tellers(`/ip6/::ffff:10.0.0.${n}`))
+    assert.deepStrictEqual<unknown>(
+      addresses.get(at)?.tellers,
+      [3, 4, 5, 2].map((n) => `/ip4/10.0.0.${n}`)
+    )
+    assert.isFalse(addresses.get(at)?.isOwn)
+    addresses.learn(at, "given")
+    assert.isTrue(addresses.get(at)?.isOwn)
+    // A peer lies at the address where it was reached, which says nothing about who gave the address.
+    const reached = "/ip4/44.0.0.1/tcp/4001" as Multiaddr
+    addresses.worked(reached, 1)
+    assert.deepStrictEqual<unknown>(addresses.get(reached)?.tellers, ["/ip4/44.0.0.1"])
+    assert.isFalse(addresses.get(reached)?.isOwn)
+  })
+
   it("notes how dials went, in bounded words, and forgets addresses not worth another dial", () => {
     const addresses = new KnownAddresses(bob)
     for (const n of [1, 2]) addresses.learn(addressOf(n), "given")

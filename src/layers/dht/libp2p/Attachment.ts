@@ -6,7 +6,7 @@ import { type PeerRouting, peerRoutingSymbol, type StreamHandler } from "@libp2p
 import { kadDHT, type KadDHTComponents, passthroughMapper } from "@libp2p/kad-dht"
 import { multiaddr } from "@multiformats/multiaddr"
 import { Duration, Effect } from "effect"
-import type { PeerAddresses, PeerId } from "../../../schema/Peer.ts"
+import type { PeerId, ToldAddresses } from "../../../schema/Peer.ts"
 import { NetworkConfig } from "../../../services/NetworkConfig.ts"
 import * as Handler from "./Handler.ts"
 import * as Table from "./Table.ts"
@@ -21,7 +21,7 @@ export interface Attachment {
   /** Answers the streams of the protocol. They are aborted until it is set. */
   serve: StreamHandler
   /** Answers libp2p when it asks where a peer is. */
-  findPeer: (peer: PeerId, signal?: AbortSignal) => Promise<PeerAddresses>
+  findPeer: (peer: PeerId, signal?: AbortSignal) => Promise<ToldAddresses>
 }
 
 /**
@@ -93,7 +93,7 @@ const serving = (components: Components, protocol: string, handlerInstead: () =>
 const routing = (attached: () => Attachment): PeerRouting => ({
   findPeer: async (id, options) => {
     const found = await attached().findPeer(id.toString() as PeerId, options?.signal)
-    return { id, multiaddrs: found.addresses.map((address) => multiaddr(address)) }
+    return { id, multiaddrs: found.addresses.map(({ address }) => multiaddr(address)) }
   },
   // Nobody asks libp2p for them.
   getClosestPeers: async function*() {}

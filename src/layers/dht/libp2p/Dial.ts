@@ -6,7 +6,8 @@ import { type Multiaddr as Libp2pMultiaddr, multiaddr } from "@multiformats/mult
 import { type Multiaddr, type PeerId, peerOf, withPeer } from "../../../schema/Peer.ts"
 import { best } from "../../libp2p/Connection.ts"
 import { dialUnjoined, toError } from "../../libp2p/Faults.ts"
-import type { Components } from "../../libp2p/wire/Components.ts"
+import type { Origin } from "../../libp2p/Gater.ts"
+import type { Libp2pHost } from "../../libp2p/Host.ts"
 
 export interface Addressed {
   readonly id: PeerId
@@ -15,6 +16,8 @@ export interface Addressed {
    * another peer is left out. If none is left, those of the peer store are dialled.
    */
   readonly addresses: ReadonlyArray<Uint8Array>
+  /** The remote addresses of those who told one of them, for the gate. */
+  readonly tellersOf?: (address: Uint8Array) => ReadonlyArray<Multiaddr>
 }
 
 /** Why there is no stream. */
@@ -47,7 +50,11 @@ export interface Dial {
  * As everywhere in libp2p, relayed connections with limits are not used: a few dozen answers would use up what the
  * relay lets through, and end the connection.
  */
-export const make = ({ connectionManager, peerId, peerStore }: Components, protocol: string): Dial => {
+export const make = (
+  { components, dialing }: Pick<Libp2pHost["Service"], "components" | "dialing">,
+  protocol: string
+): Dial => {
+  const { connectionManager, peerId, peerStore } = components
   const self = peerId.toString() as PeerId
 
   const connectionTo = (peer: Libp2pPeerId) =>
@@ -72,7 +79,14 @@ export const make = ({ connectionManager, peerId, peerStore }: Components, proto
     // libp2p would look it up in the DHT.
     if (addresses.length === 0) throw new Failure("Unreachable", new Error("no address to dial is known"))
     try {
-      return await dialUnjoined(() => connectionManager.openConnection(addresses, { signal }), signal)
+      return await dialUnjoined(
+        () =>
+          dialing(
+            addresses,
+            () => connectionManager.openConnection(addresses.map(({ address }) => address), { signal })
+          ),
+        signal
+      )
     } catch (thrown) {
       const cause = toError(thrown)
       throw new Failure(isOwnRefusal(cause) ? "Denied" : "Unreachable", cause)
@@ -81,12 +95,16 @@ export const make = ({ connectionManager, peerId, peerStore }: Components, proto
 
   const addressesOf = async (
     peer: Libp2pPeerId,
-    { addresses, id }: Addressed,
+    remote: Addressed,
     signal: AbortSignal
-  ): Promise<Array<Libp2pMultiaddr>> => {
+  ): Promise<Array<Origin>> => {
     // A connected peer comes here when its connection is relayed with limits: only a direct address helps.
     const isConnected = connectionManager.getConnections(peer).length > 0
-    const read = (all: ReadonlyArray<Uint8Array>) => all.flatMap((bytes) => readAddress(bytes, id, !isConnected))
+    const { addresses, id } = remote
+    const read = (all: ReadonlyArray<Uint8Array>) =>
+      all.flatMap((bytes) =>
+        readAddress(bytes, id, !isConnected).map((address) => ({ address, tellers: remote.tellersOf?.(bytes) ?? [] }))
+      )
     const given = read(addresses)
     if (given.length > 0) return given
     const known = await peerStore.get(peer, { signal }).catch(() => undefined)

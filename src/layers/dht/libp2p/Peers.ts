@@ -8,7 +8,9 @@ import { CODE_P2P, type Multiaddr as Libp2pMultiaddr, multiaddr } from "@multifo
 import { Clock, Effect } from "effect"
 import * as Digest from "multiformats/hashes/digest"
 import { DhtError, NoPeers } from "../../../schema/NetworkError.ts"
-import { type Multiaddr, type PeerId, withoutPeer } from "../../../schema/Peer.ts"
+import { type Multiaddr, type PeerId, type Told, withoutPeer } from "../../../schema/Peer.ts"
+import { reachOf } from "../../../schema/Reach.ts"
+import { directIpOf } from "../../../schema/Subnet.ts"
 import { Discovery } from "../../../services/Discovery.ts"
 import { NetworkConfig } from "../../../services/NetworkConfig.ts"
 import type { MessagePeer } from "../wire/Message.ts"
@@ -40,6 +42,16 @@ export const make = Effect.fnUntraced(function*(table: Table) {
   const arrival = Pulse.make()
   let ownUntil = 0
 
+  /** Where a connected peer is seen, unless that is on the internet, where it tells the address guard nothing. */
+  const nearOf = (id: Libp2pPeerId): Multiaddr | undefined => {
+    for (const { remoteAddr } of connectionManager.getConnections(id)) {
+      const text = remoteAddr.toString() as Multiaddr
+      const ip = directIpOf(text)
+      if (ip !== undefined && reachOf(ip) !== "public") return withoutPeer(text)
+    }
+    return undefined
+  }
+
   const isEmpty = () => table.size() === 0 && speakers.size === 0
   const tell = (change: PeersChange, peer?: Node) => {
     for (const listener of listeners) listener(change, peer)
@@ -54,7 +66,7 @@ export const make = Effect.fnUntraced(function*(table: Table) {
     addresses: ReadonlyArray<{ readonly multiaddr: { readonly bytes: Uint8Array } }>
   ) => {
     const node = nodes.known(id.toMultihash().bytes)
-    if (node !== undefined) nodes.identify(node, addresses.map((address) => address.multiaddr.bytes))
+    if (node !== undefined) nodes.identify(node, addresses.map((address) => address.multiaddr.bytes), nearOf(id))
   }
   const onPeerUpdate = ({ detail }: CustomEvent<PeerUpdate>) => identify(detail.peer.id, detail.peer.addresses)
   const onConnect = (id: Libp2pPeerId) => {
@@ -138,20 +150,28 @@ export const make = Effect.fnUntraced(function*(table: Table) {
     },
 
     /** The nodes of peers that somebody names, without ids that are malformed. Discovery is told of them. */
-    hear: (peers: ReadonlyArray<MessagePeer>): ReadonlyArray<Node> => {
+    hear: (peers: ReadonlyArray<MessagePeer>, from: Node): ReadonlyArray<Node> => {
       const heard: Array<Node> = []
+      const teller = peers.length === 0 ? undefined : nearOf(libp2pId(from))
       for (const { addresses, id } of peers) {
         if (!isPeerId(id)) continue
         const node = nodes.of(id)
         if (node.key === self.key) continue
         heard.push(node)
         if (addresses.length === 0) continue
-        const isNews = nodes.hear(node, addresses)
+        const isNews = nodes.hear(node, addresses, teller)
         if (!isNews && now() < node.toldAt + tellMillis) continue
         node.toldAt = now()
-        run(announce({ id: node.id, addresses: read(addresses) }, "dht"))
+        const tellers = teller === undefined ? [] : [teller]
+        run(announce({ id: node.id, addresses: read(addresses).map((address) => ({ address, tellers })) }, "dht"))
       }
       return heard
+    },
+
+    /** Where a connected peer is seen, unless that is on the internet. */
+    tellersAt: (node: Node): ReadonlyArray<Multiaddr> => {
+      const near = nearOf(libp2pId(node))
+      return near === undefined ? [] : [near]
     },
 
     /** A peer has answered, so it is proposed to the table. */
@@ -190,14 +210,18 @@ export const make = Effect.fnUntraced(function*(table: Table) {
     whereIs: Effect.fnUntraced(function*(id: PeerId) {
       const libp2pId = peerIdFromString(id)
       if (libp2pId.equals(peerId)) {
-        return { isCertain: true, id, addresses: show(addressManager.getAddresses()) }
+        return { isCertain: true, id, addresses: told(show(addressManager.getAddresses())) }
       }
       const stored = yield* Effect.promise(() => peerStore.get(libp2pId).catch(() => undefined))
       const connections = connectionManager.getConnections(libp2pId)
       const dialled = connections.filter(({ direction }) => direction === "outbound").map(({ remoteAddr }) =>
         remoteAddr
       )
-      const addresses = show([...dialled, ...(stored?.addresses ?? []).map((one) => one.multiaddr)])
+      const near = nearOf(libp2pId)
+      const addresses = told(
+        show([...dialled, ...(stored?.addresses ?? []).map((one) => one.multiaddr)]),
+        near === undefined ? [] : [near]
+      )
       return { isCertain: addresses.length > 0 && connections.length > 0, id, addresses }
     }),
 
@@ -258,6 +282,9 @@ const nearest = (nodes: ReadonlyArray<Node>, target: Position, count: number): R
   nodes.length <= count
     ? nodes
     : nodes.toSorted((a, b) => compareDistance(a.position, b.position, target)).slice(0, count)
+
+const told = (addresses: ReadonlyArray<Multiaddr>, tellers: ReadonlyArray<Multiaddr> = []): ReadonlyArray<Told> =>
+  addresses.map((address) => ({ address, tellers }))
 
 const libp2pId = (node: Node): Libp2pPeerId => peerIdFromMultihash(Digest.decode(node.bytes))
 

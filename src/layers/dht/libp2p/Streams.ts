@@ -89,7 +89,7 @@ export interface Streams {
 export const make = Effect.fnUntraced(function*(
   options: StreamsOptions
 ): Effect.fn.Return<Streams, never, Libp2pHost | Scope.Scope> {
-  const dial = Dial.make((yield* Libp2pHost).components, options.protocol)
+  const dial = Dial.make(yield* Libp2pHost, options.protocol)
   const clock = yield* Clock.Clock
   const timeoutMillis = Duration.toMillis(Duration.fromInputUnsafe(options.timeout ?? "5 seconds"))
   const idleMillis = Duration.toMillis(Duration.fromInputUnsafe(options.idleTime ?? "30 seconds"))

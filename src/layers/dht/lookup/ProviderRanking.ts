@@ -2,8 +2,7 @@
  * Which of several providers to ask first, by what this node knows of them.
  */
 import { Array, Duration, Effect, Option, Order } from "effect"
-import type { Provider } from "../../../schema/Content.ts"
-import type { PeerId, PeerInfo } from "../../../schema/Peer.ts"
+import type { PeerId, PeerInfo, ToldAddresses } from "../../../schema/Peer.ts"
 import type { LastContact } from "../../../services/ConnectionManager.ts"
 
 export interface ProviderRankingOptions {
@@ -19,7 +18,7 @@ export interface ProviderRankingOptions {
  * 3. unknown, in the order given, those without an address after the others;
  * 4. not reached by their last dial, or disconnected or blocked by this node.
  */
-export const rank = <A extends Provider>(
+export const rank = <A extends ToldAddresses>(
   options: ProviderRankingOptions,
   providers: Array.NonEmptyReadonlyArray<A>
 ): Effect.Effect<Array.NonEmptyReadonlyArray<A>> =>
@@ -45,7 +44,7 @@ const groups = { direct: 0, relayed: 1, reached: 2, unknown: 3, withoutAddress: 
 
 const rankOf = Effect.fnUntraced(function*(
   { lastContact, peer }: ProviderRankingOptions,
-  { addresses, id }: Provider
+  { addresses, id }: ToldAddresses
 ): Effect.fn.Return<Rank> {
   const connected = yield* peer(id)
   if (Option.isSome(connected)) {

@@ -3,9 +3,9 @@
  * over whatever carries the questions.
  */
 import { Effect, Queue, Random, Stream } from "effect"
-import { type ContentKey, type Provider, toBytes } from "../../../schema/Content.ts"
+import { type ContentKey, toBytes } from "../../../schema/Content.ts"
 import { DhtError, NoPeers } from "../../../schema/NetworkError.ts"
-import type { Multiaddr, PeerAddresses } from "../../../schema/Peer.ts"
+import type { Multiaddr, Told, ToldAddresses } from "../../../schema/Peer.ts"
 import { encodeFrame, type Message, type MessagePeer, MessageType } from "../wire/Message.ts"
 import { type Node, keyOf } from "../wire/Nodes.ts"
 import { type Position, positionOf } from "../wire/Position.ts"
@@ -32,8 +32,10 @@ export interface QueriesOptions {
     question: Uint8Array,
     before?: Uint8Array
   ) => Effect.Effect<{ readonly message: Message; readonly tookBefore: boolean }, unknown>
-  /** The nodes for the peers that an answer names. */
-  readonly hear: (peers: ReadonlyArray<MessagePeer>) => ReadonlyArray<Node>
+  /** The nodes for the peers that an answer of `from` names. */
+  readonly hear: (peers: ReadonlyArray<MessagePeer>, from: Node) => ReadonlyArray<Node>
+  /** The remote addresses of a connected peer, as far as they matter to the address guard. */
+  readonly tellersAt: (peer: Node) => ReadonlyArray<Multiaddr>
   /** Remembers which peers did not answer; told of each question of a lookup. */
   readonly doubts: Doubts
   /** Notices crowded keys and looks beyond them. */
@@ -90,9 +92,9 @@ export type FoundValue =
 const valuePaths = 3
 
 export const make = (options: QueriesOptions) => {
-  const { beyond, count, doubts, hear, isAtHand, read, ready, request, seeds, self } = options
+  const { beyond, count, doubts, hear, isAtHand, read, ready, request, seeds, self, tellersAt } = options
 
-  const show = (node: Node): PeerAddresses => ({ id: node.id, addresses: read(node.addresses) })
+  const show = (node: Node): ToldAddresses => ({ id: node.id, addresses: told(node, node.addresses, read) })
 
   const lookup = (target: Position, task: LookupTask): Effect.Effect<Lookup.LookupResult<Node>> =>
     Lookup.lookup<Node>({
@@ -109,7 +111,7 @@ export const make = (options: QueriesOptions) => {
         Effect.map(request(peer, task.question, task.before?.(peer, rank)), ({ message, tookBefore }) => {
           // The answer is handed over first: reading which peers it names takes longer.
           const enough = task.visit?.(peer, message, tookBefore) === true
-          return { closer: hear(message.closer), enough }
+          return { closer: hear(message.closer, peer), enough }
         })
     })
 
@@ -151,12 +153,12 @@ export const make = (options: QueriesOptions) => {
     /** Hands over the providers that each answer names: each provider once, this node left out. */
     providers: Effect.fnUntraced(function*(
       key: ContentKey,
-      found: (some: ReadonlyArray<Provider>) => void
+      found: (some: ReadonlyArray<ToldAddresses>) => void
     ): Effect.fn.Return<void, DhtError> {
       const bytes = toBytes(key)
       const seen = new Set([self.key])
-      const visit = (_: Node, message: Message) =>
-        found(hear(message.providers).filter(({ key }) => !seen.has(key) && Boolean(seen.add(key))).map(show))
+      const visit = (from: Node, message: Message) =>
+        found(hear(message.providers, from).filter(({ key }) => !seen.has(key) && Boolean(seen.add(key))).map(show))
       const { closest, target } = yield* ask("findProviders", key, bytes, MessageType.GET_PROVIDERS, {
         visit,
         together: providersTogether
@@ -176,13 +178,14 @@ export const make = (options: QueriesOptions) => {
     }),
 
     /** Hands over the peer's addresses as soon as an answer names them. */
-    peer: (peer: Node, found: (some: ReadonlyArray<PeerAddresses>) => void): Effect.Effect<void, DhtError> =>
+    peer: (peer: Node, found: (some: ReadonlyArray<ToldAddresses>) => void): Effect.Effect<void, DhtError> =>
       Effect.asVoid(ask("findPeer", peer.id, peer.bytes, MessageType.FIND_NODE, {
-        visit: (_, message) => {
+        visit: (from, message) => {
           for (const { addresses, id } of message.closer) {
             // The addresses of this answer: the peer may have moved since this node knew it.
             if (addresses.length === 0 || keyOf(id) !== peer.key) continue
-            found([{ id: peer.id, addresses: read(addresses) }])
+            const tellers = tellersAt(from)
+            found([{ id: peer.id, addresses: read(addresses).map((address) => ({ address, tellers })) }])
             return true
           }
           return false
@@ -225,6 +228,20 @@ export const make = (options: QueriesOptions) => {
         )
       )
   }
+}
+
+/** The readable ones of a node's addresses, with those who told them. */
+export const told = (
+  node: Node,
+  addresses: ReadonlyArray<Uint8Array>,
+  read: QueriesOptions["read"]
+): ReadonlyArray<Told> => {
+  const found = new Map<Multiaddr, ReadonlyArray<Multiaddr>>()
+  for (const bytes of addresses) {
+    const [address] = read([bytes])
+    if (address !== undefined) found.set(address, [...found.get(address) ?? [], ...node.tellersOf(bytes)])
+  }
+  return Array.from(found, ([address, tellers]) => ({ address, tellers }))
 }
 
 /** The key of a value as text. */

@@ -3,7 +3,7 @@
  * costs no parsing of ids and addresses.
  */
 import { base58btc } from "multiformats/bases/base58"
-import type { PeerId } from "../../../schema/Peer.ts"
+import type { Multiaddr, PeerId } from "../../../schema/Peer.ts"
 import { encodePeer } from "./Message.ts"
 import { type Position, positionOf } from "./Position.ts"
 
@@ -19,6 +19,8 @@ export class Node {
   private text: PeerId | undefined
   /** As latin1 texts: an array of 8 bytes takes 250, a text of them 32. */
   private known: ReadonlyArray<string> = []
+  /** Who told each address: the last teller that is not on the internet. */
+  private near: Map<string, Multiaddr> | undefined
   private body: Uint8Array | undefined
   /** The peer itself has told its addresses; what others say of them does not count. */
   isIdentified = false
@@ -47,6 +49,19 @@ export class Node {
   set addresses(addresses: ReadonlyArray<Uint8Array>) {
     this.known = addresses.map(keyOf)
     this.body = undefined
+    this.forgetTellers()
+  }
+
+  /** Notes who told those of the addresses that are known. */
+  toldBy(addresses: ReadonlyArray<Uint8Array>, teller: Multiaddr): void {
+    this.near ??= new Map()
+    for (const text of addresses.map(keyOf)) if (this.known.includes(text)) this.near.set(text, teller)
+  }
+
+  /** The remote address of who told the address, where that may matter to the address guard. */
+  tellersOf(address: Uint8Array): ReadonlyArray<Multiaddr> {
+    const teller = this.near?.get(keyOf(address))
+    return teller === undefined ? [] : [teller]
   }
 
   /** Adds addresses in front, and drops the last above `most`. False when all of them are known. */
@@ -55,7 +70,13 @@ export class Node {
     if (fresh.length === 0) return false
     this.known = [...fresh, ...this.known].slice(0, most)
     this.body = undefined
+    this.forgetTellers()
     return true
+  }
+
+  /** Forgets the tellers of addresses that are known no more. */
+  private forgetTellers(): void {
+    for (const text of this.near?.keys() ?? []) if (!this.known.includes(text)) this.near?.delete(text)
   }
 
   /** Id and addresses as the body of a Peer in a message. */
@@ -100,19 +121,23 @@ export class Nodes {
 
   /**
    * Somebody names a peer with addresses. They are added in front of what is known, unless the peer itself has told its
-   * addresses. True when one is new.
+   * addresses. True when one is new. `teller` is the remote address of who names it, where it is not on the internet.
    */
-  hear(node: Node, addresses: ReadonlyArray<Uint8Array>): boolean {
-    return !node.isIdentified && node.learn(addresses.filter(isShort), keptAddressesMax)
+  hear(node: Node, addresses: ReadonlyArray<Uint8Array>, teller?: Multiaddr): boolean {
+    if (node.isIdentified) return false
+    const isNews = node.learn(addresses.filter(isShort), keptAddressesMax)
+    if (teller !== undefined) node.toldBy(addresses, teller)
+    return isNews
   }
 
   /**
    * The peer itself has told its addresses; what others say does not count from here on. If there are none, because the
    * peer told none or the peer store has forgotten them, the known addresses stay, and others may add more.
    */
-  identify(node: Node, addresses: ReadonlyArray<Uint8Array>): void {
+  identify(node: Node, addresses: ReadonlyArray<Uint8Array>, teller?: Multiaddr): void {
     node.isIdentified = addresses.length > 0
     if (node.isIdentified) node.addresses = addresses.filter(isShort).slice(0, keptAddressesMax)
+    if (teller !== undefined) node.toldBy(addresses, teller)
   }
 
   private shrink(newest: Node): void {

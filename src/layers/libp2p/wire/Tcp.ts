@@ -13,10 +13,11 @@ import type {
   Upgrader
 } from "@libp2p/interface"
 import { tcp } from "@libp2p/tcp"
-import { multiaddr } from "@multiformats/multiaddr"
-import { Socket } from "node:net"
+import { type Multiaddr as Libp2pMultiaddr, multiaddr } from "@multiformats/multiaddr"
+import { isIP, type LookupFunction, Socket } from "node:net"
 import type { Components } from "./Components.ts"
 import { assertMembers, silentLogger } from "./LeanedOn.ts"
+import * as Lookup from "./Lookup.ts"
 
 /** A TCP connection with its private members. */
 interface SocketConnection extends MultiaddrConnection {
@@ -27,15 +28,28 @@ interface SocketConnection extends MultiaddrConnection {
   }
 }
 
-export const gatheringTcp = (components: Components): Transport => {
+/**
+ * Says of an address that is about to be dialled which IP addresses a socket may connect to for it. Undefined for an
+ * address that the program gave, which is dialled wherever it leads.
+ */
+export type JudgeOf = (address: Libp2pMultiaddr) => Lookup.Judge | undefined
+
+/** TCP whose sockets connect nowhere that `judgeOf` does not allow. */
+export const gatheringTcp = (judgeOf: JudgeOf, resolve?: Lookup.Resolve) => (components: Components): Transport => {
   // Pings find silent peers, and allow for a process that stood still. A socket's timer does not: after a pause of two
   // minutes it would close every connection before the bytes that arrived meanwhile are read.
   const transport = tcp({ inboundSocketInactivityTimeout: 0, outboundSocketInactivityTimeout: 0 })(components)
   const dial = transport.dial.bind(transport)
   const createListener = transport.createListener.bind(transport)
   return Object.assign(transport, {
-    dial: (address: Parameters<Transport["dial"]>[0], options: DialTransportOptions) =>
-      dial(address, { ...options, upgrader: gathering(options.upgrader) }),
+    dial: async (address: Libp2pMultiaddr, options: DialTransportOptions) => {
+      const dialled: DialTransportOptions & { readonly lookup: LookupFunction } = {
+        ...options,
+        upgrader: gathering(options.upgrader),
+        lookup: lookupFor(address, judgeOf(address), resolve)
+      }
+      return dial(address, dialled)
+    },
     createListener: (options: CreateListenerOptions) =>
       createListener({ ...options, upgrader: gathering(options.upgrader) })
   })
@@ -78,6 +92,26 @@ export const connectionMembers = { sendData: "function", "socket.cork": "functio
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
+
+/**
+ * The lookup that TCP hands to the socket. A socket asks for no lookup when the host is an IP address, in whichever
+ * part of the address it stands, so that one is judged here: throws when it may not be dialled.
+ */
+function lookupFor(
+  address: Libp2pMultiaddr,
+  judge: Lookup.Judge | undefined,
+  resolve: Lookup.Resolve | undefined
+): LookupFunction {
+  const [{ name, value = "" } = { name: "" }] = address.getComponents()
+  const family = Lookup.familyOf(name)
+  if (judge === undefined) return Lookup.ownLookup(family)
+  if (!toldProtocols.has(name) || isIP(value) !== 0 && !judge(value)) {
+    throw new Lookup.NotDialled(String(address), isIP(value) === 0 ? [] : [{ address: value, family: isIP(value) }])
+  }
+  return Lookup.toldLookup(family, judge, resolve)
+}
+
+const toldProtocols: ReadonlySet<string> = new Set(["ip4", "ip6", "dns", "dns4", "dns6"])
 
 // A transport gives each connection to the upgrader before it writes to it.
 function gathering(upgrader: Upgrader): Upgrader {

@@ -81,7 +81,7 @@ describe("ProviderRanking", () => {
       ]
       const providers = order.map((name) => ({
         id: SimNetwork.peerId(name),
-        addresses: name === "nowhere" ? [] : [address],
+        addresses: name === "nowhere" ? [] : [{ address, tellers: [] }],
         name
       }))
       const mixed = Array.map([6, 9, 0, 3, 7, 10, 1, 8, 2, 5, 4] as const, (index) => providers[index]!)

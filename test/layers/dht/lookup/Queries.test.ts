@@ -63,6 +63,7 @@ const world = (
         tookBefore: true
       }))
     },
+    tellersAt: (peer) => [`/ip4/10.0.0.1/tcp/${nameOf.get(peer.key)!.length}` as Multiaddr],
     hear: (peers) =>
       peers.map(({ addresses, id }) => {
         const node = nodes.of(id)
@@ -166,7 +167,9 @@ describe("Queries", () => {
         ))
       const found: Array<unknown> = []
       yield* queries.peer(nodeOf("zoe"), (some) => found.push(...some))
-      assert.deepStrictEqual(found, [{ id: idOf("zoe"), addresses: ["/ip4/192.0.2.7/tcp/1"] }])
+      // Told by the peer that was asked.
+      const tellers = ["/ip4/10.0.0.1/tcp/5"]
+      assert.deepStrictEqual(found, [{ id: idOf("zoe"), addresses: [{ address: "/ip4/192.0.2.7/tcp/1", tellers }] }])
       assert.deepStrictEqual(asked, ["alice"])
     }))
 

@@ -3,6 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { multiaddr } from "@multiformats/multiaddr"
 import { Effect } from "effect"
 import { type AddressInfo, createServer, type Socket } from "node:net"
+import type { Components } from "../../../../src/layers/libp2p/wire/Components.ts"
 import { gatheringTcp } from "../../../../src/layers/libp2p/wire/Tcp.ts"
 import { Libp2pLogger } from "../../../../src/layers/libp2p/Logger.ts"
 
@@ -68,7 +69,7 @@ const dialled = Effect.gen(function*() {
   )
   const { port } = server.address() as AddressInfo
   const logger = yield* Libp2pLogger
-  const transport = gatheringTcp({ logger } as Parameters<typeof gatheringTcp>[0])
+  const transport = gatheringTcp(() => undefined)({ logger } as Components)
   const connection = yield* Effect.acquireRelease(
     Effect.promise((signal) =>
       transport.dial(multiaddr(`/ip4/127.0.0.1/tcp/${port}`), {

@@ -47,6 +47,15 @@ export const make = Effect.fnUntraced(function*<K, A, E>(
     outcomes.delete(key)
     return undefined
   }
+  /** Outcomes are cached for the same time, so that the oldest expire first: a failure is let go with its frames. */
+  const cache = (key: K, found: ReadonlyArray<A>, exit: Exit.Exit<void, E>) => {
+    const now = Elapsed.millisUnsafe(clock)
+    for (const [other, { until }] of outcomes) {
+      if (until > now) break
+      outcomes.delete(other)
+    }
+    outcomes.set(key, { found, exit, until: now + cacheMillis })
+  }
   // Raised by `forgetEmpty`: a lookup that began before it does not cache an empty outcome after it.
   let epoch = 0
 
@@ -70,7 +79,7 @@ export const make = Effect.fnUntraced(function*<K, A, E>(
           const isCached = Exit.isSuccess(exit)
             ? found.length > 0 || began === epoch
             : began === epoch && !Exit.hasInterrupts(exit) && isTold(exit, options.isCached)
-          if (isCached) outcomes.set(key, { found, exit, until: Elapsed.millisUnsafe(clock) + cacheMillis })
+          if (isCached) cache(key, found, exit)
           return Effect.all([
             // The next reader starts another lookup once the outcome has expired. An interrupted lookup has left the
             // map already, and another may have taken its key.

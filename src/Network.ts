@@ -155,7 +155,8 @@ export class Network extends Context.Service<Network, {
   readonly reserve: (relay: string) => Effect.Effect<void, InvalidAddress | HostError | DialError, Scope.Scope>
   /**
    * Connects to a peer and makes it wanted: when the connection is lost, `ReconnectPolicy` decides when to dial again.
-   * `Interest` says until when. Gives the peer's info at once when the peer is connected.
+   * `Interest` says until when. Gives the peer's info at once when the peer is connected. Of an address without `/p2p`
+   * whoever answers there is the peer, now and after a loss: a seed that comes back with another key is connected.
    *
    * Fails with `DialError` when the peer cannot be dialled, with `PeerLimitExceeded` when all `maxPeers` slots are
    * taken by peers of the same or higher interest. Interruption aborts the dial unless another caller waits for it.
@@ -177,8 +178,9 @@ export class Network extends Context.Service<Network, {
    * Keeps a connection to the peer while the scope lives: the peer is dialled again without end, never closed for
    * idleness, never evicted. Returns at once, before the peer is connected.
    *
-   * Fails with `DialError` only for a malformed target and for this node itself. An address without `/p2p` is kept once
-   * a peer has answered there; an error that no later dial can mend ends it before that, with a warning.
+   * Fails with `DialError` only for a malformed target and for this node itself. An address without `/p2p` is kept
+   * as an address: whoever answers there is the peer, also another one than before. An error that no later dial can
+   * mend ends that before anybody has answered, with a warning.
    *
    * Closing the scope leaves the connection open; it then idles like any other.
    *

@@ -297,5 +297,40 @@ export const peersMutants: ReadonlyArray<Mutant> = [
     replacement:
       "if (typeof address !== \"string\") peer.addresses.learn(address.address, \"given\")\n    else if (typeof address === \"string\") peer.addresses.learn(address, \"given\")",
     specs: ["test/live/told.live.test.ts"]
+  },
+  {
+    name: "another peer at a known address is not asked for",
+    file: "src/layers/peers/Answering.ts",
+    text: "!peer.addresses.isOfAnotherNow(wish.address)",
+    replacement: "peer.addresses.isOfAnotherNow(wish.address)",
+    specs: ["test/layers/peers/AddressWishes.test.ts"]
+  },
+  {
+    name: "a name is dialled by the id of the peer alone",
+    file: "src/layers/peers/Answering.ts",
+    text: "const isName = /^\\/dns/.test(wish.address)",
+    replacement: "const isName = false",
+    specs: ["test/layers/peers/AddressWishes.test.ts"]
+  },
+  {
+    name: "the former peer stays kept when the wish moves",
+    file: "src/layers/peers/AddressWishes.ts",
+    text: "if (former !== undefined) yield* Scope.close(former, Exit.void)",
+    replacement: "",
+    specs: ["test/layers/peers/AddressWishes.test.ts"]
+  },
+  {
+    name: "the former peer stays wanted when the wish moves",
+    file: "src/layers/peers/AddressWishes.ts",
+    text: "PeerRecord.leftAddress(peer)",
+    replacement: "",
+    specs: ["test/layers/peers/AddressWishes.test.ts"]
+  },
+  {
+    name: "a wish for the peer itself moves with the address",
+    file: "src/layers/peers/SupervisedConnectionManager.ts",
+    text: "answering.ownWish(peer)",
+    replacement: "",
+    specs: ["test/layers/peers/AddressWishes.test.ts"]
   }
 ]

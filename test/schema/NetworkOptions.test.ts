@@ -56,6 +56,7 @@ const ranges: Readonly<Record<string, readonly [least: number, most: number]>> =
   inboundBurst: [1, 100_000],
   maxParallelDials: [1, 1_000],
   kadReplicationFactor: [1, 100],
+  maxBufferedBytes: [1_048_576, 1_099_511_627_776],
   maxKnownPeers: [1, 1_000_000],
   eventBuffer: [1, 1_000_000]
 }

@@ -30,11 +30,19 @@ const core = CodioProtocol.layer.pipe(
   Layer.provideMerge(NetworkEvents.layer)
 )
 
-export const make = Effect.fnUntraced(function*(name: string, config: NetworkConfigInput = {}) {
+export const make = Effect.fnUntraced(function*(
+  name: string,
+  config: NetworkConfigInput = {},
+  /** Changes how the node dials. */
+  dialing: (dial: Transport["Service"]["dial"]) => Transport["Service"]["dial"] = (dial) => dial
+) {
   const context = yield* Layer.build(Layer.fresh(core.pipe(
     Layer.provide(SimDht.layer),
     Layer.provideMerge(Layer.mergeAll(
-      SimTransport.layer(name),
+      Layer.effect(
+        Transport,
+        Effect.map(Transport, (transport) => Transport.of({ ...transport, dial: dialing(transport.dial) }))
+      ).pipe(Layer.provide(SimTransport.layer(name))),
       Discovery.layer,
       SimNetworkMonitor.layer(name),
       KeyValuePeerStore.layer.pipe(Layer.provide(KeyValueStore.layerMemory))

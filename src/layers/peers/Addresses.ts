@@ -51,6 +51,8 @@ export interface KnownAddress {
 export class KnownAddresses {
   private readonly id: PeerId
   private readonly entries = new Map<Multiaddr, Draft>()
+  /** Where another peer answered when this one was dialled last. */
+  private mistaken: Set<Multiaddr> | undefined
 
   constructor(id: PeerId) {
     this.id = id
@@ -79,6 +81,11 @@ export class KnownAddresses {
     if (this.entries.has(address)) return false
     const id = peerOf(address)
     return id !== undefined && id !== this.id
+  }
+
+  /** Whether another peer answered at the address when this one was dialled there last. */
+  isOfAnotherNow(address: Multiaddr): boolean {
+    return this.mistaken?.has(withPeer(address, this.id)) === true
   }
 
   /** Notes an address; true when it is new. A known address keeps its results, and a given one stays given. */
@@ -114,6 +121,7 @@ export class KnownAddresses {
     if (entry === undefined) return
     entry.lastSuccess = now
     entry.problem = undefined
+    this.mistaken?.delete(entry.address)
   }
 
   /**
@@ -125,6 +133,11 @@ export class KnownAddresses {
     if (entry === undefined) return
     entry.lastFailure = now
     entry.problem = shortened(error._tag === "DialError" ? error.reason.message : error.message)
+    const isOfAnother = error._tag === "DialError" && error.reason._tag === "UnexpectedPeer"
+    this.mistaken?.delete(entry.address)
+    if (isOfAnother && (this.mistaken?.size ?? 0) < addressesMax) {
+      this.mistaken = (this.mistaken ?? new Set()).add(entry.address)
+    }
     if (error._tag !== "DialError" || error.isRetryable) return
     if (error.reason._tag === "UnexpectedPeer" && entry.source === "given" && isKept) return
     this.entries.delete(entry.address)

@@ -174,6 +174,12 @@ export const wanted = (peer: PeerRecord): void => {
   peer.interestChanged(peer)
 }
 
+/** Another peer answers at the address for which the peer was wanted. */
+export const leftAddress = (peer: PeerRecord): void => {
+  draft(peer).wanted = false
+  peer.interestChanged(peer)
+}
+
 /** Counts a call of `connect` in flight, until the returned function is called. */
 export const calledBy = (peer: PeerRecord): () => void => counted(peer, "calls")
 

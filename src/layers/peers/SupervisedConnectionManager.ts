@@ -6,7 +6,7 @@
  * `Sightings` follows discovery, `Isolation` gets a node back that has lost all peers, `Gate` lets connections in and
  * out, `Explanation` tells why.
  */
-import { Cause, Clock, Duration, Effect, Exit, Layer, Option, Stream } from "effect"
+import { Clock, Duration, Effect, Exit, Layer, Option, Stream } from "effect"
 import type { ConnectError } from "../../schema/NetworkError.ts"
 import { DialedSelf, DialError } from "../../schema/NetworkError.ts"
 import type { GoodbyeReason } from "../../schema/NetworkEvent.ts"
@@ -22,13 +22,13 @@ import type { NetworkEvents } from "../../services/NetworkEvents.ts"
 import { NetworkMonitor } from "../../services/NetworkMonitor.ts"
 import type { PeerStore } from "../../services/PeerStore.ts"
 import { PeerTable } from "../../services/PeerTable.ts"
-import { ReconnectPolicy } from "../../services/ReconnectPolicy.ts"
 import { type StreamAccount, Transport } from "../../services/Transport.ts"
-import * as Backoff from "../Backoff.ts"
 import * as Pulse from "../Pulse.ts"
 import * as Elapsed from "../Elapsed.ts"
 import * as Supervised from "../Supervised.ts"
+import * as AddressWishes from "./AddressWishes.ts"
 import * as Admission from "./Admission.ts"
+import * as Answering from "./Answering.ts"
 import * as Dialer from "./Dialer.ts"
 import * as Explanation from "./Explanation.ts"
 import * as Found from "./Found.ts"
@@ -48,7 +48,6 @@ export const make = Effect.gen(function*() {
   const monitor = yield* NetworkMonitor
   const book = yield* PeerBook
   const dialer = yield* Dialer.Dialer
-  const policy = yield* ReconnectPolicy
   const clock = yield* Clock.Clock
   const defects = yield* Defects
   const told = yield* Supervised.told
@@ -62,7 +61,8 @@ export const make = Effect.gen(function*() {
   /** A peer came or went, or became worth a dial. */
   const peersChanged = Pulse.make()
 
-  const supervisor = yield* Supervisor.make({ peersChanged })
+  const answering = yield* Answering.make
+  const supervisor = yield* Supervisor.make({ peersChanged, failed: answering.failed })
   const { changed, wake } = supervisor
 
   const limits = yield* InboundLimits.make
@@ -104,10 +104,11 @@ export const make = Effect.gen(function*() {
   const connect = Effect.fn("ConnectionManager.connect")(
     function*(target: DialTarget): Effect.fn.Return<PeerInfo, ConnectError> {
       const id = peerOf(target)
-      if (id === undefined) return yield* dialAddress(target as Multiaddr)
+      if (id === undefined) return yield* addressWishes.connect(target as Multiaddr)
       if (id === transport.localPeer) return yield* self(target)
       const peer = book.record(id)
       if (PeerRecord.isBlocked(peer)) return yield* Dialer.blockedByThisNode(target)
+      answering.ownWish(peer)
       ask(peer, target)
       const present = yield* table.get(id)
       if (present._tag === "Some") {
@@ -160,45 +161,7 @@ export const make = Effect.gen(function*() {
     )
   })
 
-  /** Dials an address without knowing whose it is, and asks for the peer that answered. */
-  const dialAddress = (address: Multiaddr, wish: "wanted" | "kept" = "wanted") =>
-    Effect.tap(dialer.dialAddress(address), (info) => {
-      const peer = book.record(info.id)
-      if (wish === "wanted") PeerRecord.wanted(peer)
-      ask(peer, address)
-      return changed(peer)
-    })
-
-  /** Dials the address by the policy until a peer answers, then keeps that peer. */
-  const keepAddress = Effect.fnUntraced(function*(address: Multiaddr) {
-    let backoff: Backoff.Backoff<ConnectError> | undefined
-    while (true) {
-      const networkChange = networkChanged.next()
-      backoff ??= yield* Backoff.make(policy({ interest: "kept" }))
-      const next = yield* keepAnswering(address, backoff)
-      if (next === undefined) return
-      const isNews = yield* Effect.raceFirst(Effect.as(Effect.sleep(next), false), Effect.as(networkChange, true))
-      if (isNews) backoff = undefined
-    }
-  })
-
-  /**
-   * Dials the address once, and keeps the peer that answers. Answers with the wait before the next dial, if there is to
-   * be one. The error ends here, as in `Supervisor`.
-   */
-  const keepAnswering = Effect.fnUntraced(function*(address: Multiaddr, backoff: Backoff.Backoff<ConnectError>) {
-    const exit = yield* Effect.exit(dialAddress(address, "kept"))
-    if (Exit.isSuccess(exit)) return void (yield* keepPeer(exit.value.id, withPeer(address, exit.value.id)))
-    const failure = Cause.findErrorOption(exit.cause)
-    if (failure._tag === "None") return yield* Effect.failCause(exit.cause as Cause.Cause<never>)
-    const error = failure.value
-    if (error._tag === "DialError" && !error.isRetryable) {
-      return void (yield* Effect.logWarning(`${address} is not kept: ${error.message}`))
-    }
-    const delay = yield* backoff.next(error)
-    if (delay === undefined) yield* Effect.logWarning(`${address} is given up: ${error.message}`)
-    return delay
-  })
+  const addressWishes = yield* AddressWishes.make({ answering, changed, keepPeer, networkChanged })
 
   const keep = Effect.fn("ConnectionManager.keep")(function*(target: DialTarget) {
     const id = peerOf(target)
@@ -210,7 +173,7 @@ export const make = Effect.gen(function*() {
           keptAddresses++
           return peersChanged.beat
         }),
-        () => keepAddress(target as Multiaddr),
+        () => addressWishes.keep(target as Multiaddr),
         () =>
           Effect.suspend(() => {
             keptAddresses--

@@ -39,7 +39,11 @@ export interface Supervisor {
 /**
  * Supervises while the scope lives, and beats `peersChanged` at every change of a peer.
  */
-export const make = Effect.fnUntraced(function*(options: { readonly peersChanged: Pulse.Pulse }) {
+export const make = Effect.fnUntraced(function*(options: {
+  readonly peersChanged: Pulse.Pulse
+  /** Told of each dial of a peer that fails, before the next one is planned. */
+  readonly failed: (peer: PeerRecord.PeerRecord, error: ConnectError) => Effect.Effect<void>
+}) {
   const table = yield* PeerTable
   const events = yield* NetworkEvents
   const policy = yield* ReconnectPolicy
@@ -152,6 +156,7 @@ export const make = Effect.fnUntraced(function*(options: { readonly peersChanged
     // The interest ended while the dial was under way.
     if (!PeerRecord.isDesired(peer)) return undefined
     if (PeerRecord.isRefusal(error)) PeerRecord.refused(peer)
+    yield* options.failed(peer, error)
     const delay = yield* nextDelay(peer, interest, error)
     if (delay === undefined) {
       yield* events.publish(new ReconnectFailed({ peer: peer.id, attempts: peer.attempts }))

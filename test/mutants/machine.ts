@@ -1,6 +1,7 @@
 import type { Mutant } from "./Mutant.ts"
 
 const dataDirectory = ["test/layers/machine/DataDirectory.live.test.ts"] as const
+const shutdown = ["test/layers/machine/BoundedShutdown.test.ts"] as const
 const peerStore = ["test/layers/machine/KeyValuePeerStore.test.ts"] as const
 
 export const machineMutants: ReadonlyArray<Mutant> = [
@@ -137,5 +138,75 @@ export const machineMutants: ReadonlyArray<Mutant> = [
     text: "NetworkMetrics.damagedLists, keys.length",
     replacement: "NetworkMetrics.damagedLists, 0",
     specs: peerStore
+  },
+  {
+    name: "an overdue part is not interrupted",
+    file: "src/layers/machine/BoundedShutdown.ts",
+    text: "if (exit === undefined) fiber.interruptUnsafe()",
+    replacement: "",
+    specs: shutdown
+  },
+  {
+    name: "a part has all the time it likes",
+    file: "src/layers/machine/BoundedShutdown.ts",
+    text: "const left = began + limitMillis *",
+    replacement: "const left = began + 1e9 *",
+    specs: shutdown
+  },
+  {
+    name: "each part has the whole time of the stop",
+    file: "src/layers/machine/BoundedShutdown.ts",
+    text: "if (running === 0 && start - ended > pauseMillis) {",
+    replacement: "if (running === 0) {",
+    specs: shutdown
+  },
+  {
+    name: "what a program ends first takes all the time",
+    file: "src/layers/machine/BoundedShutdown.ts",
+    text: "(share === \"all\" ? 1 : most)",
+    replacement: "1",
+    specs: shutdown
+  },
+  {
+    name: "a pause of the process begins another stop",
+    file: "src/layers/machine/BoundedShutdown.ts",
+    text: "const pauseMillis = 500",
+    replacement: "const pauseMillis = 50",
+    specs: shutdown
+  },
+  {
+    name: "the parts of a former stop are reported again",
+    file: "src/layers/machine/BoundedShutdown.ts",
+    text: "        held.clear()\n",
+    replacement: "",
+    specs: shutdown
+  },
+  {
+    name: "a slow part is not reported",
+    file: "src/layers/machine/BoundedShutdown.ts",
+    text: "const longMillis = 1_000",
+    replacement: "const longMillis = 10_000",
+    specs: shutdown
+  },
+  {
+    name: "quick parts are reported",
+    file: "src/layers/machine/BoundedShutdown.ts",
+    text: "const shownMillis = 100",
+    replacement: "const shownMillis = 10",
+    specs: shutdown
+  },
+  {
+    name: "a release that died is hidden",
+    file: "src/layers/machine/BoundedShutdown.ts",
+    text: "if (exit !== undefined) yield* exit",
+    replacement: "",
+    specs: shutdown
+  },
+  {
+    name: "a part that is left is not named",
+    file: "src/layers/machine/BoundedShutdown.ts",
+    text: "isLeft: former?.isLeft === true || exit === undefined",
+    replacement: "isLeft: false",
+    specs: shutdown
   }
 ]

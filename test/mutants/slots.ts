@@ -218,28 +218,28 @@ export const slotsMutants: ReadonlyArray<Mutant> = [
     file: "src/layers/peers/Idleness.ts",
     text: "if (active === 0) {",
     replacement: "if (active >= 0) {",
-    specs: ["test/layers/peers/ScopedPeerTable.test.ts", "test/sim/idle.test.ts"]
+    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
   },
   {
     name: "a foreign stream does not begin the idle time anew",
     file: "src/layers/peers/Idleness.ts",
     text: "        entry.idleSince = now\n      }\n",
     replacement: "      }\n",
-    specs: ["test/layers/peers/ScopedPeerTable.test.ts", "test/sim/idle.test.ts"]
+    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
   },
   {
     name: "a kept peer becomes idle",
     file: "src/layers/peers/Idleness.ts",
     text: " || interestOf(entry.id) === \"kept\"",
     replacement: "",
-    specs: ["test/layers/peers/ScopedPeerTable.test.ts", "test/sim/idle.test.ts"]
+    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
   },
   {
     name: "a peer with streams becomes idle",
     file: "src/layers/peers/Idleness.ts",
     text: "entry.holds + entry.attends > 0 || ",
     replacement: "",
-    specs: ["test/layers/peers/ScopedPeerTable.test.ts", "test/sim/idle.test.ts"]
+    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
   },
   {
     name: "a direct connection is replaced by a relayed one",
@@ -260,7 +260,7 @@ export const slotsMutants: ReadonlyArray<Mutant> = [
     file: "src/layers/peers/Connections.ts",
     text: "other !== state && !other.isRetired && !isWorse(other)",
     replacement: "other !== state && !isWorse(other)",
-    specs: ["test/layers/peers/Connections.test.ts", "test/sim/duplicates.test.ts"]
+    specs: ["test/layers/peers/Connections.test.ts"]
   },
   {
     name: "an unanswered retirement closes nothing",
@@ -288,14 +288,14 @@ export const slotsMutants: ReadonlyArray<Mutant> = [
     file: "src/layers/peers/Connections.ts",
     text: "      state.isAgreed = false\n      state.isRetired = false\n",
     replacement: "",
-    specs: ["test/layers/peers/Connections.test.ts", "test/sim/duplicates.test.ts"]
+    specs: ["test/layers/peers/Connections.test.ts"]
   },
   {
     name: "a peer of other software is asked to retire",
     file: "src/layers/peers/Connections.ts",
     text: "if (isKnown === false) return",
     replacement: "",
-    specs: ["test/layers/peers/Connections.test.ts", "test/sim/duplicates.test.ts"]
+    specs: ["test/layers/peers/Connections.test.ts"]
   },
   {
     name: "the end of the last stream wakes nobody",

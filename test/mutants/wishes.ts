@@ -6,72 +6,49 @@ export const wishesMutants: ReadonlyArray<Mutant> = [
     file: "src/layers/peers/Dialer.ts",
     text: "(effect) => permits.withPermit(effect)",
     replacement: "(effect) => effect",
-    specs: [
-      "test/layers/peers/Dialer.test.ts",
-      "test/layers/peers/SupervisedConnectionManager.test.ts",
-      "test/sim/races.test.ts",
-      "test/sim/limit.test.ts"
-    ]
+    specs: ["test/layers/peers/Dialer.test.ts"]
   },
   {
     name: "a dial that nobody waits for goes on",
     file: "src/layers/peers/Dialer.ts",
     text: "--dial.waiters > 0 || dial.hasAnswered ? Effect.void : Fiber.interrupt(dial.fiber)",
     replacement: "--dial.waiters > -9 || dial.hasAnswered ? Effect.void : Fiber.interrupt(dial.fiber)",
-    specs: [
-      "test/layers/peers/Dialer.test.ts",
-      "test/layers/peers/SupervisedConnectionManager.test.ts",
-      "test/sim/races.test.ts",
-      "test/sim/limit.test.ts"
-    ]
+    specs: ["test/layers/peers/Dialer.test.ts"]
   },
   {
     name: "a dial ends when its first caller gives it up",
     file: "src/layers/peers/Dialer.ts",
     text: "--dial.waiters > 0 || dial.hasAnswered ?",
     replacement: "--dial.waiters < 0 || dial.hasAnswered ?",
-    specs: [
-      "test/layers/peers/Dialer.test.ts",
-      "test/layers/peers/SupervisedConnectionManager.test.ts",
-      "test/sim/races.test.ts",
-      "test/sim/limit.test.ts"
-    ]
+    specs: ["test/layers/peers/Dialer.test.ts"]
   },
   {
     name: "the peer that answered at an address stays wanted",
     file: "src/layers/peers/Dialer.ts",
     text: "for (const end of dials.answered.values()) end()",
     replacement: "",
-    specs: [
-      "test/layers/peers/Dialer.test.ts",
-      "test/layers/peers/SupervisedConnectionManager.test.ts",
-      "test/sim/races.test.ts",
-      "test/sim/limit.test.ts"
-    ]
+    specs: ["test/layers/peers/Dialer.test.ts"]
   },
   {
     name: "a dial takes as long as it likes",
     file: "src/layers/peers/Dialer.ts",
     text: "duration: config.dialTimeout,",
     replacement: "duration: \"10 hours\",",
-    specs: [
-      "test/layers/peers/Dialer.test.ts",
-      "test/layers/peers/SupervisedConnectionManager.test.ts",
-      "test/sim/races.test.ts",
-      "test/sim/limit.test.ts"
-    ]
+    specs: ["test/layers/peers/Dialer.test.ts"]
   },
   {
     name: "a connection that is not admitted stays open",
     file: "src/layers/peers/Dialer.ts",
     text: "        yield* connection.close\n        if (cause._tag",
     replacement: "        if (cause._tag",
-    specs: [
-      "test/layers/peers/Dialer.test.ts",
-      "test/layers/peers/SupervisedConnectionManager.test.ts",
-      "test/sim/races.test.ts",
-      "test/sim/limit.test.ts"
-    ]
+    specs: ["test/layers/peers/Dialer.test.ts"]
+  },
+  {
+    name: "a connection that the table no longer wants stays open",
+    file: "src/layers/peers/Dialer.ts",
+    text: "? Effect.andThen(made.connection.close, first)",
+    replacement: "? first",
+    specs: ["test/layers/peers/Dialer.test.ts"]
   },
   {
     name: "a failed dial is not told",
@@ -92,86 +69,56 @@ export const wishesMutants: ReadonlyArray<Mutant> = [
     file: "src/layers/peers/Dialer.ts",
     text: "if (!(yield* isGuarded(address))) candidates.unshift(address)",
     replacement: "candidates.unshift(address)",
-    specs: [
-      "test/layers/peers/Dialer.test.ts",
-      "test/layers/peers/SupervisedConnectionManager.test.ts",
-      "test/sim/races.test.ts",
-      "test/sim/limit.test.ts"
-    ]
+    specs: ["test/layers/peers/Dialer.test.ts"]
   },
   {
     name: "a second caller dials again",
     file: "src/layers/peers/Dialer.ts",
-    text: "if (running === undefined) return startDial(peer)",
-    replacement: "if (running === undefined || running.waiters > 0) return startDial(peer)",
-    specs: [
-      "test/layers/peers/Dialer.test.ts",
-      "test/layers/peers/SupervisedConnectionManager.test.ts",
-      "test/sim/races.test.ts",
-      "test/sim/limit.test.ts"
-    ]
+    text: "    if (running !== undefined) {\n      running.waiters++\n",
+    replacement: "    if (running !== undefined && running.waiters < 0) {\n      running.waiters++\n",
+    specs: ["test/layers/peers/Dialer.test.ts"]
   },
   {
     name: "a refusal does not flap",
     file: "src/layers/peers/PeerRecord.ts",
     text: "export const refused = (peer: PeerRecord): void => {\n  draft(peer).flapping = true\n}",
     replacement: "export const refused = (_: PeerRecord): void => {}",
-    specs: ["test/layers/peers/PeerRecord.test.ts", "test/layers/peers/SupervisedConnectionManager.test.ts"]
+    specs: ["test/layers/peers/Supervisor.test.ts"]
   },
   {
     name: "the supervisor forgets that a peer refused",
     file: "src/layers/peers/Supervisor.ts",
     text: "if (PeerRecord.isRefusal(error)) PeerRecord.refused(peer)",
     replacement: "",
-    specs: [
-      "test/layers/peers/SupervisedConnectionManager.test.ts",
-      "test/sim/wishes.test.ts",
-      "test/sim/faults.test.ts"
-    ]
+    specs: ["test/layers/peers/Supervisor.test.ts"]
   },
   {
     name: "a refusal asks the DHT",
     file: "src/layers/peers/Supervisor.ts",
     text: "if (interest === \"kept\" && !PeerRecord.isRefusal(error)) {",
     replacement: "if (interest === \"kept\") {",
-    specs: [
-      "test/layers/peers/SupervisedConnectionManager.test.ts",
-      "test/sim/wishes.test.ts",
-      "test/sim/faults.test.ts"
-    ]
+    specs: ["test/layers/peers/Supervisor.test.ts"]
   },
   {
     name: "a wanted peer asks the DHT",
     file: "src/layers/peers/Supervisor.ts",
     text: "if (interest === \"kept\" && !PeerRecord.isRefusal(error)) {",
     replacement: "if (!PeerRecord.isRefusal(error)) {",
-    specs: [
-      "test/layers/peers/SupervisedConnectionManager.test.ts",
-      "test/sim/wishes.test.ts",
-      "test/sim/faults.test.ts"
-    ]
+    specs: ["test/layers/peers/Supervisor.test.ts"]
   },
   {
     name: "a change shortens the delay",
     file: "src/layers/peers/Supervisor.ts",
     text: "while (PeerRecord.isDesired(peer) && !peer.hurried && !(yield* table.has(peer.id))) {",
     replacement: "if (PeerRecord.isDesired(peer) && !peer.hurried && !(yield* table.has(peer.id))) {",
-    specs: [
-      "test/layers/peers/SupervisedConnectionManager.test.ts",
-      "test/sim/wishes.test.ts",
-      "test/sim/faults.test.ts"
-    ]
+    specs: ["test/layers/peers/Supervisor.test.ts"]
   },
   {
     name: "a policy's end leaves the peer wanted",
     file: "src/layers/peers/Supervisor.ts",
     text: "      PeerRecord.givenUp(peer)\n",
     replacement: "",
-    specs: [
-      "test/layers/peers/SupervisedConnectionManager.test.ts",
-      "test/sim/wishes.test.ts",
-      "test/sim/faults.test.ts"
-    ]
+    specs: ["test/layers/peers/Supervisor.test.ts"]
   },
   {
     name: "a fresh start keeps the backoff",
@@ -276,7 +223,7 @@ export const wishesMutants: ReadonlyArray<Mutant> = [
     file: "src/layers/peers/PeerRecord.ts",
     text: "if (source !== \"identify\") return true",
     replacement: "return true",
-    specs: ["test/layers/peers/PeerRecord.test.ts", "test/sim/stranded.test.ts"]
+    specs: ["test/layers/peers/PeerRecord.test.ts"]
   },
   {
     name: "a peer that parted is a way out of isolation",
@@ -311,22 +258,14 @@ export const wishesMutants: ReadonlyArray<Mutant> = [
     file: "src/layers/peers/Sightings.ts",
     text: "const sightingMillis = 10_000",
     replacement: "const sightingMillis = 1_000",
-    specs: [
-      "test/layers/peers/SupervisedConnectionManager.test.ts",
-      "test/sim/discovery.test.ts",
-      "test/sim/wishes.test.ts"
-    ]
+    specs: ["test/layers/peers/Sightings.test.ts"]
   },
   {
     name: "a flapping peer is hurried by sightings",
     file: "src/layers/peers/Sightings.ts",
     text: "isSignOfLife && !peer.flapping &&",
     replacement: "isSignOfLife &&",
-    specs: [
-      "test/layers/peers/SupervisedConnectionManager.test.ts",
-      "test/sim/discovery.test.ts",
-      "test/sim/wishes.test.ts"
-    ]
+    specs: ["test/layers/peers/Sightings.test.ts"]
   },
   {
     name: "discovery dials above minPeers",
@@ -340,11 +279,7 @@ export const wishesMutants: ReadonlyArray<Mutant> = [
     file: "src/layers/peers/Sightings.ts",
     text: "(yield* table.size) + dialing >= config.minPeers",
     replacement: "(yield* table.size) >= config.minPeers",
-    specs: [
-      "test/layers/peers/SupervisedConnectionManager.test.ts",
-      "test/sim/discovery.test.ts",
-      "test/sim/wishes.test.ts"
-    ]
+    specs: ["test/layers/peers/Sightings.test.ts"]
   },
   {
     name: "discovery dials a peer that rests",
@@ -358,44 +293,28 @@ export const wishesMutants: ReadonlyArray<Mutant> = [
     file: "src/layers/peers/Sightings.ts",
     text: "if (now < Math.max(peer.restUntil, peer.retryAt ?? 0) && !hasNews) return",
     replacement: "if (now < peer.restUntil && !hasNews) return",
-    specs: [
-      "test/layers/peers/SupervisedConnectionManager.test.ts",
-      "test/sim/discovery.test.ts",
-      "test/sim/wishes.test.ts"
-    ]
+    specs: ["test/layers/peers/Sightings.test.ts"]
   },
   {
     name: "discovery dials a disconnected peer",
     file: "src/layers/peers/Sightings.ts",
     text: "if (peer.suspended) return",
     replacement: "",
-    specs: [
-      "test/layers/peers/SupervisedConnectionManager.test.ts",
-      "test/sim/discovery.test.ts",
-      "test/sim/wishes.test.ts"
-    ]
+    specs: ["test/layers/peers/Sightings.test.ts"]
   },
   {
     name: "a blocked peer is sighted",
     file: "src/layers/peers/Sightings.ts",
     text: "PeerRecord.isBlocked(peer) || (yield* table.has(peer.id))",
     replacement: "yield* table.has(peer.id)",
-    specs: [
-      "test/layers/peers/SupervisedConnectionManager.test.ts",
-      "test/sim/discovery.test.ts",
-      "test/sim/wishes.test.ts"
-    ]
+    specs: ["test/layers/peers/Sightings.test.ts"]
   },
   {
     name: "this node is sighted",
     file: "src/layers/peers/Sightings.ts",
     text: "if (sighting.id === transport.localPeer) return",
     replacement: "",
-    specs: [
-      "test/layers/peers/SupervisedConnectionManager.test.ts",
-      "test/sim/discovery.test.ts",
-      "test/sim/wishes.test.ts"
-    ]
+    specs: ["test/layers/peers/Sightings.test.ts"]
   },
   {
     name: "a change of the network ends no wait",

@@ -81,6 +81,20 @@ describe("BoundedShutdown", () => {
       ])
     }).pipe(LogLines.capture))
 
+  it.effect("interrupts a part when its time is over, and not before", () =>
+    Effect.gen(function*() {
+      let interrupted = 0
+      const overdue = Effect.interruptible(
+        Effect.onInterrupt(Effect.never, () => Effect.sync(() => interrupted++))
+      )
+      const { scope } = yield* stopping([["an overdue part", overdue]], "3 seconds")
+      yield* Effect.forkChild(Scope.close(scope, Exit.void), { startImmediately: true })
+      yield* TestClock.adjust("2999 millis")
+      assert.strictEqual(interrupted, 0)
+      yield* TestClock.adjust("1 millis")
+      assert.strictEqual(interrupted, 1)
+    }).pipe(LogLines.capture))
+
   it.effect("counts a handler that a program ends just before as part of the stop, which leaves time for the rest", () =>
     Effect.gen(function*() {
       const lines = yield* LogLines.lines

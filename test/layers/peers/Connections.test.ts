@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Schema } from "effect"
+import { Effect, Exit, Fiber, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import * as PeerConnections from "../../../src/layers/peers/Connections.ts"
 import type { CodioResponse } from "../../../src/schema/CodioMessage.ts"
@@ -145,7 +145,7 @@ describe("the connections of one peer", () => {
       const { better, settling, worse } = yield* pair(smaller)
       yield* TestClock.adjust("1 hour")
       assert.deepStrictEqual([worse.state.open, better.state.open], [true, true])
-      assert.isDefined(settling.pollUnsafe())
+      assert.deepStrictEqual(settling.pollUnsafe(), Exit.void)
     }))
 
   it.effect("keep the worse one when the better one has gone while the remote was asked", () =>
@@ -160,6 +160,25 @@ describe("the connections of one peer", () => {
       yield* made.passed
       yield* TestClock.adjust("1 hour")
       assert.isTrue(made.worse.state.open)
+    }))
+
+  it.effect("ask anew when the one for whose sake the remote agreed has gone", () =>
+    Effect.gen(function*() {
+      const { better, connections, passed, settling, worse } = yield* pair(smaller, () => ok)
+      worse.state.activeStreams = 1
+      yield* TestClock.adjust("2 seconds")
+      assert.deepStrictEqual([worse.state.requests, worse.state.open], [1, true])
+      better.state.open = false
+      yield* passed
+      assert.isDefined(settling.pollUnsafe())
+      const newer = FakeConnection.make(larger, { answer: () => inUse })
+      connections.add(newer, true)
+      yield* Effect.forkChild(connections.settle, { startImmediately: true })
+      worse.state.activeStreams = 0
+      yield* TestClock.adjust("1999 millis")
+      assert.isTrue(worse.state.open)
+      yield* TestClock.adjust("1 millis")
+      assert.deepStrictEqual([worse.state.requests, worse.state.open], [2, false])
     }))
 
   it.effect("are given up by this side only for one that is open, no worse, and not given up itself", () =>
@@ -178,6 +197,7 @@ describe("the connections of one peer", () => {
       connections.add(newest, true)
       assert.strictEqual((yield* connections.best)[0], newest)
       assert.isTrue(yield* connections.retire(newest), "for an older one of its kind")
+      assert.isFalse(yield* connections.retire(better), "for the one that is given up for its sake")
       assert.strictEqual((yield* connections.best)[0], better)
       better.state.open = false
       assert.strictEqual((yield* connections.best).length, 2)

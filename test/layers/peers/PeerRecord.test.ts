@@ -316,6 +316,14 @@ describe("a peer's record, whatever its past", () => {
 })
 
 describe("a peer's record", () => {
+  it("is no way out of isolation while only the peer itself has told its addresses", () => {
+    const peer = PeerRecord.make(bob, () => {})
+    peer.addresses.learn(address, "identify")
+    assert.isFalse(PeerRecord.isCandidate(peer))
+    peer.addresses.learn("/ip4/192.0.2.2/tcp/4001" as Multiaddr, "mdns")
+    assert.isTrue(PeerRecord.isCandidate(peer))
+  })
+
   it("remembers the last 8 dials, in bounded words", () => {
     const peer = PeerRecord.make(bob, () => {})
     for (let n = 0; n < 20; n++) PeerRecord.dialled(peer, n, unreachable)

@@ -1,9 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Duration, Effect, Exit, Fiber, Layer, Schedule, Semaphore, Stream } from "effect"
+import { Clock, Context, Duration, Effect, Exit, Fiber, Layer, Schedule, Semaphore, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import * as PeerBook from "../../../src/layers/peers/PeerBook.ts"
 import * as PingHealth from "../../../src/layers/peers/PingHealth.ts"
 import * as ScopedPeerTable from "../../../src/layers/peers/ScopedPeerTable.ts"
+import { PingError, PingUnsupported, StreamFailed } from "../../../src/schema/NetworkError.ts"
 import type { ProtocolId } from "../../../src/schema/Peer.ts"
 import { Health } from "../../../src/services/Health.ts"
 import { fast, HealthPolicy } from "../../../src/services/HealthPolicy.ts"
@@ -181,6 +182,133 @@ describe("a transport of one's own", () => {
         yield* Fiber.join(pings)
       }).pipe(Effect.provide(over(ping)))
     }).pipe(Effect.provideService(HealthPolicy, steady)))
+})
+
+/** A health policy that gives a peer up at its first miss. */
+const strict = { ...steady, maxFailures: 1 } as const
+
+/** Health on a clock that can be late. Each ping goes as the script says; without one it is answered at once. */
+const scripted = Effect.gen(function*() {
+  const outer = yield* Clock.Clock
+  const { clock, lag } = yield* StallingClock.make
+  const script: Array<Effect.Effect<Duration.Duration, PingError>> = []
+  const at = Effect.succeed(Duration.millis(7))
+  const ping = () => Effect.suspend(() => script.shift() ?? at)
+  const context = yield* Layer.build(Layer.provide(over(ping), Layer.succeed(Clock.Clock, clock)))
+  return {
+    health: Context.get(context, Health),
+    peers: Context.get(context, PeerTable),
+    lag,
+    script,
+    /** What comes after so long, whatever the clock of this side does. */
+    after: <A, E>(millis: number, what: Effect.Effect<A, E>) =>
+      Effect.andThen(outer.sleep(Duration.millis(millis)), what),
+    at
+  }
+})
+
+describe("the pings of a peer", () => {
+  const peer = FakeConnection.peerId("bob")
+
+  it.effect("are forgiven while 16 KiB flow, and not while a byte less does", () =>
+    Effect.gen(function*() {
+      const peers = yield* PeerTable
+      const one = Effect.fnUntraced(function*(bytes: number) {
+        let moved = 0
+        const connection = { ...FakeConnection.make(peer), progress: Effect.sync(() => moved) }
+        yield* peers.admit(connection)
+        yield* TestClock.adjust("1 second")
+        moved += bytes
+        yield* TestClock.adjust("2 seconds")
+        const isOpen = yield* connection.isOpen
+        // The next ping begins with what has moved until then.
+        yield* TestClock.adjust("2500 millis")
+        assert.isFalse(yield* connection.isOpen)
+        yield* peers.release(connection)
+        return isOpen
+      })
+      assert.deepStrictEqual([yield* one(16_383), yield* one(16_384)], [false, true])
+    }).pipe(Effect.provide(over(() => Effect.never)), Effect.provideService(HealthPolicy, strict)))
+
+  it.effect("count from the last answer: misses with an answer between them do not add up", () =>
+    Effect.gen(function*() {
+      const { at, peers, script } = yield* scripted
+      const connection = FakeConnection.make(peer)
+      for (let n = 0; n < 5; n++) script.push(Effect.never, at)
+      yield* peers.admit(connection)
+      yield* TestClock.adjust("2 minutes")
+      assert.isEmpty(script)
+      assert.isTrue(yield* connection.isOpen)
+    }).pipe(Effect.provideService(HealthPolicy, steady)))
+
+  it.effect("prove nothing where the peer does not speak ping", () =>
+    Effect.gen(function*() {
+      const connection = FakeConnection.make(peer)
+      yield* (yield* PeerTable).admit(connection)
+      yield* TestClock.adjust("1 minute")
+      assert.isTrue(yield* connection.isOpen)
+    }).pipe(
+      Effect.provide(over(() => Effect.fail(new PingError({ peer, reason: new PingUnsupported({}) })))),
+      Effect.provideService(HealthPolicy, steady)
+    ))
+
+  it.effect("leave a peer that refuses streams the time of a ping between two misses", () =>
+    Effect.gen(function*() {
+      const connection = FakeConnection.make(peer)
+      yield* (yield* PeerTable).admit(connection)
+      yield* TestClock.adjust("2999 millis")
+      assert.isTrue(yield* connection.isOpen)
+      yield* TestClock.adjust("1 millis")
+      assert.isFalse(yield* connection.isOpen)
+    }).pipe(
+      Effect.provide(over(() => Effect.fail(new PingError({ peer, reason: new StreamFailed({ detail: "busy" }) })))),
+      Effect.provideService(HealthPolicy, steady)
+    ))
+
+  it.effect("have their clock restarted by a stall three times in a row", () =>
+    Effect.gen(function*() {
+      const { health, lag, peers, script } = yield* scripted
+      yield* peers.admit(FakeConnection.make(peer))
+      yield* TestClock.adjust("1 minute")
+      yield* lag("2 seconds")
+      script.push(Effect.never)
+      const ping = yield* Effect.forkChild(Effect.flip(health.ping(peer)), { startImmediately: true })
+      // Three quarters of the limit take 2 s longer: three times for nothing, then they count, and so does the last.
+      yield* TestClock.adjust(4 * 3875 + 2624)
+      assert.isUndefined(ping.pollUnsafe())
+      yield* TestClock.adjust(1)
+      assert.strictEqual((yield* Fiber.join(ping)).reason._tag, "PingTimeout")
+    }).pipe(Effect.provideService(HealthPolicy, { ...steady, probe: Schedule.spaced("1 hour") })))
+
+  it.effect("have their clock restarted by any number of stalls with an answer between them", () =>
+    Effect.gen(function*() {
+      const { after, at, lag, peers, script } = yield* scripted
+      const connection = FakeConnection.make(peer)
+      yield* peers.admit(connection)
+      for (let n = 0; n < 10; n++) {
+        yield* TestClock.adjust("20 seconds")
+        // The next ping has three quarters of its limit 700 ms late, and the whole limit in time afterwards.
+        script.push(after(4_900, at))
+        yield* lag("700 millis")
+        yield* Effect.repeat(TestClock.adjust("100 millis"), { until: () => script.length === 0 })
+        yield* TestClock.adjust("2500 millis")
+        yield* lag(0)
+        yield* TestClock.adjust("20 seconds")
+        assert.isTrue(yield* connection.isOpen)
+      }
+    }).pipe(Effect.provideService(HealthPolicy, strict)))
+
+  it.effect("are made again when one fails across a stall", () =>
+    Effect.gen(function*() {
+      const { after, health, lag, peers, script } = yield* scripted
+      yield* peers.admit(FakeConnection.make(peer))
+      yield* TestClock.adjust("1 minute")
+      yield* lag("700 millis")
+      script.push(after(2_600, Effect.fail(new PingError({ peer, reason: new StreamFailed({ detail: "broken" }) }))))
+      const ping = yield* Effect.forkChild(Effect.exit(health.ping(peer)), { startImmediately: true })
+      yield* TestClock.adjust("10 seconds")
+      assert.deepStrictEqual(ping.pollUnsafe(), Exit.succeed(Exit.succeed(Duration.millis(7))))
+    }).pipe(Effect.provideService(HealthPolicy, { ...steady, probe: Schedule.spaced("1 hour") })))
 })
 
 /** Pings so rarely that it gives up no peer that stalls. */

@@ -317,8 +317,11 @@ describe("ScopedPeerTable", () => {
       yield* peers.admit(connection)
       yield* TestClock.adjust("1 hour")
       assert.strictEqual(yield* peers.size, 1)
+      yield* TestClock.adjust("1 minute")
       connection.state.activeStreams = 0
-      yield* TestClock.adjust("5 minutes")
+      yield* TestClock.adjust("3 minutes")
+      assert.strictEqual(yield* peers.size, 1)
+      yield* TestClock.adjust("1 minute")
       assert.strictEqual(yield* peers.size, 0)
     }).pipe(Effect.provide(FakeTable.layer())))
 

@@ -51,7 +51,10 @@ export const forever = <A, R>(
   name: string,
   work: Effect.Effect<A, never, R>
 ): Effect.Effect<void, never, R | Scope.Scope> =>
-  Effect.asVoid(Effect.forkScoped(lasting(name, Effect.forever(work)), { startImmediately: true }))
+  // Without a turn in between, so that what changes meanwhile is seen by the next round and not before it.
+  Effect.asVoid(
+    Effect.forkScoped(lasting(name, Effect.forever(work, { disableYield: true })), { startImmediately: true })
+  )
 
 /** Runs work in the background while the scope lives, as {@link lasting} does. */
 export const fork = <A, R>(

@@ -103,7 +103,9 @@ describe("a run of the suites", () => {
     const { scripts } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
     const [, names] = /^exec node scripts\/ci\.mjs (.+)$/m.exec(readFileSync(join(root, ".ci/run"), "utf8"))!
     assert.deepStrictEqual(names!.split(" ").filter((name) => scripts[name] === undefined), [])
-    assert.sameMembers(names!.split(" "), Object.keys(scripts).filter((name) => /^test(:|$)/.test(name)))
+    // What takes hours, of which test:twentieth is a part, and the faults that are put into a copy.
+    const apart = ["test:long", "test:mutants"]
+    assert.sameMembers([...names!.split(" "), ...apart], Object.keys(scripts).filter((name) => /^test(:|$)/.test(name)))
   })
 })
 

@@ -321,36 +321,21 @@ export const wishesMutants: ReadonlyArray<Mutant> = [
     file: "src/layers/peers/SupervisedConnectionManager.ts",
     text: "          PeerRecord.startAnew(peer)\n          yield* wake(peer)",
     replacement: "          PeerRecord.startAnew(peer)",
-    specs: [
-      "test/layers/peers/SupervisedConnectionManager.test.ts",
-      "test/sim/wishes.test.ts",
-      "test/sim/races.test.ts",
-      "test/sim/machines.test.ts"
-    ]
+    specs: ["test/layers/peers/SupervisedConnectionManager.test.ts"]
   },
   {
     name: "an address that is kept does not hear of a new network",
     file: "src/layers/peers/SupervisedConnectionManager.ts",
     text: "yield* networkChanged.beat",
     replacement: "yield* Effect.void",
-    specs: [
-      "test/layers/peers/SupervisedConnectionManager.test.ts",
-      "test/sim/wishes.test.ts",
-      "test/sim/races.test.ts",
-      "test/sim/machines.test.ts"
-    ]
+    specs: ["test/layers/peers/SupervisedConnectionManager.test.ts"]
   },
   {
     name: "a connect of this node itself is dialled",
     file: "src/layers/peers/SupervisedConnectionManager.ts",
     text: "if (id === transport.localPeer) return yield* self(target)\n      const peer",
     replacement: "const peer",
-    specs: [
-      "test/layers/peers/SupervisedConnectionManager.test.ts",
-      "test/sim/wishes.test.ts",
-      "test/sim/races.test.ts",
-      "test/sim/machines.test.ts"
-    ]
+    specs: ["test/layers/peers/SupervisedConnectionManager.test.ts"]
   },
   {
     name: "a failed connect leaves the peer wanted",
@@ -364,24 +349,14 @@ export const wishesMutants: ReadonlyArray<Mutant> = [
     file: "src/layers/peers/SupervisedConnectionManager.ts",
     text: "? dialer.dialPeer(peer)\n            : Effect.fail(error))",
     replacement: "? Effect.fail(error)\n            : Effect.fail(error))",
-    specs: [
-      "test/layers/peers/SupervisedConnectionManager.test.ts",
-      "test/sim/wishes.test.ts",
-      "test/sim/races.test.ts",
-      "test/sim/machines.test.ts"
-    ]
+    specs: ["test/layers/peers/SupervisedConnectionManager.test.ts"]
   },
   {
     name: "a disconnect leaves the dial",
     file: "src/layers/peers/SupervisedConnectionManager.ts",
     text: "    yield* changed(peer)\n    yield* dialer.abort(id)\n    yield* table.remove(id, \"disconnect\")",
     replacement: "    yield* changed(peer)\n    yield* table.remove(id, \"disconnect\")",
-    specs: [
-      "test/layers/peers/SupervisedConnectionManager.test.ts",
-      "test/sim/wishes.test.ts",
-      "test/sim/races.test.ts",
-      "test/sim/machines.test.ts"
-    ]
+    specs: ["test/layers/peers/SupervisedConnectionManager.test.ts"]
   },
   {
     name: "a block leaves the connection",

@@ -63,6 +63,8 @@ describe("SupervisedConnectionManager", () => {
       const bob = yield* CoreNode.make("bob")
       const self = yield* Effect.flip(alice.manager.connect(alice.id))
       assert.strictEqual(self._tag === "DialError" && self.reason._tag, "DialedSelf")
+      const { knownPeers } = yield* alice.manager.status
+      assert.deepStrictEqual([knownPeers, alice.happened("DialFailed")], [0, []])
       const nobody = yield* within("20 seconds", Effect.flip(alice.manager.connect(SimNetwork.peerId("nobody"))))
       assert.strictEqual(nobody._tag === "DialError" && nobody.reason._tag, "Unreachable")
       const address = SimNetwork.address("bob")
@@ -76,7 +78,7 @@ describe("SupervisedConnectionManager", () => {
       assert.strictEqual(yield* bob.table.size, 0)
     }).pipe(Effect.provide(net)))
 
-  it.effect("shares one dial among all who ask, and aborts it when nobody waits", () =>
+  it.effect("shares one dial among all who ask", () =>
     Effect.gen(function*() {
       const alice = yield* CoreNode.make("alice")
       const bob = yield* CoreNode.make("bob")
@@ -94,6 +96,64 @@ describe("SupervisedConnectionManager", () => {
       assert.isDefined(waiting.pollUnsafe())
       assert.strictEqual((yield* bob.table.connections(alice.id)).length, 1)
     }).pipe(Effect.provide(net)))
+
+  it.effect("tries the caller's addresses when it joined a dial that did not have them", () =>
+    Effect.gen(function*() {
+      const network = yield* SimNetwork
+      const alice = yield* CoreNode.make("alice", { minPeers: 0 })
+      const bob = yield* CoreNode.make("bob")
+      const gone = SimNetwork.address("gone")
+      yield* network.link("alice", "gone", { latency: "100 millis" })
+      const first = yield* Effect.forkChild(
+        Effect.exit(alice.manager.connect({ id: bob.id, addresses: [gone] })),
+        { startImmediately: true }
+      )
+      yield* TestClock.adjust(0)
+      assert.deepStrictEqual((yield* alice.manager.status).pendingDials, [bob.id])
+      const second = yield* Effect.forkChild(
+        Effect.exit(alice.manager.connect({ id: bob.id, addresses: yield* bob.addresses })),
+        { startImmediately: true }
+      )
+      yield* Effect.repeat(TestClock.adjust("100 millis"), { times: 200 })
+      assert.deepStrictEqual(
+        [first.pollUnsafe(), second.pollUnsafe()].map((exit) => exit?._tag === "Success" && exit.value._tag),
+        ["Failure", "Success"]
+      )
+    }).pipe(Effect.provide(net)))
+
+  it.effect("disconnects a peer that is being dialled: the dial ends", () =>
+    Effect.gen(function*() {
+      const network = yield* SimNetwork
+      const alice = yield* CoreNode.make("alice", { minPeers: 0 })
+      const bob = yield* CoreNode.make("bob")
+      yield* network.link("alice", "bob", { latency: "1 second" })
+      const call = yield* Effect.forkChild(
+        Effect.exit(alice.manager.connect((yield* bob.addresses)[0]!)),
+        { startImmediately: true }
+      )
+      yield* TestClock.adjust("100 millis")
+      assert.deepStrictEqual((yield* alice.manager.status).pendingDials, [bob.id])
+      yield* alice.manager.disconnect(bob.id)
+      assert.deepStrictEqual((yield* alice.manager.status).pendingDials, [])
+      yield* TestClock.adjust(0)
+      const exit = call.pollUnsafe()
+      assert.strictEqual(exit?._tag === "Success" && exit.value._tag, "Failure")
+    }).pipe(Effect.provide(net)))
+
+  it.effect("dials what it keeps, peers and addresses, at once when the network changes", () =>
+    Effect.gen(function*() {
+      const network = yield* SimNetwork
+      const alice = yield* CoreNode.make("alice", { minPeers: 0 })
+      yield* alice.manager.keep({ id: SimNetwork.peerId("nobody"), addresses: [SimNetwork.address("nobody")] })
+      yield* alice.manager.keep(SimNetwork.address("nobody else"))
+      const dialled = () => alice.events.flatMap((event) => event._tag === "DialFailed" ? [event.target] : [])
+      yield* TestClock.adjust("1 hour")
+      const once = [SimNetwork.peerId("nobody"), SimNetwork.address("nobody else")]
+      assert.sameMembers(dialled(), once)
+      yield* network.readdress("alice")
+      yield* Effect.repeat(TestClock.adjust("100 millis"), { times: 50 })
+      assert.sameMembers(dialled(), [...once, ...once])
+    }).pipe(Effect.provide(net), Effect.provideService(ReconnectPolicy, () => Schedule.spaced("1 day"))))
 
   it.effect("redials a lost kept peer at once when the connection had lasted, and by the policy when it had not", () =>
     Effect.gen(function*() {

@@ -115,6 +115,21 @@ describe("a peer at an address without a peer id", () => {
       assert.strictEqual((yield* alice.manager.explain(carol.id)).interest, "transient")
     }).pipe(Effect.scoped, Effect.provide(SimNetwork.layer())))
 
+  it.effect("leaves a connect to the peer itself, made later, with that peer", () =>
+    Effect.gen(function*() {
+      const { dialing, state } = at(literal)
+      const alice = yield* CoreNode.make("alice", { minPeers: 0 }, dialing)
+      const bob = yield* comes("bob")
+      yield* Effect.forkScoped(alice.manager.connect(literal))
+      yield* passes(20)
+      yield* alice.manager.connect(bob.id)
+      yield* bob.goes
+      yield* comes("carol")
+      state.answers = "carol"
+      yield* passes(20)
+      assert.strictEqual((yield* alice.manager.explain(bob.id)).interest, "wanted")
+    }).pipe(Effect.scoped, Effect.provide(SimNetwork.layer())))
+
   it.effect("of a disconnected peer is not dialled", () =>
     Effect.gen(function*() {
       const { dialing, state } = at(name)

@@ -287,5 +287,19 @@ export const libp2pMutants: ReadonlyArray<Mutant> = [
     text: "found.slice(0, addressesMax)",
     replacement: "found",
     specs: ["test/layers/libp2p/Dnsaddr.test.ts"]
+  },
+  {
+    name: "a node's last update of its addresses holds the process",
+    file: "src/layers/libp2p/Faults.ts",
+    text: "own._updatePeerStoreAddresses.stop()",
+    replacement: "void own",
+    specs: ["test/live/ending.live.test.ts"]
+  },
+  {
+    name: "a push of identify holds the process",
+    file: "src/layers/libp2p/Host.ts",
+    text: "identifyPush({ runOnSelfUpdate: false, debounce: 0 })",
+    replacement: "identifyPush()",
+    specs: ["test/live/ending.live.test.ts"]
   }
 ]

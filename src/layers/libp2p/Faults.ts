@@ -244,6 +244,38 @@ export const guardNode = (
   }
 }
 
+/** Private members of libp2p's address manager that are used here. */
+export const addressMembers = { "_updatePeerStoreAddresses.stop": "function" } as const
+
+/**
+ * Tells connected peers by identify what has changed in the node's own record, a second after the change. `end` calls
+ * off what is still to come; to be called when the node has stopped.
+ *
+ * Fault: libp2p stores the node's addresses a second after they change, and pushes them a second later. A listener that
+ * closes with the node is such a change. The timers of both run on, and keep the process alive for up to two seconds.
+ */
+export const pushUpdates = (
+  node: Pick<Libp2p, "addEventListener" | "removeEventListener">,
+  { addressManager }: Components,
+  push: () => Promise<void>
+): { readonly end: () => void } => {
+  let timer: ReturnType<typeof setTimeout> | undefined
+  const changed = () => {
+    clearTimeout(timer)
+    // Its failures are logged by libp2p.
+    timer = setTimeout(() => void push().catch(() => {}), pushMillis)
+  }
+  node.addEventListener("self:peer:update", changed)
+  return {
+    end: () => {
+      node.removeEventListener("self:peer:update", changed)
+      clearTimeout(timer)
+      const own = addressManager as unknown as { readonly _updatePeerStoreAddresses: { readonly stop: () => void } }
+      own._updatePeerStoreAddresses.stop()
+    }
+  }
+}
+
 /** Private members of a connection that are used here, in `Connection.ts` and in `wire/Yamux.ts`. */
 export const connectionMembers = { "maConn.close": "function", muxer: "object" } as const
 
@@ -273,6 +305,7 @@ export const assertConnection = (components: Components): void => {
 // ---------------------------------------------------------------------------------------------------------------------
 
 const joinMillis = 1000
+const pushMillis = 1000
 
 const ended: ReadonlySet<Connection["status"]> = new Set(["closed", "aborted", "reset"])
 

@@ -32,7 +32,16 @@ import * as BoundedPeerStore from "./BoundedPeerStore.ts"
 import type { Components } from "./wire/Components.ts"
 import { boundedDnsaddr } from "./Dnsaddr.ts"
 import { eager } from "./wire/EagerStreams.ts"
-import { assertConnection, closeInTime, guardNode, rememberProtocols, toError, within } from "./Faults.ts"
+import {
+  addressMembers,
+  assertConnection,
+  closeInTime,
+  guardNode,
+  pushUpdates,
+  rememberProtocols,
+  toError,
+  within
+} from "./Faults.ts"
 import * as Announced from "./Announced.ts"
 import * as Gater from "./Gater.ts"
 import * as GoAway from "./wire/GoAway.ts"
@@ -127,6 +136,7 @@ export const make = Effect.gen(function*() {
         }
       })
       assertMembers("libp2p", components.connectionManager, keepingMembers)
+      assertMembers("libp2p", components.addressManager, addressMembers)
       await assertConnections(components)
       return node
     },
@@ -135,6 +145,7 @@ export const make = Effect.gen(function*() {
   rememberProtocols(components, eagerProtocols)
   const { retain } = BoundedPeerStore.make(components, config.maxKnownPeers)
   const guard = guardNode(node, components, { grace: 300, deadline: 3000 })
+  const updates = pushUpdates(node, components, () => node.services.identifyPush.push())
 
   const identifying = new WeakMap<Connection, Promise<IdentifyResult | undefined>>()
   node.addEventListener("connection:open", ({ detail }) => {
@@ -155,7 +166,7 @@ export const make = Effect.gen(function*() {
       },
       catch: hostError("host")
     }),
-    () => Effect.promise(() => guard.stop())
+    () => Effect.andThen(Effect.promise(() => guard.stop()), Effect.sync(updates.end))
   )
 
   // libp2p drops an expired peer only when somebody reads it, so every peer ever heard of would stay in memory.
@@ -262,7 +273,8 @@ async function createNode(
     peerRouters: [() => routing],
     services: {
       identify: identify({ runOnConnectionOpen: false, maxInboundStreams: 8, maxOutboundStreams: 8 }),
-      identifyPush: identifyPush(),
+      // `pushUpdates` waits, and stops to wait when the node stops.
+      identifyPush: identifyPush({ runOnSelfUpdate: false, debounce: 0 }),
       ping: ping({ maxInboundStreams: 16, maxOutboundStreams: 16 }),
       // Returning the components themselves would make start and stop recurse.
       components: (given: Components) => {

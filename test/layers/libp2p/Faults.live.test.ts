@@ -219,6 +219,18 @@ describe("libp2p 3.3", () => {
       assert.strictEqual(merges, 2)
     }))
 
+  it.live("a node stores its addresses once more after it has stopped", () =>
+    Effect.gen(function*() {
+      const node = yield* makeNode()
+      yield* run(() => node.stop())
+      let patches = 0
+      node.peerStore.patch = () => {
+        patches++
+        return Promise.reject(new Error("it has stopped"))
+      }
+      yield* eventually("the addresses are stored", Effect.sync(() => patches > 0))
+    }))
+
   it.live("kad-dht leaves its handler registered when it stops", () =>
     Effect.gen(function*() {
       const node = yield* Effect.acquireRelease(

@@ -234,6 +234,17 @@ describe("a node does not start when a member is missing, which is named with it
     })
   }
 
+  for (const path of Object.keys(Faults.addressMembers)) {
+    it(`of libp2p's address manager: ${path}`, async () => {
+      const { addressManager } = await componentsOf()
+      await refuses(
+        "libp2p",
+        path,
+        () => LeanedOn.assertMembers("libp2p", remove(addressManager, path), Faults.addressMembers)
+      )
+    })
+  }
+
   it.effect("as the failure of the host's layer", () =>
     Effect.gen(function*() {
       const [connection] = multiaddrConnectionPair()

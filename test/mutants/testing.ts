@@ -102,8 +102,64 @@ export const testingMutants: ReadonlyArray<Mutant> = [
   {
     name: "a peer may have a node on one side only as long as a dead one stays",
     file: "src/testing/scenario/Invariants.ts",
-    text: "Duration.toMillis(options.oneSidedBound ?? options.healthBound)",
-    replacement: "Duration.toMillis(options.healthBound)",
+    text: "oneSidedMillis > options.oneSidedMillisMax(node, other)",
+    replacement: "oneSidedMillis > healthMillis",
+    specs: ["test/testing/scenario/Invariants.test.ts"]
+  },
+  {
+    name: "a peer may have a node on one side only for ten seconds by default",
+    file: "src/testing/scenario/Simulation.ts",
+    text: "1_000 + Duration.toMillis(slowest(name, other.name, 3))",
+    replacement: "10_000",
+    specs: ["test/testing/scenario/Simulation.test.ts"]
+  },
+  {
+    name: "a message takes no longer where some are lost",
+    file: "src/testing/network/SimLine.ts",
+    text: "retransmissionMillis * (2 ** losses - 1)",
+    replacement: "0",
+    specs: ["test/testing/network/SimNetwork.test.ts"]
+  },
+  {
+    name: "messages between two nodes take as long as on the faster link",
+    file: "src/testing/network/SimNetwork.ts",
+    text: "Math.max(slowestMillis(",
+    replacement: "Math.min(slowestMillis(",
+    specs: ["test/testing/network/SimNetwork.test.ts"]
+  },
+  {
+    name: "a kept peer may be missing for as long however short it was away",
+    file: "src/testing/scenario/Simulation.ts",
+    text: "1.5 * (awayMillis + dialTimeoutMillis) + 1_200 + dialMillis",
+    replacement: "Infinity",
+    specs: ["test/testing/scenario/Simulation.test.ts"]
+  },
+  {
+    name: "a connection of a moment ends the time away",
+    file: "src/testing/scenario/Invariants.ts",
+    text: "now - time.since >= steadyMillis",
+    replacement: "now - time.since >= 0",
+    specs: ["test/testing/scenario/Invariants.test.ts"]
+  },
+  {
+    name: "a peer that starts anew has not been away",
+    file: "src/testing/scenario/Invariants.ts",
+    text: "if (!names.has(keeper!)) this.times.delete(key)",
+    replacement: "if (!names.has(keeper!) || !names.has(other!)) this.times.delete(key)",
+    specs: ["test/testing/scenario/Invariants.test.ts"]
+  },
+  {
+    name: "a connection goes on while its peer is gone",
+    file: "src/testing/scenario/Invariants.ts",
+    text: "else if (!names.has(other!)) time.since = undefined",
+    replacement: "",
+    specs: ["test/testing/scenario/Invariants.test.ts"]
+  },
+  {
+    name: "a disconnect is over before its message has arrived",
+    file: "src/testing/scenario/Invariants.ts",
+    text: "      // The other node has the connection until it hears of its end.\n      time.since = undefined\n",
+    replacement: "",
     specs: ["test/testing/scenario/Invariants.test.ts"]
   }
 ]

@@ -16,7 +16,7 @@ describe("ten nodes keep their promises through ten minutes of random faults", (
       () =>
         Effect.flatMap(
           RandomScenario.make(seed),
-          (scenario) => Simulation.run(scenario, { seed, oneSidedBound: "1 second" })
+          (scenario) => Simulation.run(scenario, { seed })
         )
     )
   }

@@ -95,6 +95,16 @@ export const sample = (link: Link, chance: () => number): number | undefined => 
   return millis
 }
 
+/**
+ * How many milliseconds some messages, one after the other, take over a link at most: with all jitter, the window of one
+ * stream queued before them, and so many losses as one message in a million has.
+ */
+export const slowestMillis = ({ bytesPerMilli, jitterMillis, latencyMillis, loss }: Link, messages: number): number => {
+  const losses = loss === 0 ? 0 : Math.min(lossesMax, Math.ceil(Math.log(1e-6) / Math.log(loss) - 1e-9))
+  const queued = windowBytes / bytesPerMilli
+  return messages * (latencyMillis + jitterMillis) + retransmissionMillis * (2 ** losses - 1) + queued
+}
+
 export const makeLine = (board: Switchboard, from: PeerId, to: PeerId): Line => {
   const makeEnd = (lane: Lane, back: Lane, other: () => End): End => {
     const end: End = {
@@ -172,6 +182,8 @@ export const makeLine = (board: Switchboard, from: PeerId, to: PeerId): Line => 
 
 const lossesMax = 8
 const retransmissionMillis = 200
+// What a stream sends at most before the remote has read it.
+const windowBytes = 256 * 1024
 // TCP, IP and framing, roughly.
 const headerBytes = 80
 // After a jittered delay a virtual clock stands at fractions of a millisecond, whose sums have rounding errors. A

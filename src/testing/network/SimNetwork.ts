@@ -22,7 +22,16 @@
 import { Clock, Context, Duration, Effect, Exit, type Fiber, FiberSet, Layer, Random, type Scope } from "effect"
 import type { Multiaddr, PeerId } from "../../schema/Peer.ts"
 import * as SimClock from "./SimClock.ts"
-import { type Line, type LineEnd, type Link, lost, makeLine, sample, type Switchboard } from "./SimLine.ts"
+import {
+  type Line,
+  type LineEnd,
+  type Link,
+  lost,
+  makeLine,
+  sample,
+  slowestMillis,
+  type Switchboard
+} from "./SimLine.ts"
 import * as Machine from "./SimMachine.ts"
 import { memory, peerIdOf, type SimNode } from "./SimNames.ts"
 
@@ -123,6 +132,11 @@ export class SimNetwork extends Context.Service<SimNetwork, {
   readonly connect: (from: PeerId, address: Multiaddr, prepare: (end: LineEnd) => void) => void
   /** Waits as long as one message takes. For implementations of the ports. */
   readonly delay: Effect.Effect<void>
+  /**
+   * How long some messages that answer each other take between two nodes at most, in all but one of a million cases, as
+   * their links are now.
+   */
+  readonly slowest: (node: SimNode, other: SimNode, messages: number) => Duration.Duration
   /** Whether messages pass between two running nodes now, from the first to the second. */
   readonly reaches: (from: PeerId, to: PeerId) => boolean
   /** Whether NAT lets a dial from the first node to the second arrive. */
@@ -375,6 +389,12 @@ const make = Effect.fnUntraced(function*(options: SimNetworkOptions = {}) {
       const millis = sample(usual, chance) ?? 0
       return millis === 0 ? Effect.void : clock.sleep(Duration.millis(millis))
     }),
+    slowest: (node, other, messages) => {
+      const [one, two] = [peerIdOf(node), peerIdOf(other)]
+      return Duration.millis(
+        Math.max(slowestMillis(link(one, two), messages), slowestMillis(link(two, one), messages))
+      )
+    },
     reaches: (from, to) => endpoints.has(from) && endpoints.has(to) && !isBlocked(from, to),
     isExposed,
     neighbours: (peer) => {

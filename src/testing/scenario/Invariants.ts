@@ -21,9 +21,13 @@ export interface NodeView {
 
 export interface InvariantOptions {
   readonly healthBound: Duration.Duration
-  /** Defaults to `healthBound`. */
-  readonly oneSidedBound?: Duration.Duration | undefined
-  readonly reconnectBound: Duration.Duration
+  /** How long the first node may have the second without being had, in milliseconds. */
+  readonly oneSidedMillisMax: (node: NodeView, other: NodeView) => number
+  /**
+   * How long a kept peer that can be dialled may be missing, in milliseconds. `awayMillis` is how long it had been gone
+   * when it could be dialled again: since its last connection of 15 s, which is what ends the backoff of its keeper.
+   */
+  readonly missingMillisMax: (awayMillis: number) => number
   /** Whether a dial of the second node by the first could succeed now. */
   readonly canDial: (from: NodeView, to: NodeView) => boolean
 }
@@ -37,15 +41,15 @@ export interface Broken {
 /** Looks at all nodes, to be called about every second, and answers with the first broken promise. */
 export const make = (options: InvariantOptions) => {
   const healthMillis = Duration.toMillis(options.healthBound)
-  const oneSidedMillisMax = Duration.toMillis(options.oneSidedBound ?? options.healthBound)
-  const reconnectMillis = Duration.toMillis(options.reconnectBound)
   const dead = new Since()
   const oneSided = new Since()
   const missing = new Since()
+  const away = new Away()
 
   const look = (now: number, nodes: ReadonlyArray<NodeView>): Broken | undefined => {
     const present = new Set(nodes.map(({ name }) => name))
     for (const since of [dead, oneSided, missing]) since.keepOnly(present)
+    away.keepOnly(present)
     for (const node of nodes) {
       if (node.size > node.maxPeers) {
         return {
@@ -73,7 +77,7 @@ export const make = (options: InvariantOptions) => {
         }
         const isOneSided = node.isAwake && other.isAwake && has && !other.peers.has(node.peer) && !isDead
         const oneSidedMillis = oneSided.of(both, isOneSided, now)
-        if (oneSidedMillis > oneSidedMillisMax) {
+        if (oneSidedMillis > options.oneSidedMillisMax(node, other)) {
           return {
             invariant: "one-sided",
             detail: `${node.name} has ${other.name}, which has not had it for ${show(oneSidedMillis)}`,
@@ -83,12 +87,13 @@ export const make = (options: InvariantOptions) => {
         const isMissing = node.isAwake && other.isAwake && node.kept.has(other.peer) && !has &&
           node.size < node.maxPeers && other.size < other.maxPeers && options.canDial(node, other)
         const missingMillis = missing.of(both, isMissing, now)
-        if (missingMillis > reconnectMillis) {
+        const awayMillis = away.of(both, has, now) - missingMillis
+        if (isMissing && missingMillis > options.missingMillisMax(awayMillis)) {
           return {
             invariant: "kept",
             detail: `${node.name} keeps ${other.name} and has not had it for ${
               show(missingMillis)
-            }, with nothing between them`,
+            }, with nothing between them, after ${show(awayMillis)} away`,
             nodes: both
           }
         }
@@ -99,8 +104,14 @@ export const make = (options: InvariantOptions) => {
 
   return {
     look,
-    /** One of the two nodes disconnected the other: the time in which the connection has to be back begins anew. */
-    excuse: (node: string, other?: string) => missing.forget(node, other),
+    /**
+     * One of the two nodes disconnected the other: the time in which the connection has to be back begins anew, and is
+     * the longest, since a peer that was sent away waits.
+     */
+    excuse: (node: string, other?: string) => {
+      missing.forget(node, other)
+      away.excuse(node, other)
+    },
     /** The node's clock leapt. The node believes that it stood still, and gives all its peers their time once more. */
     leapt: (node: string) => dead.forget(node, undefined)
   }
@@ -137,6 +148,43 @@ class Since {
     for (const key of [...this.times.keys()]) {
       const pair = key.split(" ")
       if (pair.includes(node) && (other === undefined || pair.includes(other))) this.times.delete(key)
+    }
+  }
+}
+
+/** How long a connection lasts that ends the backoff of a keeper, as the supervisor of peers counts it. */
+const steadyMillis = 15_000
+
+/** Since when a node has been without another, but for connections that were over soon. */
+class Away {
+  private readonly times = new Map<string, { steadyAt: number; since: number | undefined }>()
+
+  /** How long the first has been without the second: from when the first was seen at all, where they never met. */
+  of(both: ReadonlyArray<string>, has: boolean, now: number): number {
+    const key = both.join(" ")
+    const time = this.times.get(key) ?? { steadyAt: now, since: undefined }
+    this.times.set(key, time)
+    time.since = has ? time.since ?? now : undefined
+    if (time.since !== undefined && now - time.since >= steadyMillis) time.steadyAt = now
+    return now - time.steadyAt
+  }
+
+  /** A keeper that starts anew has no backoff. A peer that does ends no backoff, and its connections are over. */
+  keepOnly(names: ReadonlySet<string>): void {
+    for (const [key, time] of this.times) {
+      const [keeper, other] = key.split(" ")
+      if (!names.has(keeper!)) this.times.delete(key)
+      else if (!names.has(other!)) time.since = undefined
+    }
+  }
+
+  excuse(node: string, other: string | undefined): void {
+    for (const [key, time] of this.times) {
+      const pair = key.split(" ")
+      if (!pair.includes(node) || (other !== undefined && !pair.includes(other))) continue
+      time.steadyAt = -Infinity
+      // The other node has the connection until it hears of its end.
+      time.since = undefined
     }
   }
 }

@@ -30,13 +30,15 @@ export interface SimulationOptions {
    */
   readonly healthBound?: Duration.Input | undefined
   /**
-   * How long a node may have a peer that does not have the node, while messages pass between them. Defaults to
-   * `healthBound`; one second holds where no link is both slow and lossy.
+   * How long a node may have a peer that does not have the node, while messages pass between them. Defaults to 1 second
+   * and the time that three messages take between the two at most, since an admission takes three, and never to more
+   * than `healthBound`.
    */
   readonly oneSidedBound?: Duration.Input | undefined
   /**
-   * How long a kept peer that can be dialled may be missing. Defaults to 85 seconds: the longest step of the default
-   * `ReconnectPolicy`, and the dial that follows.
+   * How long a kept peer that can be dialled may be missing. Defaults to what the default `ReconnectPolicy` and
+   * `dialTimeout` promise, by how long the peer had been away: from 29 seconds to 85 after half a minute, for the
+   * longest step of the backoff and the dials before and after it.
    */
   readonly reconnectBound?: Duration.Input | undefined
   /**
@@ -58,7 +60,7 @@ export interface OwnInvariant {
   readonly name: string
   /**
    * When it is checked. `each second`, and after every step. `after healing`: the same, from `reconnectBound` after the
-   * last step on, when all that was broken has had its time to mend. `at the end`: once, before the nodes are stopped.
+   * last step on (85 seconds by default), when all that was broken has had its time to mend. `at the end`: once, before the nodes are stopped.
    * Defaults to `each second`.
    */
   readonly when?: "each second" | "after healing" | "at the end" | undefined
@@ -124,6 +126,30 @@ export const run = (
 
 const tickMillis = 1_000
 const lossMax = 0.1
+/** The longest step of the backoff is 72 s, and the dial that follows may take 13 s where messages are late. */
+const longestMissing = Duration.seconds(85)
+const dialMillis = 13_000
+/** The dial under way when the peer can be reached again fails after `dialTimeout`. */
+const dialTimeoutMillis = 10_000
+
+/** The bounds of the library's promises that were given, or those of the default policies. */
+const boundsOf = ({ healthBound = "10 seconds", oneSidedBound, reconnectBound }: SimulationOptions, {
+  slowest
+}: SimNetwork["Service"]): Omit<Invariants.InvariantOptions, "canDial"> => {
+  const health = Duration.fromInputUnsafe(healthBound)
+  return {
+    healthBound: health,
+    oneSidedMillisMax: ({ name }, other) =>
+      oneSidedBound === undefined
+        ? Math.min(Duration.toMillis(health), 1_000 + Duration.toMillis(slowest(name, other.name, 3)))
+        : Duration.toMillis(Duration.fromInputUnsafe(oneSidedBound)),
+    // The waits double, each 80 to 120 % of that: the next one is at most 1.5 times the sum of those before it, and 1.2 s.
+    missingMillisMax: (awayMillis) =>
+      reconnectBound === undefined
+        ? Math.min(Duration.toMillis(longestMissing), 1.5 * (awayMillis + dialTimeoutMillis) + 1_200 + dialMillis)
+        : Duration.toMillis(Duration.fromInputUnsafe(reconnectBound))
+  }
+}
 
 const simulate = Effect.fnUntraced(function*(
   scenario: Scenario.Scenario,
@@ -151,12 +177,9 @@ const simulate = Effect.fnUntraced(function*(
     }
   })
   const lossy = new Set<string>()
-  const reconnectBound = Duration.fromInputUnsafe(options.reconnectBound ?? "85 seconds")
   const hasMoved = (name: string) => network.machine(name).address !== name
   const invariants = Invariants.make({
-    healthBound: Duration.fromInputUnsafe(options.healthBound ?? "10 seconds"),
-    reconnectBound,
-    oneSidedBound: options.oneSidedBound === undefined ? undefined : Duration.fromInputUnsafe(options.oneSidedBound),
+    ...boundsOf(options, network),
     canDial: (from, to) =>
       network.reaches(from.peer, to.peer) && network.reaches(to.peer, from.peer) &&
       network.isExposed(from.peer, to.peer) &&
@@ -166,7 +189,7 @@ const simulate = Effect.fnUntraced(function*(
   })
   const perform = performer({ network, hosts, invariants, lossy })
 
-  const own = ownPromises({ ...options, scenario, reconnectBound }, hosts.running)
+  const own = ownPromises({ ...options, scenario }, hosts.running)
   const check = Effect.fnUntraced(function*(isEnd = false) {
     const views: Array<Invariants.NodeView> = []
     for (const self of hosts.all) {
@@ -248,15 +271,14 @@ const simulate = Effect.fnUntraced(function*(
 
 /** The invariants and the steps of the program that is simulated. */
 function ownPromises(
-  { invariants = [], reconnectBound, scenario, steps = [] }: Pick<SimulationOptions, "invariants" | "steps"> & {
-    readonly reconnectBound: Duration.Duration
+  { invariants = [], reconnectBound = longestMissing, scenario, steps = [] }: SimulationOptions & {
     readonly scenario: Scenario.Scenario
   },
   nodes: () => RunningNodes
 ) {
   let failed: Invariants.Broken | undefined
   const times = [...scenario.steps, ...steps].map(({ at }) => Duration.toMillis(Duration.fromInputUnsafe(at)))
-  const healedMillis = Math.max(0, ...times) + Duration.toMillis(reconnectBound)
+  const healedMillis = Math.max(0, ...times) + Duration.toMillis(Duration.fromInputUnsafe(reconnectBound))
   const isDue = (when: OwnInvariant["when"], now: number, isEnd: boolean) =>
     when === "at the end" ? isEnd : when !== "after healing" || now >= healedMillis
   const broken = (invariant: "own" | "step", name: string, detail: string): Invariants.Broken => ({

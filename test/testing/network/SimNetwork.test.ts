@@ -39,6 +39,21 @@ describe("SimNetwork", () => {
     assert.strictEqual(Schema.decodeSync(Multiaddr)(address), address)
   })
 
+  it.effect("knows how long messages take over the slower of two links, losses and the window of a stream included", () =>
+    Effect.gen(function*() {
+      const network = yield* SimNetwork
+      const slowest = (messages: number) => Duration.toMillis(network.slowest("alice", "bob", messages))
+      assert.strictEqual(slowest(3), 3 * 25)
+      yield* network.link("bob", "alice", { latency: "50 millis", oneWay: true })
+      assert.strictEqual(slowest(3), 3 * 55)
+      // One message in a million is lost three times: 200, 400 and 800 ms.
+      yield* network.link("bob", "alice", { loss: 0.01, oneWay: true })
+      assert.strictEqual(slowest(3), 3 * 55 + 1_400)
+      // More than eight losses in a row break the connection.
+      yield* network.link("bob", "alice", { loss: 0.9, bandwidth: 256 * 1024, oneWay: true })
+      assert.strictEqual(slowest(1), 55 + 51_000 + 1_000)
+    }).pipe(Effect.provide(SimNetwork.layer({ latency: "20 millis", jitter: "5 millis" }))))
+
   it.effect("needs no time without latency", () =>
     Effect.gen(function*() {
       const [alice, bob] = yield* nodes

@@ -29,7 +29,8 @@ const none = { size: 0, peers: new Set<typeof bob>(), neighbours: new Set<typeof
 const make = (canDial = true) =>
   Invariants.make({
     healthBound: Duration.seconds(10),
-    reconnectBound: Duration.seconds(85),
+    oneSidedMillisMax: () => 10_000,
+    missingMillisMax: (awayMillis) => Math.min(85_000, 29_000 + awayMillis),
     canDial: () => canDial
   })
 
@@ -87,25 +88,64 @@ describe("the invariants", () => {
     assert.strictEqual(after(11, broken), "one-sided")
   })
 
+  const kept = (seconds: number, bound: number, given = make()) => {
+    const broken = views({ alice: { ...none, kept: new Set([bob]) }, bob: none })
+    given.look(seconds * 1_000, broken)
+    assert.isUndefined(given.look((seconds + bound) * 1_000, broken))
+    assert.strictEqual(given.look((seconds + bound) * 1_000 + 1, broken)?.invariant, "kept")
+  }
+  const alone = views({ alice: { ...none, kept: new Set([bob]) } }).slice(0, 1)
+
   it("kept: a kept peer that could be dialled and is not there", () => {
-    const kept = { ...none, kept: new Set([bob]) }
-    const broken = views({ alice: kept, bob: none })
-    assert.isUndefined(after(85, broken))
-    assert.strictEqual(after(86, broken), "kept")
-    assert.isUndefined(after(86, broken, make(false)))
-    assert.isUndefined(after(86, views({ alice: kept, bob: { ...none, isAwake: false } })))
+    const broken = { ...none, kept: new Set([bob]) }
+    kept(0, 29)
+    assert.isUndefined(after(86, views({ alice: broken, bob: none }), make(false)))
+    assert.isUndefined(after(86, views({ alice: broken, bob: { ...none, isAwake: false } })))
     // A full table may refuse.
-    assert.isUndefined(after(86, views({ alice: kept, bob: { ...none, size: 2 } })))
+    assert.isUndefined(after(86, views({ alice: broken, bob: { ...none, size: 2 } })))
   })
 
-  it("kept: counts anew for a node that was gone meanwhile", () => {
-    const { look } = make()
+  it("kept: has a bound by how long the peer had been away, which counts from its last connection of 15 s", () => {
+    const steady = make()
+    for (const second of [0, 15]) steady.look(second * 1_000, views())
+    for (const second of [16, 30, 44]) steady.look(second * 1_000, alone)
+    kept(45, 29 + 30, steady)
+    const flapping = make()
+    for (const second of [0, 15]) flapping.look(second * 1_000, views())
+    flapping.look(16_000, alone)
+    for (const second of [20, 34]) flapping.look(second * 1_000, views())
+    flapping.look(35_000, alone)
+    kept(45, 29 + 30, flapping)
+    const back = make()
+    for (const second of [0, 15]) back.look(second * 1_000, views())
+    back.look(16_000, alone)
+    for (const second of [20, 35]) back.look(second * 1_000, views())
+    back.look(36_000, alone)
+    kept(45, 29 + 10, back)
+  })
+
+  it("kept: has the longest bound after a disconnect, until a connection lasts", () => {
+    const invariants = make()
+    for (const second of [0, 15]) invariants.look(second * 1_000, views())
+    invariants.excuse("bob")
+    invariants.look(15_500, views())
+    kept(16, 85, invariants)
+    const back = make()
+    back.excuse("bob")
+    for (const second of [0, 15]) back.look(second * 1_000, views())
+    kept(16, 30, back)
+  })
+
+  it("kept: counts anew for a keeper that was gone meanwhile, and not for the peer", () => {
     const broken = views({ alice: { ...none, kept: new Set([bob]) }, bob: none })
-    look(0, broken)
-    look(40_000, broken.slice(0, 1))
-    look(80_000, broken)
-    assert.isUndefined(look(165_000, broken))
-    assert.strictEqual(look(165_001, broken)?.invariant, "kept")
+    const keeper = make()
+    keeper.look(0, broken)
+    keeper.look(10_000, broken.slice(1))
+    kept(20, 29, keeper)
+    const peer = make()
+    peer.look(0, broken)
+    peer.look(10_000, broken.slice(0, 1))
+    kept(20, 29 + 20, peer)
   })
 
   it("kept: counts anew from an excuse", () => {
@@ -113,14 +153,14 @@ describe("the invariants", () => {
     const broken = views({ alice: { ...none, kept: new Set([bob]) }, bob: { ...none, kept: new Set([alice]) } })
     invariants.look(0, broken)
     invariants.excuse("bob")
-    assert.isUndefined(invariants.look(86_000, broken))
+    assert.isUndefined(invariants.look(80_000, broken))
   })
 
-  it("one-sided: has a bound of its own", () => {
+  it("one-sided: has a bound by the two nodes", () => {
     const invariants = Invariants.make({
       healthBound: Duration.seconds(10),
-      oneSidedBound: Duration.seconds(1),
-      reconnectBound: Duration.seconds(85),
+      oneSidedMillisMax: ({ name }, other) => name === "alice" && other.name === "bob" ? 1_000 : 10_000,
+      missingMillisMax: () => 85_000,
       canDial: () => true
     })
     const broken = views({ bob: { size: 0, peers: new Set() } })

@@ -1,6 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Clock, Duration, Effect, Exit } from "effect"
+import { Cause, Clock, Context, Duration, Effect, Exit, Layer, Schedule } from "effect"
 import * as HealthPolicy from "../../../src/services/HealthPolicy.ts"
+import { PeerTable } from "../../../src/services/PeerTable.ts"
+import * as ReconnectPolicy from "../../../src/services/ReconnectPolicy.ts"
 import { RandomScenario, Scenario, Simulation, SimulationFailed, type TestNetwork } from "../../../src/testing/index.ts"
 
 const three = [{ name: "alice" }, { name: "bob" }, { name: "carol" }] as const
@@ -110,6 +112,43 @@ describe("a simulation", () => {
       }, { seed: 42, reconnectBound: "2 seconds" }))
       assert.strictEqual(error.invariant, "kept")
       assert.include(error.detail, "alice keeps bob")
+    }))
+
+  it.effect("fails when a peer that was away for a moment comes back as late as after a long time", () =>
+    Effect.gen(function*() {
+      const scenario: Scenario.ScenarioInput = {
+        ...silence,
+        steps: [
+          { at: "60 seconds", do: "kill", node: "bob" },
+          { at: "62 seconds", do: "start", node: "bob" }
+        ]
+      }
+      const lazy = Layer.succeed(ReconnectPolicy.ReconnectPolicy)(() => Schedule.spaced("50 seconds"))
+      yield* Simulation.run(scenario, { seed: 42 })
+      yield* Effect.provide(Simulation.run(scenario, { seed: 42, reconnectBound: "85 seconds" }), lazy)
+      const error = yield* Effect.flip(Effect.provide(Simulation.run(scenario, { seed: 42 }), lazy))
+      assert.strictEqual(error.invariant, "kept")
+      assert.match(
+        error.detail,
+        /^alice keeps bob and has not had it for 3\ds, with nothing between them, after [1-3]s/
+      )
+    }))
+
+  it.effect("fails when a node has a peer that has let go of it, within 2 s on a fast link", () =>
+    Effect.gen(function*() {
+      const forgets = Effect.fnUntraced(function*({ name, untimed }: TestNetwork.TestNode) {
+        if (name !== "bob") return
+        yield* Effect.forkScoped(Effect.andThen(
+          Effect.sleep("20500 millis"),
+          Effect.sync(() => Object.assign(Context.get(untimed, PeerTable), { has: () => Effect.succeed(false) }))
+        ))
+      })
+      const error = yield* Effect.flip(Simulation.run(silence, { seed: 42, application: forgets }))
+      assert.strictEqual(error.invariant, "one-sided")
+      assert.strictEqual(error.detail, "alice has bob, which has not had it for 2s")
+      const slow = { ...silence, link: { latency: "1 second" } } as const
+      const { detail } = yield* Effect.flip(Simulation.run(slow, { seed: 42, application: forgets }))
+      assert.strictEqual(detail, "alice has bob, which has not had it for 5s")
     }))
 
   it.effect("fails when something of a node outlives it", () =>
@@ -238,11 +277,18 @@ describe("a simulation", () => {
               at: "40 seconds",
               name: "waits",
               run: (nodes) =>
-                Effect.onInterrupt(Effect.never, () => Effect.sync(() => log.push([...nodes.keys()].join(" "))))
+                Effect.onInterrupt(
+                  Effect.never,
+                  () =>
+                    Effect.map(
+                      Clock.currentTimeMillis,
+                      (now) => log.push(`${[...nodes.keys()].join(" ")} until ${now / 1_000}`)
+                    )
+                )
             }
           ]
         })
-        assert.deepStrictEqual(log, ["wanted", "alice carol"])
+        assert.deepStrictEqual(log, ["wanted", "alice carol until 180"])
       }))
 
     it.effect("and fails when it fails or dies, whenever that is", () =>

@@ -371,5 +371,12 @@ export const wishesMutants: ReadonlyArray<Mutant> = [
     text: "hasFallen ? table.interestFell(id) : Effect.void",
     replacement: "Effect.void",
     specs: ["test/layers/peers/SupervisedConnectionManager.test.ts", "test/sim/idle.test.ts"]
+  },
+  {
+    name: "a peer that restarts has the backoff of a former outage",
+    file: "src/layers/peers/PeerRecord.ts",
+    text: "if (end.remoteReason === \"shutdown\" && hasLasted) resetBackoff(peer)",
+    replacement: "",
+    specs: ["test/sim/stranded.test.ts"]
   }
 ]

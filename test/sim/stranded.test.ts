@@ -125,7 +125,7 @@ describe("a kept peer that is away", () => {
     yield* TestNetwork.until(Effect.sync(() => events.some(({ _tag }) => _tag === "ReconnectScheduled")))
     yield* network.heal
     assert.isDefined((yield* alice.explain(bob.network.localPeer)).nextRetry)
-    return { alice, bob: bob.network, events, network }
+    return { alice, bob: bob.network, events, network, stop: bob.stop }
   })
 
   it.effect("is dialled within a minute once it is back, without any sign", () =>
@@ -135,6 +135,23 @@ describe("a kept peer that is away", () => {
       assert.strictEqual(yield* alice.peerCount, 0)
       yield* TestClock.adjust("32 seconds")
       assert.strictEqual(yield* alice.peerCount, 1)
+    }).pipe(Effect.provide(net)))
+
+  it.effect("that was back for 15 s and restarts is dialled as after a first loss", () =>
+    Effect.gen(function*() {
+      const { alice, events, stop } = yield* waiting
+      yield* TestClock.adjust("72 seconds")
+      assert.strictEqual(yield* alice.peerCount, 1)
+      const restarted = events.length
+      yield* TestClock.adjust("16 seconds")
+      yield* TestNetwork.run(stop)
+      yield* TestNetwork.makeNode("bob")
+      yield* TestClock.adjust("3 seconds")
+      assert.strictEqual(yield* alice.peerCount, 1)
+      const delays = events.slice(restarted).flatMap((event) =>
+        event._tag === "ReconnectScheduled" ? [Duration.toSeconds(event.delay)] : []
+      )
+      assert.isTrue(delays.length > 0 && delays[0]! <= 1.2, String(delays))
     }).pipe(Effect.provide(net)))
 
   it.effect("is dialled at once when this machine's addresses change", () =>

@@ -225,6 +225,7 @@ export const saidGoodbye = (peer: PeerRecord, reason: GoodbyeReason, restUntil: 
 export const lost = (peer: PeerRecord, end: ConnectionEnd, restUntil: number): void => {
   const record = draft(peer)
   const lasted = end.at - (record.connectedAt ?? end.at)
+  const hasLasted = lasted >= stableMillis
   record.lastDisconnect = { at: end.at, reason: end.reason, remoteReason: end.remoteReason, lasted }
   // The newer connection's own events will update the record.
   if (end.isReplaced) return
@@ -236,9 +237,11 @@ export const lost = (peer: PeerRecord, end: ConnectionEnd, restUntil: number): v
   if (end.isOurs) {
     record.wanted = false
     rests(peer, restUntil)
-  } else if (end.remoteReason === undefined && lasted >= stableMillis) {
+  } else if (end.remoteReason === undefined && hasLasted) {
     startAnew(peer)
   } else {
+    // A peer that restarts after a connection that lasted is back soon: an outage of an hour ago must not delay it.
+    if (end.remoteReason === "shutdown" && hasLasted) resetBackoff(peer)
     record.flapping = true
     record.failsNextDial = true
   }

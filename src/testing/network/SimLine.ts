@@ -96,8 +96,8 @@ export const sample = (link: Link, chance: () => number): number | undefined => 
 }
 
 /**
- * How many milliseconds some messages, one after the other, take over a link at most: with all jitter, the window of one
- * stream queued before them, and so many losses as one message in a million has.
+ * How many milliseconds some messages, one after the other, take over a link at most: with all jitter, the window of
+ * one stream queued before them, and so many losses as one message in a million has.
  */
 export const slowestMillis = ({ bytesPerMilli, jitterMillis, latencyMillis, loss }: Link, messages: number): number => {
   const losses = loss === 0 ? 0 : Math.min(lossesMax, Math.ceil(Math.log(1e-6) / Math.log(loss) - 1e-9))

@@ -50,12 +50,15 @@ export interface HostsOptions {
   /** Called when a node has more peers than it may. */
   readonly isOver: (host: Host, size: number, maxPeers: number) => void
   readonly application: ((node: TestNetwork.TestNode) => Effect.Effect<void, never, Scope.Scope>) | undefined
+  /** Called when a peer has sent a node away. */
+  readonly wasSentAway: (host: Host, by: PeerId) => void
   /** Called when a fiber of a node, or of its application, has ended with a defect. */
   readonly hasDied: (host: Host, cause: Cause.Cause<unknown>) => void
 }
 
 /** The nodes of a scenario, none of which runs yet. */
-export const make = Effect.fnUntraced(function*({ application, hasDied, isOver, journal, scenario }: HostsOptions) {
+export const make = Effect.fnUntraced(function*(options: HostsOptions) {
+  const { application, hasDied, isOver, journal, scenario, wasSentAway } = options
   const network = yield* SimNetwork
   const clock = yield* Clock.Clock
   const now = () => clock.currentTimeMillisUnsafe()
@@ -150,6 +153,9 @@ export const make = Effect.fnUntraced(function*({ application, hasDied, isOver, 
       Stream.runForEach((event) =>
         Effect.suspend(() => {
           journal.add(now(), self.name, event)
+          if (event._tag === "PeerDisconnected" && (event.remoteReason ?? "shutdown") !== "shutdown") {
+            wasSentAway(self, event.peer)
+          }
           if (event._tag !== "PeerConnected") return Effect.void
           return Effect.map(table.size, (size) => size > maxPeers ? isOver(self, size, maxPeers) : undefined)
         })

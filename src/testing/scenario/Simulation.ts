@@ -60,7 +60,8 @@ export interface OwnInvariant {
   readonly name: string
   /**
    * When it is checked. `each second`, and after every step. `after healing`: the same, from `reconnectBound` after the
-   * last step on (85 seconds by default), when all that was broken has had its time to mend. `at the end`: once, before the nodes are stopped.
+   * last step on (85 seconds by default), when all that was broken has had its time to mend. `at the end`: once, before
+   * the nodes are stopped.
    * Defaults to `each second`.
    */
   readonly when?: "each second" | "after healing" | "at the end" | undefined
@@ -143,7 +144,7 @@ const boundsOf = ({ healthBound = "10 seconds", oneSidedBound, reconnectBound }:
       oneSidedBound === undefined
         ? Math.min(Duration.toMillis(health), 1_000 + Duration.toMillis(slowest(name, other.name, 3)))
         : Duration.toMillis(Duration.fromInputUnsafe(oneSidedBound)),
-    // The waits double, each 80 to 120 % of that: the next one is at most 1.5 times the sum of those before it, and 1.2 s.
+    // The waits double, each 80 to 120 % of that: the next is at most 1.5 times the sum of those before it, and 1.2 s.
     missingMillisMax: (awayMillis) =>
       reconnectBound === undefined
         ? Math.min(Duration.toMillis(longestMissing), 1.5 * (awayMillis + dialTimeoutMillis) + 1_200 + dialMillis)
@@ -172,6 +173,7 @@ const simulate = Effect.fnUntraced(function*(
       const detail = `a fiber of ${name} ended with a defect: ${Cause.pretty(cause)}`
       broken ??= { invariant: "application", detail, nodes: [name] }
     },
+    wasSentAway: ({ name }, by) => invariants.excuse(name, names.get(by)),
     isOver: ({ name }, size, maxPeers) => {
       broken ??= { invariant: "limit", detail: `${name} has ${size} peers of ${maxPeers}`, nodes: [name] }
     }

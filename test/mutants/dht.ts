@@ -21,6 +21,20 @@ const sharedSpecs = ["test/layers/dht/lookup/SharedLookups.test.ts"] as const
 
 export const dhtMutants: ReadonlyArray<Mutant> = [
   {
+    name: "an address that cannot be printed ends a lookup",
+    file: "src/layers/dht/libp2p/Peers.ts",
+    text: "const text = textOf(address)",
+    replacement: "const text = address.toString() as Multiaddr",
+    specs: ["test/layers/dht/Engine.live.test.ts"]
+  },
+  {
+    name: "a server keeps addresses that cannot be printed",
+    file: "src/layers/dht/serve/Server.ts",
+    text: "multiaddr(bytes).toString() !== \"/\"",
+    replacement: "multiaddr(bytes).getComponents().length > 0",
+    specs: ["test/layers/dht/serve/Server.test.ts"]
+  },
+  {
     name: "the id of a node is kept letter by letter",
     file: "src/layers/dht/wire/Nodes.ts",
     text: "flat(base58btc.baseEncode(this.bytes))",

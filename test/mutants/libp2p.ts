@@ -2,6 +2,13 @@ import type { Mutant } from "./Mutant.ts"
 
 export const libp2pMutants: ReadonlyArray<Mutant> = [
   {
+    name: "an observed address that cannot be printed ends the process",
+    file: "src/layers/libp2p/Connection.ts",
+    text: "result.observedAddr === undefined ? undefined : textOf(result.observedAddr)",
+    replacement: "result.observedAddr?.toString() as Multiaddr | undefined",
+    specs: ["test/layers/libp2p/Transport.live.test.ts"]
+  },
+  {
     name: "IPv6 listens on a port of its own",
     file: "src/layers/libp2p/Listening.ts",
     text: "own === undefined ? port : portOf(own.toString())",

@@ -15,7 +15,7 @@ import {
 } from "../../schema/Peer.ts"
 import { comparing, type Connection } from "../../services/Transport.ts"
 import * as ByteStream from "./ByteStream.ts"
-import { closeConnection, flushConnection, toError } from "./Faults.ts"
+import { closeConnection, flushConnection, textOf, toError } from "./Faults.ts"
 import { farewellOf } from "./wire/GoAway.ts"
 import { isUpgrading } from "./Punches.ts"
 import { muxerOf, progressOf } from "./wire/Yamux.ts"
@@ -108,14 +108,15 @@ export function closeOrAbort(underlying: Libp2pConnection): Promise<void> {
   return closeConnection(underlying, 250)
 }
 
-/** Identify's result in the form of the port. */
+/** Identify's result in the form of the port, without addresses that have no text. */
 export function remoteIdentity(result: IdentifyResult): RemoteIdentity {
+  const observedAddress = result.observedAddr === undefined ? undefined : textOf(result.observedAddr)
   return {
     protocolVersion: result.protocolVersion ?? "",
     agentVersion: result.agentVersion ?? "",
     protocols: result.protocols,
-    listenAddresses: result.listenAddrs.map((address) => address.toString() as Multiaddr),
-    ...(result.observedAddr === undefined ? {} : { observedAddress: result.observedAddr.toString() as Multiaddr })
+    listenAddresses: result.listenAddrs.flatMap((address) => textOf(address) ?? []),
+    ...(observedAddress === undefined ? {} : { observedAddress })
   }
 }
 

@@ -5,6 +5,8 @@
  * fault, and the function can go.
  */
 import type { Connection, Libp2p, Listener, Peer } from "@libp2p/interface"
+import type { Multiaddr as Libp2pMultiaddr } from "@multiformats/multiaddr"
+import type { Multiaddr } from "../../schema/Peer.ts"
 import type { Components } from "./wire/Components.ts"
 import { assertMembers, connectionToNowhere } from "./wire/LeanedOn.ts"
 import { muxerOf } from "./wire/Yamux.ts"
@@ -18,6 +20,20 @@ export const toError = (thrown: unknown): Error => {
   const event = thrown as { readonly error?: unknown; readonly type?: unknown } | null | undefined
   if (event?.error instanceof Error) return event.error
   return new Error(typeof event?.type === "string" ? `stream ${event.type}` : String(thrown))
+}
+
+/**
+ * The text of an address that another node told; undefined where it has none.
+ *
+ * Fault: bytes become a multiaddr without a look at the value of each part, and `toString` throws for some, such as an
+ * `http-path` that begins with an emoji. Thrown where nobody waits, it would end the process.
+ */
+export const textOf = (address: Libp2pMultiaddr): Multiaddr | undefined => {
+  try {
+    return address.toString() as Multiaddr
+  } catch {
+    return undefined
+  }
 }
 
 /**

@@ -20,6 +20,7 @@ import {
 } from "../../support/DhtNode.ts"
 import { serve, type Served } from "../../support/KadServer.ts"
 import { makePlain, meet, recordsAt } from "../../support/PlainKad.ts"
+import { unprintable } from "../../support/unprintable.ts"
 
 const key = ContentKey.fromText("some content")
 
@@ -146,6 +147,20 @@ describe("the engine over sockets", () => {
       assert.isAtMost(found.length, 2)
       const closest = yield* a.dht.closestPeers(key)
       assert.sameMembers(closest.map(({ id }) => id), [b.id, liar.id])
+    }))
+
+  it.live("leaves out addresses that cannot be printed, and looks on", () =>
+    Effect.gen(function*() {
+      const [a, liar] = yield* Effect.all([makeNode(), makeNode()])
+      yield* Effect.promise(() => liar.components.registrar.unhandle(kadProtocol))
+      const stranger = inventedId()
+      yield* serve({ host: liar }, ({ key, type }, { stream }) => {
+        const named = [encodePeer(stranger, [unprintable])]
+        stream.send(encodeFrame({ type, key, closer: named, providers: named }))
+      })
+      yield* connect(a, liar)
+      yield* until("a asks", a.dht.closestPeers(key), ({ length }) => length === 1)
+      assert.deepStrictEqual((yield* providers(a)).map(({ addresses }) => addresses), [[]])
     }))
 
   it.live("announces its addresses of that moment, also when it has just moved", () =>

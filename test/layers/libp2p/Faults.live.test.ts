@@ -11,12 +11,14 @@ import { AbortError, stop } from "@libp2p/interface"
 import { kadDHT } from "@libp2p/kad-dht"
 import { ping } from "@libp2p/ping"
 import { tcp } from "@libp2p/tcp"
+import { multiaddr } from "@multiformats/multiaddr"
 import { Effect, type Scope } from "effect"
 import { createLibp2p } from "libp2p"
 import type { Socket } from "node:net"
-import { closeConnection, dialUnjoined } from "../../../src/layers/libp2p/Faults.ts"
+import { closeConnection, dialUnjoined, textOf } from "../../../src/layers/libp2p/Faults.ts"
 import { changed, endedByRemote, safe, watched } from "../../../src/layers/libp2p/wire/Yamux.ts"
 import { eventually } from "../../contract/eventually.ts"
+import { unprintable } from "../../support/unprintable.ts"
 
 const protocol = "/test/1.0.0"
 const run = <A>(body: () => Promise<A> | A) => Effect.promise(async () => body())
@@ -229,6 +231,14 @@ describe("libp2p 3.3", () => {
         return Promise.reject(new Error("it has stopped"))
       }
       yield* eventually("the addresses are stored", Effect.sync(() => patches > 0))
+    }))
+
+  it.effect("an address that is read from bytes cannot always be printed", () =>
+    Effect.sync(() => {
+      const address = multiaddr(unprintable)
+      assert.throws(() => address.toString())
+      assert.isUndefined(textOf(address))
+      assert.strictEqual<string | undefined>(textOf(multiaddr("/ip4/127.0.0.1/tcp/80")), "/ip4/127.0.0.1/tcp/80")
     }))
 
   it.live("kad-dht leaves its handler registered when it stops", () =>

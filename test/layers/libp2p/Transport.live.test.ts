@@ -2,6 +2,7 @@
  * What only real libp2p nodes can show of the Transport port; the rest is in the contract suite.
  */
 import { assert, describe, it } from "@effect/vitest"
+import { publicKeyToProtobuf } from "@libp2p/crypto/keys"
 import { Deferred, Duration, Effect, Exit, Fiber, Layer, Option, Queue, Scope, Stream } from "effect"
 import type { AddressInfo, Server, Socket } from "node:net"
 import { createServer } from "node:net"
@@ -9,6 +10,7 @@ import type { DialError } from "../../../src/schema/NetworkError.ts"
 import { type Multiaddr, type PeerId, type ProtocolId, withoutPeer } from "../../../src/schema/Peer.ts"
 import { transportContract } from "../../contract/TransportContract.ts"
 import { makeNode, makePair, openPair } from "../../support/Libp2pNode.ts"
+import { unprintable } from "../../support/unprintable.ts"
 
 const protocol = "/test/1.0.0" as ProtocolId
 const stranger = "12D3KooWGC6TvWhfapngX6wvJHMYvKpDMXPb3ZnCZ6dMoaMtimQ5" as PeerId
@@ -188,6 +190,37 @@ describe("dial over libp2p", () => {
       }
       // Another process may delay a run, but not every run.
       assert.isBelow(Math.min(...took), 1500)
+    }))
+})
+
+describe("identify over libp2p", () => {
+  it.live("leaves out an address that cannot be printed", () =>
+    Effect.gen(function*() {
+      const a = yield* makeNode()
+      const b = yield* makeNode()
+      const { node } = b.host
+      const field = (number: number, value: Uint8Array) => [number << 3 | 2, value.length, ...value]
+      const told = [
+        ...field(1, publicKeyToProtobuf(node.peerId.publicKey!)),
+        ...field(4, unprintable),
+        ...field(6, text("stranger"))
+      ]
+      yield* Effect.promise(async () => {
+        await node.unhandle("/ipfs/id/1.0.0")
+        await node.handle("/ipfs/id/1.0.0", (stream) => {
+          stream.send(Uint8Array.from([told.length, ...told]))
+          return stream.close()
+        })
+      })
+      const connection = yield* a.transport.dial(yield* b.address)
+      assert.deepStrictEqual(
+        yield* connection.remote,
+        Option.some({ agentVersion: "stranger", listenAddresses: [], protocols: [], protocolVersion: "" })
+      )
+      assert.deepStrictEqual((yield* Queue.takeN(a.transport.events, 2)).map(({ _tag }) => _tag), [
+        "Opened",
+        "Identified"
+      ])
     }))
 })
 

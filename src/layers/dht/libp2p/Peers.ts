@@ -21,6 +21,7 @@ import * as Elapsed from "../../Elapsed.ts"
 import * as Supervised from "../../Supervised.ts"
 import type { Table } from "./Table.ts"
 import type { Components } from "../../libp2p/wire/Components.ts"
+import { textOf } from "../../libp2p/Faults.ts"
 import { Libp2pHost } from "../../libp2p/Host.ts"
 import * as Pulse from "../../Pulse.ts"
 
@@ -289,5 +290,8 @@ const told = (addresses: ReadonlyArray<Multiaddr>, tellers: ReadonlyArray<Multia
 const libp2pId = (node: Node): Libp2pPeerId => peerIdFromMultihash(Digest.decode(node.bytes))
 
 const show = (addresses: ReadonlyArray<Libp2pMultiaddr>): ReadonlyArray<Multiaddr> => [
-  ...new Set(addresses.map((address) => withoutPeer(address.toString() as Multiaddr)))
+  ...new Set(addresses.flatMap((address) => {
+    const text = textOf(address)
+    return text === undefined ? [] : [withoutPeer(text)]
+  }))
 ]

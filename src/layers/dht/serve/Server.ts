@@ -228,7 +228,8 @@ function readable({ addresses }: MessagePeer): ReadonlyArray<Uint8Array> {
 
 function isAddress(bytes: Uint8Array): boolean {
   try {
-    return multiaddr(bytes).getComponents().length > 0
+    // Some bytes are a multiaddr that throws when it is printed.
+    return multiaddr(bytes).toString() !== "/"
   } catch {
     return false
   }

@@ -19,6 +19,7 @@ import * as Server from "../../../../src/layers/dht/serve/Server.ts"
 import * as ProviderRecords from "../../../../src/layers/dht/serve/ProviderRecords.ts"
 import * as ValueRecords from "../../../../src/layers/dht/serve/ValueRecords.ts"
 import { decodeRecord, encodeRecord } from "../../../../src/layers/dht/wire/Record.ts"
+import { unprintable } from "../../../support/unprintable.ts"
 import { RecordInvalid } from "../../../../src/schema/NetworkError.ts"
 import type { ValueRules } from "../../../../src/schema/ValueNamespace.ts"
 
@@ -232,7 +233,8 @@ describe("Server", () => {
           Uint8Array.of(),
           Uint8Array.of(4, 1, 2),
           Uint8Array.of(255, 255, 255, 255),
-          Buffer.from("/ip4/1")
+          Buffer.from("/ip4/1"),
+          unprintable
         ]
         assert.deepStrictEqual(yield* provide([...broken, at(1), ...broken, at(2)]), [
           "/ip4/203.0.113.7/tcp/1",

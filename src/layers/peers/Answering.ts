@@ -73,7 +73,7 @@ export const make = Effect.gen(function*() {
       Effect.suspend(() => {
         const byAddress = new Map<Multiaddr, Array<Wish>>()
         for (const wish of openWishes(peer)) {
-          const isName = /^\/dns/.test(wish.address)
+          const isName = wish.address.startsWith("/dns")
           if (!isName && (isRefusal(error) || !peer.addresses.isOfAnotherNow(wish.address))) continue
           byAddress.set(wish.address, [...byAddress.get(wish.address) ?? [], wish])
         }

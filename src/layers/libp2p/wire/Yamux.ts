@@ -151,7 +151,8 @@ const sparing: Change = (muxer) => {
 /**
  * Counts what waits in the muxer's streams, and makes their windows no wider than their share of the budget.
  *
- * A stream whose reader keeps up has nothing waiting, and gets {@link windowMin} at least.
+ * A stream whose reader has taken everything gets {@link windowMin} at least, even when its own writes wait: a window
+ * that only the remote's reading could open again would be a standstill between two who wait for each other.
  */
 const sharing = (budget: StreamBudget.StreamBudget, windowMax: number): Change => (muxer) => {
   const make = muxer._newStream.bind(muxer)
@@ -159,7 +160,8 @@ const sharing = (budget: StreamBudget.StreamBudget, windowMax: number): Change =
   muxer._newStream = (...options) => {
     const stream = make(...options)
     let queued = 0
-    const waiting = () => queued + stream.readBufferLength + stream.writeBufferLength
+    const unread = () => queued + stream.readBufferLength
+    const waiting = () => unread() + stream.writeBufferLength
     const share = budget.open(connection, {
       waiting,
       promised: () => stream.remoteWriteStatus === "closed" ? 0 : stream.recvWindowCapacity + waiting() - firstWindow,
@@ -170,8 +172,10 @@ const sharing = (budget: StreamBudget.StreamBudget, windowMax: number): Change =
       if (stream.status !== "open" && stream.status !== "closing") return
       // It says that the stream has a first window, and grants nothing.
       if (isOpening(stream)) return send()
-      const held = waiting()
-      const window = Math.min(windowMax, Math.max(share.allowance() - held, held === 0 ? windowMin : 0))
+      const free = share.allowance() - waiting()
+      // A denied window is asked for again when bytes are read, so it is not denied when none are left to read: nothing
+      // else would open it. A smaller one than the least would cut what comes into crumbs.
+      const window = Math.min(windowMax, free >= windowMin ? free : unread() === 0 ? windowMin : 0)
       stream.maxStreamWindowSize = window
       stream.recvWindow = Math.min(Math.max(stream.recvWindow, firstWindow), window)
       if (stream.recvWindowCapacity < stream.recvWindow) send()

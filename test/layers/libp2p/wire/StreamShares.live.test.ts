@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Stream } from "effect"
+import { Deferred, Effect, Fiber, Stream } from "effect"
 import type { ProtocolId } from "../../../../src/schema/Peer.ts"
 import type { ByteStream, Connection } from "../../../../src/services/Transport.ts"
 import { eventually } from "../../../contract/eventually.ts"
@@ -10,20 +10,24 @@ const silent = "/silent/1.0.0" as ProtocolId
 const slow = "/slow/1.0.0" as ProtocolId
 const echo = "/echo/1.0.0" as ProtocolId
 const source = "/source/1.0.0" as ProtocolId
+const both = "/both/1.0.0" as ProtocolId
 
-/** A node with this budget, and what its handlers saw. */
+/** A node with this budget, and what its handlers saw: `slow` has the bytes that each stream read. */
 const victim = Effect.fnUntraced(function*(maxBufferedBytes: number) {
   const node = yield* makeNode({ maxBufferedBytes })
-  const state = { silent: 0, most: 0 }
+  const state = { silent: 0, slow: Array<number>(), most: 0 }
   yield* node.transport.handle(silent, (stream) =>
     Effect.suspend(() => {
       state.silent++
       return stream.lost
     }).pipe(Effect.ensuring(Effect.sync(() => state.silent--)), Effect.asVoid))
-  yield* node.transport.handle(
-    slow,
-    (stream) => Effect.ignore(Stream.runForEach(stream.read, () => Effect.sleep("1 millis")))
-  )
+  yield* node.transport.handle(slow, (stream) => {
+    const index = state.slow.push(0) - 1
+    return Effect.ignore(Stream.runForEach(stream.read, (chunk) => {
+      state.slow[index]! += chunk.length
+      return Effect.sleep("1 millis")
+    }))
+  })
   yield* node.transport.handle(echo, (stream) => Effect.ignore(Stream.runForEach(stream.read, stream.write)))
   yield* node.transport.handle(source, (stream) => Effect.ignore(Effect.forever(stream.write(new Uint8Array(65_536)))))
   const look = Effect.map(node.transport.streams.buffered, (now) => {
@@ -98,22 +102,62 @@ describe("streams share the budget of their node", () => {
       assert.isAtMost(state.most, limit)
     }).pipe(Effect.scoped))
 
-  it.live("slow readers narrow each other's windows, and nobody else's", () =>
+  it.live("slow readers narrow each other's windows, and nobody else's, and none stands still", () =>
     Effect.gen(function*() {
       const node = yield* victim(12 * mebi)
       const crowd = yield* makeNode()
       const honest = yield* makeNode()
       const connection = yield* honest.transport.dial(yield* node.address)
       const fast = yield* connection.open(echo)
-      yield* flood(yield* crowd.transport.dial(yield* node.address), slow, 30)
-      yield* eventually("slow readers are behind", Effect.sync(() => node.state.most > 4 * mebi))
+      const crowded = yield* crowd.transport.dial(yield* node.address)
+      // 25 first windows are more than half of the budget, and the part of each of 26 streams is 236 KiB.
+      for (let i = 0; i < 25; i++) {
+        const stream = yield* crowded.open(silent)
+        for (let j = 0; j < 4; j++) yield* stream.write(new Uint8Array(65_536))
+      }
+      yield* eventually(
+        "the crowd waits",
+        Effect.map(node.transport.streams.buffered, (bytes) => bytes >= 25 * mebi / 4)
+      )
+      yield* flood(crowded, slow, 5)
       yield* exchange(fast, 4 * mebi)
-      // Half of the budget among 30 streams is 200 KiB each, less than a first window.
-      const narrow = () => windows(node, slow).filter((bytes) => bytes < mebi / 4).length
-      // The first of them may have read a wide window only in part.
-      yield* eventually("their windows are narrow", Effect.sync(() => narrow() >= 15))
+      yield* eventually(
+        "slow readers get on",
+        Effect.sync(() => node.state.slow.length === 5 && node.state.slow.every((bytes) => bytes > 2 * mebi))
+      )
+      for (const bytes of windows(node, slow)) assert.isBelow(bytes, mebi / 4)
       for (const bytes of windows(node, echo)) assert.isAtLeast(bytes, mebi / 4)
       assert.isAtMost(node.state.most, 12 * mebi)
+      assert.deepStrictEqual(yield* node.transport.streams.refusals, {})
+    }).pipe(Effect.scoped))
+
+  it.live("a reader that has taken everything gets more, however much waits elsewhere and is unsent", () =>
+    Effect.gen(function*() {
+      const node = yield* victim(2 * mebi)
+      const wake = yield* Deferred.make<void>()
+      let read = 0
+      yield* node.transport.handle(both, (stream) =>
+        Effect.gen(function*() {
+          // Its remote reads nothing, so this never ends, and a piece of it waits to be sent.
+          yield* Effect.forkChild(Effect.forever(stream.write(new Uint8Array(65_536))))
+          yield* Deferred.await(wake)
+          yield* Stream.runForEach(stream.read, (chunk) => Effect.sync(() => read += chunk.length))
+        }).pipe(Effect.ignore))
+      const crowd = yield* makeNode()
+      const connection = yield* crowd.transport.dial(yield* node.address)
+      // 1.25 MiB are more than half of the budget, and the part of each of 41 streams is 25 KiB.
+      for (let i = 0; i < 40; i++) yield* (yield* connection.open(silent)).write(new Uint8Array(32_768))
+      const stream = yield* connection.open(both)
+      // A first window.
+      for (let i = 0; i < 4; i++) yield* stream.write(new Uint8Array(65_536))
+      yield* eventually(
+        "everything waits",
+        Effect.map(node.transport.streams.buffered, (bytes) => bytes >= 1.5 * mebi + 32_768)
+      )
+      yield* Deferred.succeed(wake, undefined)
+      yield* eventually("the first window is read", Effect.sync(() => read === mebi / 4))
+      yield* Effect.forkChild(Effect.forEach(Array.from({ length: 8 }), () => stream.write(new Uint8Array(65_536))))
+      yield* eventually("more is read", Effect.sync(() => read === mebi * 3 / 4), "20 seconds")
       assert.deepStrictEqual(yield* node.transport.streams.refusals, {})
     }).pipe(Effect.scoped))
 })

@@ -332,5 +332,19 @@ export const peersMutants: ReadonlyArray<Mutant> = [
     text: "answering.ownWish(peer)",
     replacement: "",
     specs: ["test/layers/peers/AddressWishes.test.ts"]
+  },
+  {
+    name: "a goodbye that throws leaves the connections open",
+    file: "src/layers/peers/Departure.ts",
+    text: "told(Supervised.once(\"a departure\", takeLeave(entry, departure)))",
+    replacement: "takeLeave(entry, departure)",
+    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
+  },
+  {
+    name: "a close that throws leaves the other connections open",
+    file: "src/layers/peers/Entry.ts",
+    text: "Supervised.once(\"the close of a connection\", connection.close)",
+    replacement: "connection.close",
+    specs: ["test/layers/peers/ScopedPeerTable.test.ts"]
   }
 ]

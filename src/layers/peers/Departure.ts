@@ -38,7 +38,7 @@ export const make = Effect.fnUntraced(function*(entries: Map<PeerId, Entry>) {
     return finish(entry, departure)
   }
 
-  const finish = Effect.fnUntraced(function*(entry: Entry, { reason, remoteReason }: Departure) {
+  const takeLeave = Effect.fnUntraced(function*(entry: Entry, { reason, remoteReason }: Departure) {
     const now = yield* Elapsed.millis
     yield* Metric.modify(NetworkMetrics.peers, -1)
     yield* entry.announced.await
@@ -58,8 +58,15 @@ export const make = Effect.fnUntraced(function*(entries: Map<PeerId, Entry>) {
       yield* reason === "shutdown" ? shutdown.part("goodbyes", goodbye) : goodbye
     }
     if (reason === "shutdown") yield* shutdown.part(`streams of ${entry.id}`, flushed(entry), "most")
-    const end = Scope.close(entry.scope, Exit.void)
-    yield* reason === "shutdown" ? shutdown.part("connections of peers", end) : end
+  })
+
+  // The peer has left the table: nothing else would ever close its connections if leave cannot be taken.
+  const finish = Effect.fnUntraced(function*(entry: Entry, departure: Departure) {
+    yield* told(Supervised.once("a departure", takeLeave(entry, departure)))
+    if (leaving.get(entry.id) === entry) leaving.delete(entry.id)
+    yield* entry.parted.open
+    const end = told(Scope.close(entry.scope, Exit.void))
+    yield* departure.reason === "shutdown" ? shutdown.part("connections of peers", end) : end
   }, Effect.uninterruptible)
 
   return {

@@ -7,6 +7,7 @@ import { PeerInfo } from "../../schema/Peer.ts"
 import type { Departure } from "../../services/PeerTable.ts"
 import type { Connection } from "../../services/Transport.ts"
 import * as Elapsed from "../Elapsed.ts"
+import * as Supervised from "../Supervised.ts"
 import * as Connections from "./Connections.ts"
 import type { Occupant } from "./Slots.ts"
 
@@ -74,7 +75,8 @@ export const isBusyBesidesKeep = Effect.fnUntraced(function*(entry: Entry) {
 })
 
 /** Closes the peer's connections. */
-export const closeConnections = (entry: Entry) => eachConnection(entry, (connection) => connection.close)
+export const closeConnections = (entry: Entry) =>
+  eachConnection(entry, (connection) => Supervised.once("the close of a connection", connection.close))
 
 /** Completes when the remote has what was written to streams that are closed. */
 export const flushed = (entry: Entry) => eachConnection(entry, (connection) => connection.flushed)

@@ -59,6 +59,24 @@ describe("ScopedPeerTable", () => {
       assert.strictEqual(yield* peers.size, 0)
     }).pipe(Effect.provide(FakeTable.layer())))
 
+  it.effect("closes the other connections of a peer that leaves, though its goodbye and a close throw", () =>
+    Effect.gen(function*() {
+      const events = yield* FakeTable.recorded
+      const peers = yield* PeerTable
+      const broken = () => {
+        throw new Error("the port is broken")
+      }
+      const connections = [false, true].map((inbound) => FakeConnection.make(alice, { inbound, answer: broken }))
+      Object.assign(connections[0]!, { close: Effect.sync(broken) })
+      for (const connection of connections) yield* peers.admit(connection)
+      assert.isTrue(yield* peers.remove(alice, "idle"))
+      assert.strictEqual(connections[1]!.state.closes, 1)
+      assert.strictEqual(yield* peers.size, 0)
+      // Whoever comes again waits for the departure.
+      yield* peers.admit(FakeConnection.make(alice))
+      assert.deepStrictEqual(events.map((event) => event._tag), ["PeerConnected", "PeerDisconnected", "PeerConnected"])
+    }).pipe(Effect.provide(FakeTable.layer()), Effect.provideService(References.MinimumLogLevel, "None")))
+
   it.effect("counts several connections of a peer as one, which leaves with the last", () =>
     Effect.gen(function*() {
       const peers = yield* PeerTable

@@ -101,7 +101,7 @@ export const slotsMutants: ReadonlyArray<Mutant> = [
     file: "src/layers/peers/Slots.ts",
     text: "      if (entries.has(peer)) return undefined\n      forgetExpired(yield*",
     replacement: "      forgetExpired(yield*",
-    specs: ["test/layers/peers/ScopedPeerTable.test.ts", "test/layers/peers/SupervisedConnectionManager.test.ts"]
+    specs: ["test/layers/peers/Slots.test.ts"]
   },
   {
     name: "inbound slots are counted as all slots",
@@ -115,11 +115,7 @@ export const slotsMutants: ReadonlyArray<Mutant> = [
     file: "src/layers/peers/Limits.ts",
     text: "connection.isInbound && config.maxInboundPeers < config.maxPeers",
     replacement: "config.maxInboundPeers < config.maxPeers",
-    specs: [
-      "test/layers/peers/ScopedPeerTable.test.ts",
-      "test/layers/peers/ScopedPeerTable.test.ts",
-      "test/sim/limit.test.ts"
-    ]
+    specs: ["test/layers/peers/ScopedPeerTable.test.ts", "test/sim/limit.test.ts"]
   },
   {
     name: "the peer's second connection counts its network twice",

@@ -55,14 +55,14 @@ export const wishesMutants: ReadonlyArray<Mutant> = [
     file: "src/layers/peers/Dialer.ts",
     text: "    yield* events.publish(new DialFailed({ target: showTarget(target), reason, message: error.message }))\n",
     replacement: "",
-    specs: ["test/layers/peers/Dialer.test.ts", "test/layers/peers/SupervisedConnectionManager.test.ts"]
+    specs: ["test/layers/peers/SupervisedConnectionManager.test.ts"]
   },
   {
     name: "a dial that this node would refuse is begun",
     file: "src/layers/peers/Dialer.ts",
     text: "    if (reason === undefined) return\n    book.noteRefusal",
     replacement: "    if (reason !== undefined) return\n    book.noteRefusal",
-    specs: ["test/layers/peers/Dialer.test.ts", "test/layers/peers/SupervisedConnectionManager.test.ts"]
+    specs: ["test/layers/peers/Dialer.test.ts"]
   },
   {
     name: "an address of a stranger is dialled unguarded",
@@ -125,28 +125,28 @@ export const wishesMutants: ReadonlyArray<Mutant> = [
     file: "src/layers/peers/PeerRecord.ts",
     text: "  const record = draft(peer)\n  resetBackoff(peer)\n  record.failsNextDial = false\n",
     replacement: "  const record = draft(peer)\n  record.failsNextDial = false\n",
-    specs: ["test/layers/peers/PeerRecord.test.ts", "test/layers/peers/SupervisedConnectionManager.test.ts"]
+    specs: ["test/layers/peers/PeerRecord.test.ts"]
   },
   {
     name: "a fresh start keeps the loss",
     file: "src/layers/peers/PeerRecord.ts",
     text: "  resetBackoff(peer)\n  record.failsNextDial = false\n",
     replacement: "  resetBackoff(peer)\n",
-    specs: ["test/layers/peers/PeerRecord.test.ts", "test/layers/peers/SupervisedConnectionManager.test.ts"]
+    specs: ["test/layers/peers/PeerRecord.test.ts"]
   },
   {
     name: "a fresh start keeps flapping",
     file: "src/layers/peers/PeerRecord.ts",
     text: "  record.flapping = false\n  record.hurried = true",
     replacement: "  record.hurried = true",
-    specs: ["test/layers/peers/PeerRecord.test.ts", "test/layers/peers/SupervisedConnectionManager.test.ts"]
+    specs: ["test/layers/peers/PeerRecord.test.ts"]
   },
   {
     name: "a fresh start waits",
     file: "src/layers/peers/PeerRecord.ts",
     text: "  record.flapping = false\n  record.hurried = true",
     replacement: "  record.flapping = false",
-    specs: ["test/layers/peers/PeerRecord.test.ts", "test/layers/peers/SupervisedConnectionManager.test.ts"]
+    specs: ["test/layers/peers/PeerRecord.test.ts"]
   },
   {
     name: "an early loss is dialled at once",
@@ -251,7 +251,7 @@ export const wishesMutants: ReadonlyArray<Mutant> = [
     file: "src/layers/peers/PeerRecord.ts",
     text: "  draft(peer).attempts++\n",
     replacement: "",
-    specs: ["test/layers/peers/PeerRecord.test.ts", "test/layers/peers/SupervisedConnectionManager.test.ts"]
+    specs: ["test/layers/peers/PeerRecord.test.ts"]
   },
   {
     name: "a sighting hurries every second",
@@ -272,7 +272,7 @@ export const wishesMutants: ReadonlyArray<Mutant> = [
     file: "src/layers/peers/Sightings.ts",
     text: "(yield* table.size) + dialing >= config.minPeers",
     replacement: "(yield* table.size) + dialing >= 1e6",
-    specs: ["test/layers/peers/SupervisedConnectionManager.test.ts"]
+    specs: ["test/layers/peers/Sightings.test.ts"]
   },
   {
     name: "dials under way do not count to minPeers",
@@ -370,7 +370,7 @@ export const wishesMutants: ReadonlyArray<Mutant> = [
     file: "src/layers/peers/SupervisedConnectionManager.ts",
     text: "hasFallen ? table.interestFell(id) : Effect.void",
     replacement: "Effect.void",
-    specs: ["test/layers/peers/SupervisedConnectionManager.test.ts", "test/sim/idle.test.ts"]
+    specs: ["test/layers/peers/SupervisedConnectionManager.test.ts"]
   },
   {
     name: "a peer that restarts has the backoff of a former outage",

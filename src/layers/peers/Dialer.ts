@@ -102,17 +102,32 @@ const make = Effect.gen(function*() {
   const permits = yield* Semaphore.make(config.maxParallelDials)
   const fibers = yield* FiberSet.make<unknown, never>()
 
-  /** The error for the caller when this node's own gate has refused: the book has the reason. */
-  const translate = (target: DialTarget, startedAt: number) => (error: DialError): ConnectError => {
-    if (error.reason._tag !== "Denied") return error
+  /** Whom this node's own gate has refused during the dial, and why: the book has the reason. */
+  const refusedSince = (target: DialTarget, startedAt: number, error: ConnectError) => {
+    if (error._tag !== "DialError" || error.reason._tag !== "Denied") return undefined
     const id = peerOf(target)
     const answered = id !== undefined ? [id] : [...addressDials.get(target as Multiaddr)?.answered.keys() ?? []]
     for (const peer of answered) {
       const refusal = book.refusalsOf(peer).find(({ at, direction }) => direction === "outbound" && at >= startedAt)
-      if (refusal !== undefined) return ownRefusal(target, peer, refusal.reason) ?? error
+      if (refusal !== undefined) return { peer, reason: refusal.reason }
     }
-    return error
+    return undefined
   }
+
+  /** The error for the caller when this node's own gate has refused. */
+  const translate = (target: DialTarget, startedAt: number) => (error: DialError): ConnectError => {
+    const refused = refusedSince(target, startedAt, error)
+    return refused === undefined ? error : ownRefusal(target, refused.peer, refused.reason) ?? error
+  }
+
+  /** A peer that has as many connections as it may have is connected: one of them is what the dial was for. */
+  const orStanding = (target: DialTarget, startedAt: number, dial: Effect.Effect<Connection, DialError>) =>
+    Effect.catch(dial, (error) =>
+      Effect.gen(function*() {
+        const refused = refusedSince(target, startedAt, error)
+        const [best] = refused?.reason === "connections" ? yield* table.connections(refused.peer) : []
+        return best ?? (yield* error)
+      }))
 
   /** The error of a dial that this node refused; undefined for limits that only inbound connections meet. */
   const ownRefusal = (target: DialTarget, peer: PeerId, reason: RefusalReason): ConnectError | undefined => {
@@ -158,7 +173,7 @@ const make = Effect.gen(function*() {
     ): Effect.fn.Return<PeerInfo, ConnectError> {
       const startedAt = yield* Elapsed.millis
       const first = Effect.flatMap(
-        dial,
+        orStanding(target, startedAt, dial),
         (connection) => Effect.map(Effect.result(table.admit(connection)), (admission) => ({ connection, admission }))
       )
       const { admission, connection } = yield* first.pipe(

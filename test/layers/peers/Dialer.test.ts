@@ -2,12 +2,13 @@ import { assert, describe, it } from "@effect/vitest"
 import { Deferred, Effect, Fiber, Layer, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { KeyValueStore } from "effect/persistence"
+import * as Elapsed from "../../../src/layers/Elapsed.ts"
 import * as KeyValuePeerStore from "../../../src/layers/machine/KeyValuePeerStore.ts"
 import { Dialer, layer } from "../../../src/layers/peers/Dialer.ts"
 import * as PeerBook from "../../../src/layers/peers/PeerBook.ts"
 import * as ScopedPeerTable from "../../../src/layers/peers/ScopedPeerTable.ts"
 import * as PeerRecord from "../../../src/layers/peers/PeerRecord.ts"
-import { DialError, Unreachable } from "../../../src/schema/NetworkError.ts"
+import { Denied, DialError, Unreachable } from "../../../src/schema/NetworkError.ts"
 import type { RefusalReason } from "../../../src/schema/NetworkEvent.ts"
 import { addressOf, type DialTarget, type Multiaddr } from "../../../src/schema/Peer.ts"
 import { AddressGuard } from "../../../src/services/AddressGuard.ts"
@@ -96,6 +97,22 @@ const over = (dial: Transport["Service"]["dial"], config: NetworkConfigInput = {
       KeyValueStore.layerMemory
     ])
   )
+
+describe("an address of a peer that has all the connections that it may have", () => {
+  it.effect("is connected: the dial gives the peer as it stands", () => {
+    let gate: Effect.Effect<never, DialError> = Effect.never
+    return Effect.gen(function*() {
+      const [dialer, book, table] = [yield* Dialer, yield* PeerBook.PeerBook, yield* PeerTable]
+      yield* table.admit(FakeConnection.make(bob))
+      gate = Effect.gen(function*() {
+        dialer.answered(address, bob)
+        book.noteRefusal(bob, { at: yield* Elapsed.millis, direction: "outbound", reason: "connections" })
+        return yield* new DialError({ target: address, reason: new Denied({ detail: "the gate" }) })
+      })
+      assert.strictEqual((yield* TestNetwork.run(dialer.dialAddress(address))).id, bob)
+    }).pipe(Effect.provide(over(() => Effect.suspend(() => gate))))
+  })
+})
 
 /** Dials that never end, and what became of them. */
 const endless = () => {

@@ -27,6 +27,7 @@ import {
 } from "./schema/NetworkError.ts"
 import type { NetworkEvent } from "./schema/NetworkEvent.ts"
 import type { NodeStatus, PeerExplanation } from "./schema/NodeStatus.ts"
+import { undialable } from "./schema/OptionTable.ts"
 import type { DialTarget, FoundPeer, Multiaddr, PeerId, PeerInfo, TargetText } from "./schema/Peer.ts"
 import { peerOf, ProtocolId, readMultiaddr, readPeerId, readTarget } from "./schema/Peer.ts"
 import type { ProvideStatus } from "./schema/ProvideStatus.ts"
@@ -100,7 +101,7 @@ export class Network extends Context.Service<Network, {
   /**
    * Tells others an address of this node while the scope lives, besides those that the node finds itself: a forwarded
    * port, a name. It is among `addresses` then, and connected peers hear of it. Fails
-   * with `InvalidAddress` for a text that is no multiaddr.
+   * with `InvalidAddress` for a text that is no multiaddr, and for an address that nobody can dial.
    *
    * @example
    * ```ts
@@ -535,7 +536,7 @@ export class Network extends Context.Service<Network, {
    * lives as long as its handler. The handler is interrupted when its stream is reset or the connection is over, 10 s
    * later if the remote had ended its half before. A handler that fails or dies resets its own stream and is logged;
    * others go on. Streams open when the scope closes are reset. Fails with `ProtocolError` when the id is malformed or
-   * taken.
+   * taken, or an option is no number that can be a limit.
    *
    * The options say who may have how many streams, and how many bytes may wait in them; see `HandleOptions`. A stream
    * beyond them is reset and counted in `status`.
@@ -722,6 +723,14 @@ function addressOf(text: string): Effect.Effect<Multiaddr, InvalidAddress> {
   return Effect.mapError(Effect.fromResult(readMultiaddr(text)), (detail) => new InvalidAddress({ detail }))
 }
 
+// As the option `announceAddresses`, which refuses what nobody can dial.
+function announcedOf(text: string): Effect.Effect<Multiaddr, InvalidAddress> {
+  return Effect.flatMap(addressOf(text), (address) => {
+    const detail = undialable(address)
+    return detail === undefined ? Effect.succeed(address) : Effect.fail(new InvalidAddress({ detail }))
+  })
+}
+
 function targetOf(target: Target): Effect.Effect<DialTarget, DialError> {
   return Result.match(readTarget(target), {
     onFailure: (detail) =>
@@ -761,6 +770,24 @@ function protocolOf(protocol: string): Effect.Effect<ProtocolId, ProtocolError> 
   )
 }
 
+// A comparison with what is no number is false, so a wrong limit would be none.
+function handleOptionsOf<E, R>(
+  protocol: ProtocolId,
+  options: HandleOptions<E, R> | undefined
+): Effect.Effect<void, ProtocolError> {
+  for (const name of ["maxStreamsPerPeer", "maxBufferedBytesPerPeer"] as const) {
+    const limit = options?.[name]
+    if (limit !== undefined && !(Number.isInteger(limit) && limit > 0)) {
+      const detail = `${name}: expected a whole number from 1, got ${Canonical.shortened(limit)}`
+      return Effect.fail(new ProtocolError({ protocol, detail }))
+    }
+  }
+  const authorize: unknown = options?.authorize
+  return authorize === undefined || typeof authorize === "function"
+    ? Effect.void
+    : Effect.fail(new ProtocolError({ protocol, detail: "authorize: expected a function of the peer id" }))
+}
+
 function findOptionsOf(key: string, options: FindOptions | undefined): Effect.Effect<FindOptions, DhtError> {
   const { findTimeout, maxProviders } = options ?? {}
   const timeout = findTimeout === undefined ? undefined : Duration.fromInput(findTimeout)
@@ -777,8 +804,9 @@ function findOptionsOf(key: string, options: FindOptions | undefined): Effect.Ef
 function quorumOf(
   operation: DhtError["operation"],
   path: string,
-  { quorum }: ValueOptions = {}
+  options: ValueOptions | undefined
 ): Effect.Effect<void, DhtError> {
+  const quorum = options?.quorum
   return quorum === undefined || (Number.isInteger(quorum) && quorum >= 0)
     ? Effect.void
     : Effect.fail(recordInvalid(operation, path, `quorum: expected a whole number from 0, got ${quorum}`))
@@ -812,7 +840,7 @@ const networkLayer = Layer.effect(
     return Network.of({
       localPeer: transport.localPeer,
       addresses: transport.addresses,
-      announce: (address) => Effect.flatMap(addressOf(address), transport.announce),
+      announce: (address) => Effect.flatMap(announcedOf(address), transport.announce),
       listen: (address) => Effect.flatMap(addressOf(address), transport.listen),
       reserve: (relay) => Effect.flatMap(addressOf(relay), relays.reserve),
       connect: (target) => Effect.flatMap(targetOf(target), connections.connect),
@@ -828,7 +856,7 @@ const networkLayer = Layer.effect(
       startProviding: (key, options) =>
         Effect.flatMap(keyOf("startProviding", key), (read) => dht.startProviding(read, options)),
       stopProviding: (key) => Effect.flatMap(keyOf("stopProviding", key), dht.stopProviding),
-      provide: (key, options) => Effect.flatMap(keyOf("startProviding", key), (read) => dht.provide(read, options)),
+      provide: (key, options) => Effect.flatMap(keyOf("provide", key), (read) => dht.provide(read, options)),
       provideStatus: dht.provideStatus,
       findProviders: (key, options) =>
         Stream.mapArrayEffect(
@@ -864,7 +892,10 @@ const networkLayer = Layer.effect(
       getValue: (namespace, path, options) =>
         Effect.andThen(quorumOf("getValue", path, options), dht.getValue(namespace, path, options)),
       handle: (protocol, handler, options) =>
-        Effect.flatMap(protocolOf(protocol), (id) => protocols.handle(id, handler, options)),
+        Effect.flatMap(
+          protocolOf(protocol),
+          (id) => Effect.andThen(handleOptionsOf(id, options), protocols.handle(id, handler, options))
+        ),
       open,
       events: events.stream
     })

@@ -421,14 +421,16 @@ export const peerAddresses = list((address) =>
 /** Addresses of this node. */
 export const addresses = list(() => undefined)
 
-/** Addresses at which others dial this node. */
-export const dialableAddresses = list((address) =>
+/** Why nobody can dial the address; undefined when somebody may. */
+export const undialable = (address: Multiaddr): string | undefined =>
   /\/tcp\/0(?:\/|$)/.test(address)
     ? `${Canonical.quoted(address)} has port 0, which nobody can dial: expected the port that others dial`
     : /^\/(?:ip4\/0\.0\.0\.0|ip6\/::)(?:\/|$)/.test(address)
     ? `${Canonical.quoted(address)} stands for all addresses of a machine: expected one that others can dial`
     : undefined
-)
+
+/** Addresses at which others dial this node. */
+export const dialableAddresses = list(undialable)
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal

@@ -95,6 +95,37 @@ describe("text at the door", () => {
       }
     }).pipe(Effect.scoped, Effect.provide(SimNetwork.layer())))
 
+  it.effect("and limits without sense fail handle, since a wrong limit would be none", () =>
+    Effect.gen(function*() {
+      const alice = yield* TestNetwork.makeNode("alice")
+      const handled = (options: object) => alice.handle("/app/1.0.0", () => Effect.void, options)
+      for (const name of ["maxStreamsPerPeer", "maxBufferedBytesPerPeer"]) {
+        for (const limit of [0, -1, 1.5, Number.NaN, "1MB", null]) {
+          const error = yield* Effect.flip(handled({ [name]: limit }))
+          assert.strictEqual(
+            error.message,
+            `protocol /app/1.0.0: ${name}: expected a whole number from 1, got ${limit}`
+          )
+        }
+      }
+      assert.match((yield* Effect.flip(handled({ authorize: true }))).message, /authorize: expected a function/)
+      yield* handled({ maxStreamsPerPeer: 1, maxBufferedBytesPerPeer: 1, authorize: () => Effect.succeed(true) })
+    }).pipe(Effect.scoped, Effect.provide(SimNetwork.layer())))
+
+  it.effect("of an address that nobody can dial is not announced", () =>
+    Effect.gen(function*() {
+      const alice = yield* TestNetwork.makeNode("alice")
+      const before = yield* alice.addresses
+      for (const text of ["/ip4/192.0.2.1/tcp/0", "/ip4/0.0.0.0/tcp/4001", "/ip6/::/tcp/4001"]) {
+        assert.match(
+          (yield* Effect.flip(alice.announce(text))).message,
+          /expected (the port|one) that others (can )?dial/
+        )
+      }
+      assert.deepStrictEqual(yield* alice.addresses, before)
+      assert.match((yield* Effect.flip(alice.provide(" "))).message, /^provide /)
+    }).pipe(Effect.scoped, Effect.provide(SimNetwork.layer())))
+
   it.effect("that is nonsense fails every function typed, in one short line", () =>
     Effect.gen(function*() {
       const alice = yield* TestNetwork.makeNode("alice")

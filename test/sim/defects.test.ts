@@ -8,9 +8,11 @@ import type { NetworkStartError } from "../../src/schema/NetworkError.ts"
 import { AddressGuard } from "../../src/services/AddressGuard.ts"
 import { DialPolicy } from "../../src/services/DialPolicy.ts"
 import { EvictionPolicy } from "../../src/services/EvictionPolicy.ts"
+import { GuestPolicy } from "../../src/services/GuestPolicy.ts"
 import { HealthPolicy } from "../../src/services/HealthPolicy.ts"
+import { KadDhtPolicy } from "../../src/services/KadDhtPolicy.ts"
 import { ReconnectPolicy } from "../../src/services/ReconnectPolicy.ts"
-import { SimDisk, SimNetwork, TestNetwork } from "../../src/testing/index.ts"
+import { SimDisk, SimKad, SimNetwork, TestNetwork } from "../../src/testing/index.ts"
 import * as LogLines from "../support/LogLines.ts"
 
 /** Throws while it is on, and counts how often. */
@@ -40,8 +42,31 @@ const striking = <A>(target: A, strike: () => void): A => {
 const strikingEach = <A extends object>(service: A, strike: () => void): A =>
   Object.fromEntries(Object.entries(service).map(([name, value]) => [name, striking(value, strike)])) as A
 
+/** The same options, that strike when one of them is read, or called. */
+const strikingRead = <A extends object>(options: A, strike: () => void): A =>
+  Object.defineProperties(
+    {},
+    Object.fromEntries(
+      Object.entries(options).map(([name, value]) => [name, {
+        enumerable: true,
+        get: () => {
+          if (typeof value !== "function") strike()
+          return striking(value, strike)
+        }
+      }])
+    )
+  ) as A
+
 /** Parts of a node that may be broken: how a node is started with such a part. */
-const references = [DialPolicy, EvictionPolicy, AddressGuard, ReconnectPolicy, HealthPolicy] as const
+const references = [
+  DialPolicy,
+  EvictionPolicy,
+  AddressGuard,
+  ReconnectPolicy,
+  HealthPolicy,
+  GuestPolicy,
+  KadDhtPolicy
+] as const
 const ports = ["Dht", "Transport", "Discovery", "PeerStore", "NetworkMonitor"] as const
 const parts = [...references.map(({ key }) => key.split("/").at(-1)!), ...ports, "KeyValueStore"]
 
@@ -51,6 +76,8 @@ const startWith = (
   strike: () => void
 ): Effect.Effect<TestNetwork.TestNode, NetworkStartError, Scope.Scope | SimNetwork> => {
   const started = TestNetwork.start("alice", { maxPeers: 2, minPeers: 2 }, {
+    // The DHT of other nodes, which cost less, has no such policy.
+    dht: part === "KadDhtPolicy" ? SimKad.layer() : undefined,
     disk: part !== "KeyValueStore" ? SimDisk.make() : brokenDisk(strike),
     through: (port, service) => port.endsWith(`/${part}`) ? strikingEach(service, strike) : service
   })
@@ -58,14 +85,7 @@ const startWith = (
   if (reference === undefined) return started
   return Effect.updateContext(started, <R>(context: Context.Context<R>) => {
     const policy: unknown = Context.get(context, reference as Context.Reference<unknown>)
-    const broken = typeof policy === "function" ? striking(policy, strike) : {
-      ...strikingEach(policy as object, strike),
-      // Of the policy for pings, which has no function.
-      get maxFailures() {
-        strike()
-        return 3
-      }
-    }
+    const broken = typeof policy === "function" ? striking(policy, strike) : strikingRead(policy as object, strike)
     return Context.add(context, reference as Context.Reference<unknown>, broken) as Context.Context<R>
   })
 }

@@ -161,5 +161,19 @@ export const testingMutants: ReadonlyArray<Mutant> = [
     text: "      // The other node has the connection until it hears of its end.\n      time.since = undefined\n",
     replacement: "",
     specs: ["test/testing/scenario/Invariants.test.ts"]
+  },
+  {
+    name: "content that does not work at the end passes",
+    file: "src/testing/scenario/Content.ts",
+    text: "return claims[index]",
+    replacement: "return undefined",
+    specs: ["test/testing/scenario/Simulation.test.ts"]
+  },
+  {
+    name: "a lookup that never ends passes",
+    file: "src/testing/scenario/Content.ts",
+    text: "return exit === undefined ||",
+    replacement: "if (exit === undefined) return false\n          return",
+    specs: ["test/testing/scenario/Simulation.test.ts"]
   }
 ]

@@ -10,6 +10,7 @@ import type { Journal } from "./Journal.ts"
 import type * as Scenario from "./Scenario.ts"
 import * as SimDisk from "../network/SimDisk.ts"
 import { SimNetwork } from "../network/SimNetwork.ts"
+import * as SimKad from "../ports/SimKad.ts"
 import * as TestNetwork from "../TestNetwork.ts"
 
 /** A node of the scenario, whether it runs or not. */
@@ -69,6 +70,7 @@ export const make = Effect.fnUntraced(function*(options: HostsOptions) {
     return host
   }
 
+  const dht = scenario.dht === "kad" ? SimKad.layer() : undefined
   const begin = ({ scope }: Running, effect: Effect.Effect<unknown, unknown>) =>
     Effect.forkIn(Effect.ignore(effect), scope, { startImmediately: true })
   const hold = Effect.fnUntraced(
@@ -141,7 +143,7 @@ export const make = Effect.fnUntraced(function*(options: HostsOptions) {
     while ((yield* network.nodes).includes(self.peer)) {
       yield* TestClock.adjust("100 millis")
     }
-    const node = yield* watched(self, TestNetwork.start(self.name, self.config, { disk: self.disk })).pipe(
+    const node = yield* watched(self, TestNetwork.start(self.name, self.config, { disk: self.disk, dht })).pipe(
       Scope.provide(scope),
       Effect.orDie
     )
@@ -198,7 +200,7 @@ export const make = Effect.fnUntraced(function*(options: HostsOptions) {
   const running = (): ReadonlyMap<string, TestNetwork.TestNode> =>
     new Map([...hosts.values()].flatMap((self) => self.running === undefined ? [] : [[self.name, self.running.node]]))
 
-  return { all: [...hosts.values()], named, running, wish, launch, end, overdue }
+  return { all: [...hosts.values()], named, running, begin, wish, launch, end, overdue }
 })
 
 export type Hosts = Effect.Success<ReturnType<typeof make>>

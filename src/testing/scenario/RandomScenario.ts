@@ -28,6 +28,9 @@ export const make = (seed: string | number, options: RandomScenarioOptions = {})
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
+/** How many scenarios have the production DHT, which costs more, with a key, a value and a stream. */
+const kadShare = 0.1
+
 type Step = ScenarioInput["steps"][number]
 type Distribute<T> = T extends unknown ? Omit<T, "at"> : never
 type Action = Distribute<Step>
@@ -109,6 +112,17 @@ function draw(chance: () => number, options: RandomScenarioOptions): ScenarioInp
   add(healing, { do: "heal" })
   for (const [node, other] of blocked) add(healing, { do: "unblock", node, other })
 
+  const usesKad = maybe(kadShare)
+  if (usesKad) {
+    for (const what of ["provide", "put", "echo"] as const) {
+      const node = someone()
+      const at = between(20_000, healing - 1_000)
+      if (what === "provide") add(at, { do: what, node, key: "a film" })
+      else if (what === "put") add(at, { do: what, node, key: "status", value: "here" })
+      else add(at, { do: what, node, other: another(node) })
+    }
+  }
+
   return {
     // Never empty: `size` is at least one.
     nodes: names.map((name) =>
@@ -119,6 +133,7 @@ function draw(chance: () => number, options: RandomScenarioOptions): ScenarioInp
       ...(isTight ? { maxPeers: between(3, Math.max(3, size - 2)) } : {}),
       ...(maybe(0.3) ? { connectionIdleTimeout: "2 minutes" } : {})
     },
+    ...(usesKad ? { dht: "kad" as const } : {}),
     keeps,
     link: { latency: text(between(1, 120)), jitter: text(between(0, 40)), loss: pick([0, 0, 0.01, 0.05]) },
     // The sort is stable: of steps at the same time the first drawn comes first.

@@ -67,6 +67,10 @@ const two = { node: Name, other: Name }
  * What happens, and when, from the start of the scenario: a fault of `SimNetwork`, or a wish that a node has. `start`
  * is for a node that was killed or stopped, with its disk unless `disk` is false; its former wishes to keep and to
  * block hold again. A wish of a node that does not run has no effect.
+ *
+ * `provide` lasts until its node ends; `put` stores a value under the node's own name, with one copy at least
+ * elsewhere;
+ * `echo` writes to another node and reads it back. At the end of the scenario each is asked for once more.
  */
 export const Step = Schema.Union([
   step(Schema.Literal("partition"), { groups: Schema.Array(Schema.Array(Name)) }),
@@ -79,6 +83,9 @@ export const Step = Schema.Union([
   step(Schema.Literal("start"), { node: Name, disk: Schema.optionalKey(Schema.Boolean) }),
   step(Schema.Literals(["stall", "sleep", "jump"]), { node: Name, lasts: Time }),
   step(Schema.Literal("readdress"), { node: Name, moves: Schema.optionalKey(Schema.Boolean) }),
+  step(Schema.Literal("provide"), { node: Name, key: Schema.String }),
+  step(Schema.Literal("put"), { node: Name, key: Schema.String, value: Schema.String }),
+  step(Schema.Literal("echo"), two),
   step(Schema.Literals(["connect", "keep", "release", "disconnect", "block", "unblock"]), two)
 ])
 export type Step = typeof Step.Type
@@ -98,6 +105,8 @@ export const Scenario = Schema.Struct({
    * here.
    */
   options: Schema.optionalKey(NetworkOptions),
+  /** The DHT of all nodes: `SimDht`, or Kademlia as in production, which costs more. Defaults to `sim`. */
+  dht: Schema.optionalKey(Schema.Literals(["sim", "kad"])),
   keeps: Schema.optionalKey(Keeps),
   /** The links that are not in `links`. */
   link: Schema.optionalKey(Link),

@@ -10,6 +10,7 @@
 import { Cause, Clock, Duration, Effect, Exit, Fiber, Random, Scope } from "effect"
 import { TestClock } from "effect/testing"
 import type { PeerId } from "../../schema/Peer.ts"
+import * as Content from "./Content.ts"
 import * as Hosts from "./Hosts.ts"
 import * as Invariants from "./Invariants.ts"
 import { Journal } from "./Journal.ts"
@@ -102,7 +103,9 @@ export interface SimulationReport {
  * Fails with the first broken promise, `SimulationFailed`: a table over its limit (`limit`), a peer in a table that has
  * been out of reach longer than `healthBound` (`dead`), a peer that does not have the node in its own table for as long
  * (`one-sided`), a peer that is blocked and connected (`blocked`), a kept peer that could be dialled and has been
- * missing longer than `reconnectBound` (`kept`), a node that did not end within 10 s of its stop, or left a fiber
+ * missing longer than `reconnectBound` (`kept`), a provided key, a value or a stream that does not work at the end
+ * between nodes that are connected (`provided`, `stored`, `echo`), a node that did not end within 10 s of its stop,
+ * or left a fiber
  * (`fibers`), a fiber of a node or of its application that ended with a defect (`application`), a step of the program
  * that failed (`step`), and an invariant of the program (`own`).
  */
@@ -168,7 +171,7 @@ const simulate = Effect.fnUntraced(function*(
   const hosts = yield* Hosts.make({
     scenario,
     journal,
-    application: options.application,
+    application: Content.applicationOf(scenario, options.application),
     hasDied: ({ name }, cause) => {
       const detail = `a fiber of ${name} ended with a defect: ${Cause.pretty(cause)}`
       broken ??= { invariant: "application", detail, nodes: [name] }
@@ -189,7 +192,8 @@ const simulate = Effect.fnUntraced(function*(
       (!hasMoved(to.name) || scenario.options?.enableMdns === true) &&
       !lossy.has(pair(from.name, to.name))
   })
-  const perform = performer({ network, hosts, invariants, lossy })
+  const content = Content.make(hosts, network.neighbours)
+  const perform = performer({ network, hosts, invariants, lossy, content })
 
   const own = ownPromises({ ...options, scenario }, hosts.running)
   const check = Effect.fnUntraced(function*(isEnd = false) {
@@ -248,6 +252,8 @@ const simulate = Effect.fnUntraced(function*(
     }
     yield* passTo(Duration.toMillis(scenario.lasts))
     yield* check(true)
+    broken ??= yield* content.settle(passTo(now() + Content.contentMillisMax))
+    yield* check()
     yield* Scope.close(stepScope, Exit.void)
     yield* Effect.forEach(hosts.all, hosts.end, { discard: true })
     yield* passTo(now() + Hosts.stopMillisMax + 2 * tickMillis)
@@ -261,14 +267,9 @@ const simulate = Effect.fnUntraced(function*(
       )
     )
   )
-  const report: SimulationReport = {
-    seed: network.seed,
-    lasted: Duration.millis(now()),
-    wakes: SimClock.isSimClock(clock) ? clock.wakes : 0,
-    events: journal.size,
-    digest: journal.digest
-  }
-  return report
+  const wakes = SimClock.isSimClock(clock) ? clock.wakes : 0
+  const { digest, size: events } = journal
+  return { seed: network.seed, lasted: Duration.millis(now()), wakes, events, digest }
 })
 
 /** The invariants and the steps of the program that is simulated. */
@@ -328,7 +329,8 @@ function ownPromises(
 }
 
 /** Performs the steps of a scenario. `lossy` holds the pairs of nodes whose link loses too much for a dial. */
-function performer({ hosts, invariants, lossy, network }: {
+function performer({ content, hosts, invariants, lossy, network }: {
+  readonly content: ReturnType<typeof Content.make>
   readonly network: SimNetwork["Service"]
   readonly hosts: Hosts.Hosts
   readonly invariants: ReturnType<typeof Invariants.make>
@@ -358,6 +360,10 @@ function performer({ hosts, invariants, lossy, network }: {
       case "jump":
         if (step.do === "jump" && Duration.isGreaterThan(step.lasts, Duration.zero)) invariants.leapt(step.node)
         return network[step.do](step.node, step.lasts)
+      case "provide":
+      case "put":
+      case "echo":
+        return content.perform(step)
       case "readdress":
         return network.readdress(step.node, { moves: step.moves })
       case "start": {

@@ -14,6 +14,9 @@ export const Invariant = Schema.Literals([
   "blocked",
   "kept",
   "fibers",
+  "provided",
+  "stored",
+  "echo",
   "application",
   "step",
   "own"

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Clock, Context, Duration, Effect, Exit, Layer, Schedule } from "effect"
+import { Cause, Clock, Context, Duration, Effect, Exit, Layer, Schedule, Stream } from "effect"
 import * as HealthPolicy from "../../../src/services/HealthPolicy.ts"
 import { PeerTable } from "../../../src/services/PeerTable.ts"
 import * as ReconnectPolicy from "../../../src/services/ReconnectPolicy.ts"
@@ -308,6 +308,43 @@ describe("a simulation", () => {
           assert.include(error.detail, "too late")
           assert.strictEqual(Duration.toSeconds(error.at), 70)
         }
+      }))
+  })
+
+  describe("uses the production DHT, streams included, and asks again at the end", () => {
+    const content: Scenario.ScenarioInput = {
+      ...silence,
+      dht: "kad",
+      options: { minPeers: 0 },
+      steps: [
+        { at: "10 seconds", do: "provide", node: "alice", key: "a film" },
+        { at: "10 seconds", do: "put", node: "carol", key: "status", value: "here" },
+        { at: "10 seconds", do: "echo", node: "alice", other: "bob" },
+        ...silence.steps
+      ]
+    }
+    const breaks = (change: (node: TestNetwork.TestNode) => void) =>
+      Effect.flip(Simulation.run(content, { seed: 42, application: (node) => Effect.sync(() => change(node)) }))
+
+    it.effect("and all of it works", () => Simulation.run(content, { seed: 42 }))
+
+    it.effect("and fails when a key is not found, a value not read, a stream not answered", () =>
+      Effect.gen(function*() {
+        const provided = yield* breaks(({ name, network }) => {
+          if (name === "carol") Object.assign(network, { findProviders: () => Stream.empty })
+        })
+        assert.strictEqual(provided.invariant, "provided")
+        assert.strictEqual(provided.detail, "carol does not find alice, which provides a film")
+        const stored = yield* breaks(({ name, network }) => {
+          if (name === "alice") Object.assign(network, { getValue: () => Effect.fail("lost") })
+        })
+        assert.strictEqual(stored.invariant, "stored")
+        assert.strictEqual(stored.detail, "alice does not read here, which carol has put as status")
+        const echo = yield* breaks(({ name, network }) => {
+          if (name === "alice") Object.assign(network, { open: () => Effect.never })
+        })
+        assert.strictEqual(echo.invariant, "echo")
+        assert.strictEqual(echo.detail, "alice does not get back what it writes to bob")
       }))
   })
 

@@ -2,6 +2,13 @@ import type { Mutant } from "./Mutant.ts"
 
 export const libp2pMutants: ReadonlyArray<Mutant> = [
   {
+    name: "what is unread counts no more when its stream has ended",
+    file: "src/layers/libp2p/wire/Yamux.ts",
+    text: "isOver() && (reader === undefined || waiting() === 0) ? share.close()",
+    replacement: "isOver() ? share.close()",
+    specs: ["test/layers/libp2p/wire/StreamShares.live.test.ts"]
+  },
+  {
     name: "an observed address that cannot be printed ends the process",
     file: "src/layers/libp2p/Connection.ts",
     text: "result.observedAddr === undefined ? undefined : textOf(result.observedAddr)",
@@ -186,14 +193,14 @@ export const libp2pMutants: ReadonlyArray<Mutant> = [
   {
     name: "unread bytes in a stream are not counted",
     file: "src/layers/libp2p/wire/Yamux.ts",
-    text: "const waiting = () => unread() + stream.writeBufferLength",
+    text: "const waiting = () => unread() + (isOver() ? 0 : stream.writeBufferLength)",
     replacement: "const waiting = () => stream.writeBufferLength",
     specs: ["test/layers/libp2p/wire/StreamShares.live.test.ts"]
   },
   {
     name: "unsent bytes are not counted",
     file: "src/layers/libp2p/wire/Yamux.ts",
-    text: "const waiting = () => unread() + stream.writeBufferLength",
+    text: "const waiting = () => unread() + (isOver() ? 0 : stream.writeBufferLength)",
     replacement: "const waiting = unread",
     specs: ["test/layers/libp2p/wire/StreamShares.live.test.ts"]
   },

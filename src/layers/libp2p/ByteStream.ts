@@ -54,6 +54,7 @@ export const make = (
   const writers: Array<Writer> = []
   let writeEnded = false
   const share = shareOf(stream)
+  let evicted: Error | undefined
 
   const fail = (reason: StreamReason) => new StreamError({ peer: connection.peer, protocol, reason })
 
@@ -63,6 +64,7 @@ export const make = (
       if (unread < 0) stream.abort(new Error("nobody reads this stream any more"))
       return
     }
+    if (evicted !== undefined) return
     if (event.data instanceof Uint8Array) queue.push(event.data)
     else for (const bytes of event.data) queue.push(bytes)
     queued += event.data.byteLength
@@ -91,6 +93,7 @@ export const make = (
 
   // What a reader gets without waiting; undefined when it has to wait.
   const take = (): Pull.Pull<NonEmptyReadonlyArray<Uint8Array>, StreamError> | undefined => {
+    if (evicted !== undefined) return Effect.fail(fail(reset(evicted)))
     if (queue.length === 0 && stream.readStatus === "paused") {
       resume()
       if (queued > queuedBytesMax) pause()
@@ -173,6 +176,12 @@ export const make = (
     })
   let lingering: ReturnType<typeof setTimeout> | undefined
 
+  share?.read((error) => {
+    evicted = error
+    queue = []
+    if (stream.readStatus === "paused") resume()
+    if (reader !== undefined) wake()
+  })
   stream.addEventListener("message", onMessage)
   stream.addEventListener("remoteCloseWrite", onEnd)
   stream.addEventListener("drain", onDrain)
@@ -240,6 +249,7 @@ export const make = (
     release: (exit) => {
       if (released) return
       released = true
+      share?.read(undefined)
       if (stream.status !== "open") return
       if (Exit.isFailure(exit)) return stream.abort(new Error("the stream's scope ended with a failure"))
       writeEnded = true

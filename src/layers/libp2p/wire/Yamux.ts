@@ -160,13 +160,18 @@ const sharing = (budget: StreamBudget.StreamBudget, windowMax: number): Change =
   muxer._newStream = (...options) => {
     const stream = make(...options)
     let queued = 0
+    // Told of an eviction after the end of the stream, for as long as somebody may read what is left.
+    let reader: ((error: OverBudget) => void) | undefined
+    const isOver = () => stream.status !== "open" && stream.status !== "closing"
     const unread = () => queued + stream.readBufferLength
-    const waiting = () => unread() + stream.writeBufferLength
+    const waiting = () => unread() + (isOver() ? 0 : stream.writeBufferLength)
     const share = budget.open(connection, {
       waiting,
       promised: () => stream.remoteWriteStatus === "closed" ? 0 : stream.recvWindowCapacity + waiting() - firstWindow,
-      evict: (detail) => stream.abort(new OverBudget(detail))
+      evict: (detail) => isOver() ? reader?.(new OverBudget(detail)) : stream.abort(new OverBudget(detail))
     })
+    // What is unread outlives the stream: a remote may send much and end its half.
+    const settle = () => isOver() && (reader === undefined || waiting() === 0) ? share.close() : share.update()
     const send = stream.sendWindowUpdate.bind(stream)
     stream.sendWindowUpdate = () => {
       if (stream.status !== "open" && stream.status !== "closing") return
@@ -193,7 +198,7 @@ const sharing = (budget: StreamBudget.StreamBudget, windowMax: number): Change =
       return result
     }
     stream.addEventListener("idle", share.update)
-    stream.addEventListener("close", share.close, { once: true })
+    stream.addEventListener("close", settle, { once: true })
     shares.set(stream, {
       join: share.join,
       queue: (bytes) => {
@@ -201,7 +206,11 @@ const sharing = (budget: StreamBudget.StreamBudget, windowMax: number): Change =
         queued = bytes
         // The stream may have been denied a window for what was just read.
         if (isRead && stream.status === "open" && stream.readStatus === "readable") stream.sendWindowUpdate()
-        else share.update()
+        else settle()
+      },
+      read: (evicted) => {
+        reader = evicted
+        if (evicted === undefined) settle()
       }
     })
     return stream
@@ -216,6 +225,11 @@ export interface StreamShare {
   readonly join: StreamBudget.Share["join"]
   /** How many bytes wait outside of the stream for its reader. */
   readonly queue: (bytes: number) => void
+  /**
+   * Somebody reads the stream, and drops what is unread when `evicted` is called after its end; or nobody reads it any
+   * more.
+   */
+  readonly read: (evicted: ((error: OverBudget) => void) | undefined) => void
 }
 
 /** The error of a stream that was reset because too many bytes waited. */

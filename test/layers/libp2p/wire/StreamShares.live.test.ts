@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Stream } from "effect"
+import { Deferred, Effect, Exit, Fiber, Semaphore, Stream } from "effect"
 import type { ProtocolId } from "../../../../src/schema/Peer.ts"
 import type { ByteStream, Connection } from "../../../../src/services/Transport.ts"
 import { eventually } from "../../../contract/eventually.ts"
@@ -100,6 +100,43 @@ describe("streams share the budget of their node", () => {
         Effect.map(transport.streams.refusals, ({ buffered = 0 }) => buffered > 5)
       )
       assert.isAtMost(state.most, limit)
+    }).pipe(Effect.scoped))
+
+  it.live("what is unread counts after the end of its stream, until it is read or its handler ends", () =>
+    Effect.gen(function*() {
+      const late = "/late/1.0.0" as ProtocolId
+      const { address, state, transport } = yield* victim(mebi)
+      const next = yield* Semaphore.make(0)
+      const ends: Array<"whole" | "cut" | "unread"> = []
+      // Ends its half first, so that the stream is over when the remote has sent all it has.
+      yield* transport.handle(late, (stream) =>
+        Effect.gen(function*() {
+          yield* Effect.ignore(stream.closeWrite)
+          yield* next.take(1)
+          if (ends.length === 0) return void ends.push("unread")
+          const exit = yield* Effect.exit(Stream.runFold(stream.read, () => 0, (sum, chunk) => sum + chunk.length))
+          if (Exit.isSuccess(exit)) assert.strictEqual(exit.value, 200_000)
+          ends.push(Exit.isSuccess(exit) ? "whole" : "cut")
+        }))
+      const attacker = yield* makeNode()
+      const connection = yield* attacker.transport.dial(yield* address)
+      yield* Effect.forEach(
+        Array.from({ length: 20 }),
+        () =>
+          Effect.flatMap(
+            connection.open(late),
+            (stream) => Effect.ignore(Effect.andThen(stream.write(new Uint8Array(200_000)), stream.closeWrite))
+          )
+      )
+      const refused = Effect.map(transport.streams.refusals, ({ buffered = 0 }) => buffered)
+      yield* eventually("the surplus is dropped", Effect.map(refused, (count) => count === 15))
+      assert.isAtMost(state.most, mebi + 200_000)
+      assert.strictEqual(yield* transport.streams.buffered, 1_000_000)
+      yield* next.release(20)
+      yield* eventually("all handlers end", Effect.sync(() => ends.length === 20))
+      assert.strictEqual(yield* transport.streams.buffered, 0)
+      assert.isAtLeast(ends.filter((end) => end === "whole").length, 4)
+      assert.isAtLeast(ends.filter((end) => end === "cut").length, 14)
     }).pipe(Effect.scoped))
 
   it.live("slow readers narrow each other's windows, and nobody else's, and none stands still", () =>

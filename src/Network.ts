@@ -770,11 +770,19 @@ function protocolOf(protocol: string): Effect.Effect<ProtocolId, ProtocolError> 
   )
 }
 
+const handleOptions: ReadonlySet<string> = new Set(["maxStreamsPerPeer", "maxBufferedBytesPerPeer", "authorize"])
+
 // A comparison with what is no number is false, so a wrong limit would be none.
 function handleOptionsOf<E, R>(
   protocol: ProtocolId,
   options: HandleOptions<E, R> | undefined
 ): Effect.Effect<void, ProtocolError> {
+  // A misspelled `authorize` would let everybody in.
+  const unknown = Object.keys(options ?? {}).find((name) => !handleOptions.has(name))
+  if (unknown !== undefined) {
+    const detail = `${Canonical.shortened(unknown)}: there is no such option; expected ${[...handleOptions].join(", ")}`
+    return Effect.fail(new ProtocolError({ protocol, detail }))
+  }
   for (const name of ["maxStreamsPerPeer", "maxBufferedBytesPerPeer"] as const) {
     const limit = options?.[name]
     if (limit !== undefined && !(Number.isInteger(limit) && limit > 0)) {

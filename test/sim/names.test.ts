@@ -109,6 +109,11 @@ describe("text at the door", () => {
         }
       }
       assert.match((yield* Effect.flip(handled({ authorize: true }))).message, /authorize: expected a function/)
+      assert.strictEqual(
+        (yield* Effect.flip(handled({ authorise: () => Effect.succeed(false) }))).message,
+        "protocol /app/1.0.0: authorise: there is no such option; "
+          + "expected maxStreamsPerPeer, maxBufferedBytesPerPeer, authorize"
+      )
       yield* handled({ maxStreamsPerPeer: 1, maxBufferedBytesPerPeer: 1, authorize: () => Effect.succeed(true) })
     }).pipe(Effect.scoped, Effect.provide(SimNetwork.layer())))
 

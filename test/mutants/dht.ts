@@ -65,15 +65,15 @@ export const dhtMutants: ReadonlyArray<Mutant> = [
   {
     name: "a value belongs to who has put it last",
     file: valueRecords,
-    text: "return other === own || weightOf(other) <= weightOf(one) ? other : one",
-    replacement: "return other === own ? other : one",
+    text: "from === own || before.sender.key === from.key ?",
+    replacement: "true ?",
     specs: valueRecordsSpecs
   },
   {
-    name: "a value of this node belongs to a stranger who puts the same",
+    name: "a value that its sender lets go does not pass to the next",
     file: valueRecords,
-    text: "return other === own || weightOf(other) <= weightOf(one) ? other : one",
-    replacement: "return weightOf(other) <= weightOf(one) ? other : one",
+    text: "if (other !== name) letGo(other)",
+    replacement: "if (other !== name) forget(other)",
     specs: valueRecordsSpecs
   },
   {

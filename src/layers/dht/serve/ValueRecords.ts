@@ -10,8 +10,9 @@
  * share replaces its own oldest value. A full store makes room at the cost of the heaviest sender, and refuses a value
  * whose sender is heavier than all others. The values of this node itself have no limit and make room for no others.
  *
- * A value that two senders have put belongs to the lighter one. Otherwise a stranger could put what somebody else has
- * put, to let it go as the oldest of its own.
+ * A value belongs to the sender that put it first. When that sender lets it go, for others of its own or because it is
+ * the heaviest, the value passes to the next of up to three others that have put it. So a stranger who puts what
+ * somebody else has put cannot let it go as the oldest of its own.
  */
 import { Bytes, Clock, Effect, Semaphore } from "effect"
 import { RecordInvalid } from "../../../schema/NetworkError.ts"
@@ -95,19 +96,43 @@ export const make = (
   /** What a record takes of the store. */
   const partOf = (record: Uint8Array) => Math.max(1, Math.ceil(record.length * recordsMax / bytesMax))
 
-  const forget = (name: string) => {
-    const gone = stored.get(name)
-    if (gone === undefined) return
-    const { record, sender } = gone
+  /** The value counts as the sender's from here on. */
+  const take = (name: string, record: Uint8Array, sender: Sender) => {
     const weight = partOf(record)
-    stored.delete(name)
-    bytes -= record.length
+    if (sender !== own) senders.set(sender.key, sender)
+    // Anew, since the subnet leaves with the last value of its senders.
+    if (sender.subnetName !== undefined) sender.subnet = subnets.enter(sender.subnetName, weight)
+    sender.names.add(name)
+    sender.weight += weight
+  }
+  const release = (name: string, { record, sender }: Stored) => {
+    const weight = partOf(record)
     sender.names.delete(name)
     sender.weight -= weight
     if (sender.subnet !== undefined) subnets.leave(sender.subnet, weight)
     if (sender.names.size > 0 || sender === own) return
     senders.delete(sender.key)
     heaviest.forget(sender)
+  }
+  const forget = (name: string) => {
+    const gone = stored.get(name)
+    if (gone === undefined) return
+    stored.delete(name)
+    bytes -= gone.record.length
+    release(name, gone)
+  }
+  /** The sender lets the value go, and it passes to the next that has put it and has room for it in its share. */
+  const letGo = (name: string) => {
+    const gone = stored.get(name)
+    if (gone === undefined) return
+    const weight = partOf(gone.record)
+    const [next, ...others] = gone.others
+      .map((other) => senders.get(other.key) ?? other)
+      .filter((other) => other === own || other.weight + weight <= perSenderMax)
+    if (next === undefined) return forget(name)
+    release(name, gone)
+    take(name, gone.record, next)
+    stored.set(name, { ...gone, sender: next, others })
   }
   const current = (key: string, now: number) => {
     const found = stored.get(key)
@@ -128,16 +153,18 @@ export const make = (
     sender.subnet = subnet === undefined ? undefined : subnets.enter(subnet, sender.weight)
     return sender
   }
-  /** To whom a value belongs that one sender puts, and another has put before. */
-  const lighter = (one: Sender, other: Sender | undefined): Sender => {
-    if (other === undefined || one === own || other === one) return one
-    return other === own || weightOf(other) <= weightOf(one) ? other : one
+  /** All who have put the value, the first one first, this node before others. */
+  const ownersOf = (before: Stored | undefined, from: Sender): readonly [Sender, ...Array<Sender>] => {
+    if (before === undefined) return [from]
+    const [first, ...others] = [before.sender, ...before.others].filter(({ key }) => key !== from.key)
+    if (first === undefined) return [from]
+    return from === own || before.sender.key === from.key ? [from, first, ...others] : [first, ...others, from]
   }
   /** Makes room for a value of the sender. False when nobody else is as heavy. */
   const makeRoom = (sender: Sender): boolean => {
     const other = heaviest.atLeast(sender === own ? 0 : weightOf(sender)) ?? (sender === own ? own : undefined)
     const [oldest] = other?.names ?? []
-    if (oldest !== undefined) forget(oldest)
+    if (oldest !== undefined) letGo(oldest)
     return oldest !== undefined
   }
 
@@ -147,14 +174,14 @@ export const make = (
       forget(other)
     }
     const before = stored.get(name)
-    const sender = lighter(from, before?.sender)
+    const [sender, ...others] = ownersOf(before, from)
     const weight = partOf(record)
     const grows = weight - (before?.sender === sender ? partOf(before.record) : 0)
     if (sender !== own && sender.weight + grows > perSenderMax) {
       // Its other values, the oldest first.
       for (const other of sender.names) {
         if (sender.weight + grows <= perSenderMax) break
-        if (other !== name) forget(other)
+        if (other !== name) letGo(other)
       }
     } else if (grows > 0 && sender.subnet !== undefined && sender.subnet.weight + grows > perSubnetMax) {
       return Effect.fail(invalid("its sender's subnet has its share of the values of this node"))
@@ -163,12 +190,8 @@ export const make = (
       if (!makeRoom(sender)) return Effect.fail(invalid("this node has no room for more values of its sender"))
     }
     forget(name)
-    if (sender !== own) senders.set(sender.key, sender)
-    // Anew, since the subnet leaves with the last value of its senders.
-    if (sender.subnetName !== undefined) sender.subnet = subnets.enter(sender.subnetName, weight)
-    sender.names.add(name)
-    sender.weight += weight
-    stored.set(name, { record, until: now + valueMillisMax, sender })
+    take(name, record, sender)
+    stored.set(name, { record, until: now + valueMillisMax, sender, others: others.slice(0, othersMax) })
     bytes += record.length
     return Effect.void
   }
@@ -238,7 +261,12 @@ interface Stored {
   readonly record: Uint8Array
   readonly until: number
   readonly sender: Sender
+  /** Others that have put it, the first one first. */
+  readonly others: ReadonlyArray<Sender>
 }
+
+/** How many others are remembered that have put a value: a stranger with many ids fills no memory. */
+const othersMax = 3
 
 /** A sender of values that are stored. */
 interface Sender {

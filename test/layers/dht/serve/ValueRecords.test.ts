@@ -271,7 +271,7 @@ describe("ValueRecords", () => {
       assert.deepStrictEqual(["b", "c", "d", "e"].map((path) => get(path)), [[1], [1], [1], [1]])
     }))
 
-  it.effect("leaves a value with the lighter of two that put it, so that no stranger lets it go", () =>
+  it.effect("leaves a value with the next that put it, when the first lets it go", () =>
     Effect.gen(function*() {
       const { get, put } = make({ recordsMax: 10 })
       const mallory = from("mallory")
@@ -284,6 +284,19 @@ describe("ValueRecords", () => {
       yield* put("b", [1], start, from("alice"))
       for (let index = 0; index < 20; index++) yield* put(`m${index}`, [1], start, mallory)
       assert.deepStrictEqual([get("a"), get("b"), get("m")], [[2], [1], undefined])
+    }))
+
+  it.effect("keeps what one has put, though many ids put copies of it and then much of their own", () =>
+    Effect.gen(function*() {
+      const { get, put } = make({ recordsMax: 100 })
+      const honest = Array.from({ length: 5 }, (_, index) => `h${index}`)
+      for (const path of honest) yield* put(path, [1], start, from("honest"))
+      const ids = ["m", "n", "o", "p", "q", "r"]
+      for (const name of ids) for (const path of honest) yield* put(path, [1], start, from(name, name))
+      for (const name of ids.toReversed()) {
+        for (let index = 0; index < 60; index++) yield* put(`${name}${index}`, [1], start, from(name, name))
+      }
+      assert.deepStrictEqual(honest.map((path) => get(path)), honest.map(() => [1]))
     }))
 
   it.effect("keeps the values of this node itself, without a limit", () =>

@@ -367,7 +367,10 @@ const judgedBy =
       Effect.annotateLogs({ component: "options" })
     )
 
-// Without a limit a container grants nothing, or more than any machine has.
+/**
+ * The default of `maxBufferedBytes`: a quarter of the memory that the container grants or the machine has, in bytes, at
+ * most 256 MiB and at least 1 MiB. Without a limit a container grants nothing, or more than any machine has.
+ */
 export function bufferedBytes(granted: number, total: number): number {
   const memory = granted > 0 ? Math.min(granted, total) : total
   return Math.max(1_048_576, Math.min(256 * 1024 * 1024, Math.floor(memory / 4)))

@@ -762,7 +762,8 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
         () =>
           Effect.gen(function*() {
             const { bob, connection } = yield* connected
-            yield* bob.handle(echoProtocol, () => Effect.never)
+            // What is unread belongs to the handler until it ends.
+            yield* bob.handle(echoProtocol, (stream) => Effect.asVoid(stream.lost))
             const scope = yield* Scope.make()
             const stream = yield* Scope.provide(connection.open(echoProtocol), scope)
             yield* stream.write(new Uint8Array(50_000))

@@ -79,7 +79,8 @@ describe("what a node lets go", () => {
 
   it.live("after an eviction", () =>
     Effect.gen(function*() {
-      const { address, node, things } = yield* makeWatched({ maxPeers: 1 })
+      // For minPeers, and for its DHT, the node would dial the stranger again.
+      const { address, node, things } = yield* makeWatched({ maxPeers: 1, minPeers: 0, dht: "off" })
       const stranger = yield* makeStranger()
       yield* stranger.node.connect(address)
       yield* Live.until(Effect.map(node.peerCount, (count) => count === 1))

@@ -757,6 +757,8 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
     })
 
     describe("the account of its streams", () => {
+      // Each piece in which they came may count a little more.
+      const about = (sent: number) => (bytes: number) => bytes >= sent && bytes < sent + 4096
       check(
         "has what waits for a handler that does not read, and nothing when it is over",
         () =>
@@ -767,7 +769,7 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
             const scope = yield* Scope.make()
             const stream = yield* Scope.provide(connection.open(echoProtocol), scope)
             yield* stream.write(new Uint8Array(50_000))
-            yield* eventually("they wait", Effect.map(bob.streams.buffered, (bytes) => bytes === 50_000))
+            yield* eventually("they wait", Effect.map(bob.streams.buffered, about(50_000)))
             yield* Scope.close(scope, Exit.fail("reset"))
             yield* eventually("nothing waits", Effect.map(bob.streams.buffered, (bytes) => bytes === 0))
           })
@@ -783,12 +785,12 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
             })
             const full = yield* connection.open(echoProtocol)
             yield* full.write(new Uint8Array(70_000))
-            yield* eventually("they wait", Effect.map(bob.streams.buffered, (bytes) => bytes === 70_000))
+            yield* eventually("they wait", Effect.map(bob.streams.buffered, about(70_000)))
             const other = yield* connection.open(echoProtocol)
             yield* other.write(new Uint8Array(50_000))
             assert.strictEqual(yield* streamReason(Stream.runDrain(full.read)), "StreamReset")
             assert.deepStrictEqual(yield* bob.streams.refusals, { buffered: 1 })
-            yield* eventually("the rest waits", Effect.map(bob.streams.buffered, (bytes) => bytes === 50_000))
+            yield* eventually("the rest waits", Effect.map(bob.streams.buffered, about(50_000)))
           })
       )
     })

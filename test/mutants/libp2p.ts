@@ -219,6 +219,20 @@ export const libp2pMutants: ReadonlyArray<Mutant> = [
     specs: ["test/layers/libp2p/wire/StreamShares.live.test.ts"]
   },
   {
+    name: "a byte keeps the record that it came in",
+    file: "src/layers/libp2p/wire/Yamux.ts",
+    text: "part.byteLength * 4 <= part.buffer.byteLength ?",
+    replacement: "part.byteLength < 0 ?",
+    specs: ["test/layers/libp2p/wire/StreamShares.live.test.ts"]
+  },
+  {
+    name: "a thousand pieces cost no more than one",
+    file: "src/layers/libp2p/ByteStream.ts",
+    text: "queued + queue.length * pieceBytes",
+    replacement: "queued",
+    specs: ["test/layers/libp2p/wire/StreamShares.live.test.ts"]
+  },
+  {
     name: "a reader that took everything is denied a window while its writes wait",
     file: "src/layers/libp2p/wire/Yamux.ts",
     text: "free : unread() === 0 ?",

@@ -24,7 +24,7 @@ import { LimitReached, StreamError, type StreamReason, StreamReset, WriteAfterEn
 import type { ProtocolId } from "../../schema/Peer.ts"
 import type { ByteStream, Connection, StreamLoss } from "../../services/Transport.ts"
 import { toError, untilClosed } from "./Faults.ts"
-import { endedByRemote, OverBudget, shareOf, unsentBytesMax } from "./wire/Yamux.ts"
+import { endedByRemote, OverBudget, pieceBytes, shareOf, unsentBytesMax } from "./wire/Yamux.ts"
 
 export interface Libp2pByteStream extends ByteStream {
   /** Ends the stream with its scope, as `ByteStream` promises. Never waits. */
@@ -68,7 +68,7 @@ export const make = (
     if (event.data instanceof Uint8Array) queue.push(event.data)
     else for (const bytes of event.data) queue.push(bytes)
     queued += event.data.byteLength
-    share?.queue(queued)
+    share?.queue(queued + queue.length * pieceBytes)
     if (reader !== undefined) wake()
     else if (!resuming && queued > queuedBytesMax) pause()
   }

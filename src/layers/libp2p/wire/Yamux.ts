@@ -5,7 +5,14 @@
  * start.
  */
 import { yamux } from "@chainsafe/libp2p-yamux"
-import type { Connection, MessageStream, Stream, StreamMuxer, StreamMuxerFactory } from "@libp2p/interface"
+import type {
+  Connection,
+  MessageStream,
+  Stream,
+  StreamMessageEvent,
+  StreamMuxer,
+  StreamMuxerFactory
+} from "@libp2p/interface"
 import * as StreamBudget from "../../StreamBudget.ts"
 import { assertMembers, connectionToNowhere } from "./LeanedOn.ts"
 
@@ -27,7 +34,7 @@ export interface YamuxStream extends Stream {
   /** Bytes of the window that the remote may still send. */
   readonly recvWindowCapacity: number
   /** Takes what has arrived for the stream. */
-  onData: (data: Uint8Array | { readonly subarray: () => Uint8Array }) => void
+  onData: (data: StreamMessageEvent["data"]) => void
 }
 
 /** A muxer with its private members. */
@@ -160,10 +167,12 @@ const sharing = (budget: StreamBudget.StreamBudget, windowMax: number): Change =
   muxer._newStream = (...options) => {
     const stream = make(...options)
     let queued = 0
+    // Pieces in the stream's own buffer, which is delivered as a whole.
+    let pieces = 0
     // Told of an eviction after the end of the stream, for as long as somebody may read what is left.
     let reader: ((error: OverBudget) => void) | undefined
     const isOver = () => stream.status !== "open" && stream.status !== "closing"
-    const unread = () => queued + stream.readBufferLength
+    const unread = () => queued + (stream.readBufferLength === 0 ? 0 : stream.readBufferLength + pieces * pieceBytes)
     const waiting = () => unread() + (isOver() ? 0 : stream.writeBufferLength)
     const share = budget.open(connection, {
       waiting,
@@ -188,7 +197,18 @@ const sharing = (budget: StreamBudget.StreamBudget, windowMax: number): Change =
     }
     const onData = stream.onData.bind(stream)
     stream.onData = (data) => {
-      onData(data)
+      if (stream.readBufferLength === 0) pieces = 0
+      if (data instanceof Uint8Array) {
+        pieces++
+        onData(owned(data))
+      } else {
+        const parts = data.sublist(0, 0)
+        for (const part of data) {
+          pieces++
+          parts.append(owned(part))
+        }
+        onData(parts)
+      }
       share.update()
     }
     const write = stream.send.bind(stream)
@@ -220,10 +240,16 @@ const sharing = (budget: StreamBudget.StreamBudget, windowMax: number): Change =
 /** The part of a stream in the budget of its node; none for a stream of another muxer. */
 export const shareOf = (stream: Stream): StreamShare | undefined => shares.get(stream)
 
+/**
+ * What a piece that waits costs beside its bytes, roughly. Without it a remote that sends single bytes would have a
+ * hundred times the budget.
+ */
+export const pieceBytes = 256
+
 /** What the reader of a stream tells its budget. */
 export interface StreamShare {
   readonly join: StreamBudget.Share["join"]
-  /** How many bytes wait outside of the stream for its reader. */
+  /** How many bytes wait outside of the stream for its reader, {@link pieceBytes} for each piece included. */
   readonly queue: (bytes: number) => void
   /**
    * Somebody reads the stream, and drops what is unread when `evicted` is called after its end; or nobody reads it any
@@ -319,6 +345,9 @@ const windowMin = 32 * 1024
 
 // The first update of a stream carries its SYN or ACK.
 const isOpening = (stream: YamuxStream) => stream.state === 0 || stream.state === 2
+
+/** A part of what arrived. A small one of a large buffer is copied, or it would keep all of that while it waits. */
+const owned = (part: Uint8Array) => part.byteLength * 4 <= part.buffer.byteLength ? new Uint8Array(part) : part
 
 const ended = new WeakSet<Stream>()
 

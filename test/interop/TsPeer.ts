@@ -3,7 +3,15 @@
  */
 import { Clock, Context, Duration, Effect, Exit, Layer, Scope, Stream } from "effect"
 import { Libp2pHost, RelayServer } from "../../src/layers/index.ts"
-import { type ByteStream, ContentKey, Network, type PeerId, PublishedValue } from "../../src/index.ts"
+import {
+  AddressGuard,
+  anyAddress,
+  type ByteStream,
+  ContentKey,
+  Network,
+  type PeerId,
+  PublishedValue
+} from "../../src/index.ts"
 import type { Answers, Command, Happened, Peer, PeerOptions } from "./Peer.ts"
 
 export const echoProtocol = "/codio/test/echo/1.0.0"
@@ -20,7 +28,9 @@ export const make = (options: PeerOptions): Effect.Effect<Peer, Error, Scope.Sco
       enableMdns: options.mdns ?? false,
       ...(options.kad === undefined ? {} : { kadProtocol: options.kad })
     })
-    const layer = options.relay === true ? RelayServer.layer().pipe(Layer.provideMerge(base)) : base
+    // All peers of the suite share the addresses of one machine, which no stranger may make a node dial.
+    const unguarded = Layer.provide(base, Layer.succeed(AddressGuard)(anyAddress))
+    const layer = options.relay === true ? RelayServer.layer().pipe(Layer.provideMerge(unguarded)) : unguarded
     const context = yield* Layer.build(Layer.fresh(layer))
     const network = Context.get(context, Network)
     const { components, node } = Context.get(context, Libp2pHost.Libp2pHost)
@@ -76,10 +86,13 @@ export const make = (options: PeerOptions): Effect.Effect<Peer, Error, Scope.Sco
           ([took]) => ({ millis: Duration.toMillis(took) })
         ),
       find: (command) =>
-        Effect.map(Effect.timed(Stream.runCollect(network.findProviders(key(command)))), ([took, providers]) => ({
-          millis: Duration.toMillis(took),
-          providers: providers.map(({ addresses, id }) => ({ peer: id, addresses: addresses.map(String) }))
-        })),
+        Effect.map(
+          Effect.timed(Stream.runCollect(network.findProviders(key(command), { requirePeers: true }))),
+          ([took, providers]) => ({
+            millis: Duration.toMillis(took),
+            providers: providers.map(({ addresses, id }) => ({ peer: id, addresses: addresses.map(String) }))
+          })
+        ),
       put: ({ path = "", quorum, sequence, value = "" }) =>
         Effect.as(
           network.putValue(PublishedValue.namespace, PublishedValue.path(network.localPeer, path), {

@@ -221,8 +221,8 @@ export const libp2pMutants: ReadonlyArray<Mutant> = [
   {
     name: "a byte keeps the record that it came in",
     file: "src/layers/libp2p/wire/Yamux.ts",
-    text: "part.byteLength * 4 <= part.buffer.byteLength ?",
-    replacement: "part.byteLength < 0 ?",
+    text: "part.byteLength * 4 <= part.buffer.byteLength",
+    replacement: "part.byteLength < 0",
     specs: ["test/layers/libp2p/wire/StreamShares.live.test.ts"]
   },
   {

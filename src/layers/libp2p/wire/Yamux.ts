@@ -198,17 +198,11 @@ const sharing = (budget: StreamBudget.StreamBudget, windowMax: number): Change =
     const onData = stream.onData.bind(stream)
     stream.onData = (data) => {
       if (stream.readBufferLength === 0) pieces = 0
-      if (data instanceof Uint8Array) {
-        pieces++
-        onData(owned(data))
-      } else {
-        const parts = data.sublist(0, 0)
-        for (const part of data) {
-          pieces++
-          parts.append(owned(part))
-        }
-        onData(parts)
-      }
+      const parts = data instanceof Uint8Array ? [data] : [...data]
+      pieces += parts.length
+      // Most frames are handed on as they came.
+      if (!parts.some(keepsMore)) onData(data)
+      else for (const part of parts) onData(keepsMore(part) ? new Uint8Array(part) : part)
       share.update()
     }
     const write = stream.send.bind(stream)
@@ -346,8 +340,8 @@ const windowMin = 32 * 1024
 // The first update of a stream carries its SYN or ACK.
 const isOpening = (stream: YamuxStream) => stream.state === 0 || stream.state === 2
 
-/** A part of what arrived. A small one of a large buffer is copied, or it would keep all of that while it waits. */
-const owned = (part: Uint8Array) => part.byteLength * 4 <= part.buffer.byteLength ? new Uint8Array(part) : part
+/** Whether a part of what arrived would keep a buffer of four times its size while it waits. Such a part is copied. */
+const keepsMore = (part: Uint8Array): boolean => part.byteLength * 4 <= part.buffer.byteLength
 
 const ended = new WeakSet<Stream>()
 

@@ -9,7 +9,8 @@
  * A scenario that fails is run again once, alone, where the suite writes a report (`scripts/SuiteReport.ts`). A
  * scenario that the second report lists as passed counts as passed, and the line `flaky: ...` above the last line names
  * it: a busy machine does not fail the run, and a flake does not hide. More than two such scenarios are a failure of
- * their own. Of a suite with an unexplained end nothing is run again, so that a crash is never a flake.
+ * their own. Of a suite with an unexplained end nothing is run again, so that a crash is never a flake. The lines
+ * `FAILED  suite: scenario` name what failed, so that the end of a long output tells it.
  */
 import { spawn } from "node:child_process"
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
@@ -30,6 +31,7 @@ const work = mkdtempSync(join(tmpdir(), "codio-network-ci-"))
 const report = join(work, "report.json")
 const total = { passed: 0, failed: 0 }
 const flaky = []
+const broken = []
 const summary = []
 let child
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) {
@@ -51,6 +53,7 @@ for (const suite of process.argv.slice(2)) {
 rmSync(work, { recursive: true, force: true })
 
 console.log(`\n${summary.join("\n")}`)
+for (const name of broken) console.log(`FAILED  ${name}`)
 if (flaky.length > flakyMax) {
   total.failed += 1
   console.log(`FAILED  more than ${flakyMax} scenarios passed only when they were run again`)
@@ -69,15 +72,19 @@ async function whole(suite) {
   }
   const { failed, isUnexplained, passed, report } = await run(suite)
   const names = report.failed
-  if (isUnexplained || names.length > againMax) return { passed, failed }
-  let mended = 0
+  if (isUnexplained || names.length > againMax) {
+    broken.push(...names.slice(0, againMax).map((name) => `${suite}: ${name}`))
+    return { passed, failed }
+  }
+  const before = flaky.length
   for (const name of names.slice(0, failed)) {
     console.log(`\nonce more, alone: ${suite}: ${name}`)
     const again = await run(suite, name)
-    if (again.failed > 0 || !again.report.passed.includes(name)) continue
-    mended += 1
-    flaky.push(`${suite}: ${name}`)
+    const isMended = again.failed === 0 && again.report.passed.includes(name)
+    if (isMended) flaky.push(`${suite}: ${name}`)
+    else broken.push(`${suite}: ${name}`)
   }
+  const mended = flaky.length - before
   return { passed: passed + mended, failed: failed - mended }
 }
 

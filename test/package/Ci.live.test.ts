@@ -34,6 +34,7 @@ describe("a run of the suites", () => {
   it("fails for a scenario that fails again, which it does not call flaky", async () => {
     const { code, lines } = await run({ "test:heavy": suite({ a: "good", b: "bad" }) })
     assert.deepStrictEqual([code, lines.at(-1)], [1, "1 passed, 1 failed"])
+    assert.strictEqual(lines.at(-2), "FAILED  test:heavy: b")
     assert.notInclude(lines.join("\n"), "flaky:")
   })
 

@@ -2,37 +2,50 @@
  * The roof: one service with everything that a program asks of a node.
  */
 import type { Config, Scope } from "effect"
-import { Context, Duration, Effect, Layer, Option, Result, Schema, Stream } from "effect"
+import { Context, type Duration, Effect, Layer, type Option, Stream } from "effect"
+import {
+  addressOf,
+  announcedOf,
+  findOptionsOf,
+  handleOptionsOf,
+  keyOf,
+  peerIdOf,
+  protocolOf,
+  quorumOf,
+  recordInvalid,
+  targetOf
+} from "./Arguments.ts"
 import type * as Host from "./layers/libp2p/Host.ts"
 import * as ProviderRanking from "./layers/dht/lookup/ProviderRanking.ts"
 import * as Node from "./Node.ts"
-import * as Canonical from "./schema/Canonical.ts"
-import * as ContentKey from "./schema/Content.ts"
 import type { Provider } from "./schema/Content.ts"
 import type {
   ConnectError,
+  DhtError,
+  DialError,
   HostError,
+  InvalidAddress,
+  InvalidPeerId,
   NetworkStartError,
   PeerNotConnected,
   PingError,
-  StreamError
-} from "./schema/NetworkError.ts"
-import {
-  DhtError,
-  DialError,
-  InvalidAddress,
-  InvalidPeerId,
   ProtocolError,
-  RecordInvalid
+  StreamError
 } from "./schema/NetworkError.ts"
 import type { NetworkEvent } from "./schema/NetworkEvent.ts"
 import type { NodeStatus, PeerExplanation } from "./schema/NodeStatus.ts"
-import { undialable } from "./schema/OptionTable.ts"
-import type { DialTarget, FoundPeer, Multiaddr, PeerId, PeerInfo, TargetText } from "./schema/Peer.ts"
-import { peerOf, ProtocolId, readMultiaddr, readPeerId, readTarget } from "./schema/Peer.ts"
+import {
+  type DialTarget,
+  type FoundPeer,
+  type Multiaddr,
+  type PeerId,
+  type PeerInfo,
+  peerOf,
+  type TargetText
+} from "./schema/Peer.ts"
 import type { ProvideStatus } from "./schema/ProvideStatus.ts"
 import { ConnectionManager } from "./services/ConnectionManager.ts"
-import { Dht, type FindOptions, type ProvideOptions, type ValueOptions } from "./services/Dht.ts"
+import { Dht, type FindOptions, type ProvideOptions } from "./services/Dht.ts"
 import { Health } from "./services/Health.ts"
 import { NetworkConfig, type NetworkConfigInput } from "./services/NetworkConfig.ts"
 import { NetworkEvents } from "./services/NetworkEvents.ts"
@@ -717,108 +730,9 @@ export type Ports = Node.Ports
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-const isProtocolId = Schema.is(ProtocolId)
-
-function addressOf(text: string): Effect.Effect<Multiaddr, InvalidAddress> {
-  return Effect.mapError(Effect.fromResult(readMultiaddr(text)), (detail) => new InvalidAddress({ detail }))
-}
-
-// As the option `announceAddresses`, which refuses what nobody can dial.
-function announcedOf(text: string): Effect.Effect<Multiaddr, InvalidAddress> {
-  return Effect.flatMap(addressOf(text), (address) => {
-    const detail = undialable(address)
-    return detail === undefined ? Effect.succeed(address) : Effect.fail(new InvalidAddress({ detail }))
-  })
-}
-
-function targetOf(target: Target): Effect.Effect<DialTarget, DialError> {
-  return Result.match(readTarget(target), {
-    onFailure: (detail) =>
-      Effect.fail(
-        new DialError({
-          target: Canonical.shortened(typeof target === "object" ? target?.id : target),
-          reason: new InvalidAddress({ detail })
-        })
-      ),
-    onSuccess: Effect.succeed
-  })
-}
-
-function peerIdOf(peer: string): Effect.Effect<PeerId, InvalidPeerId> {
-  return Effect.fromResult(Result.mapError(readPeerId(peer), (detail) => new InvalidPeerId({ detail })))
-}
-
 // The type of a peer id says that reading it cannot fail.
 const ofPeer = <A, E, R>(operation: (peer: PeerId) => Effect.Effect<A, E, R>): OfPeer<A, E, R> => (peer: string) =>
   Effect.flatMap(peerIdOf(peer), operation) as Effect.Effect<A, E, R>
-
-function keyOf(operation: DhtError["operation"], key: string): Effect.Effect<ContentKey.ContentKey, DhtError> {
-  return Effect.fromResult(
-    Result.mapError(ContentKey.parse(key), ({ detail }) => recordInvalid(operation, key, detail))
-  )
-}
-
-const recordInvalid = (operation: DhtError["operation"], subject: string, detail: string) =>
-  new DhtError({ operation, subject: Canonical.shortened(subject), reason: new RecordInvalid({ detail }) })
-
-function protocolOf(protocol: string): Effect.Effect<ProtocolId, ProtocolError> {
-  return isProtocolId(protocol) ? Effect.succeed(protocol) : Effect.fail(
-    new ProtocolError({
-      protocol: Canonical.shortened(protocol),
-      detail: "expected a slash, then 1 to 255 characters without spaces"
-    })
-  )
-}
-
-const handleOptions: ReadonlySet<string> = new Set(["maxStreamsPerPeer", "maxBufferedBytesPerPeer", "authorize"])
-
-// A comparison with what is no number is false, so a wrong limit would be none.
-function handleOptionsOf<E, R>(
-  protocol: ProtocolId,
-  options: HandleOptions<E, R> | undefined
-): Effect.Effect<void, ProtocolError> {
-  // A misspelled `authorize` would let everybody in.
-  const unknown = Object.keys(options ?? {}).find((name) => !handleOptions.has(name))
-  if (unknown !== undefined) {
-    const detail = `${Canonical.shortened(unknown)}: there is no such option; expected ${[...handleOptions].join(", ")}`
-    return Effect.fail(new ProtocolError({ protocol, detail }))
-  }
-  for (const name of ["maxStreamsPerPeer", "maxBufferedBytesPerPeer"] as const) {
-    const limit = options?.[name]
-    if (limit !== undefined && !(Number.isInteger(limit) && limit > 0)) {
-      const detail = `${name}: expected a whole number from 1, got ${Canonical.shortened(limit)}`
-      return Effect.fail(new ProtocolError({ protocol, detail }))
-    }
-  }
-  const authorize: unknown = options?.authorize
-  return authorize === undefined || typeof authorize === "function"
-    ? Effect.void
-    : Effect.fail(new ProtocolError({ protocol, detail: "authorize: expected a function of the peer id" }))
-}
-
-function findOptionsOf(key: string, options: FindOptions | undefined): Effect.Effect<FindOptions, DhtError> {
-  const { findTimeout, maxProviders } = options ?? {}
-  const timeout = findTimeout === undefined ? undefined : Duration.fromInput(findTimeout)
-  const problem = maxProviders !== undefined && !(Number.isInteger(maxProviders) && maxProviders > 0)
-    ? `maxProviders: expected a whole number from 1, got ${maxProviders}`
-    : timeout !== undefined && !(Option.isSome(timeout) && Duration.toMillis(timeout.value) > 0)
-    ? `findTimeout: expected a duration above zero, got ${Canonical.shortened(findTimeout)}`
-    : undefined
-  return problem === undefined
-    ? Effect.succeed(options ?? {})
-    : Effect.fail(recordInvalid("findProviders", key, problem))
-}
-
-function quorumOf(
-  operation: DhtError["operation"],
-  path: string,
-  options: ValueOptions | undefined
-): Effect.Effect<void, DhtError> {
-  const quorum = options?.quorum
-  return quorum === undefined || (Number.isInteger(quorum) && quorum >= 0)
-    ? Effect.void
-    : Effect.fail(recordInvalid(operation, path, `quorum: expected a whole number from 0, got ${quorum}`))
-}
 
 const networkLayer = Layer.effect(
   Network,

@@ -12,12 +12,12 @@ export const networkMutants: ReadonlyArray<Mutant> = [
     name: "findProviders passes text on unread",
     file: "src/Network.ts",
     text: "Effect.all([keyOf(\"findProviders\", key), findOptionsOf",
-    replacement: "Effect.all([Effect.succeed(key as ContentKey.ContentKey), findOptionsOf",
+    replacement: "Effect.all([Effect.succeed(key as never), findOptionsOf",
     specs: ["test/sim/names.test.ts"]
   },
   {
     name: "a quorum of no sense passes",
-    file: "src/Network.ts",
+    file: "src/Arguments.ts",
     text: "Number.isInteger(quorum) && quorum >= 0",
     replacement: "quorum !== -1",
     specs: ["test/sim/names.test.ts"]

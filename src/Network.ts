@@ -1,8 +1,7 @@
 /**
  * The roof: one service with everything that a program asks of a node.
  */
-import type { Config, Scope } from "effect"
-import { Context, type Duration, Effect, Layer, type Option, Stream } from "effect"
+import { type Config, Context, type Duration, Effect, Layer, type Option, type Scope, Stream } from "effect"
 import {
   addressOf,
   announcedOf,

@@ -81,7 +81,7 @@ export const networkMutants: ReadonlyArray<Mutant> = [
   },
   {
     name: "a port stays open after its scope",
-    file: "src/layers/libp2p/Host.ts",
+    file: "src/layers/libp2p/Listening.ts",
     text: "await Promise.allSettled(listeners.map((listener) => listener.close()))",
     replacement: "await Promise.allSettled(listeners)",
     specs: ["test/live/parts.live.test.ts"]

@@ -10,18 +10,16 @@ import type {
   ConnectionGater,
   IdentifyResult,
   Libp2p,
-  Listener,
   PeerRouting,
   StreamMuxerFactory,
   Transport as Libp2pTransport
 } from "@libp2p/interface"
 import { ping } from "@libp2p/ping"
 import type { Multiaddr as Libp2pMultiaddr } from "@multiformats/multiaddr"
-import { multiaddr } from "@multiformats/multiaddr"
 import { Context, Effect, Layer, Redacted, type Scope, Semaphore } from "effect"
 import { createLibp2p } from "libp2p"
 import { packageName, version } from "../../schema/Agent.ts"
-import { HostError } from "../../schema/NetworkError.ts"
+import type { HostError } from "../../schema/NetworkError.ts"
 import { type Multiaddr, withPeer } from "../../schema/Peer.ts"
 import { Identity } from "../../services/Identity.ts"
 import { NetworkConfig } from "../../services/NetworkConfig.ts"
@@ -39,14 +37,13 @@ import {
   guardNode,
   pushUpdates,
   rememberProtocols,
-  toError,
   within
 } from "./Faults.ts"
 import * as Announced from "./Announced.ts"
 import * as Gater from "./Gater.ts"
 import * as GoAway from "./wire/GoAway.ts"
 import { assertMembers, once } from "./wire/LeanedOn.ts"
-import { listenAll } from "./Listening.ts"
+import * as Listening from "./Listening.ts"
 import { Libp2pLogger } from "./Logger.ts"
 import * as Modules from "./Modules.ts"
 import { hostError } from "./Modules.ts"
@@ -188,7 +185,7 @@ export const make = Effect.gen(function*() {
       Effect.gen(function*() {
         const transport = yield* modules.attach(module, factory)
         yield* Effect.acquireRelease(
-          listenOn(components, module, transport, addresses),
+          Listening.listenOn(components, module, transport, addresses),
           () => Effect.sync(() => gater.endAcceptance(transport))
         )
       }),
@@ -196,8 +193,8 @@ export const make = Effect.gen(function*() {
     listenAlso: (address) =>
       Effect.map(
         Effect.acquireRelease(
-          listening.withPermit(listenAlso(components, address)),
-          (listeners) => Effect.promise(() => closeAll(listeners))
+          listening.withPermit(Listening.listenAlso(components, address)),
+          (listeners) => Effect.promise(() => Listening.closeAll(listeners))
         ),
         (listeners) =>
           listeners.flatMap((listener) =>
@@ -308,82 +305,6 @@ function endKeeping({ connectionManager }: Components): void {
   own.connectionPruner.stop()
 }
 
-const listenOn = Effect.fnUntraced(function*(
-  { addressManager, transportManager }: Components,
-  module: string,
-  transport: Libp2pTransport,
-  addresses: ReadonlyArray<Multiaddr>
-) {
-  const wanted = addresses.map((address) => multiaddr(address))
-  const foreign = wanted.find((address) => transport.listenFilter([address]).length === 0)
-  if (foreign !== undefined) {
-    return yield* new HostError({
-      module,
-      detail: `cannot listen on ${foreign}: this is no address of the ${module} transport`
-    })
-  }
-  const notes = yield* Effect.tryPromise({
-    try: async () => {
-      transportManager.add(transport)
-      try {
-        const notes = await listenAll(transportManager, addresses)
-        confirmOwn({ addressManager, transportManager })
-        return notes
-      } catch (cause) {
-        await transportManager.remove(transport[Symbol.toStringTag] ?? "")
-        throw cause
-      }
-    },
-    catch: (cause) => new HostError({ module, detail: listenProblem(addresses, toError(cause)), cause })
-  })
-  yield* Effect.annotateLogs(Effect.forEach(notes, (note) => Effect.logWarning(note), { discard: true }), {
-    component: "network"
-  })
-})
-
-/** Listens on an address with the transports that are attached, and gives the listeners. */
-const listenAlso = Effect.fnUntraced(function*(components: Components, address: Multiaddr) {
-  const { transportManager } = components
-  const wanted = multiaddr(address)
-  const module = transportManager.listenTransportForMultiaddr(wanted)?.[Symbol.toStringTag]?.replace("@libp2p/", "")
-  if (module === undefined) {
-    return yield* new HostError({
-      module: "host",
-      detail: `cannot listen on ${address}: no transport of this node listens on such an address`
-    })
-  }
-  return yield* Effect.tryPromise({
-    try: async (): Promise<ReadonlyArray<Listener>> => {
-      const before = new Set(transportManager.getListeners())
-      const fresh = () => transportManager.getListeners().filter((listener) => !before.has(listener))
-      try {
-        await transportManager.listen([wanted])
-      } catch (cause) {
-        await closeAll(fresh())
-        throw cause
-      }
-      confirmOwn(components)
-      return fresh()
-    },
-    catch: (cause) => new HostError({ module, detail: listenProblem([address], toError(cause)), cause })
-  })
-})
-
-/** Closes the listeners. One that did not begin to listen has nothing to close. */
-const closeAll = async (listeners: ReadonlyArray<Listener>): Promise<void> => {
-  await Promise.allSettled(listeners.map((listener) => listener.close()))
-}
-
-/**
- * Announces the public addresses of this machine's own interfaces. libp2p holds them back until a remote has confirmed
- * them, which none does without AutoNAT, so a node on a public address would be known by its private ones alone.
- */
-export function confirmOwn(
-  { addressManager, transportManager }: Pick<Components, "addressManager" | "transportManager">
-): void {
-  for (const address of transportManager.getAddrs()) addressManager.confirmObservedAddr(address, { type: "transport" })
-}
-
 /** How long one address of a peer may take to answer, in milliseconds. */
 export const addressDialTimeout = 3000
 
@@ -395,19 +316,3 @@ const identifyTimeoutMillis = 5000
 const closingMillis = 5000
 // Refused connections that wait for their remotes to read the refusal.
 const refusalsMax = 32
-
-// libp2p joins the failures of all addresses in one text, each with its stack.
-function listenProblem(addresses: ReadonlyArray<Multiaddr>, error: Error): string {
-  const [address, part] = addresses
-    .map((address) => [address, error.message.split(`\n  ${address}: `)[1]?.split("\n\n")[0]] as const)
-    .find(([, part]) => part !== undefined) ?? [addresses.join(", "), error.message]
-  const code = /\bE[A-Z]{4,}\b/.exec(part ?? "")?.[0]
-  const known = code === undefined ? undefined : listenProblems[code]
-  return `cannot listen on ${address}: ${known ?? (part ?? error.message).split("\n")[0]}`
-}
-
-const listenProblems: Record<string, string | undefined> = {
-  EADDRINUSE: "the port is in use by another program; choose another one, or 0 for any free port",
-  EACCES: "this user may not listen on that port; choose one from 1024 up, or 0 for any free port",
-  EADDRNOTAVAIL: "this machine has no such address; listen on /ip4/0.0.0.0 for all of them"
-}

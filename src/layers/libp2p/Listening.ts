@@ -1,12 +1,15 @@
 /**
- * Listens on the addresses of a configuration, both families on the same port.
+ * How the host listens: on the addresses of a configuration, both families on the same port, and later on further ones.
  * [libp2p]
  */
-import type { Listener } from "@libp2p/interface"
+import type { Listener, Transport } from "@libp2p/interface"
 import { type Multiaddr as Libp2pMultiaddr, multiaddr } from "@multiformats/multiaddr"
+import { Effect } from "effect"
+import { HostError } from "../../schema/NetworkError.ts"
 import type { Multiaddr } from "../../schema/Peer.ts"
 import { isLoopback } from "../../schema/Subnet.ts"
 import { toError } from "./Faults.ts"
+import type { Components } from "./wire/Components.ts"
 
 /** What is used of libp2p's transport manager. */
 export interface Listening {
@@ -46,6 +49,86 @@ export const listenAll = async (
   return notes
 }
 
+/**
+ * Adds the transport, and listens on the addresses with it. What the operator should know is logged. A transport that
+ * cannot listen is removed again.
+ */
+export const listenOn = Effect.fnUntraced(function*(
+  { addressManager, transportManager }: Components,
+  module: string,
+  transport: Transport,
+  addresses: ReadonlyArray<Multiaddr>
+) {
+  const wanted = addresses.map((address) => multiaddr(address))
+  const foreign = wanted.find((address) => transport.listenFilter([address]).length === 0)
+  if (foreign !== undefined) {
+    return yield* new HostError({
+      module,
+      detail: `cannot listen on ${foreign}: this is no address of the ${module} transport`
+    })
+  }
+  const notes = yield* Effect.tryPromise({
+    try: async () => {
+      transportManager.add(transport)
+      try {
+        const notes = await listenAll(transportManager, addresses)
+        confirmOwn({ addressManager, transportManager })
+        return notes
+      } catch (cause) {
+        await transportManager.remove(transport[Symbol.toStringTag] ?? "")
+        throw cause
+      }
+    },
+    catch: (cause) => new HostError({ module, detail: listenProblem(addresses, toError(cause)), cause })
+  })
+  yield* Effect.annotateLogs(Effect.forEach(notes, (note) => Effect.logWarning(note), { discard: true }), {
+    component: "network"
+  })
+})
+
+/** Listens on an address with the transports that are attached, and gives the listeners. */
+export const listenAlso = Effect.fnUntraced(function*(components: Components, address: Multiaddr) {
+  const { transportManager } = components
+  const wanted = multiaddr(address)
+  const module = transportManager.listenTransportForMultiaddr(wanted)?.[Symbol.toStringTag]?.replace("@libp2p/", "")
+  if (module === undefined) {
+    return yield* new HostError({
+      module: "host",
+      detail: `cannot listen on ${address}: no transport of this node listens on such an address`
+    })
+  }
+  return yield* Effect.tryPromise({
+    try: async (): Promise<ReadonlyArray<Listener>> => {
+      const before = new Set(transportManager.getListeners())
+      const fresh = () => transportManager.getListeners().filter((listener) => !before.has(listener))
+      try {
+        await transportManager.listen([wanted])
+      } catch (cause) {
+        await closeAll(fresh())
+        throw cause
+      }
+      confirmOwn(components)
+      return fresh()
+    },
+    catch: (cause) => new HostError({ module, detail: listenProblem([address], toError(cause)), cause })
+  })
+})
+
+/** Closes the listeners. One that did not begin to listen has nothing to close. */
+export const closeAll = async (listeners: ReadonlyArray<Listener>): Promise<void> => {
+  await Promise.allSettled(listeners.map((listener) => listener.close()))
+}
+
+/**
+ * Announces the public addresses of this machine's own interfaces. libp2p holds them back until a remote has confirmed
+ * them, which none does without AutoNAT, so a node on a public address would be known by its private ones alone.
+ */
+export function confirmOwn(
+  { addressManager, transportManager }: Pick<Components, "addressManager" | "transportManager">
+): void {
+  for (const address of transportManager.getAddrs()) addressManager.confirmObservedAddr(address, { type: "transport" })
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
@@ -67,4 +150,20 @@ async function listenBeside(manager: Listening, asked: string, port: string): Pr
   await manager.listen([multiaddr(ip6("0"))])
   if (asked === "0") return undefined
   return `port ${asked} of IPv6 is in use by another program: this node listens there on another port`
+}
+
+// libp2p joins the failures of all addresses in one text, each with its stack.
+function listenProblem(addresses: ReadonlyArray<Multiaddr>, error: Error): string {
+  const [address, part] = addresses
+    .map((address) => [address, error.message.split(`\n  ${address}: `)[1]?.split("\n\n")[0]] as const)
+    .find(([, part]) => part !== undefined) ?? [addresses.join(", "), error.message]
+  const code = /\bE[A-Z]{4,}\b/.exec(part ?? "")?.[0]
+  const known = code === undefined ? undefined : listenProblems[code]
+  return `cannot listen on ${address}: ${known ?? (part ?? error.message).split("\n")[0]}`
+}
+
+const listenProblems: Record<string, string | undefined> = {
+  EADDRINUSE: "the port is in use by another program; choose another one, or 0 for any free port",
+  EACCES: "this user may not listen on that port; choose one from 1024 up, or 0 for any free port",
+  EADDRNOTAVAIL: "this machine has no such address; listen on /ip4/0.0.0.0 for all of them"
 }

@@ -6,7 +6,8 @@
  */
 import { Effect, Layer, Stream } from "effect"
 import { NetworkMonitor } from "../../services/NetworkMonitor.ts"
-import { confirmOwn, Libp2pHost } from "../libp2p/Host.ts"
+import { Libp2pHost } from "../libp2p/Host.ts"
+import { confirmOwn } from "../libp2p/Listening.ts"
 import * as Supervised from "../Supervised.ts"
 
 /**

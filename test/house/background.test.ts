@@ -2,13 +2,11 @@
  * Background work runs in `src/layers/Supervised.ts`, so that no defect ends it in silence.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { sourceFiles } from "./source.ts"
-import { childrenOf, isNode, type Node, parse } from "./tidy.ts"
+import { type Allowed, judge, nodesOf, shown } from "./source.ts"
+import { childrenOf, isNode, type Node } from "./tidy.ts"
 
-/**
- * The files that may start fibers by themselves. The simulator in `testing` may, since a defect in it fails the test.
- */
-const allowed: ReadonlyArray<{ readonly file: string; readonly because: string }> = [
+/** The files that may start fibers by themselves. In the simulator a defect fails the test. */
+const allowed: ReadonlyArray<Allowed> = [
   { file: "layers/Supervised.ts", because: "it is the tool" },
   { file: "layers/machine/BoundedShutdown.ts", because: "the part's exit is given to whoever stops the node" },
   { file: "layers/peers/Dialer.ts", because: "the exit of a dial is given to those who wait for it" },
@@ -24,52 +22,46 @@ const allowed: ReadonlyArray<{ readonly file: string; readonly because: string }
 
 const starts = /^(fork\w*|run(Fork|Promise|Sync|Callback)\w*|run|runtime|makeRuntime\w*)$/
 
-/** Calls of effect that start a fiber whose work is not supervised, as `line: code`. */
+/**
+ * Where effect starts a fiber whose work is not supervised, as `line: code`: by a call, or handed on, as in
+ * `pipe(work, Effect.forkScoped)`.
+ */
 const bareStarts = (text: string): ReadonlyArray<string> => {
-  const found: Array<string> = []
-  const visit = (node: Node): void => {
-    const { callee } = node
-    if (node.type === "CallExpression" && isNode(callee) && isStart(callee)) {
-      const code = text.slice(node.start, node.end)
-      const isSupervised = childrenOf(node).some((child) => child !== callee && mentions(child))
-      if (!isSupervised) found.push(`${text.slice(0, node.start).split("\n").length}: ${code.split("\n")[0]}`)
-    } else if (isStart(node) && !called.has(node)) {
-      // Handed on, as in `pipe(work, Effect.forkScoped)`.
-      found.push(`${text.slice(0, node.start).split("\n").length}: ${text.slice(node.start, node.end)}`)
-    }
-    if (node.type === "CallExpression" && isNode(callee)) called.add(callee)
-    childrenOf(node).forEach(visit)
-  }
   const called = new Set<Node>()
-  const isStart = ({ object, property, type }: Node): boolean => {
-    if (type !== "MemberExpression" || !isNode(object) || !isNode(property)) return false
-    const [from, name] = [String(object["name"]), String(property["name"])]
-    if (/^Fiber(Set|Map|Handle)$/.test(from)) return starts.test(name)
-    return from === "Effect" && starts.test(name) && name !== "run"
+  const found: Array<Node> = []
+  for (const node of nodesOf(text)) {
+    const { callee } = node
+    if (node.type === "CallExpression" && isNode(callee)) called.add(callee)
+    const isCall = node.type === "CallExpression" && isNode(callee) && isStart(callee)
+    const isSupervised = isCall && childrenOf(node).some((child) => child !== callee && mentionsSupervised(child))
+    const isHandedOn = isStart(node) && !called.has(node)
+    if (isCall && !isSupervised || isHandedOn) found.push(node)
   }
-  const mentions = (node: Node): boolean => {
-    const { object } = node
-    if (node.type === "MemberExpression" && isNode(object) && object["name"] === "Supervised") return true
-    return childrenOf(node).some(mentions)
-  }
-  visit(parse("a.ts", text).program)
-  return found
+  return found.map((node) => shown(text, node))
 }
 
-const files = [...sourceFiles()].filter(([path]) => !path.startsWith("testing/"))
+const isStart = ({ object, property, type }: Node): boolean => {
+  if (type !== "MemberExpression" || !isNode(object) || !isNode(property)) return false
+  const [from, name] = [String(object["name"]), String(property["name"])]
+  if (/^Fiber(Set|Map|Handle)$/.test(from)) return starts.test(name)
+  return from === "Effect" && starts.test(name) && name !== "run"
+}
+
+const mentionsSupervised = (node: Node): boolean => {
+  const { object } = node
+  if (node.type === "MemberExpression" && isNode(object) && object["name"] === "Supervised") return true
+  return childrenOf(node).some(mentionsSupervised)
+}
+
+const { forbidden, idle } = judge(allowed, bareStarts)
 
 describe("background work", () => {
   it("is supervised, but for files that have a reason", () => {
-    const isAllowed = new Set(allowed.map(({ file }) => file))
-    const found = files.flatMap(([path, text]) =>
-      isAllowed.has(path) ? [] : bareStarts(text).map((start) => `src/${path}:${start}; better: Supervised`)
-    )
-    assert.deepStrictEqual(found, [])
+    assert.deepStrictEqual(forbidden.map((start) => `${start}; better: Supervised`), [])
   })
 
   it("is started by each file that has a reason", () => {
-    const starting = new Set(files.flatMap(([path, text]) => bareStarts(text).length > 0 ? [path] : []))
-    assert.deepStrictEqual(allowed.filter(({ file }) => !starting.has(file)).map(({ file }) => file), [])
+    assert.deepStrictEqual(idle, [])
   })
 
   it("is started by one of these words", () => {

@@ -19,18 +19,57 @@ const filesBelow = (folder: string): ReadonlyMap<string, string> =>
 
 export const sourceFiles = (): ReadonlyMap<string, string> => filesBelow("src")
 
+/** The nodes of some code, each before those within it. */
+export function* nodesOf(text: string): Generator<Node> {
+  const open = [parse("a.ts", text).program]
+  for (let node = open.pop(); node !== undefined; node = open.pop()) {
+    yield node
+    open.push(...childrenOf(node).toReversed())
+  }
+}
+
+/** A node as a problem shows it: its line, and its code up to the end of that line. */
+export const shown = (text: string, { end, start }: Node): string =>
+  `${text.slice(0, start).split("\n").length}: ${text.slice(start, end).split("\n")[0]}`
+
+/** A file that may do what the house forbids elsewhere. */
+export interface Allowed {
+  readonly file: string
+  readonly because: string
+}
+
+/**
+ * Holds the source against a list of files that may do something: `forbidden` is where other files do it, `idle` are
+ * the files of the list that do not. The simulator in `testing` may do everything.
+ */
+export const judge = (
+  allowed: ReadonlyArray<Allowed>,
+  find: (text: string) => ReadonlyArray<string>
+): { readonly forbidden: ReadonlyArray<string>; readonly idle: ReadonlyArray<string> } => {
+  const found = [...sourceFiles()].filter(([path]) => !path.startsWith("testing/")).map(([path, text]) => ({
+    path,
+    uses: find(text)
+  }))
+  return {
+    forbidden: found.flatMap(({ path, uses }) =>
+      allowed.some(({ file }) => file === path) ? [] : uses.map((use) => `src/${path}:${use}`)
+    ),
+    idle: allowed.map(({ file }) => file).filter((file) =>
+      !found.some(({ path, uses }) => path === file && uses.length > 0)
+    )
+  }
+}
+
 /** What a file imports or exports from elsewhere, in types, too. A specifier that is computed stands as its code. */
 export const importsOf = (text: string): ReadonlySet<string> => {
   const known = imports.get(text)
   if (known !== undefined) return known
   const found = new Set<string>()
   imports.set(text, found)
-  const visit = (node: Node): void => {
+  for (const node of nodesOf(text)) {
     const source = isModuleReference(node) ? node["source"] ?? node["expression"] : undefined
     if (isNode(source)) found.add(specifierOf(source, text))
-    childrenOf(node).forEach(visit)
   }
-  visit(parse("a.ts", text).program)
   return found
 }
 
@@ -47,12 +86,10 @@ export const withoutComments = (text: string): string => {
 /** The code without its comments, and without the words in texts and templates; what a template computes stays. */
 export const withoutTexts = (text: string): string => {
   const parts: Array<{ readonly start: number; readonly end: number }> = [...parse("a.ts", text).comments]
-  const visit = (node: Node): void => {
+  for (const node of nodesOf(text)) {
     const isText = node.type === "TemplateElement" || (node.type === "Literal" && typeof node["value"] === "string")
     if (isText) parts.push(node)
-    childrenOf(node).forEach(visit)
   }
-  visit(parse("a.ts", text).program)
   let code = ""
   let from = 0
   for (const { end, start } of parts.sort((a, b) => a.start - b.start)) {

@@ -2,14 +2,14 @@
  * Time that passes is measured with `src/layers/Elapsed.ts`, never with the wall clock, which is set now and then.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { sourceFiles } from "./source.ts"
-import { childrenOf, isNode, type Node, parse } from "./tidy.ts"
+import { type Allowed, judge, nodesOf, shown } from "./source.ts"
+import { childrenOf, isNode, type Node } from "./tidy.ts"
 
 /**
  * The files that may read the wall clock: for what people read, and for what is stored, signed or sent. The simulator
- * in `testing` may, since it makes the clocks.
+ * makes the clocks.
  */
-const allowed: ReadonlyArray<{ readonly file: string; readonly because: string }> = [
+const allowed: ReadonlyArray<Allowed> = [
   { file: "layers/Elapsed.ts", because: "it makes dates of times that passed, and counts the sleep of the machine" },
   { file: "layers/machine/KeyValuePeerStore.ts", because: "when a peer was last seen is stored" },
   { file: "layers/dht/provide/Batches.ts", because: "when a key was announced is stored, and read by people" },
@@ -27,45 +27,37 @@ const wallClock = /^(currentTime(Millis|Nanos)(Unsafe)?|now(Unsafe|AsDate|InCurr
 
 /** Where a file reads the wall clock, as `line: code`. */
 const usesOf = (text: string): ReadonlyArray<string> => {
-  const found: Array<string> = []
-  const visit = (node: Node): void => {
+  const found: Array<Node> = []
+  for (const node of nodesOf(text)) {
     const { arguments: given, callee, object, property } = node
     if (node.type === "MemberExpression" && isNode(property) && isNode(object)) {
       const [from, name] = [String(object["name"]), String(property["name"] ?? property["value"])]
       const isDate = from === "Date" || from === "DateTime"
-      if (wallClock.test(name) && (name.startsWith("current") || isDate)) found.push(show(node))
+      if (wallClock.test(name) && (name.startsWith("current") || isDate)) found.push(node)
     }
     if (node.type === "NewExpression" && isNode(callee) && callee["name"] === "Date" && Array.isArray(given)) {
-      if (given.length === 0) found.push(show(node))
+      if (given.length === 0) found.push(node)
     }
     // As in `const { currentTimeMillis } = Clock`.
     if (node.type === "ObjectPattern") {
       for (const child of childrenOf(node)) {
         const key = child["key"]
-        if (isNode(key) && String(key["name"]).startsWith("currentTime")) found.push(show(child))
+        if (isNode(key) && String(key["name"]).startsWith("currentTime")) found.push(child)
       }
     }
-    childrenOf(node).forEach(visit)
   }
-  const show = (node: Node) => `${text.slice(0, node.start).split("\n").length}: ${text.slice(node.start, node.end)}`
-  visit(parse("a.ts", text).program)
-  return found
+  return found.map((node) => shown(text, node))
 }
 
-const files = [...sourceFiles()].filter(([path]) => !path.startsWith("testing/"))
+const { forbidden, idle } = judge(allowed, usesOf)
 
 describe("the wall clock is read", () => {
   it("in no file without a reason", () => {
-    const isAllowed = new Set(allowed.map(({ file }) => file))
-    const found = files.flatMap(([path, text]) =>
-      isAllowed.has(path) ? [] : usesOf(text).map((use) => `src/${path}:${use}; better: Elapsed.millis`)
-    )
-    assert.deepStrictEqual(found, [])
+    assert.deepStrictEqual(forbidden.map((use) => `${use}; better: Elapsed.millis`), [])
   })
 
   it("in each file that has a reason", () => {
-    const reading = new Set(files.flatMap(([path, text]) => usesOf(text).length > 0 ? [path] : []))
-    assert.deepStrictEqual(allowed.filter(({ file }) => !reading.has(file)).map(({ file }) => file), [])
+    assert.deepStrictEqual(idle, [])
   })
 
   it("by one of these words", () => {

@@ -54,6 +54,13 @@ const open = Effect.fnUntraced(function*(
   return { keys, killed: Deferred.await(killed), detach }
 })
 
+/** A process that saves the first 64 keys at once, and ends. */
+const saveOn = (disk: SimDisk.SimDisk) =>
+  Effect.scoped(Effect.flatMap(
+    open(disk),
+    ({ keys }) => Effect.forEach(all.slice(0, 64), (key) => keys.set(entryOf(key)), { concurrency: 64 })
+  ))
+
 const savedOn = (disk: SimDisk.SimDisk) =>
   Effect.scoped(Effect.map(open(disk), ({ keys }) => new Map(keys.saved.map((entry) => [entry.key, entry]))))
 
@@ -224,9 +231,7 @@ describe("Store", () => {
   it.effect("sets damaged entries aside, names them in one line, and keeps the others", () =>
     Effect.gen(function*() {
       const disk = SimDisk.make()
-      yield* Effect.scoped(Effect.flatMap(open(disk), ({ keys }) =>
-        Effect.forEach(all.slice(0, 64), (key) =>
-          keys.set(entryOf(key)), { concurrency: 64 })))
+      yield* saveOn(disk)
       const { store } = disk.mount()
       yield* store.set("provided.01", "{\"version\":1,\"keys\":[[")
       yield* store.set("provided.1f", "{\"version\":9}")
@@ -243,16 +248,13 @@ describe("Store", () => {
   it.effect("never writes over an entry that the disk did not give", () =>
     Effect.gen(function*() {
       const disk = SimDisk.make()
-      yield* Effect.scoped(Effect.flatMap(open(disk), ({ keys }) =>
-        Effect.forEach(all.slice(0, 64), (key) =>
-          keys.set(entryOf(key)), { concurrency: 64 })))
+      yield* saveOn(disk)
       const { store } = disk.mount()
       const error = new KeyValueStore.KeyValueStoreError({ method: "get", message: "cannot read provided.01: EIO" })
       yield* Effect.scoped(Effect.gen(function*() {
         const keys = yield* Store.make(h0Of).pipe(Effect.provideService(KeyValueStore.KeyValueStore, {
           ...store,
-          get: (name) =>
-            name === "provided.01" ? Effect.fail(error) : store.get(name)
+          get: (name) => name === "provided.01" ? Effect.fail(error) : store.get(name)
         }))
         assert.strictEqual(keys.saved.length, 62)
         yield* Effect.forEach(all.slice(64, 128), (key) => keys.set(entryOf(key)), { concurrency: 64 })
@@ -267,9 +269,7 @@ describe("Store", () => {
   it.effect("writes its entries again when they were removed meanwhile", () =>
     Effect.gen(function*() {
       const disk = SimDisk.make()
-      const save = Effect.flatMap(open(disk), ({ keys }) =>
-        Effect.forEach(all.slice(0, 64), (key) => keys.set(entryOf(key)), { concurrency: 64 }))
-      yield* Effect.scoped(save)
+      yield* saveOn(disk)
       yield* Effect.scoped(Effect.gen(function*() {
         const values = disk.mount().store
         yield* Store.make(h0Of).pipe(Effect.provideService(KeyValueStore.KeyValueStore, values))

@@ -5,6 +5,7 @@ import { Effect, type Scope } from "effect"
 import { spawn, spawnSync } from "node:child_process"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
+import { patience } from "./patience.ts"
 
 /** A line of `codio start --json`. */
 export interface Line {
@@ -30,7 +31,7 @@ export interface Program {
   readonly kill: (signal: NodeJS.Signals) => void
   /** Stops reading what it prints. */
   readonly closeOutput: () => void
-  /** The first JSON line that fits, past or to come; fails the test when it has not come within a minute. */
+  /** The first JSON line that fits, past or to come; fails the test when it has not come within {@link patience}. */
   readonly line: (what: string, fits: (line: Line) => boolean) => Effect.Effect<Line>
   readonly lines: () => ReadonlyArray<Line>
   readonly ended: Effect.Effect<Ended>
@@ -104,9 +105,9 @@ function launch(
       check()
       return Effect.sync(() => waiting.delete(check))
     }).pipe(Effect.timeoutOrElse({
-      duration: "1 minute",
+      duration: patience,
       orElse: () =>
-        Effect.die(new Error(`not within a minute: ${what}; stdout ${JSON.stringify(stdout)}; stderr ${stderr}`))
+        Effect.die(new Error(`not within ${patience}: ${what}; stdout ${JSON.stringify(stdout)}; stderr ${stderr}`))
     }))
 
   return {

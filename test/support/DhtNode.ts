@@ -28,6 +28,7 @@ import { Discovery } from "../../src/services/Discovery.ts"
 import type { Identity } from "../../src/services/Identity.ts"
 import { NetworkConfig, type NetworkConfigInput } from "../../src/services/NetworkConfig.ts"
 import { peerId } from "./FakeConnection.ts"
+import { patience } from "./patience.ts"
 
 export const kadProtocol = "/codio/kad/1.0.0"
 
@@ -185,7 +186,7 @@ export const providersOf = (node: Node, key: ContentKey) => Stream.runCollect(no
 
 export const until = <A, E, R>(label: string, read: Effect.Effect<A, E, R>, holds: (a: A) => boolean) =>
   Effect.repeat(read, { schedule: Schedule.spaced("10 millis"), until: holds }).pipe(
-    Effect.timeoutOrElse({ duration: "1 minute", orElse: () => Effect.die(new Error(`never: ${label}`)) })
+    Effect.timeoutOrElse({ duration: patience, orElse: () => Effect.die(new Error(`never: ${label}`)) })
   )
 
 export const addresses = (node: Node) =>

@@ -7,6 +7,7 @@ import { setFlagsFromString } from "node:v8"
 import { runInNewContext } from "node:vm"
 import type { Libp2pHost } from "../../src/layers/libp2p/Host.ts"
 import { muxerOf } from "../../src/layers/libp2p/wire/Yamux.ts"
+import { patience } from "./patience.ts"
 
 setFlagsFromString("--expose-gc")
 
@@ -28,7 +29,7 @@ export interface Watched {
   readonly add: (name: string, target: object) => void
   /** How many there were. */
   readonly count: () => number
-  /** Ends when all are collected; a defect that names the survivors after 30 s. */
+  /** Ends when all are collected; after {@link patience} a defect that names the survivors. */
   readonly collected: Effect.Effect<void>
 }
 
@@ -41,7 +42,7 @@ export const watched = (): Watched => {
     collected: Effect.sync(collectGarbage).pipe(
       Effect.andThen(Effect.sync(left)),
       Effect.repeat({ schedule: Schedule.spaced("100 millis"), until: (names) => names.length === 0 }),
-      Effect.timeout("30 seconds"),
+      Effect.timeout(patience),
       Effect.catchTag("TimeoutError", () => Effect.die(new Error(`not collected: ${left().join(", ")}`))),
       Effect.asVoid
     )

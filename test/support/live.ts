@@ -9,6 +9,7 @@ import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
 import { Network, type NodeParts } from "../../src/Network.ts"
 import type { NetworkConfigInput } from "../../src/services/NetworkConfig.ts"
+import { patience } from "./patience.ts"
 
 export { record } from "./record.ts"
 
@@ -16,10 +17,10 @@ export { record } from "./record.ts"
 export const makeNode = (options: NetworkConfigInput = {}, parts: NodeParts = {}) =>
   Network.make({ listenAddresses: ["/ip4/127.0.0.1/tcp/0"], enableMdns: false, ...options }, parts)
 
-/** Asks every 20 ms until the answer is yes; a defect after the time limit, a minute by default. */
+/** Asks every 20 ms until the answer is yes; a defect after the time limit, {@link patience} by default. */
 export const until = (
   question: Effect.Effect<boolean>,
-  limit: `${number} seconds` = "60 seconds"
+  limit: `${number} seconds` = patience
 ): Effect.Effect<void> =>
   question.pipe(
     Effect.repeat({ schedule: Schedule.spaced("20 millis"), until: (answer) => answer }),

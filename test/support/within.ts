@@ -5,7 +5,7 @@ import { lostMillis } from "./lostMillis.ts"
 
 /**
  * Waits until the answer is yes, and gives the milliseconds that it took; a defect when these are more than was
- * promised, or a minute.
+ * promised, or {@link patience}.
  */
 export const within = (what: string, limitMillis: number, question: Effect.Effect<boolean>): Effect.Effect<number> =>
   Effect.scoped(Effect.gen(function*() {

@@ -175,9 +175,14 @@ export const dhtContract = <R, N extends DhtContractNode>(name: string, fixture:
             ["soon" as "1 second", "\"soon\""]
           ] as const
         ) {
-          const error = yield* Effect.flip(bob.dht.startProviding(key("ttl"), { ttl }))
-          assert.strictEqual(error.reason._tag, "TtlInvalid")
-          assert.include(error.message, `a ttl is between 1 minute and 24 hours, not ${text}`)
+          for (const operation of ["startProviding", "provide"] as const) {
+            const error = yield* Effect.flip(Effect.scoped(bob.dht[operation](key("ttl"), { ttl })))
+            assert.strictEqual(error.reason._tag, "TtlInvalid")
+            assert.strictEqual(
+              error.message,
+              `${operation} ${key("ttl")}: a ttl is between 1 minute and 24 hours, not ${text}`
+            )
+          }
         }
         const status = yield* Stream.runHead(bob.dht.provideStatus)
         assert.strictEqual(Option.getOrThrow(status).keys, 0)

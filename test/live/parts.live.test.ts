@@ -48,9 +48,14 @@ describe("the parts of a node", () => {
       const server = yield* Live.makeNode()
       const info = yield* server.connect(yield* first(off))
       assert.notInclude(info.protocols, kadProtocol)
-      const refused = yield* Effect.flip(off.startProviding(key))
-      assert.strictEqual(refused.reason._tag, "DhtOff")
-      assert.match(refused.message, /this node has no DHT; start it with the option dht set to server or client$/)
+      for (const operation of ["startProviding", "provide"] as const) {
+        const refused = yield* Effect.flip(Effect.scoped(off[operation](key)))
+        assert.strictEqual(refused.reason._tag, "DhtOff")
+        assert.strictEqual(
+          refused.message,
+          `${operation} ${key}: this node has no DHT; start it with the option dht set to server or client`
+        )
+      }
       assert.strictEqual((yield* Effect.flip(Stream.runCollect(off.findProviders(key)))).reason._tag, "DhtOff")
       yield* off.stopProviding(key)
       assert.deepStrictEqual(

@@ -355,5 +355,19 @@ export const dhtMutants: ReadonlyArray<Mutant> = [
     text: "const teller = peers.length === 0 ? undefined : nearOf(libp2pId(from))",
     replacement: "const teller = from === self ? nearOf(peerId) : undefined",
     specs: ["test/layers/dht/libp2p/KadDht.live.test.ts"]
+  },
+  {
+    name: "an error of provide names startProviding",
+    file: "src/layers/dht/provide/Wishes.ts",
+    text: "isLasting ? \"startProviding\" : \"provide\"",
+    replacement: "isLasting ? \"startProviding\" : \"startProviding\"",
+    specs: ["test/layers/dht/provide/ProvidedKeys.test.ts"]
+  },
+  {
+    name: "a node without a DHT names another function",
+    file: "src/layers/dht/NoDht.ts",
+    text: "off(\"provide\", key)",
+    replacement: "off(\"startProviding\", key)",
+    specs: ["test/live/parts.live.test.ts"]
   }
 ]

@@ -16,7 +16,7 @@ export const layer: Layer.Layer<Dht> = Layer.sync(Dht, () => {
   return Dht.of({
     startProviding: (key) => off("startProviding", key),
     stopProviding: () => Effect.void,
-    provide: (key) => off("startProviding", key),
+    provide: (key) => off("provide", key),
     provideStatus: Stream.concat(
       Stream.sync(() =>
         new ProvideStatus({

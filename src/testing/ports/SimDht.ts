@@ -207,7 +207,7 @@ export const make = Effect.gen(function*() {
 
   const want = Effect.fnUntraced(
     function*(key: ContentKey, options: ProvideOptions | undefined, wish: Partial<Wishes>) {
-      const ttl = yield* Wishes.ttlOf(key, options)
+      const ttl = yield* Wishes.ttlOf(wish.isLasting === true ? "startProviding" : "provide", key, options)
       const validMillis = ttl === undefined ? validityMillis : Duration.toMillis(ttl)
       const dueAt = yield* Clock.currentTimeMillis
       const before = intents.get(key)

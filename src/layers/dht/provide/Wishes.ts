@@ -70,9 +70,9 @@ export const make = ({ changed, fresh, intents, leave, now, onProgress, store, t
       return changed.open
     })
 
-  const save = (intent: Intent, before: Intent | undefined) =>
+  const save = (operation: Operation, intent: Intent, before: Intent | undefined) =>
     store.set(intent).pipe(
-      Effect.mapError(failed("startProviding", intent.key)),
+      Effect.mapError(failed(operation, intent.key)),
       Effect.onError(() => undo(intent, before))
     )
 
@@ -82,7 +82,7 @@ export const make = ({ changed, fresh, intents, leave, now, onProgress, store, t
     if (before !== undefined && before.ttlSeconds === ttlSeconds) {
       if (!isLasting || before.isLasting) return
       before.isLasting = true
-      return yield* save(before, before)
+      return yield* save(operationOf(isLasting), before, before)
     }
     const saved = { key, h0: h0Of(key), ttlSeconds, announcedMinute: 0, copies: 0, addresses: "" }
     const intent = intentOf(saved)
@@ -94,7 +94,7 @@ export const make = ({ changed, fresh, intents, leave, now, onProgress, store, t
       // Not due before it is saved, whatever changes meanwhile.
       intent.isSaving = true
       yield* Effect.ensuring(
-        save(intent, before),
+        save(operationOf(isLasting), intent, before),
         Effect.sync(() => {
           intent.isSaving = false
         })
@@ -113,7 +113,7 @@ export const make = ({ changed, fresh, intents, leave, now, onProgress, store, t
 
   /** Records a wish, with the options of the latest call. A scope waits only when it changes what is saved. */
   const want = Effect.fnUntraced(function*(key: ContentKey, given: ProvideOptions | undefined, isLasting: boolean) {
-    const ttl = yield* ttlOf(key, given)
+    const ttl = yield* ttlOf(operationOf(isLasting), key, given)
     const ttlSeconds = ttl === undefined ? undefined : Math.ceil(Duration.toSeconds(ttl))
     const wish = { key, ttlSeconds, isOptimistic: given?.optimistic === true, isLasting }
     const before = intents.get(key)
@@ -170,6 +170,7 @@ export const make = ({ changed, fresh, intents, leave, now, onProgress, store, t
  * minute and 24 hours.
  */
 export const ttlOf = (
+  operation: Operation,
   key: ContentKey,
   options: ProvideOptions | undefined
 ): Effect.Effect<Duration.Duration | undefined, DhtError> => {
@@ -179,7 +180,7 @@ export const ttlOf = (
   if (ttl !== undefined && Duration.between(ttl, { minimum: ttlMin, maximum: ttlMax })) return Effect.succeed(ttl)
   const text = ttl === undefined ? JSON.stringify(given) : Duration.format(ttl)
   return Effect.fail(
-    new DhtError({ operation: "startProviding", subject: key, reason: new TtlInvalid({ ttl: text }) })
+    new DhtError({ operation, subject: key, reason: new TtlInvalid({ ttl: text }) })
   )
 }
 
@@ -190,12 +191,17 @@ export const h0Of = (key: ContentKey): number => positionOf(toBytes(key)).h0
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
+/** How a program wishes for a key. */
+type Operation = "startProviding" | "provide"
+
 interface Wish {
   readonly key: ContentKey
   readonly ttlSeconds: number | undefined
   readonly isOptimistic: boolean
   readonly isLasting: boolean
 }
+
+const operationOf = (isLasting: boolean): Operation => isLasting ? "startProviding" : "provide"
 
 /** Runs effects of one key one after another. */
 const turns = <K>() => {

@@ -695,6 +695,19 @@ describe("ProvidedKeys, wishes", () => {
     })
   }
 
+  it.effect("that cannot be saved say which call failed", () => {
+    let isFull = false
+    return Effect.gen(function*() {
+      const { keys } = yield* makeBatches({ store: fullStore(() => isFull) })
+      yield* keys.startProviding(key, { ttl: "1 hour" })
+      isFull = true
+      for (const operation of ["startProviding", "provide"] as const) {
+        const error = yield* Effect.flip(Effect.scoped(keys[operation](key, { ttl: "2 hours" })))
+        assert.strictEqual(error.message, `${operation} ${key}: disk full`)
+      }
+    }).pipe(Effect.scoped)
+  })
+
   /** The keys on a disk whose write number `n` waits until `end(n)` opens it, and fails where `fails` says so. */
   const makeSlow = Effect.fnUntraced(function*(fails: ReadonlyArray<boolean>) {
     const ends = fails.map(() => Latch.makeUnsafe())

@@ -51,9 +51,9 @@ export const forever = <A, R>(
   name: string,
   work: Effect.Effect<A, never, R>
 ): Effect.Effect<void, never, R | Scope.Scope> =>
-  // `Effect.forever` lets other fibers run between two rounds. `TestClock` gives fibers one turn to fall asleep before it
-  // moves on: with that pause the next round would set its timer a turn too late, and its timer would end too late. No
-  // round needs the pause, since the work waits in each round by itself.
+  // `Effect.forever` lets other fibers run between two rounds. `TestClock` gives fibers one turn to fall asleep before
+  // it moves on: with that pause the next round would set its timer a turn too late, and the timer would end too late.
+  // No round needs the pause, since the work waits in each round by itself.
   Effect.asVoid(
     Effect.forkScoped(lasting(name, Effect.forever(work, { disableYield: true })), { startImmediately: true })
   )

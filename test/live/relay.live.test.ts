@@ -320,6 +320,9 @@ describe("RelayServer", () => {
           path._tag === "Relayed" && path.upgrading)
       }
       const direct = yield* listener.address
+      const own = yield* dialer.transport.dial(direct)
+      assert.deepStrictEqual(yield* own.path, { _tag: "Direct", holePunched: false })
+      yield* own.close
       yield* Effect.promise(() =>
         dialer.host.node.dial(multiaddr(direct), { force: true })
       )

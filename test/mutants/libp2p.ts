@@ -41,13 +41,27 @@ export const libp2pMutants: ReadonlyArray<Mutant> = [
     file: "src/layers/libp2p/Punches.ts",
     text: "if (all.some((one) => !one.direct && isUpgrading(one))) return true",
     replacement: "if (all.length < 0) return true",
-    specs: ["test/live/relay.live.test.ts"]
+    specs: ["test/layers/libp2p/Punches.test.ts"]
   },
   {
     name: "a dial of this node counts as a punched hole",
     file: "src/layers/libp2p/Punches.ts",
     text: "if (direct.direction === \"outbound\" && dials.has(direct.remotePeer.toString())) return false",
     replacement: "",
+    specs: ["test/layers/libp2p/Punches.test.ts"]
+  },
+  {
+    name: "the first of two dials that ends makes the other a punched hole",
+    file: "src/layers/libp2p/Punches.ts",
+    text: "if (left === 0) dials.delete(peer)",
+    replacement: "if (left >= 0) dials.delete(peer)",
+    specs: ["test/layers/libp2p/Punches.test.ts"]
+  },
+  {
+    name: "nobody tells which dials are this node's own",
+    file: "src/layers/libp2p/Transport.ts",
+    text: "punches.during(expected, () => dialOnce(resolved, signal))",
+    replacement: "dialOnce(resolved, signal)",
     specs: ["test/live/relay.live.test.ts"]
   },
   {

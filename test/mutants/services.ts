@@ -75,7 +75,7 @@ export const servicesMutants: ReadonlyArray<Mutant> = [
     name: "a relayed teller lies where its relay does",
     file: "src/services/AddressGuard.ts",
     text: "directIpOf(teller)",
-    replacement: "ipOf(teller)",
+    replacement: "directIpOf(teller.replace(\"/p2p-circuit\", \"\") as typeof teller)",
     specs: ["test/services/AddressGuard.test.ts"]
   },
   {

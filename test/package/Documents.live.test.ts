@@ -75,6 +75,19 @@ describe("the documents", () => {
     assert.deepStrictEqual(named.sort(), [...all].sort())
   })
 
+  it("have every transition of a peer's record in docs/ARCHITECTURE.md", () => {
+    const record = read("src/layers/peers/PeerRecord.ts")
+    const [, ...sections] = record.split(/^\/\/ (?=transitions|internal)/m)
+    const transitions = sections.filter((section) => section.startsWith("transitions"))
+      .flatMap((section) => [...section.matchAll(/^export const (\w+) =/gm)].map(([, name]) => name!))
+    assert.isAbove(transitions.length, 20)
+    const table = read("docs/ARCHITECTURE.md").split("### The record of a peer")[1]!.split("\n## ")[0]!
+    const named = [...table.matchAll(/^\| (`.*?) \|/gm)].flatMap(([, cell]) =>
+      [...cell!.matchAll(/`(\w+)`/g)].map(([, name]) => name!)
+    )
+    assert.deepStrictEqual([...new Set(named)].sort(), transitions.sort())
+  })
+
   it("have every error in docs/ERRORS.md", () => {
     const text = read("docs/ERRORS.md")
     const tags = [...read("src/schema/NetworkError.ts").matchAll(/Schema\.TaggedError<\w+>\(\)\("(\w+)"/g)].map((

@@ -124,6 +124,9 @@ interface has 192.168.1.20/24:
 
 ${table(["address", "told from the internet", "told from 192.168.1.9", "told from this machine"], guarded(guard))}
 
+As a server of the DHT a node also names, and keeps in provider records, the private addresses that the guard lets pass, and no others. In a private network
+of several subnets nodes find each other through the DHT only with a guard that lets their addresses pass.
+
 A private address that worked before counts as told from there. A name that another node told is asked of DNS alone, not of the system's files.
 
 ${example("AddressGuard")}

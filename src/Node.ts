@@ -84,6 +84,7 @@ export type DhtGround =
   | Discovery
   | Identity
   | NetworkConfig
+  | NetworkMonitor
   | KeyValueStore.KeyValueStore
 
 /**

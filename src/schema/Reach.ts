@@ -69,10 +69,15 @@ export const toldHostOf = (address: Multiaddr): NetAddress.IpAddress | "name" | 
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
-const networks = (...texts: ReadonlyArray<string>) => texts.map(IpNetwork.fromStringUnsafe)
+/** Networks by family: strangers have this node judge addresses by the thousand. */
+const networks = (...texts: ReadonlyArray<string>) => {
+  const all = texts.map(IpNetwork.fromStringUnsafe)
+  const isOf4 = ({ address }: IpNetwork.IpNetwork) => NetAddress.isIpv4Address(address)
+  return { of4: all.filter(isOf4), of6: all.filter((network) => !isOf4(network)) }
+}
 
-const isIn = (all: ReadonlyArray<IpNetwork.IpNetwork>, ip: NetAddress.IpAddress): boolean =>
-  all.some((network) => IpNetwork.contains(network, ip))
+const isIn = ({ of4, of6 }: ReturnType<typeof networks>, ip: NetAddress.IpAddress): boolean =>
+  (NetAddress.isIpv4Address(ip) ? of4 : of6).some((network) => IpNetwork.contains(network, ip))
 
 const nowhere = networks("0.0.0.0/8", "224.0.0.0/4", "240.0.0.0/4", "::/128", "ff00::/8")
 

@@ -23,6 +23,10 @@ export const ipOf = (address: Multiaddr): NetAddress.IpAddress | undefined => {
 export const directIpOf = (address: Multiaddr): NetAddress.IpAddress | undefined =>
   address.includes("/p2p-circuit") ? undefined : ipOf(address)
 
+/** The multiaddr of a host, which names no port. */
+export const hostOf = (ip: NetAddress.IpAddress): Multiaddr =>
+  `/ip${NetAddress.isIpv4Address(ip) ? 4 : 6}/${NetAddress.formatIp(ip)}` as Multiaddr
+
 const subnetOfIp = (ip: NetAddress.IpAddress, prefix4: number, prefix6: number): string =>
   IpNetwork.format(IpNetwork.fromAddressUnsafe(ip, NetAddress.isIpv4Address(ip) ? prefix4 : prefix6))
 

@@ -5,7 +5,8 @@
  * itself. Dialling it would probe the local network on the stranger's behalf (kubo#10327). The guard judges every
  * address that another node told, by identify, by the DHT, by mDNS or through a program's own source of discovery: as
  * it was told, and again what its name resolves to, at the moment in which a socket is about to connect. It does not
- * judge addresses that this program gave.
+ * judge addresses that this program gave. A server of the DHT asks it as well: a private address that this node may not
+ * dial is not named to others.
  */
 import { Context, Result } from "effect"
 import { IpNetwork, NetAddress } from "effect/net"

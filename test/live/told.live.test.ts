@@ -7,6 +7,7 @@ import { Effect, Stream } from "effect"
 import { once } from "node:events"
 import { type AddressInfo, createServer, type Socket } from "node:net"
 import { ContentKey, type PeerId } from "../../src/index.ts"
+import { AddressGuard, anyAddress } from "../../src/services/AddressGuard.ts"
 import * as Live from "../support/live.ts"
 
 /** A TCP server on both loopback addresses that never speaks, and counts the sockets that came. */
@@ -80,7 +81,8 @@ describe("addresses that a stranger tells of this machine", () => {
     Effect.gen(function*() {
       const { port, seen } = yield* trap
       const victim = yield* Live.makeNode({ minPeers: 0 })
-      const server = yield* Live.makeNode()
+      // Names what it hears, as servers of other libraries do.
+      const server = yield* Effect.provideService(Live.makeNode({ minPeers: 0 }), AddressGuard, anyAddress)
       const evil = yield* stranger(port)
       yield* evil.connect((yield* server.addresses)[0]!)
       yield* Live.until(Effect.map(server.explain(evil.localPeer), ({ addresses }) => addresses.length > 0))

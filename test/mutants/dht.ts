@@ -8,6 +8,12 @@ const lookup = "src/layers/dht/lookup/Lookup.ts"
 const lookupSpecs = ["test/layers/dht/lookup/Lookup.test.ts"] as const
 const valueRecords = "src/layers/dht/serve/ValueRecords.ts"
 const valueRecordsSpecs = ["test/layers/dht/serve/ValueRecords.test.ts"] as const
+const naming = "src/layers/dht/serve/Naming.ts"
+const namingSpecs = ["test/layers/dht/serve/Naming.test.ts"] as const
+const serverFile = "src/layers/dht/serve/Server.ts"
+const serverSpecs = ["test/layers/dht/serve/Server.test.ts"] as const
+const nodesFile = "src/layers/dht/wire/Nodes.ts"
+const nodesSpecs = ["test/layers/dht/wire/Nodes.test.ts"] as const
 const wishes = "src/layers/dht/provide/Wishes.ts"
 const provided = "src/layers/dht/provide/ProvidedKeys.ts"
 const batches = "src/layers/dht/provide/Batches.ts"
@@ -29,10 +35,101 @@ export const dhtMutants: ReadonlyArray<Mutant> = [
   },
   {
     name: "a server keeps addresses that cannot be printed",
-    file: "src/layers/dht/serve/Server.ts",
-    text: "multiaddr(bytes).toString() !== \"/\"",
-    replacement: "multiaddr(bytes).getComponents().length > 0",
-    specs: ["test/layers/dht/serve/Server.test.ts"]
+    file: naming,
+    text: "    const address = readable(bytes)\n",
+    replacement: "    const address = multiaddr(bytes).toString() as Multiaddr\n",
+    specs: [...namingSpecs, ...serverSpecs]
+  },
+  {
+    name: "a server names private addresses of strangers",
+    file: naming,
+    text: "isDialable(guard, judged, interfaces, tellers)",
+    replacement: "isDialable(() => true, judged, interfaces, tellers)",
+    specs: [...namingSpecs, ...serverSpecs]
+  },
+  {
+    name: "a server names nobody's private address",
+    file: naming,
+    text: "isDialable(guard, judged, interfaces, tellers)",
+    replacement: "isDialable(guard, judged, interfaces, [])",
+    specs: [...namingSpecs, ...serverSpecs]
+  },
+  {
+    name: "a server names no public address of QUIC",
+    file: naming,
+    text: "(?:tcp|udp)",
+    replacement: "(?:tcp)",
+    specs: namingSpecs
+  },
+  {
+    name: "a server names private addresses by the networks in which it was before",
+    file: naming,
+    text: "rule = next",
+    replacement: "void next",
+    specs: namingSpecs
+  },
+  {
+    name: "a guard that throws ends the stream of who asks",
+    file: naming,
+    text: "run(Effect.die(error))",
+    replacement: "throw error",
+    specs: namingSpecs
+  },
+  {
+    name: "a server keeps private addresses that a stranger announces",
+    file: serverFile,
+    text: "const isNamed = (address: Uint8Array) => options.isNamed(address, from.tellers)",
+    replacement: "const isNamed = (address: Uint8Array) => options.isNamed(address, [\"/ip4/10.0.0.9\" as Multiaddr])",
+    specs: serverSpecs
+  },
+  {
+    name: "a server keeps private addresses that identify told",
+    file: serverFile,
+    text: "kept(options.addressesOf(from.bytes), isNamed)",
+    replacement: "kept(options.addressesOf(from.bytes), () => true)",
+    specs: serverSpecs
+  },
+  {
+    name: "the handler does not tell where a sender is seen",
+    file: "src/layers/dht/libp2p/Handler.ts",
+    text: "tellers: [withoutPeer(connection.remoteAddr.toString() as Multiaddr)]",
+    replacement: "tellers: []",
+    specs: ["test/layers/dht/libp2p/Handler.live.test.ts", "test/layers/dht/libp2p/KadDht.live.test.ts"]
+  },
+  {
+    name: "the routing table names all that its peers tell",
+    file: "src/layers/dht/libp2p/Peers.ts",
+    text: "node.encodedBy(naming())",
+    replacement: "node.encodedBy(() => true)",
+    specs: ["test/layers/dht/libp2p/KadDht.live.test.ts"]
+  },
+  {
+    name: "what is named of a peer outlives a new teller",
+    file: nodesFile,
+    text: "this.near.set(text, [...tellers, teller].slice(-tellersMax))\n      this.namedBy = undefined",
+    replacement: "this.near.set(text, [...tellers, teller].slice(-tellersMax))",
+    specs: nodesSpecs
+  },
+  {
+    name: "a peer is encoded anew for each answer",
+    file: nodesFile,
+    text: "if (this.namedBy === rule) return this.body",
+    replacement: "if (this.namedBy === rule && this.body === undefined) return this.body",
+    specs: nodesSpecs
+  },
+  {
+    name: "another rule gets what the last one let be named",
+    file: nodesFile,
+    text: "if (this.namedBy === rule) return this.body",
+    replacement: "if (this.namedBy !== undefined) return this.body",
+    specs: nodesSpecs
+  },
+  {
+    name: "an address has as many tellers as there are",
+    file: nodesFile,
+    text: "[...tellers, teller].slice(-tellersMax)",
+    replacement: "[...tellers, teller]",
+    specs: nodesSpecs
   },
   {
     name: "the id of a node is kept letter by letter",
@@ -354,7 +451,7 @@ export const dhtMutants: ReadonlyArray<Mutant> = [
     file: "src/layers/dht/libp2p/Peers.ts",
     text: "const teller = peers.length === 0 ? undefined : nearOf(libp2pId(from))",
     replacement: "const teller = from === self ? nearOf(peerId) : undefined",
-    specs: ["test/layers/dht/libp2p/KadDht.live.test.ts"]
+    specs: ["test/layers/dht/Engine.live.test.ts"]
   },
   {
     name: "an error of provide names startProviding",

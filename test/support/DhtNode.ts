@@ -8,6 +8,7 @@ import { multiaddr } from "@multiformats/multiaddr"
 import { Context, Effect, Exit, Layer, Schedule, Scope, Stream } from "effect"
 import { KeyValueStore } from "effect/persistence"
 import * as FileIdentity from "../../src/layers/machine/FileIdentity.ts"
+import * as NodeNetworkMonitor from "../../src/layers/machine/NodeNetworkMonitor.ts"
 import * as KadDht from "../../src/layers/dht/libp2p/KadDht.ts"
 import { read } from "../../src/layers/dht/libp2p/Peers.ts"
 import {
@@ -27,6 +28,7 @@ import { Dht } from "../../src/services/Dht.ts"
 import { Discovery } from "../../src/services/Discovery.ts"
 import type { Identity } from "../../src/services/Identity.ts"
 import { NetworkConfig, type NetworkConfigInput } from "../../src/services/NetworkConfig.ts"
+import type { NetworkMonitor } from "../../src/services/NetworkMonitor.ts"
 import { peerId } from "./FakeConnection.ts"
 import { patience } from "./patience.ts"
 
@@ -50,6 +52,7 @@ export interface Options {
   readonly policy?: Partial<KadDhtPolicyOptions>
   readonly store?: Layer.Layer<KeyValueStore.KeyValueStore>
   readonly identity?: Layer.Layer<Identity>
+  readonly monitor?: Layer.Layer<NetworkMonitor>
   readonly withoutDht?: boolean
   /** Takes something from the kad-dht before it starts. */
   readonly spoil?: (kad: unknown) => void
@@ -99,6 +102,7 @@ export const makeNode = Effect.fnUntraced(function*(options: Options = {}) {
     Layer.provideMerge(host),
     Layer.provideMerge(options.identity ?? FileIdentity.layerEphemeral),
     Layer.provideMerge(Discovery.layer),
+    Layer.provide(options.monitor ?? NodeNetworkMonitor.layer),
     Layer.provide(options.store ?? Layer.fresh(KeyValueStore.layerMemory)),
     Layer.provide(Layer.succeed(KadDhtPolicy)({ ...KadDhtPolicy.defaultValue(), ...policy, ...options.policy })),
     Layer.provide(NetworkConfig.layer({ listenAddresses: ["/ip4/127.0.0.1/tcp/0"], ...options.config }))
@@ -192,23 +196,14 @@ export const until = <A, E, R>(label: string, read: Effect.Effect<A, E, R>, hold
 export const addresses = (node: Node) =>
   node.node.getMultiaddrs().map((address) => withoutPeer(String(address) as Multiaddr))
 
-// ---------------------------------------------------------------------------------------------------------------------
-// internal
-// ---------------------------------------------------------------------------------------------------------------------
-
-/** A peer that never connects: in its name a node is asked without a trace in its routing table or peer store. */
-const stranger = peerIdFromString(peerId("stranger"))
-
 /**
- * The addresses with which a node answers FIND_NODE, over a stream in memory to the handler that streams of the network
- * get.
+ * What a node that serves the DHT answers, over a stream in memory to the handler that streams of the network get.
  */
-const addressesNamed = (node: Node, target: Libp2pPeerId): Effect.Effect<ReadonlySet<string>> =>
+export const ask = (node: Node, question: Parameters<typeof encodeFrame>[0]): Effect.Effect<Message> =>
   Effect.promise(async () => {
     const { handler } = node.components.registrar.getHandler(kadProtocol)
     const [near, far] = await streamPair({ protocol: kadProtocol })
     const remote = { remotePeer: stranger, remoteAddr: multiaddr("/ip4/127.0.0.1/tcp/1"), direction: "inbound" }
-    const key = target.toMultihash().bytes
     const answer = new Promise<Message>((resolve, reject) => {
       const reader = new FrameReader()
       near.addEventListener(
@@ -218,10 +213,27 @@ const addressesNamed = (node: Node, target: Libp2pPeerId): Effect.Effect<Readonl
       near.addEventListener("close", () => reject(new Error("the node has reset the stream")))
     })
     await handler(far, remote as Connection)
-    near.send(encodeFrame({ type: MessageType.FIND_NODE, key }))
-    const { closer } = await answer
+    near.send(encodeFrame(question))
+    const message = await answer
     near.abort(new Error("asked all"))
-    return new Set(
-      closer.filter(({ id }) => Buffer.compare(id, key) === 0).flatMap(({ addresses }) => read(addresses))
-    )
+    return message
   })
+
+/** The addresses of a peer among those that an answer names. */
+export const addressesIn = (named: Message["closer"], peer: Libp2pPeerId): ReadonlySet<string> => {
+  const { bytes } = peer.toMultihash()
+  return new Set(named.filter(({ id }) => Buffer.compare(id, bytes) === 0).flatMap(({ addresses }) => read(addresses)))
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+/** A peer that never connects: in its name a node is asked without a trace in its routing table or peer store. */
+const stranger = peerIdFromString(peerId("stranger"))
+
+/** The addresses with which a node answers FIND_NODE. */
+const addressesNamed = (node: Node, target: Libp2pPeerId): Effect.Effect<ReadonlySet<string>> => {
+  const key = target.toMultihash().bytes
+  return Effect.map(ask(node, { type: MessageType.FIND_NODE, key }), ({ closer }) => addressesIn(closer, target))
+}

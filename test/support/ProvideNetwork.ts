@@ -6,7 +6,7 @@ import { assert } from "@effect/vitest"
 import { Clock, Effect, Fiber } from "effect"
 import { TestClock } from "effect/testing"
 import { createHash } from "node:crypto"
-import { decodeMessage, FrameReader, MessageType } from "../../src/layers/dht/wire/Message.ts"
+import { decodeMessage, encodePeer, FrameReader, MessageType } from "../../src/layers/dht/wire/Message.ts"
 import { Node, keyOf } from "../../src/layers/dht/wire/Nodes.ts"
 import { commonPrefixLength, compareDistance, type Position, positionOf } from "../../src/layers/dht/wire/Position.ts"
 import * as Announce from "../../src/layers/dht/provide/Announce.ts"
@@ -108,7 +108,7 @@ export const make = (size: number, options: ProvideNetworkOptions = {}) => {
       if (dead.has(peer)) return yield* Effect.fail("no connection" as const)
       take(peer, frame)
     }),
-    provider: () => self.encoded
+    provider: () => encodePeer(self.bytes, self.addresses)
   })
 
   return {

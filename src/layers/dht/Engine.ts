@@ -40,7 +40,7 @@ export type PeersChange = "first" | "more" | "none"
 export interface EnginePeers
   extends
     Pick<Queries.QueriesOptions, "self" | "seeds" | "isAtHand" | "ready" | "hear" | "tellersAt">,
-    Pick<Server.ServerOptions, "encodedOf" | "addressesOf">
+    Pick<Server.ServerOptions, "encodedOf" | "addressesOf" | "isNamed">
 {
   /** The node for a peer id, known or not. */
   readonly nodeOf: (id: PeerId) => Node
@@ -307,6 +307,7 @@ export const make = Effect.fnUntraced(function*(
     closest: options.closest,
     encodedOf: peers.encodedOf,
     addressesOf: peers.addressesOf,
+    isNamed: peers.isNamed,
     isProvided,
     providers: records,
     values: valueRecords

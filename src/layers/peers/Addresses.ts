@@ -2,11 +2,10 @@
  * The addresses that a node knows of one peer, and how the dials of each went. Bounded in number and in size.
  */
 import type { Clock } from "effect"
-import { NetAddress } from "effect/net"
 import type { ConnectError } from "../../schema/NetworkError.ts"
 import type { Multiaddr, PeerId } from "../../schema/Peer.ts"
 import { peerOf, withoutPeer, withPeer } from "../../schema/Peer.ts"
-import { directIpOf } from "../../schema/Subnet.ts"
+import { directIpOf, hostOf } from "../../schema/Subnet.ts"
 import { reachOf } from "../../schema/Reach.ts"
 import { sourceTraits } from "../../services/Discovery.ts"
 import type { RememberedPeer } from "../../services/PeerStore.ts"
@@ -190,7 +189,7 @@ const nobody: ReadonlyArray<Multiaddr> = []
 const nearHostOf = (teller: Multiaddr, address: Multiaddr): Multiaddr | undefined => {
   const ip = directIpOf(teller)
   if (ip === undefined) return undefined
-  const host = `/ip${NetAddress.isIpv4Address(ip) ? 4 : 6}/${NetAddress.formatIp(ip)}` as Multiaddr
+  const host = hostOf(ip)
   return reachOf(ip) !== "public" || address.startsWith(`${host}/`) ? host : undefined
 }
 

@@ -22,9 +22,12 @@ import { base58btc } from "multiformats/bases/base58"
 import * as Engine from "../../layers/dht/Engine.ts"
 import { isPeerId, Node, Nodes, keyOf } from "../../layers/dht/wire/Nodes.ts"
 import * as PublishedValue from "../../layers/dht/libp2p/PublishedValue.ts"
+import * as Naming from "../../layers/dht/serve/Naming.ts"
 import type { Refusal } from "../../layers/dht/serve/Server.ts"
+import { encodePeer } from "../../layers/dht/wire/Message.ts"
 import { DhtError, NoPeers } from "../../schema/NetworkError.ts"
 import type { Multiaddr, PeerId } from "../../schema/Peer.ts"
+import { anyAddress } from "../../services/AddressGuard.ts"
 import { Dht } from "../../services/Dht.ts"
 import { Discovery } from "../../services/Discovery.ts"
 import type { NetworkConfig } from "../../services/NetworkConfig.ts"
@@ -151,7 +154,7 @@ export const make = Effect.fnUntraced(function*(
       self,
       ownBodyNow: () => {
         self.addresses = [multiaddr(here()).bytes]
-        return self.encoded
+        return encodePeer(self.bytes, self.addresses)
       },
       onChange: (listener) =>
         Effect.asVoid(Effect.acquireRelease(
@@ -177,10 +180,8 @@ export const make = Effect.fnUntraced(function*(
         }
         return heard
       },
-      encodedOf: (id) => {
-        const node = keyOf(id) === self.key ? self : book.known(id)
-        return node === undefined || node.addresses.length === 0 ? undefined : node.encoded
-      },
+      encodedOf: (id) => (keyOf(id) === self.key ? self : book.known(id))?.encodedBy(isNamed),
+      isNamed,
       tellersAt: () => [],
       addressesOf: (id) => book.known(id)?.addresses ?? [],
       whereIs: (id) =>
@@ -233,7 +234,13 @@ export const make = Effect.fnUntraced(function*(
       for (const message of messagesIn(frames)) {
         const frame = yield* Effect.try({
           try: () =>
-            answer(message, { bytes: node.bytes, key: node.key, dialledAt: undefined, subnet: subnetOf(node) }),
+            answer(message, {
+              bytes: node.bytes,
+              key: node.key,
+              tellers: [],
+              dialledAt: undefined,
+              subnet: subnetOf(node)
+            }),
           // It throws nothing else.
           catch: (error) => error as Refusal
         })
@@ -296,6 +303,9 @@ interface Server {
 }
 
 class Unanswered extends Data.TaggedError("Unanswered")<{ readonly reason: "silence" | "refusal" }> {}
+
+/** Addresses of the simulator are in no network. */
+const isNamed = Naming.ruleOf(anyAddress, [])
 
 const bytesOf = (peer: PeerId): Uint8Array => base58btc.baseDecode(peer)
 

@@ -9,6 +9,7 @@ import { connect as connectSocket, createServer, type Socket } from "node:net"
 import { isDeepStrictEqual } from "node:util"
 import { ContentKey, type Multiaddr, withoutPeer } from "../../../src/index.ts"
 import { Node, keyOf } from "../../../src/layers/dht/wire/Nodes.ts"
+import { encodePeer } from "../../../src/layers/dht/wire/Message.ts"
 import * as Announce from "../../../src/layers/dht/provide/Announce.ts"
 import * as Streams from "../../../src/layers/dht/libp2p/Streams.ts"
 import { Libp2pHost } from "../../../src/layers/index.ts"
@@ -152,7 +153,7 @@ const makeAsker = Effect.fnUntraced(function*(server: Server) {
     request: (node, question, before) =>
       Effect.map(streams.request(node, question, before), ({ tookBefore }) => ({ closer: [], tookBefore })),
     send: streams.send,
-    provider: () => self.encoded
+    provider: () => encodePeer(self.bytes, self.addresses)
   })
   return {
     id,

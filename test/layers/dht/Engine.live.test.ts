@@ -149,6 +149,22 @@ describe("the engine over sockets", () => {
       assert.sameMembers(closest.map(({ id }) => id), [b.id, liar.id])
     }))
 
+  it.live("tells of each address of a stranger which peers have named it", () =>
+    Effect.gen(function*() {
+      const [a, naming] = yield* Effect.all([makeNode(), makeNode()])
+      yield* Effect.promise(() => naming.components.registrar.unhandle(kadProtocol))
+      const named = [encodePeer(inventedId(), [multiaddr("/ip4/10.0.0.5/tcp/4001").bytes])]
+      yield* serve({ host: naming }, ({ key, type }, { stream }) => {
+        stream.send(encodeFrame({ type, key, closer: [], providers: named }))
+      })
+      yield* connect(a, naming)
+      yield* until("a asks", a.dht.closestPeers(key), ({ length }) => length === 1)
+      const [found] = yield* providers(a)
+      assert.deepStrictEqual<unknown>(found?.addresses, [
+        { address: "/ip4/10.0.0.5/tcp/4001", tellers: ["/ip4/127.0.0.1"] }
+      ])
+    }))
+
   it.live("leaves out addresses that cannot be printed, and looks on", () =>
     Effect.gen(function*() {
       const [a, liar] = yield* Effect.all([makeNode(), makeNode()])

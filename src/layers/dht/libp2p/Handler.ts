@@ -11,6 +11,7 @@
  */
 import type { Connection, Stream } from "@libp2p/interface"
 import { Cause, Clock, Duration, Effect, Exit, type Scope } from "effect"
+import { type Multiaddr, withoutPeer } from "../../../schema/Peer.ts"
 import { decodeMessage, FrameReader, requestBytesMax } from "../wire/Message.ts"
 import { keyOf } from "../wire/Nodes.ts"
 import type { AnswerFrame, Sender, Server } from "../serve/Server.ts"
@@ -64,6 +65,7 @@ export const make = Effect.fnUntraced(function*(
     const from: Sender = {
       bytes,
       key: keyOf(bytes),
+      tellers: [withoutPeer(connection.remoteAddr.toString() as Multiaddr)],
       dialledAt: connection.direction === "outbound" ? connection.remoteAddr.bytes : undefined,
       subnet: subnetOf(connection)
     }

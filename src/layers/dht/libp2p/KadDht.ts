@@ -18,6 +18,7 @@ import { Dht } from "../../../services/Dht.ts"
 import type { Discovery } from "../../../services/Discovery.ts"
 import { Identity } from "../../../services/Identity.ts"
 import { NetworkConfig } from "../../../services/NetworkConfig.ts"
+import type { NetworkMonitor } from "../../../services/NetworkMonitor.ts"
 import * as Attachment from "./Attachment.ts"
 import * as Engine from "../Engine.ts"
 import * as Handler from "./Handler.ts"
@@ -31,7 +32,7 @@ import { Libp2pHost } from "../../libp2p/Host.ts"
 export const make: Effect.Effect<
   Dht["Service"],
   HostError,
-  Libp2pHost | Identity | NetworkConfig | Discovery | KeyValueStore.KeyValueStore | Scope.Scope
+  Libp2pHost | Identity | NetworkConfig | NetworkMonitor | Discovery | KeyValueStore.KeyValueStore | Scope.Scope
 > = Effect.flatMap(Attachment.make, (attached) => engine(attached)).pipe(Effect.annotateLogs({ component: "dht" }))
 
 /**
@@ -40,7 +41,7 @@ export const make: Effect.Effect<
 export const layer: Layer.Layer<
   Dht,
   HostError,
-  Libp2pHost | Identity | NetworkConfig | Discovery | KeyValueStore.KeyValueStore
+  Libp2pHost | Identity | NetworkConfig | NetworkMonitor | Discovery | KeyValueStore.KeyValueStore
 > = Layer.effect(Dht, make)
 
 // ---------------------------------------------------------------------------------------------------------------------

@@ -10,13 +10,14 @@ import * as Digest from "multiformats/hashes/digest"
 import { DhtError, NoPeers } from "../../../schema/NetworkError.ts"
 import { type Multiaddr, type PeerId, type Told, withoutPeer } from "../../../schema/Peer.ts"
 import { reachOf } from "../../../schema/Reach.ts"
-import { directIpOf } from "../../../schema/Subnet.ts"
+import { directIpOf, hostOf } from "../../../schema/Subnet.ts"
 import { Discovery } from "../../../services/Discovery.ts"
 import { NetworkConfig } from "../../../services/NetworkConfig.ts"
-import type { MessagePeer } from "../wire/Message.ts"
+import { encodePeer, type MessagePeer } from "../wire/Message.ts"
 import { isPeerId, Node, Nodes, keyOf } from "../wire/Nodes.ts"
 import { compareDistance, type Position } from "../wire/Position.ts"
 import type { PeersChange } from "../Engine.ts"
+import * as Naming from "../serve/Naming.ts"
 import * as Elapsed from "../../Elapsed.ts"
 import * as Supervised from "../../Supervised.ts"
 import type { Table } from "./Table.ts"
@@ -34,6 +35,8 @@ export const make = Effect.fnUntraced(function*(table: Table) {
   const now = () => Elapsed.millisUnsafe(clock)
   const { addressManager, connectionManager, events, peerId, peerStore, registrar } = components
 
+  const naming = yield* Naming.make
+
   const idBytes = peerId.toMultihash().bytes
   const self = new Node(idBytes, keyOf(idBytes))
   /** Connected peers that serve the DHT, also if the table has no room for them or has not pinged them yet. */
@@ -42,13 +45,14 @@ export const make = Effect.fnUntraced(function*(table: Table) {
   const listeners = new Set<(change: PeersChange, peer?: Node) => void>()
   const arrival = Pulse.make()
   let ownUntil = 0
+  let ownBody: Uint8Array = encodePeer(idBytes, [])
 
   /** Where a connected peer is seen, unless that is on the internet, where it tells the address guard nothing. */
   const nearOf = (id: Libp2pPeerId): Multiaddr | undefined => {
     for (const { remoteAddr } of connectionManager.getConnections(id)) {
-      const text = remoteAddr.toString() as Multiaddr
-      const ip = directIpOf(text)
-      if (ip !== undefined && reachOf(ip) !== "public") return withoutPeer(text)
+      const ip = directIpOf(remoteAddr.toString() as Multiaddr)
+      // Without its port, which differs from connection to connection.
+      if (ip !== undefined && reachOf(ip) !== "public") return hostOf(ip)
     }
     return undefined
   }
@@ -109,9 +113,8 @@ export const make = Effect.fnUntraced(function*(table: Table) {
   const ownBodyNow = (): Uint8Array => {
     ownUntil = now() + ownMillis
     self.addresses = addressManager.getAddresses().map((address) => address.decapsulateCode(CODE_P2P).bytes)
-    return self.encoded
+    return ownBody = encodePeer(self.bytes, self.addresses)
   }
-  const ownBody = (): Uint8Array => now() < ownUntil ? self.encoded : ownBodyNow()
 
   const all = () => new Set([...table.peers.map(({ bytes }) => nodes.of(bytes)), ...speakers.values()])
 
@@ -188,12 +191,15 @@ export const make = Effect.fnUntraced(function*(table: Table) {
       if (table.has(node.key) && !(isServing && speakers.has(node.key))) table.remove(libp2pId(node))
     },
 
-    /** A peer as it is named to others; undefined while no address of it is known. */
+    /** A peer as it is named to others; undefined while no address of it may be named. */
     encodedOf: (id: Uint8Array): Uint8Array | undefined => {
       const node = nodes.known(id)
-      if (node === undefined) return keyOf(id) === self.key ? ownBody() : undefined
-      return node.hasAddresses ? node.encoded : undefined
+      if (node !== undefined) return node.encodedBy(naming())
+      if (keyOf(id) !== self.key) return undefined
+      return now() < ownUntil ? ownBody : ownBodyNow()
     },
+
+    isNamed: (address: Uint8Array, tellers: ReadonlyArray<Multiaddr>): boolean => naming()(address, tellers),
 
     /**
      * The addresses that a connected peer has told of itself, never what others say. Of a peer that is not known here,

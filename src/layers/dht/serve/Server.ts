@@ -4,29 +4,28 @@
  * A message is answered from memory, without waiting. Only a value has to be judged by the rules of its namespace,
  * which are effects. Rust, Go and JavaScript are answered alike:
  * - Content keys are any 1 to 80 bytes, as Rust and Go provide them.
- * - A peer can only announce itself: other providers in its message are ignored. If it names no address, those that
- *   identify told are stored, or the one at which this node has dialled it. The address of an inbound connection is
- *   never stored: nobody could dial it.
- * - The closer peers of an answer leave out the asker, and peers without an address.
+ * - A peer can only announce itself: other providers in its message are ignored. If it names no address that may be
+ *   named to others (`Naming`), those that identify told are stored, or the one at which this node has dialled it. The
+ *   address of an inbound connection is never stored: nobody could dial it.
+ * - The closer peers of an answer leave out the asker, and peers without an address that may be named.
  * - An answer has at most 16 KiB, since Rust reads no more.
  *
  * A message that a peer may not send is answered by a {@link Refusal}, which ends its stream. A provider record for
  * which there is no room is dropped, as ADD_PROVIDER has no answer.
  */
-import { multiaddr } from "@multiformats/multiaddr"
 import { Bytes, Clock, Data, Effect, type Scope } from "effect"
 import { keyBytesMax } from "../../../schema/Content.ts"
+import type { Multiaddr } from "../../../schema/Peer.ts"
 import {
   encodeFrame,
   encodePeer,
   idBytesMax,
   type Message,
-  type MessagePeer,
   MessageType,
   peerOverhead,
   portableBytesMax
 } from "../wire/Message.ts"
-import { keptAddressesMax } from "../wire/Nodes.ts"
+import { keptAddressesMax, type NamingRule } from "../wire/Nodes.ts"
 import { type Position, positionOf } from "../wire/Position.ts"
 import * as Elapsed from "../../Elapsed.ts"
 import * as Supervised from "../../Supervised.ts"
@@ -38,6 +37,8 @@ export interface Sender {
   /** The multihash that is its id, and the same bytes as latin1 text. */
   readonly bytes: Uint8Array
   readonly key: string
+  /** Where this node sees the peer: that it told an address counts as much as it is near. */
+  readonly tellers: ReadonlyArray<Multiaddr>
   /** The bytes of the multiaddr at which this node dialled the peer; undefined for an inbound connection. */
   readonly dialledAt: Uint8Array | undefined
   /** The subnet by which its records are counted; undefined when they are not. */
@@ -59,6 +60,8 @@ export interface ServerOptions {
   readonly encodedOf: (id: Uint8Array) => Uint8Array | undefined
   /** The bytes of the multiaddrs that a peer has told of itself, by identify. */
   readonly addressesOf: (id: Uint8Array) => ReadonlyArray<Uint8Array>
+  /** Whether an address may be named to others, and so be kept. Not what cannot be read. */
+  readonly isNamed: NamingRule
   /** Whether this node itself provides a key. */
   readonly isProvided: (key: Uint8Array) => boolean
   readonly providers: ProviderRecords
@@ -139,9 +142,10 @@ export const make = Effect.fnUntraced(function*(
     const key = contentKey(message.key)
     const sender = message.providers.find(({ id }) => Bytes.Equivalence(id, from.bytes))
     if (sender === undefined) return undefined
-    let addresses = readable(sender)
-    if (addresses.length === 0) addresses = options.addressesOf(from.bytes).slice(0, keptAddressesMax)
-    if (addresses.length === 0 && from.dialledAt !== undefined) addresses = [from.dialledAt]
+    const isNamed = (address: Uint8Array) => options.isNamed(address, from.tellers)
+    let addresses = kept(sender.addresses, isNamed)
+    if (addresses.length === 0) addresses = kept(options.addressesOf(from.bytes), isNamed)
+    if (addresses.length === 0 && from.dialledAt !== undefined) addresses = kept([from.dialledAt], isNamed)
     // An address may be known by the time somebody asks.
     const body = addresses.length === 0 ? undefined : encodePeer(from.bytes, addresses)
     providers.put(key, from.bytes, body, Elapsed.millisUnsafe(clock), {
@@ -213,24 +217,15 @@ function contentKey(key: Uint8Array | undefined): Uint8Array {
   throw new Refusal({ detail: `a key has 1 to ${keyBytesMax} bytes, this one has ${key?.length ?? 0}` })
 }
 
-/** The addresses that can be read, as far as they are kept. */
-function readable({ addresses }: MessagePeer): ReadonlyArray<Uint8Array> {
+/** The first addresses that may be named, as many as are kept. */
+function kept(addresses: ReadonlyArray<Uint8Array>, isNamed: (address: Uint8Array) => boolean): Array<Uint8Array> {
   const found: Array<Uint8Array> = []
   let left = addressesBytesMax
   for (const address of addresses) {
     if (found.length === keptAddressesMax) break
-    if (address.length > left || !isAddress(address)) continue
+    if (address.length > left || !isNamed(address)) continue
     left -= address.length + 2
     found.push(address)
   }
   return found
-}
-
-function isAddress(bytes: Uint8Array): boolean {
-  try {
-    // Some bytes are a multiaddr that throws when it is printed.
-    return multiaddr(bytes).toString() !== "/"
-  } catch {
-    return false
-  }
 }

@@ -7,6 +7,9 @@ import type { Multiaddr, PeerId } from "../../../schema/Peer.ts"
 import { encodePeer } from "./Message.ts"
 import { type Position, positionOf } from "./Position.ts"
 
+/** Whether an address may be named to others, given the remote addresses of those who told it. */
+export type NamingRule = (address: Uint8Array, tellers: ReadonlyArray<Multiaddr>) => boolean
+
 /**
  * A peer of the DHT.
  */
@@ -19,9 +22,11 @@ export class Node {
   private text: PeerId | undefined
   /** As latin1 texts: an array of 8 bytes takes 250, a text of them 32. */
   private known: ReadonlyArray<string> = []
-  /** Who told each address: the last teller that is not on the internet. */
-  private near: Map<string, Multiaddr> | undefined
+  /** Who told each address: the last tellers that are not on the internet. */
+  private near: Map<string, ReadonlyArray<Multiaddr>> | undefined
   private body: Uint8Array | undefined
+  /** The rule of which `body` is the outcome. */
+  private namedBy: NamingRule | undefined
   /** The peer itself has told its addresses; what others say of them does not count. */
   isIdentified = false
   /** When discovery was told of it last, in milliseconds since the epoch. */
@@ -37,10 +42,6 @@ export class Node {
     return this.text ??= flat(base58btc.baseEncode(this.bytes)) as PeerId
   }
 
-  get hasAddresses(): boolean {
-    return this.known.length > 0
-  }
-
   /** The bytes of its multiaddrs, the latest first. Setting keeps copies. */
   get addresses(): ReadonlyArray<Uint8Array> {
     return this.known.map(bytesOf)
@@ -48,20 +49,24 @@ export class Node {
 
   set addresses(addresses: ReadonlyArray<Uint8Array>) {
     this.known = addresses.map(keyOf)
-    this.body = undefined
+    this.namedBy = undefined
     this.forgetTellers()
   }
 
   /** Notes who told those of the addresses that are known. */
   toldBy(addresses: ReadonlyArray<Uint8Array>, teller: Multiaddr): void {
     this.near ??= new Map()
-    for (const text of addresses.map(keyOf)) if (this.known.includes(text)) this.near.set(text, teller)
+    for (const text of addresses.map(keyOf)) {
+      const tellers = this.near.get(text) ?? []
+      if (!this.known.includes(text) || tellers.includes(teller)) continue
+      this.near.set(text, [...tellers, teller].slice(-tellersMax))
+      this.namedBy = undefined
+    }
   }
 
-  /** The remote address of who told the address, where that may matter to the address guard. */
+  /** The remote addresses of those who told the address, where they may matter to the address guard. */
   tellersOf(address: Uint8Array): ReadonlyArray<Multiaddr> {
-    const teller = this.near?.get(keyOf(address))
-    return teller === undefined ? [] : [teller]
+    return this.near?.get(keyOf(address)) ?? []
   }
 
   /** Adds addresses in front, and drops the last above `most`. False when all of them are known. */
@@ -69,7 +74,7 @@ export class Node {
     const fresh = addresses.map(keyOf).filter((text) => !this.known.includes(text))
     if (fresh.length === 0) return false
     this.known = [...fresh, ...this.known].slice(0, most)
-    this.body = undefined
+    this.namedBy = undefined
     this.forgetTellers()
     return true
   }
@@ -79,9 +84,16 @@ export class Node {
     for (const text of this.near?.keys() ?? []) if (!this.known.includes(text)) this.near?.delete(text)
   }
 
-  /** Id and addresses as the body of a Peer in a message. */
-  get encoded(): Uint8Array {
-    return this.body ??= encodePeer(this.bytes, this.addresses)
+  /**
+   * Id and those addresses that the rule lets be named, as the body of a Peer in a message; undefined where it lets
+   * none. Kept until something changes or another rule is given.
+   */
+  encodedBy(rule: NamingRule): Uint8Array | undefined {
+    if (this.namedBy === rule) return this.body
+    const named = this.addresses.filter((address) => rule(address, this.tellersOf(address)))
+    this.body = named.length === 0 ? undefined : encodePeer(this.bytes, named)
+    this.namedBy = rule
+    return this.body
   }
 }
 
@@ -194,6 +206,9 @@ const bytesOf = (text: string): Uint8Array => {
  * 1.6 KiB for an id.
  */
 const flat = (text: string): string => Buffer.from(text, "latin1").toString("latin1")
+
+/** As many tellers of an address are kept as by the records of peers. */
+const tellersMax = 4
 
 const isShort = (address: Uint8Array): boolean => address.length <= addressBytesMax
 

@@ -254,7 +254,9 @@ describe("Handler", () => {
       const { as, client, open } = yield* serve(note)
       yield* other(open)
       const { bytes } = client.host.node.peerId.toMultihash()
-      assert.deepStrictEqual(senders, [{ bytes, key: keyOf(bytes), dialledAt: undefined, subnet: undefined }])
+      const [{ tellers, ...asker } = { tellers: [] }] = senders
+      assert.deepStrictEqual(asker, { bytes, key: keyOf(bytes), dialledAt: undefined, subnet: undefined })
+      assert.match(tellers.join(), /^\/ip4\/127.0.0.1\/tcp\/\d+$/)
 
       // Other addresses than loopback's cannot be had here, so the connection is told to be from elsewhere.
       const from = Effect.fnUntraced(function*(direction: "inbound" | "outbound", remote: string, own = remote) {
@@ -269,6 +271,7 @@ describe("Handler", () => {
       assert.deepStrictEqual(yield* from("outbound", remote, "/ip4/203.0.113.200/tcp/1"), [remote, undefined])
       assert.deepStrictEqual(yield* from("inbound", remote, "/ip4/198.51.100.1/tcp/1"), [undefined, "203.0.113.0/24"])
       assert.deepStrictEqual(yield* from("inbound", "/ip4/192.168.1.1/tcp/1"), [undefined, undefined])
+      assert.deepStrictEqual<ReadonlyArray<string>>(senders.at(-1)!.tellers, ["/ip4/192.168.1.1/tcp/1"])
     }))
 
   it.live("serves js-libp2p's own kad-dht", () =>
@@ -283,6 +286,7 @@ describe("Handler", () => {
         closerMax: 20,
         closest: () => [],
         encodedOf: (id) => id === self ? peer : undefined,
+        isNamed: () => true,
         addressesOf: () => plain.getMultiaddrs().map(({ bytes }) => bytes),
         isProvided: () => false,
         providers: ProviderRecords.make(),

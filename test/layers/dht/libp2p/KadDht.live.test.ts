@@ -6,6 +6,7 @@ import { multiaddr } from "@multiformats/multiaddr"
 import { Context, Deferred, Duration, Effect, Fiber, Layer, Option, Queue, Schedule, Stream } from "effect"
 import { KeyValueStore } from "effect/persistence"
 import * as FileIdentity from "../../../../src/layers/machine/FileIdentity.ts"
+import * as NodeNetworkMonitor from "../../../../src/layers/machine/NodeNetworkMonitor.ts"
 import * as KadDht from "../../../../src/layers/dht/libp2p/KadDht.ts"
 import * as Libp2pHost from "../../../../src/layers/libp2p/Host.ts"
 import * as TcpListener from "../../../../src/layers/libp2p/TcpListener.ts"
@@ -13,8 +14,12 @@ import * as ContentKey from "../../../../src/schema/Content.ts"
 import { addressOf, type PeerId } from "../../../../src/schema/Peer.ts"
 import { Discovery } from "../../../../src/services/Discovery.ts"
 import { NetworkConfig } from "../../../../src/services/NetworkConfig.ts"
+import { type NetworkInterface, NetworkMonitor } from "../../../../src/services/NetworkMonitor.ts"
+import { MessageType } from "../../../../src/layers/dht/wire/Message.ts"
 import {
   addresses,
+  addressesIn,
+  ask,
   connect,
   introduce,
   keepApart,
@@ -88,7 +93,7 @@ describe("KadDht", () => {
       assert.deepStrictEqual(found.map((provider) => provider.id), [b.id])
       assert.deepStrictEqual(found[0]!.addresses.map(addressOf), addresses(b))
       // Every node of this spec is seen on loopback.
-      assert.match(found[0]!.addresses[0]!.tellers[0] ?? "", /^\/ip4\/127\.0\.0\.1\/tcp\//)
+      assert.deepStrictEqual<ReadonlyArray<string>>(found[0]!.addresses[0]!.tellers, ["/ip4/127.0.0.1"])
     }))
 
   it.live("announces a key that was provided before there was a peer", () =>
@@ -213,6 +218,7 @@ describe("KadDht", () => {
         Layer.provideMerge(Libp2pHost.layer),
         Layer.provideMerge(FileIdentity.layerEphemeral),
         Layer.provideMerge(Discovery.layer),
+        Layer.provideMerge(NodeNetworkMonitor.layer),
         Layer.provideMerge(KeyValueStore.layerMemory),
         Layer.provideMerge(NetworkConfig.layer({ listenAddresses: ["/ip4/127.0.0.1/tcp/0"] }))
       )))
@@ -225,6 +231,46 @@ describe("KadDht", () => {
         assert.notInclude(protocols(), kadProtocol)
       }
     }))
+
+  for (
+    const { isInside, name, remote } of [
+      {
+        name: "names no private address that a peer from outside tells of itself",
+        remote: "/ip4/44.0.0.9/tcp/1",
+        isInside: false
+      },
+      {
+        name: "names a private address that a peer from its subnet tells of itself",
+        remote: "/ip4/10.0.0.9/tcp/1",
+        isInside: true
+      }
+    ]
+  ) {
+    it.live(name, () =>
+      Effect.gen(function*() {
+        const subnet: NetworkInterface = { address: "10.0.0.2", prefixLength: 24, family: 4, internal: false }
+        const monitor = NetworkMonitor.of({ interfaces: Effect.succeed([subnet]), changes: Stream.never })
+        const server = yield* makeNode({ monitor: Layer.succeed(NetworkMonitor)(monitor) })
+        // Other addresses than loopback's cannot be had here, so the connection is told to be from elsewhere.
+        server.components.events.addEventListener("connection:open", ({ detail }) => {
+          Object.assign(detail, { remoteAddr: multiaddr(remote) })
+        })
+        const [hidden, open] = ["/ip4/10.0.0.5/tcp/4001", "/ip4/44.0.0.9/tcp/4001"]
+        const told = yield* makeNode({ config: { announceAddresses: [hidden, open] } })
+        yield* connect(told, server)
+        yield* told.dht.startProviding(key)
+        const peer = told.node.peerId
+        const sought = { type: MessageType.FIND_NODE, key: peer.toMultihash().bytes }
+        const provided = { type: MessageType.GET_PROVIDERS, key: ContentKey.toBytes(key) }
+        const expected = new Set(isInside ? [hidden, open] : [open])
+        for (const [question, part] of [[sought, "closer"], [provided, "providers"]] as const) {
+          const named = Effect.map(ask(server, question), (message) => addressesIn(message[part], peer))
+          yield* until(`${part} names it`, named, (found) => found.has(open))
+          assert.deepStrictEqual(yield* named, expected)
+        }
+      }))
+  }
+
   it.live("announces to peers that come later, while there are few copies", () =>
     Effect.gen(function*() {
       const a = yield* makeNode()

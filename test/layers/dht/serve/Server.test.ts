@@ -16,11 +16,14 @@ import {
 import { keyOf } from "../../../../src/layers/dht/wire/Nodes.ts"
 import { compareDistance, positionOf } from "../../../../src/layers/dht/wire/Position.ts"
 import * as Server from "../../../../src/layers/dht/serve/Server.ts"
+import * as Naming from "../../../../src/layers/dht/serve/Naming.ts"
 import * as ProviderRecords from "../../../../src/layers/dht/serve/ProviderRecords.ts"
 import * as ValueRecords from "../../../../src/layers/dht/serve/ValueRecords.ts"
 import { decodeRecord, encodeRecord } from "../../../../src/layers/dht/wire/Record.ts"
 import { unprintable } from "../../../support/unprintable.ts"
 import { RecordInvalid } from "../../../../src/schema/NetworkError.ts"
+import { anyAddress, ownSubnetsOnly } from "../../../../src/services/AddressGuard.ts"
+import type { Multiaddr } from "../../../../src/schema/Peer.ts"
 import type { ValueRules } from "../../../../src/schema/ValueNamespace.ts"
 
 const { ADD_PROVIDER, FIND_NODE, GET_PROVIDERS, GET_VALUE, PING, PUT_VALUE } = MessageType
@@ -47,7 +50,8 @@ interface Given {
 /** A server, and who asks it what. */
 const make = Effect.fnUntraced(function*(
   { known = {}, provided = [], table = {} }: Given = {},
-  limits: ValueRecords.ValueRecordsOptions = {}
+  limits: ValueRecords.ValueRecordsOptions = {},
+  rule = Naming.ruleOf(anyAddress, [])
 ) {
   const peers = Object.keys(table).map((name) => ({
     bytes: id(name),
@@ -70,6 +74,7 @@ const make = Effect.fnUntraced(function*(
       const addresses = addressesBy.get(keyOf(bytes)) ?? []
       return addresses.length === 0 ? undefined : encodePeer(bytes, addresses)
     },
+    isNamed: rule,
     addressesOf: (bytes) => addressesBy.get(keyOf(bytes)) ?? [],
     isProvided: (bytes) => provided.includes(keyOf(bytes)),
     providers,
@@ -78,6 +83,7 @@ const make = Effect.fnUntraced(function*(
   const sender = (name: string, more: Partial<Server.Sender> = {}): Server.Sender => ({
     bytes: id(name),
     key: keyOf(id(name)),
+    tellers: [],
     dialledAt: undefined,
     subnet: undefined,
     ...more
@@ -219,6 +225,33 @@ describe("Server", () => {
         assert.deepStrictEqual(portsOf(yield* answer({ type: GET_PROVIDERS, key: id("unknown") })), [
           ["/ip4/203.0.113.7/tcp/8"]
         ])
+      }))
+
+    it.effect("keeps and names no private address of a stranger from outside, and does one of a sender in its subnet", () =>
+      Effect.gen(function*() {
+        const subnet = [{ address: "10.0.0.2", prefixLength: 24, family: 4, internal: false }] as const
+        const { addressesBy, answer, sender } = yield* make({}, {}, Naming.ruleOf(ownSubnetsOnly, subnet))
+        const [hidden, far, open] = ["/ip4/10.0.0.5/tcp/1", "/ip4/10.9.0.5/tcp/1", "/ip4/44.0.0.1/tcp/1"]
+        const provide = (teller: string, told: ReadonlyArray<string>, more: Partial<Server.Sender> = {}) => {
+          const from = sender("asker", { tellers: [teller as Multiaddr], ...more })
+          return Effect.andThen(
+            answer({ type: ADD_PROVIDER, key, providers: { asker: told.map(address) } }, from),
+            Effect.map(answer({ type: GET_PROVIDERS, key }), portsOf)
+          )
+        }
+        const outside = "/ip4/44.0.0.9/tcp/51234"
+        const inside = "/ip4/10.0.0.9/tcp/51234"
+        assert.deepStrictEqual(yield* provide(outside, [hidden]), [])
+        assert.deepStrictEqual(yield* provide(outside, [hidden, far, open, far]), [[open]])
+        assert.deepStrictEqual(yield* provide(inside, [hidden, far, open]), [[hidden, open]])
+        // What identify told, and where it was dialled, are judged alike.
+        addressesBy.set(keyOf(id("asker")), [hidden, open].map(address))
+        assert.deepStrictEqual(yield* provide(outside, [far]), [[open]])
+        assert.deepStrictEqual(yield* provide(inside, [far]), [[hidden, open]])
+        addressesBy.delete(keyOf(id("asker")))
+        const dialled = (at: string) => provide(at, [], { dialledAt: address(at) })
+        assert.deepStrictEqual(yield* dialled(hidden), [[hidden]])
+        assert.deepStrictEqual(yield* dialled(open), [[open]])
       }))
 
     it.effect("leaves out addresses that cannot be read, and those beyond what it keeps", () =>

@@ -1,11 +1,21 @@
 import { assert, describe, it } from "@effect/vitest"
-import { decodeMessage, encodeFrame, FrameReader, MessageType } from "../../../../src/layers/dht/wire/Message.ts"
-import { isPeerId, type Node, Nodes, keyOf } from "../../../../src/layers/dht/wire/Nodes.ts"
+import {
+  decodeMessage,
+  decodePeer,
+  encodeFrame,
+  FrameReader,
+  MessageType
+} from "../../../../src/layers/dht/wire/Message.ts"
+import { isPeerId, type NamingRule, type Node, Nodes, keyOf } from "../../../../src/layers/dht/wire/Nodes.ts"
 import { toBytes } from "../../../../src/schema/Content.ts"
+import type { Multiaddr } from "../../../../src/schema/Peer.ts"
 import type { ContentKey } from "../../../../src/schema/Content.ts"
 import { SimNetwork } from "../../../../src/testing/network/SimNetwork.ts"
 
 const idOf = (name: string): Uint8Array => toBytes(SimNetwork.peerId(name) as string as ContentKey)
+
+const [teller, other] = ["/ip4/10.0.0.9" as Multiaddr, "/ip4/172.17.0.2" as Multiaddr]
+const all: NamingRule = () => true
 
 const address = (port: number): Uint8Array => Uint8Array.of(4, 127, 0, 0, 1, 6, port >> 8, port & 255)
 
@@ -54,9 +64,11 @@ describe("Nodes", () => {
     const nodes = new Nodes(10)
     const alice = nodes.of(idOf("alice"))
     const sent = () => {
+      const body = alice.encodedBy(all)
+      if (body === undefined) return []
       let named: ReadonlyArray<Uint8Array> = []
-      new FrameReader().push(encodeFrame({ type: MessageType.FIND_NODE, closer: [alice.encoded] }), (body) => {
-        const [peer] = decodeMessage(body).closer
+      new FrameReader().push(encodeFrame({ type: MessageType.FIND_NODE, closer: [body] }), (frame) => {
+        const [peer] = decodeMessage(frame).closer
         assert.strictEqual(keyOf(peer!.id), alice.key)
         named = peer!.addresses
       })
@@ -67,6 +79,47 @@ describe("Nodes", () => {
     assert.deepStrictEqual(sent(), [address(1)])
     nodes.identify(alice, [address(2)])
     assert.deepStrictEqual(sent(), [address(2)])
+  })
+
+  it("names those of a peer's addresses that the rule lets be named, and asks it again only when something changes", () => {
+    const nodes = new Nodes(10)
+    const alice = nodes.of(idOf("alice"))
+    let asked = 0
+    const near: NamingRule = (bytes, tellers) => {
+      asked++
+      return bytes[7] === 1 || tellers.includes(teller)
+    }
+    const named = (rule = near) => {
+      const body = alice.encodedBy(rule)
+      return body === undefined ? [] : decodePeer(body)!.addresses.map((bytes) => Uint8Array.from(bytes))
+    }
+    nodes.hear(alice, [address(2)], other)
+    assert.deepStrictEqual([named(), named()], [[], []])
+    assert.strictEqual(asked, 1)
+    nodes.hear(alice, [address(1)])
+    assert.deepStrictEqual(named(), [address(1)])
+    nodes.hear(alice, [address(2)], teller)
+    assert.deepStrictEqual(named(), [address(1), address(2)])
+    assert.strictEqual(asked, 5)
+    for (const again of [teller, other]) nodes.hear(alice, [address(2)], again)
+    assert.strictEqual(alice.encodedBy(near), alice.encodedBy(near))
+    assert.strictEqual(asked, 5)
+    assert.deepStrictEqual(named(() => false), [])
+    assert.deepStrictEqual(named(), [address(1), address(2)])
+    nodes.identify(alice, [address(3), address(1)])
+    assert.deepStrictEqual(named(), [address(1)])
+    nodes.identify(alice, [address(3), address(1)], teller)
+    assert.deepStrictEqual(named(), [address(3), address(1)])
+  })
+
+  it("keeps the last four tellers of an address", () => {
+    const nodes = new Nodes(10)
+    const alice = nodes.of(idOf("alice"))
+    const tellers = [1, 2, 3, 4, 5].map((host) => `/ip4/10.0.0.${host}` as Multiaddr)
+    for (const teller of tellers) nodes.hear(alice, [address(1)], teller)
+    assert.deepStrictEqual(alice.tellersOf(address(1)), tellers.slice(1))
+    nodes.identify(alice, [address(2)])
+    assert.deepStrictEqual(alice.tellersOf(address(1)), [])
   })
 
   it("forgets the oldest of too many, never a pinned one", () => {

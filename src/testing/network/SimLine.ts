@@ -205,17 +205,18 @@ function makeLane(board: Switchboard, from: PeerId, to: PeerId, isStray: () => b
   let last = 0
   const isBlocked = () => isStray() || board.isBlocked(from, to)
   const receive = (task: () => void) => machine.receive(() => board.deliver(task))
+  const isDue = (at: number) => at <= board.now() + roundingMillis
   const pump = () => {
     cancel = undefined
-    const now = board.now() + roundingMillis
-    while (waiting.length > 0 && waiting[0]!.at <= now && !isBlocked()) receive(waiting.shift()!.task)
+    while (waiting.length > 0 && isDue(waiting[0]!.at) && !isBlocked()) receive(waiting.shift()!.task)
     wake()
   }
   const wake = () => {
     if (cancel !== undefined || waiting.length === 0 || isBlocked()) return
-    const wait = waitUntil(waiting[0]!.at, board.now())
-    if (wait <= roundingMillis) pump()
-    else cancel = board.after(wait, pump)
+    const { at } = waiting[0]!
+    // The same question as above: were the two rounded apart, one would call the other without end.
+    if (isDue(at)) pump()
+    else cancel = board.after(waitUntil(at, board.now()), pump)
   }
   return {
     wake,

@@ -180,14 +180,21 @@ export const peersMutants: ReadonlyArray<Mutant> = [
   {
     name: "a handler goes on when its stream is reset",
     file: "src/layers/peers/TransportProtocols.ts",
-    text: "Effect.andThen(Effect.sync(() => fiber.interruptUnsafe())),",
+    text: "          fiber.interruptUnsafe()\n",
     replacement: "",
     specs: ["test/layers/peers/TransportProtocols.test.ts"]
   },
   {
     name: "a handler that is interrupted in vain keeps its peer busy",
     file: "src/layers/peers/TransportProtocols.ts",
-    text: "Effect.andThen(lost),",
+    text: "return lost\n",
+    replacement: "return Effect.void\n",
+    specs: ["test/layers/peers/TransportProtocols.test.ts"]
+  },
+  {
+    name: "what watches a stream goes on when its handler has ended",
+    file: "src/layers/peers/TransportProtocols.ts",
+    text: "fiber.addObserver(() => watch.interruptUnsafe())",
     replacement: "",
     specs: ["test/layers/peers/TransportProtocols.test.ts"]
   },
@@ -229,16 +236,16 @@ export const peersMutants: ReadonlyArray<Mutant> = [
   {
     name: "authorize is asked and not heeded",
     file: "src/layers/peers/TransportProtocols.ts",
-    text: "if (!isAllowed)",
-    replacement: "if (isAllowed === undefined)",
+    text: "isAllowed ? Effect.void",
+    replacement: "isAllowed !== undefined ? Effect.void",
     specs: ["test/layers/peers/TransportProtocols.test.ts"]
   },
   {
     name: "a stream that waits for authorize keeps its peer busy",
     file: "src/layers/peers/TransportProtocols.ts",
-    text: "      const work = Effect.gen(function*() {\n",
+    text: "const work = allowed.pipe(",
     replacement:
-      "      yield* Effect.ignore(Scope.provide(table.attend(connection), busy))\n      const work = Effect.gen(function*() {\n",
+      "const work = Effect.ignore(Scope.provide(table.attend(connection), busy)).pipe(Effect.andThen(allowed),",
     specs: ["test/layers/peers/TransportProtocols.test.ts"]
   },
   {

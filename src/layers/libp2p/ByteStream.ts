@@ -55,6 +55,8 @@ export const make = (
   let writeEnded = false
   const share = shareOf(stream)
   let evicted: Error | undefined
+  // Told when the stream or its connection is over.
+  const watchers = new Set<() => void>()
 
   const fail = (reason: StreamReason) => new StreamError({ peer: connection.peer, protocol, reason })
 
@@ -168,6 +170,7 @@ export const make = (
     if (event.error instanceof OverBudget) queue = []
     refuse(() => lost(ended))
     if (reader !== undefined) wake()
+    for (const look of watchers) look()
   }
   // The frame that ends the stream may carry bytes, and libp2p delivers them after the event.
   const onEnd = () =>
@@ -210,12 +213,12 @@ export const make = (
       const loss = lossNow()
       if (loss !== undefined) resume(Effect.succeed(loss))
     }
-    stream.addEventListener("close", look)
-    underlying.addEventListener("close", look)
+    watchers.add(look)
+    const unwatch = watchEnd(underlying, look)
     look()
     return Effect.sync(() => {
-      stream.removeEventListener("close", look)
-      underlying.removeEventListener("close", look)
+      watchers.delete(look)
+      unwatch()
     })
   })
 
@@ -275,6 +278,21 @@ interface Writer {
   readonly chunk: Uint8Array
   offset: number
   done: (result: Effect.Effect<void, StreamError>) => void
+}
+
+// One listener for all streams of a connection: a listener costs more than a stream's whole part here.
+const ends = new WeakMap<Libp2pConnection, Set<() => void>>()
+
+/** Calls `look` when the connection has closed, until the returned function is called. */
+function watchEnd(underlying: Libp2pConnection, look: () => void): () => void {
+  const known = ends.get(underlying)
+  const watchers = known ?? new Set()
+  if (known === undefined) {
+    ends.set(underlying, watchers)
+    underlying.addEventListener("close", () => watchers.forEach((each) => each()), { once: true })
+  }
+  watchers.add(look)
+  return () => watchers.delete(look)
 }
 
 function reset(thrown: unknown): StreamReset {

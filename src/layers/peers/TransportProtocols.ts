@@ -55,21 +55,25 @@ export const make = Effect.gen(function*() {
     Effect.uninterruptibleMask((restore) =>
       Effect.flatMap(Effect.forkDetach(handler, { startImmediately: true }), (fiber) => {
         fiber.addObserver(ended)
-        const interrupted = pointless(stream).pipe(
-          Effect.andThen(Effect.sync(() => fiber.interruptUnsafe())),
-          Effect.andThen(lost),
-          Effect.andThen(Effect.never)
-        )
-        return Effect.onInterrupt(
-          restore(Effect.raceFirst(Fiber.join(fiber), interrupted)),
-          () =>
-            fiber.pollUnsafe() !== undefined
-              ? Effect.void
-              : Effect.flatMap(shutdown.part(name, Fiber.interrupt(fiber), "most"), (ended) =>
-                ended
-                  ? Effect.void
-                  : Effect.logWarning(`${name} does not end when it is interrupted, and is left to itself`))
-        )
+        // Many a handler ends in the turn in which it begins.
+        if (fiber.pollUnsafe() !== undefined) return Fiber.join(fiber)
+        const interrupting = Effect.flatMap(pointless(stream), () => {
+          fiber.interruptUnsafe()
+          return lost
+        })
+        return Effect.flatMap(Effect.forkDetach(interrupting, { startImmediately: true }), (watch) => {
+          fiber.addObserver(() => watch.interruptUnsafe())
+          return Effect.onInterrupt(
+            restore(Fiber.join(fiber)),
+            () =>
+              fiber.pollUnsafe() !== undefined
+                ? Effect.void
+                : Effect.flatMap(shutdown.part(name, Fiber.interrupt(fiber), "most"), (ended) =>
+                  ended
+                    ? Effect.void
+                    : Effect.logWarning(`${name} does not end when it is interrupted, and is left to itself`))
+          )
+        })
       })
     )
 
@@ -98,16 +102,19 @@ export const make = Effect.gen(function*() {
       const before = running.get(peer) ?? 0
       if (before >= maxStreamsPerPeer) return yield* refuse(protocol, peer, "streams")
       running.set(peer, before + 1)
+      const allowed = authorize === undefined ? Effect.void : Effect.flatMap(
+        Effect.onError(authorize(peer), () => transport.streams.refuse("unauthorized")),
+        (isAllowed) => isAllowed ? Effect.void : refuse(protocol, peer, "unauthorized")
+      )
       // A refused stream does not make the peer busy, and a lost one no longer, whatever its handler does.
-      const busy = yield* Scope.make()
-      const work = Effect.gen(function*() {
-        const isAllowed = authorize === undefined ||
-          (yield* Effect.onError(authorize(peer), () => transport.streams.refuse("unauthorized")))
-        if (!isAllowed) return yield* refuse(protocol, peer, "unauthorized")
-        yield* Scope.provide(table.attend(connection), busy)
-        yield* handler(stream)
-      }).pipe(Effect.scoped, Effect.provide(context))
+      const busy = Scope.makeUnsafe()
       const end = Scope.close(busy, Exit.void)
+      const work = allowed.pipe(
+        Effect.andThen(Scope.provide(table.attend(connection), busy)),
+        Effect.andThen(handler(stream)),
+        Effect.scoped,
+        Effect.provide(context)
+      )
       yield* leavable(`the handler of ${protocol}`, work as Effect.Effect<void, E | E2 | PeerNotConnected>, {
         stream,
         lost: end,

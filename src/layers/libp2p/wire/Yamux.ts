@@ -79,7 +79,7 @@ export const make = (options: YamuxOptions, changes: ReadonlyArray<Change>): () 
       // resets it.
       streamOptions: { maxStreamWindowSize: options.readBufferBytes, maxReadBufferLength: options.readBufferBytes }
     }),
-    [sparing, sharing(options.budget, options.readBufferBytes), safe, watched, counting, ...changes]
+    [sharing(options.budget, options.readBufferBytes), safe, watched, counting, ...changes]
   )
 
 /** The same muxers, each changed in the order of `changes`. */
@@ -138,25 +138,10 @@ export const streamMembers = {
 } as const
 
 /**
- * Opens the window to the remote again when half of it is used, as Yamux does in Go and Rust.
+ * Counts what waits in the muxer's streams, and makes their windows no wider than their share of the budget. Opens a
+ * window again when half of it is used, as Yamux does in Go and Rust.
  *
  * Fault: js-yamux sends an update for every frame that it reads. Each is a record to seal, send, read and open.
- */
-const sparing: Change = (muxer) => {
-  const make = muxer._newStream.bind(muxer)
-  muxer._newStream = (...options) => {
-    const stream = make(...options)
-    const send = stream.sendWindowUpdate.bind(stream)
-    stream.sendWindowUpdate = () => {
-      const used = stream.recvWindow - stream.recvWindowCapacity
-      if (isOpening(stream) || used * 2 >= stream.recvWindow) send()
-    }
-    return stream
-  }
-}
-
-/**
- * Counts what waits in the muxer's streams, and makes their windows no wider than their share of the budget.
  *
  * A stream whose reader has taken everything gets {@link windowMin} at least, even when its own writes wait: a window
  * that only the remote's reading could open again would be a standstill between two who wait for each other.
@@ -169,6 +154,8 @@ const sharing = (budget: StreamBudget.StreamBudget, windowMax: number): Change =
     let queued = 0
     // Pieces in the stream's own buffer, which is delivered as a whole.
     let pieces = 0
+    // While a frame is handed on. What its reader takes at once never waits.
+    let isHandingOn = false
     // Told of an eviction after the end of the stream, for as long as somebody may read what is left.
     let reader: ((error: OverBudget) => void) | undefined
     const isOver = () => stream.status !== "open" && stream.status !== "closing"
@@ -183,16 +170,18 @@ const sharing = (budget: StreamBudget.StreamBudget, windowMax: number): Change =
     const settle = () => isOver() && (reader === undefined || waiting() === 0) ? share.close() : share.update()
     const send = stream.sendWindowUpdate.bind(stream)
     stream.sendWindowUpdate = () => {
-      if (stream.status !== "open" && stream.status !== "closing") return
+      if (isOver()) return
       // It says that the stream has a first window, and grants nothing.
       if (isOpening(stream)) return send()
+      // A window that was narrowed is looked at each time, since its share may have grown.
+      if (stream.recvWindowCapacity * 2 > Math.max(stream.recvWindow, firstWindow)) return
       const free = share.allowance() - waiting()
       // A denied window is asked for again when bytes are read, so it is not denied when none are left to read: nothing
       // else would open it. A smaller one than the least would cut what comes into crumbs.
       const window = Math.min(windowMax, free >= windowMin ? free : unread() === 0 ? windowMin : 0)
       stream.maxStreamWindowSize = window
       stream.recvWindow = Math.min(Math.max(stream.recvWindow, firstWindow), window)
-      if (stream.recvWindowCapacity < stream.recvWindow) send()
+      if (stream.recvWindowCapacity < stream.recvWindow && isHalfUsed(stream)) send()
       share.update()
     }
     const onData = stream.onData.bind(stream)
@@ -201,23 +190,38 @@ const sharing = (budget: StreamBudget.StreamBudget, windowMax: number): Change =
       const parts = data instanceof Uint8Array ? [data] : [...data]
       pieces += parts.length
       // Most frames are handed on as they came.
-      if (!parts.some(keepsMore)) onData(data)
-      else for (const part of parts) onData(keepsMore(part) ? new Uint8Array(part) : part)
+      isHandingOn = true
+      try {
+        if (!parts.some(keepsMore)) onData(data)
+        else for (const part of parts) onData(keepsMore(part) ? new Uint8Array(part) : part)
+      } finally {
+        isHandingOn = false
+      }
+      settle()
+    }
+    let isSending = false
+    const sent = () => {
+      isSending = false
       share.update()
     }
     const write = stream.send.bind(stream)
     stream.send = (data) => {
       const result = write(data)
-      share.update()
+      if (stream.writeBufferLength > 0) {
+        share.update()
+        if (!isSending) stream.addEventListener("idle", sent, { once: true })
+        isSending = true
+      }
       return result
     }
-    stream.addEventListener("idle", share.update)
     stream.addEventListener("close", settle, { once: true })
     shares.set(stream, {
       join: share.join,
       queue: (bytes) => {
         const isRead = bytes < queued
         queued = bytes
+        // Yamux asks for the window itself after a frame.
+        if (isHandingOn) return
         // The stream may have been denied a window for what was just read.
         if (isRead && stream.status === "open" && stream.readStatus === "readable") stream.sendWindowUpdate()
         else settle()
@@ -339,6 +343,9 @@ const windowMin = 32 * 1024
 
 // The first update of a stream carries its SYN or ACK.
 const isOpening = (stream: YamuxStream) => stream.state === 0 || stream.state === 2
+
+/** Whether the remote has used half of the window that it was given. */
+const isHalfUsed = (stream: YamuxStream) => (stream.recvWindow - stream.recvWindowCapacity) * 2 >= stream.recvWindow
 
 /** Whether a part of what arrived would keep a buffer of four times its size while it waits. Such a part is copied. */
 const keepsMore = (part: Uint8Array): boolean => part.byteLength * 4 <= part.buffer.byteLength

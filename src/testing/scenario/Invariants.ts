@@ -45,11 +45,14 @@ export const make = (options: InvariantOptions) => {
   const oneSided = new Since()
   const missing = new Since()
   const away = new Away()
+  let present: ReadonlySet<string> = new Set()
 
   const look = (now: number, nodes: ReadonlyArray<NodeView>): Broken | undefined => {
-    const present = new Set(nodes.map(({ name }) => name))
-    for (const since of [dead, oneSided, missing]) since.keepOnly(present)
-    away.keepOnly(present)
+    if (nodes.length !== present.size || !nodes.every(({ name }) => present.has(name))) {
+      present = new Set(nodes.map(({ name }) => name))
+      for (const since of [dead, oneSided, missing]) since.keepOnly(present)
+      away.keepOnly(present)
+    }
     for (const node of nodes) {
       if (node.size > node.maxPeers) {
         return {
@@ -61,13 +64,14 @@ export const make = (options: InvariantOptions) => {
       for (const other of nodes) {
         if (node === other) continue
         const both = [node.name, other.name]
+        const pair = `${node.name} ${other.name}`
         const has = node.peers.has(other.peer)
         if (has && node.blocked.has(other.peer)) {
           return { invariant: "blocked", detail: `${node.name} has ${other.name}, which it blocks`, nodes: both }
         }
         // A node that stands still cannot do anything about its table.
         const isDead = node.isAwake && has && !(other.isAwake && node.neighbours.has(other.peer))
-        const deadMillis = dead.of(both, isDead, now)
+        const deadMillis = dead.of(pair, isDead, now)
         if (deadMillis > healthMillis) {
           return {
             invariant: "dead",
@@ -76,8 +80,8 @@ export const make = (options: InvariantOptions) => {
           }
         }
         const isOneSided = node.isAwake && other.isAwake && has && !other.peers.has(node.peer) && !isDead
-        const oneSidedMillis = oneSided.of(both, isOneSided, now)
-        if (oneSidedMillis > options.oneSidedMillisMax(node, other)) {
+        const oneSidedMillis = oneSided.of(pair, isOneSided, now)
+        if (oneSidedMillis > 0 && oneSidedMillis > options.oneSidedMillisMax(node, other)) {
           return {
             invariant: "one-sided",
             detail: `${node.name} has ${other.name}, which has not had it for ${show(oneSidedMillis)}`,
@@ -86,8 +90,8 @@ export const make = (options: InvariantOptions) => {
         }
         const isMissing = node.isAwake && other.isAwake && node.kept.has(other.peer) && !has &&
           node.size < node.maxPeers && other.size < other.maxPeers && options.canDial(node, other)
-        const missingMillis = missing.of(both, isMissing, now)
-        const awayMillis = away.of(both, has, now) - missingMillis
+        const missingMillis = missing.of(pair, isMissing, now)
+        const awayMillis = away.of(pair, has, now) - missingMillis
         if (isMissing && missingMillis > options.missingMillisMax(awayMillis)) {
           return {
             invariant: "kept",
@@ -127,15 +131,14 @@ const show = (millis: number): string => Duration.format(Duration.millis(Math.ro
 class Since {
   private readonly times = new Map<string, number>()
 
-  of(both: ReadonlyArray<string>, holds: boolean, now: number): number {
-    const key = both.join(" ")
+  of(pair: string, holds: boolean, now: number): number {
     if (!holds) {
-      this.times.delete(key)
+      this.times.delete(pair)
       return 0
     }
-    const since = this.times.get(key)
+    const since = this.times.get(pair)
     if (since !== undefined) return now - since
-    this.times.set(key, now)
+    this.times.set(pair, now)
     return 0
   }
 
@@ -160,10 +163,9 @@ class Away {
   private readonly times = new Map<string, { steadyAt: number; since: number | undefined }>()
 
   /** How long the first has been without the second: from when the first was seen at all, where they never met. */
-  of(both: ReadonlyArray<string>, has: boolean, now: number): number {
-    const key = both.join(" ")
-    const time = this.times.get(key) ?? { steadyAt: now, since: undefined }
-    this.times.set(key, time)
+  of(pair: string, has: boolean, now: number): number {
+    const time = this.times.get(pair) ?? { steadyAt: now, since: undefined }
+    this.times.set(pair, time)
     time.since = has ? time.since ?? now : undefined
     if (time.since !== undefined && now - time.since >= steadyMillis) time.steadyAt = now
     return now - time.steadyAt

@@ -54,7 +54,7 @@ if (specs.length === 0) {
   end(1)
 }
 console.log(`${specs.length} specs without a fault`)
-const failure = await failureOf(lanes[0]!, specs, 10 * limitMillis)
+const failure = await failureOf(lanes[0]!, { specs }, 10 * limitMillis)
 if (failure !== undefined) {
   console.log(`FAILED  the specs fail without a fault: npx vitest run ${specs.join(" ")}\n        ${failure}`)
   end(1)
@@ -90,7 +90,7 @@ async function judge(copied: string, mutant: Mutant): Promise<void> {
   const text = readFileSync(path, "utf8")
   writeFileSync(path, text.replace(mutant.text, () => mutant.replacement))
   const begun = performance.now()
-  const failure = await failureOf(copied, mutant.specs, limitMillis)
+  const failure = await failureOf(copied, mutant, limitMillis)
   const seconds = ((performance.now() - begun) / 1000).toFixed(0)
   writeFileSync(path, text)
   ;(failure === undefined ? survived : caught).push(mutant)
@@ -99,13 +99,18 @@ async function judge(copied: string, mutant: Mutant): Promise<void> {
 }
 
 /** What failed first in a run of the specs; undefined when they pass within the time. */
-function failureOf(cwd: string, files: ReadonlyArray<string>, millis: number): Promise<string | undefined> {
+function failureOf(
+  cwd: string,
+  { only, specs }: { readonly specs: ReadonlyArray<string>; readonly only?: string },
+  millis: number
+): Promise<string | undefined> {
   const report = join(cwd, "report.json")
   rmSync(report, { force: true })
   return new Promise((resolve) => {
     const args = ["run", "--bail=1", `--testTimeout=${specMillis}`, "--reporter=json", `--outputFile=${report}`]
+    if (only !== undefined) args.push(`--testNamePattern=${only.replace(/[$()*+.?[\\\]^{|}]/g, "\\$&")}`)
     // A group of its own, so that the workers of a run that hangs end with it.
-    const child = spawn(process.execPath, ["node_modules/vitest/vitest.mjs", ...args, ...files], {
+    const child = spawn(process.execPath, ["node_modules/vitest/vitest.mjs", ...args, ...specs], {
       cwd,
       stdio: "ignore",
       detached: true,

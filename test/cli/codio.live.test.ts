@@ -90,11 +90,11 @@ const optionsOf = (args: ReadonlyArray<string>, environment: Record<string, stri
 /** Runs a command that fails, and gives what it said. */
 const failureOf = (args: ReadonlyArray<string>, environment: Record<string, string> = {}) =>
   Effect.gen(function*() {
-    const { node, told } = yield* fake
-    const exit = yield* Effect.exit(
-      run(args).pipe(Effect.provideService(Node, node), Effect.provideService(Environment, environment))
-    )
-    assert.isTrue(Exit.isFailure(exit))
+    const { node, told, up } = yield* fake
+    const command = run(args).pipe(Effect.provideService(Node, node), Effect.provideService(Environment, environment))
+    // A command that begins to run a node would not end.
+    const exit = yield* Effect.exit(Effect.raceFirst(up, command))
+    assert.isTrue(Exit.isFailure(exit), `${args.join(" ")} runs a node`)
     assert.strictEqual(told.length, 0)
     assert.deepStrictEqual(yield* TestConsole.logLines, [])
     return yield* TestConsole.errorLines

@@ -24,6 +24,13 @@ describe("each mutant", () => {
     assert.deepStrictEqual(gone, [])
   })
 
+  it("runs one spec of them alone only when they have it", () => {
+    const gone = mutants.flatMap(({ name, only, specs }) =>
+      only === undefined || specs.some((spec) => readFileSync(join(root, spec), "utf8").includes(only)) ? [] : [name]
+    )
+    assert.deepStrictEqual(gone, [])
+  })
+
   it("has a name of its own", () => {
     const names = mutants.map(({ name }) => name)
     assert.deepStrictEqual(names.filter((name, at) => names.indexOf(name) !== at), [])

@@ -13,6 +13,8 @@ export interface Mutant {
   readonly replacement: string
   /** The specs of which one has to fail, below the root of the repository. */
   readonly specs: readonly [string, ...Array<string>]
+  /** A part of the name of the one spec that is run of them, where the others take long. */
+  readonly only?: string
   /** Why no spec can notice the fault: the changed program does the same. Only for faults that survive. */
   readonly equivalent?: string
 }

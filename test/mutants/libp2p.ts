@@ -62,35 +62,40 @@ export const libp2pMutants: ReadonlyArray<Mutant> = [
     file: "src/layers/libp2p/Transport.ts",
     text: "punches.during(expected, () => dialOnce(resolved, signal))",
     replacement: "dialOnce(resolved, signal)",
-    specs: ["test/live/relay.live.test.ts"]
+    specs: ["test/live/relay.live.test.ts"],
+    only: "is told apart from a hole that was punched"
   },
   {
     name: "a dial whose connection closes takes no other open connection of the peer",
     file: "src/layers/libp2p/Transport.ts",
     text: "const other = best(localPeer, node.getConnections(underlying.remotePeer)) ??",
     replacement: "const other =",
-    specs: ["test/live/relay.live.test.ts"]
+    specs: ["test/live/relay.live.test.ts"],
+    only: "since a direct one stands"
   },
   {
     name: "a dial whose relayed connection closes does not wait for the direct one",
     file: "src/layers/libp2p/Transport.ts",
     text: "(isCut ? yield* nextConnection(node, underlying.remotePeer) : undefined)",
     replacement: "(isCut ? undefined : undefined)",
-    specs: ["test/live/relay.live.test.ts"]
+    specs: ["test/live/relay.live.test.ts"],
+    only: "when a direct one follows"
   },
   {
     name: "a connection may be closing for ever",
     file: "src/layers/libp2p/Host.ts",
     text: "closeInTime(detail, closingMillis)",
     replacement: "closeInTime(detail, 100 * closingMillis)",
-    specs: ["test/live/relay.live.test.ts"]
+    specs: ["test/live/relay.live.test.ts"],
+    only: "counts as lost when it does not close in time"
   },
   {
     name: "the newest muxer is held",
     file: "src/layers/libp2p/wire/GoAway.ts",
     text: "newest = new WeakRef(muxer)",
     replacement: "newest = { deref: () => muxer } as WeakRef<YamuxMuxer>",
-    specs: ["test/live/lifetimes.live.test.ts"]
+    specs: ["test/live/lifetimes.live.test.ts"],
+    only: "after the loss of a young connection"
   },
   {
     name: "libp2p has a ceiling below that of the peer table",

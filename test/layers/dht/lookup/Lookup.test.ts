@@ -453,6 +453,7 @@ describe("Lookup", () => {
       bench.answerPeer(early!, { closer: [] })
       assert.isUndefined(fiber.pollUnsafe())
       yield* TestClock.adjust("1 millis")
+      assert.isDefined(fiber.pollUnsafe())
       const { answered, closest } = yield* Fiber.join(fiber)
       assert.strictEqual(answered, 5)
       samePeers(closest, bench.byDistance.filter((peer) => peer === early || others.includes(peer)))
@@ -534,6 +535,26 @@ describe("Lookup", () => {
         yield* TestClock.adjust("10 seconds")
         assert.include((yield* Fiber.join(result)).closest, found)
       }
+    }))
+
+  it.effect("waits for what a misleading peer has named from when others name it", () =>
+    Effect.gen(function*() {
+      const [liar, honest, ...named] = peersOf(10) as [Peer, Peer, ...Array<Peer>]
+      const target = positionAt("x")
+      // Four of a count of 20 are asked before anybody else names them.
+      const rest = named.toSorted((a, b) => compareDistance(a.position, b.position, target)).slice(4)
+      const answers = new Map([[liar, named], [honest, rest]])
+      const result = yield* Effect.forkChild(lookup({
+        target,
+        seeds: [liar, honest],
+        doubts: { isDoubtful: () => false, isMisleading: (key) => key === liar.key, named: () => {} },
+        ask: (peer) =>
+          Effect.as(Effect.sleep(peer === liar ? "10 millis" : peer === honest ? "40 millis" : "400 millis"), {
+            closer: answers.get(peer) ?? []
+          })
+      }))
+      yield* TestClock.adjust("10 seconds")
+      assert.includeMembers([...(yield* Fiber.join(result)).closest], rest)
     }))
 
   it.effect("tells what came of the peers that a peer was the first to name, but for those known to be silent", () =>

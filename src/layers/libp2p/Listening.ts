@@ -53,11 +53,16 @@ export const listenAll = async (
  * Adds the transport, and listens on the addresses with it. What the operator should know is logged. A transport that
  * cannot listen is removed again.
  */
-export const listenOn = Effect.fnUntraced(function*(
-  { addressManager, transportManager }: Components,
+export const listenOn: (
+  components: Components,
   module: string,
   transport: Transport,
   addresses: ReadonlyArray<Multiaddr>
+) => Effect.Effect<void, HostError> = Effect.fnUntraced(function*(
+  { addressManager, transportManager },
+  module,
+  transport,
+  addresses
 ) {
   const wanted = addresses.map((address) => multiaddr(address))
   const foreign = wanted.find((address) => transport.listenFilter([address]).length === 0)
@@ -87,7 +92,10 @@ export const listenOn = Effect.fnUntraced(function*(
 })
 
 /** Listens on an address with the transports that are attached, and gives the listeners. */
-export const listenAlso = Effect.fnUntraced(function*(components: Components, address: Multiaddr) {
+export const listenAlso: (
+  components: Components,
+  address: Multiaddr
+) => Effect.Effect<ReadonlyArray<Listener>, HostError> = Effect.fnUntraced(function*(components, address) {
   const { transportManager } = components
   const wanted = multiaddr(address)
   const module = transportManager.listenTransportForMultiaddr(wanted)?.[Symbol.toStringTag]?.replace("@libp2p/", "")
@@ -98,7 +106,7 @@ export const listenAlso = Effect.fnUntraced(function*(components: Components, ad
     })
   }
   return yield* Effect.tryPromise({
-    try: async (): Promise<ReadonlyArray<Listener>> => {
+    try: async () => {
       const before = new Set(transportManager.getListeners())
       const fresh = () => transportManager.getListeners().filter((listener) => !before.has(listener))
       try {

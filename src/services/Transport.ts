@@ -81,7 +81,10 @@ export interface Connection {
    * not counted.
    */
   readonly activeStreams: Effect.Effect<number>
-  /** All streams that are open now, with those of the transport's own protocols and those still being negotiated. */
+  /**
+   * All streams that are open now, with those of the transport's own protocols and those still being negotiated. Those
+   * of ping, which stay open from one ping to the next, are not counted.
+   */
   readonly streams: Effect.Effect<number>
   /**
    * Bytes of streams, of any protocol, that the remote has sent, or has read and made room for again. A peer that moves
@@ -252,9 +255,10 @@ export class Transport extends Context.Service<Transport, {
   ) => Effect.Effect<void, ProtocolError, Scope.Scope>
   /**
    * The round-trip time to a connected peer. Each connection has one ping at a time: a ping waits for its turn, then
-   * runs `begun` and is sent. It never dials, and fails with `StreamFailed` when the peer is not connected. The time
-   * limit is the caller's, who may count it anew from `begun`; a transport without turns need not run it. Interruption
-   * aborts the ping.
+   * runs `begun` and is sent. All pings of a connection go over one stream if the remote lets it stand; that a stream
+   * ends between two pings is no failure. A ping never dials, and fails with `StreamFailed` when the peer is not
+   * connected. The time limit is the caller's, who may count it anew from `begun`; a transport without turns need not
+   * run it. Interruption aborts the ping.
    */
   readonly ping: (peer: PeerId, begun?: Effect.Effect<void>) => Effect.Effect<Duration.Duration, PingError>
 }>()("codio-network/services/Transport") {}

@@ -461,6 +461,15 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
           yield* Scope.close(scope, Exit.void)
           yield* are(0)
         }))
+
+      check("counts no stream of pings, whoever pings", () =>
+        Effect.gen(function*() {
+          const { alice, bob, connection, inbound } = yield* connected
+          yield* alice.ping(bob.localPeer)
+          yield* bob.ping(alice.localPeer)
+          const counts = Effect.all([connection.streams, inbound.streams])
+          yield* eventually("no stream is open", Effect.map(counts, ([one, other]) => one + other === 0))
+        }))
     })
 
     describe("progress", () => {
@@ -895,6 +904,16 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
             assert.deepStrictEqual(seen, [1, 2, 3].flatMap((turn) => [`${turn} begun`, `${turn} answered`]))
           })
       )
+
+      check("that is given up leaves the next one alone", () =>
+        Effect.gen(function*() {
+          const { alice, bob } = yield* connected
+          for (let i = 0; i < 3; i++) {
+            const ping = yield* Effect.forkChild(alice.ping(bob.localPeer), { startImmediately: true })
+            yield* Fiber.interrupt(ping)
+            yield* alice.ping(bob.localPeer)
+          }
+        }))
 
       check("fails with StreamFailed for a peer that is not connected", () =>
         Effect.gen(function*() {

@@ -1,5 +1,6 @@
 /** Health checks on real sockets, in a process that stands still. */
 import { assert, describe, it } from "@effect/vitest"
+import { PING_PROTOCOL } from "@libp2p/ping"
 import { Clock, Context, Duration, Effect, Layer, Option } from "effect"
 import type { Socket } from "node:net"
 import * as Host from "../../src/layers/libp2p/Host.ts"
@@ -21,24 +22,18 @@ const blockInPing = (host: Host.Libp2pHost["Service"], moment: "before" | "after
   Effect.callback<void>((resume) => {
     const [connection] = host.node.getConnections()
     if (connection === undefined) return resume(Effect.die(new Error("not connected")))
-    const newStream = connection.newStream
-    connection.newStream = async (protocols, options) => {
-      const stream = await newStream.call(connection, protocols, options)
-      if (!String(protocols).includes("/ping/")) return stream
-      connection.newStream = newStream
-      if (moment === "before") {
-        block(millis)
-      } else {
-        const send = stream.send.bind(stream)
-        stream.send = (bytes) => {
-          const more = send(bytes)
-          // libp2p writes in a microtask.
-          queueMicrotask(() => queueMicrotask(() => block(millis)))
-          return more
-        }
-      }
+    const stream = connection.streams.find(({ direction, protocol }) =>
+      direction === "outbound" && protocol === PING_PROTOCOL
+    )
+    if (stream === undefined) return resume(Effect.die(new Error("never pinged")))
+    const { send } = stream
+    stream.send = (bytes) => {
+      stream.send = send
+      if (moment === "before") block(millis)
+      // libp2p writes in a microtask.
+      else queueMicrotask(() => queueMicrotask(() => block(millis)))
       setTimeout(() => resume(Effect.void), 0)
-      return stream
+      return send.call(stream, bytes)
     }
   })
 
@@ -87,4 +82,27 @@ describe("a process that stands still for seconds", () => {
         assert.deepStrictEqual(left, ["unhealthy"])
       })
   )
+})
+
+describe("the stream of pings", () => {
+  it.live("keeps no idle peer", () =>
+    Effect.gen(function*() {
+      const far = yield* Live.makeNode()
+      const context = yield* Layer.build(
+        Network.layer({
+          listenAddresses: ["/ip4/127.0.0.1/tcp/0"],
+          enableMdns: false,
+          connectionIdleTimeout: "1 second"
+        })
+      ).pipe(Effect.provideService(HealthPolicy, fast))
+      const network = Context.get(context, Network)
+      const { node } = Context.get(context, Host.Libp2pHost)
+      const events = yield* Live.record(network)
+      yield* network.connect((yield* far.addresses)[0]!)
+      const [connection] = node.getConnections()
+      yield* Live.until(Effect.sync(() => connection!.streams.some(({ protocol }) => protocol === PING_PROTOCOL)))
+      yield* Live.until(Effect.sync(() => events.some(({ _tag }) => _tag === "PeerDisconnected")))
+      const left = events.flatMap((event) => event._tag === "PeerDisconnected" ? [event.reason] : [])
+      assert.deepStrictEqual(left, ["idle"])
+    }))
 })

@@ -355,5 +355,131 @@ export const libp2pMutants: ReadonlyArray<Mutant> = [
     text: "identifyPush({ runOnSelfUpdate: false, debounce: 0 })",
     replacement: "identifyPush()",
     specs: ["test/live/ending.live.test.ts"]
+  },
+  {
+    name: "each ping opens a stream",
+    file: "src/layers/libp2p/PingStream.ts",
+    text: "    kept = line\n",
+    replacement: "    void line\n",
+    specs: ["test/layers/libp2p/PingStream.live.test.ts"]
+  },
+  {
+    name: "a ping is lost when the remote ends its stream meanwhile",
+    file: "src/layers/libp2p/PingStream.ts",
+    text: "if (!former.isEndedByRemote() || signal.aborted || !isOpen(connection)) throw cause",
+    replacement: "throw cause",
+    specs: ["test/layers/libp2p/PingStream.live.test.ts"]
+  },
+  {
+    name: "a stream of pings that has ended is pinged on",
+    file: "src/layers/libp2p/PingStream.ts",
+    text: "stream.status === \"open\" && stream.writeStatus === \"writable\" && !isEnded",
+    replacement: "answers > 0",
+    specs: ["test/layers/libp2p/PingStream.live.test.ts"]
+  },
+  {
+    name: "a remote that answers one ping of each stream loses every second ping",
+    file: "src/layers/libp2p/PingStream.ts",
+    text: "const strikesMax = 2",
+    replacement: "const strikesMax = 20",
+    specs: ["test/layers/libp2p/PingStream.live.test.ts"]
+  },
+  {
+    name: "what nobody asked for waits for the next ping",
+    file: "src/layers/libp2p/PingStream.ts",
+    text: "if (question === undefined) return fail(",
+    replacement: "if (question === undefined) return void (",
+    specs: ["test/layers/libp2p/PingStream.live.test.ts"]
+  },
+  {
+    name: "a single ping leaves its stream open",
+    file: "src/layers/libp2p/PingStream.ts",
+    text: "if (strikes >= strikesMax) line.close()",
+    replacement: "",
+    specs: ["test/layers/libp2p/PingStream.live.test.ts"]
+  },
+  {
+    name: "streams of ping count",
+    file: "src/layers/libp2p/Connection.ts",
+    text: "if (protocol !== PING_PROTOCOL) streams++",
+    replacement: "streams += protocol.length > 0 ? 1 : 1",
+    specs: ["test/layers/libp2p/Transport.live.test.ts"]
+  },
+  {
+    name: "pings are answered on any number of streams",
+    file: "src/layers/libp2p/PingAnswers.ts",
+    text: "maxInboundStreams: streamsMax",
+    replacement: "maxInboundStreams: 64",
+    specs: ["test/layers/libp2p/PingAnswers.live.test.ts"]
+  },
+  {
+    name: "the silence of a stream of pings counts from its opening",
+    file: "src/layers/libp2p/PingAnswers.ts",
+    text: "    silent.refresh()\n",
+    replacement: "",
+    specs: ["test/layers/libp2p/PingAnswers.live.test.ts"]
+  },
+  {
+    name: "a stream of pings is never silent for too long",
+    file: "src/layers/libp2p/PingAnswers.ts",
+    text: "const silent = setTimeout(() => stream.abort(new Error(`no ping for ${silentMillis} ms`)), silentMillis)",
+    replacement: "const silent = setTimeout(() => {}, silentMillis)",
+    specs: ["test/layers/libp2p/PingAnswers.live.test.ts"]
+  },
+  {
+    name: "pings are answered at any rate",
+    file: "src/layers/libp2p/PingAnswers.ts",
+    text: "const spacingMillis = 10",
+    replacement: "const spacingMillis = 0",
+    specs: ["test/layers/libp2p/PingAnswers.live.test.ts"]
+  },
+  {
+    name: "each stream of pings has a rate of its own",
+    file: "src/layers/libp2p/PingAnswers.ts",
+    text: "const pace = paces.get(connection) ?? makePace()",
+    replacement: "const pace = makePace()",
+    specs: ["test/layers/libp2p/PingAnswers.live.test.ts"]
+  },
+  {
+    name: "a small piece of a ping costs only its bytes",
+    file: "src/layers/libp2p/PingAnswers.ts",
+    text: "Math.max(data.byteLength, pingBytes)",
+    replacement: "data.byteLength",
+    specs: ["test/layers/libp2p/PingAnswers.live.test.ts"]
+  },
+  {
+    name: "pings wait without end for their answers",
+    file: "src/layers/libp2p/PingAnswers.ts",
+    text: "waitingBytes + stream.writeBufferLength > waitingBytesMax",
+    replacement: "waitingBytes < 0",
+    specs: ["test/layers/libp2p/PingAnswers.live.test.ts"]
+  },
+  {
+    name: "the end of a stream takes the answers that wait",
+    file: "src/layers/libp2p/PingAnswers.ts",
+    text: "stream.addEventListener(\"end\", () => later ?? close())",
+    replacement: "stream.addEventListener(\"end\", () => close())",
+    specs: ["test/layers/libp2p/PingAnswers.live.test.ts"]
+  },
+  {
+    name: "a stream of pings that ended early stays half open",
+    file: "src/layers/libp2p/PingAnswers.ts",
+    text: "if (stream.readableEnded) close()",
+    replacement: "",
+    specs: ["test/layers/libp2p/PingAnswers.live.test.ts"]
+  },
+  {
+    name: "a stream that was reset early is watched for a minute",
+    file: "src/layers/libp2p/PingAnswers.ts",
+    text: "if (stream.status !== \"open\") return",
+    replacement: "",
+    specs: ["test/layers/libp2p/PingAnswers.live.test.ts"]
+  },
+  {
+    name: "a ping that was given up leaves its stream open",
+    file: "src/layers/libp2p/PingStream.ts",
+    text: "const onAbort = () => fail(",
+    replacement: "const onAbort = () => question?.settle(",
+    specs: ["test/layers/libp2p/PingStream.live.test.ts"]
   }
 ]

@@ -1,7 +1,8 @@
 /**
- * A connection of libp2p in the form of the `Transport` port: its state, its streams and its ping. [libp2p]
+ * A connection of libp2p in the form of the `Transport` port: its state and its streams. [libp2p]
  */
 import type { Connection as Libp2pConnection, IdentifyResult } from "@libp2p/interface"
+import { PING_PROTOCOL } from "@libp2p/ping"
 import { CODE_P2P, type Multiaddr as Libp2pMultiaddr } from "@multiformats/multiaddr"
 import { Duration, Effect, Option } from "effect"
 import { ProtocolNotSupported, StreamError, StreamReset, StreamTimeout } from "../../schema/NetworkError.ts"
@@ -83,7 +84,11 @@ export function makeConnection(
       }
       return active
     }),
-    streams: Effect.sync(() => underlying.streams.length),
+    streams: Effect.sync(() => {
+      let streams = 0
+      for (const { protocol } of underlying.streams) if (protocol !== PING_PROTOCOL) streams++
+      return streams
+    }),
     progress: Effect.sync(() => progressOf(underlying)),
     remote: Effect.sync(() => remote),
     farewell: Effect.sync(() => isOpen(underlying) ? undefined : farewellOf(underlying)),
@@ -120,61 +125,11 @@ export function remoteIdentity(result: IdentifyResult): RemoteIdentity {
   }
 }
 
-/**
- * Pings, and resolves with the time it took. Rejects when the remote does not speak the protocol, gives a wrong answer
- * or is lost, and when the signal aborts.
- *
- * libp2p's own ping may dial, takes the peer's first connection, and without a signal waits for ever on a stream that
- * was reset.
- */
-export async function roundTrip(underlying: Libp2pConnection, signal: AbortSignal): Promise<Duration.Duration> {
-  const stream = await underlying.newStream(pingProtocol, {
-    signal,
-    runOnLimitedConnection: true,
-    maxOutboundStreams: streamsMax
-  })
-  return new Promise((resolve, reject) => {
-    const sent = globalThis.crypto.getRandomValues(new Uint8Array(pingBytes))
-    const start = performance.now()
-    let received = 0
-    const finish = (error: Error | undefined) => {
-      signal.removeEventListener("abort", onAbort)
-      stream.removeEventListener("close", onClose)
-      if (error === undefined) return resolve(Duration.millis(performance.now() - start))
-      stream.abort(error)
-      reject(error)
-    }
-    const onAbort = () => finish(new Error("the ping was given up"))
-    const onClose = (event: { readonly error?: Error | undefined }) =>
-      finish(event.error ?? new Error("the connection was lost"))
-    signal.addEventListener("abort", onAbort)
-    stream.addEventListener("close", onClose)
-    stream.addEventListener("message", ({ data }) => {
-      const bytes = data.subarray()
-      for (const byte of bytes) {
-        if (byte !== sent[received++]) return finish(new Error("the remote answered with other bytes than were sent"))
-      }
-      if (received < pingBytes) return
-      finish(undefined)
-      stream.close().catch((cause) => stream.abort(toError(cause)))
-    })
-    if (signal.aborted) return onAbort()
-    if (stream.status !== "open") return finish(new Error("the remote reset the stream"))
-    try {
-      stream.send(sent)
-    } catch (cause) {
-      finish(toError(cause))
-    }
-  })
-}
-
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
 
 const openMillis = 10_000
-const pingProtocol = "/ipfs/ping/1.0.0"
-const pingBytes = 32
 
 // Streams that libp2p opens on its own account. A relay's hop and stop streams are not among them, since they carry a
 // peer's connection.

@@ -14,7 +14,6 @@ import type {
   StreamMuxerFactory,
   Transport as Libp2pTransport
 } from "@libp2p/interface"
-import { ping } from "@libp2p/ping"
 import type { Multiaddr as Libp2pMultiaddr } from "@multiformats/multiaddr"
 import { Context, Effect, Layer, Redacted, type Scope, Semaphore } from "effect"
 import { createLibp2p } from "libp2p"
@@ -47,6 +46,7 @@ import * as Listening from "./Listening.ts"
 import { Libp2pLogger } from "./Logger.ts"
 import * as Modules from "./Modules.ts"
 import { hostError } from "./Modules.ts"
+import * as PingAnswers from "./PingAnswers.ts"
 import { assertSecured, fastNoise, withKeptKey } from "./wire/Noise.ts"
 import * as Yamux from "./wire/Yamux.ts"
 
@@ -272,7 +272,7 @@ async function createNode(
       identify: identify({ runOnConnectionOpen: false, maxInboundStreams: 8, maxOutboundStreams: 8 }),
       // `pushUpdates` waits, and stops to wait when the node stops.
       identifyPush: identifyPush({ runOnSelfUpdate: false, debounce: 0 }),
-      ping: ping({ maxInboundStreams: 16, maxOutboundStreams: 16 }),
+      ping: (given: Components) => PingAnswers.module(given),
       // Returning the components themselves would make start and stop recurse.
       components: (given: Components) => {
         withComponents(given)

@@ -34,7 +34,6 @@ import {
   type Libp2pBackedConnection,
   makeConnection,
   remoteIdentity,
-  roundTrip,
   streamsMax
 } from "./Connection.ts"
 import {
@@ -51,6 +50,7 @@ import {
 } from "./Dialing.ts"
 import { dialUnjoined, toError } from "./Faults.ts"
 import { Libp2pHost } from "./Host.ts"
+import * as PingStream from "./PingStream.ts"
 import * as Punches from "./Punches.ts"
 import { farewellOf } from "./wire/GoAway.ts"
 import { shareOf } from "./wire/Yamux.ts"
@@ -259,11 +259,13 @@ export const make = Effect.gen(function*() {
 
   // One ping at a time, as the spec asks: Rust resets the ping under way when another begins, such as a health check
   // beside a caller's ping.
-  const pinging = new WeakMap<Libp2pConnection, Semaphore.Semaphore>()
-  const inTurn = (underlying: Libp2pConnection) => {
-    const known = pinging.get(underlying) ?? Semaphore.makeUnsafe(1)
-    pinging.set(underlying, known)
-    return known.withPermit
+  const pings = new WeakMap<Libp2pConnection, Pings>()
+  const pingsOf = (underlying: Libp2pConnection): Pings => {
+    const known = pings.get(underlying)
+    if (known !== undefined) return known
+    const made = { inTurn: Semaphore.makeUnsafe(1).withPermit, stream: PingStream.make(underlying) }
+    pings.set(underlying, made)
+    return made
   }
 
   const ping = Effect.fnUntraced(function*(peer: PeerId, begun: Effect.Effect<void> = Effect.void) {
@@ -271,10 +273,11 @@ export const make = Effect.gen(function*() {
     if (underlying === undefined) {
       return yield* new PingError({ peer, reason: new StreamFailed({ detail: "the peer is not connected" }) })
     }
-    return yield* inTurn(underlying)(Effect.andThen(
+    const { inTurn, stream } = pingsOf(underlying)
+    return yield* inTurn(Effect.andThen(
       begun,
       Effect.tryPromise({
-        try: (signal) => roundTrip(underlying, signal),
+        try: (signal) => stream.ping(signal),
         catch: (thrown) => {
           const cause = toError(thrown)
           const reason = cause.name === "UnsupportedProtocolError"
@@ -305,6 +308,12 @@ export const make = Effect.gen(function*() {
 
 /** {@link make} as a Layer. */
 export const layer: Layer.Layer<Transport, never, Libp2pHost> = Layer.effect(Transport, make)
+
+/** The pings of one connection, one at a time. */
+interface Pings {
+  readonly inTurn: Semaphore.Semaphore["withPermit"]
+  readonly stream: PingStream.PingStream
+}
 
 /** Leaves the connection to its streams: libp2p's own protocols choose from this list. */
 function hideIn({ connectionManager }: Libp2pHost["Service"]["components"], underlying: Libp2pConnection): void {

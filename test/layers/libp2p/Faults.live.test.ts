@@ -9,11 +9,11 @@ import { identify } from "@libp2p/identify"
 import type { Connection, Libp2p, Stream, StreamMuxerFactory } from "@libp2p/interface"
 import { AbortError, stop } from "@libp2p/interface"
 import { kadDHT } from "@libp2p/kad-dht"
-import { ping } from "@libp2p/ping"
+import { ping, PING_PROTOCOL } from "@libp2p/ping"
 import { tcp } from "@libp2p/tcp"
 import { multiaddr } from "@multiformats/multiaddr"
 import { Effect, type Scope } from "effect"
-import { createLibp2p } from "libp2p"
+import { createLibp2p, type ServiceFactoryMap } from "libp2p"
 import type { Socket } from "node:net"
 import { closeConnection, dialUnjoined, textOf } from "../../../src/layers/libp2p/Faults.ts"
 import { changed, endedByRemote, safe, watched } from "../../../src/layers/libp2p/wire/Yamux.ts"
@@ -25,7 +25,10 @@ const run = <A>(body: () => Promise<A> | A) => Effect.promise(async () => body()
 
 type Muxer = () => StreamMuxerFactory
 
-const makeNode = (muxer: Muxer = yamux()): Effect.Effect<Libp2p, never, Scope.Scope> =>
+const makeNode = (
+  muxer: Muxer = yamux(),
+  services: ServiceFactoryMap = {}
+): Effect.Effect<Libp2p, never, Scope.Scope> =>
   Effect.acquireRelease(
     run(() =>
       createLibp2p({
@@ -33,7 +36,8 @@ const makeNode = (muxer: Muxer = yamux()): Effect.Effect<Libp2p, never, Scope.Sc
         transports: [tcp()],
         connectionEncrypters: [noise()],
         streamMuxers: [muxer],
-        connectionMonitor: { enabled: false }
+        connectionMonitor: { enabled: false },
+        services
       })
     ),
     (node) => run(() => node.stop())
@@ -68,6 +72,25 @@ const cut = (connection: Connection) =>
   (connection as unknown as { readonly maConn: { readonly socket: Socket } }).maConn.socket.destroy()
 
 describe("libp2p 3.3", () => {
+  it.live("a stream of pings is reset some time after it was opened, though its pings go on", () =>
+    Effect.gen(function*() {
+      const [a, b] = [yield* makeNode(), yield* makeNode(yamux(), { ping: ping({ timeout: 500 }) })]
+      const connection = yield* run(() => a.dial(b.getMultiaddrs()))
+      const stream = yield* run(() => connection.newStream(PING_PROTOCOL))
+      const last = { answer: 0, end: 0 }
+      stream.addEventListener("message", ({ data }) => {
+        last.answer = performance.now()
+        stream.send(data)
+      })
+      stream.addEventListener("close", () => {
+        last.end = performance.now()
+      })
+      stream.send(new Uint8Array(32))
+      yield* eventually("it is reset", Effect.sync(() => stream.status === "reset"))
+      assert.isAbove(last.answer, 0)
+      assert.isBelow(last.end - last.answer, 250)
+    }))
+
   for (const [name, muxer, throws] of [["plain", yamux(), true], ["safe", changed(yamux(), [safe]), false]] as const) {
     it.live(`a ${name} muxer ${throws ? "throws" : "does not throw"} from a microtask when the connection ends in the turn of newStream`, () =>
       Effect.gen(function*() {

@@ -10,6 +10,7 @@ import type { DialError } from "../../../src/schema/NetworkError.ts"
 import { type Multiaddr, type PeerId, type ProtocolId, withoutPeer } from "../../../src/schema/Peer.ts"
 import { transportContract } from "../../contract/TransportContract.ts"
 import { makeNode, makePair, openPair } from "../../support/Libp2pNode.ts"
+import { pingsOn } from "../../support/PlainLibp2p.ts"
 import { unprintable } from "../../support/unprintable.ts"
 
 const protocol = "/test/1.0.0" as ProtocolId
@@ -265,19 +266,22 @@ describe("connections over libp2p", () => {
   it.live("pings a peer once at a time, since Rust resets a ping when another begins", () =>
     Effect.gen(function*() {
       const [a, b] = yield* makePair
+      yield* a.transport.ping(b.transport.localPeer)
       const [underlying] = a.host.node.getConnections()
-      const open = underlying!.newStream.bind(underlying)
-      const seen = { open: 0, most: 0 }
-      underlying!.newStream = async (...args) => {
-        seen.most = Math.max(seen.most, ++seen.open)
-        const stream = await open(...args)
-        stream.addEventListener("message", () => seen.open--)
-        return stream
+      const seen = { sent: 0, asked: 0, most: 0 }
+      for (const stream of pingsOn(underlying!)) {
+        const send = stream.send.bind(stream)
+        stream.send = (data) => {
+          seen.sent++
+          seen.most = Math.max(seen.most, ++seen.asked)
+          return send(data)
+        }
+        stream.addEventListener("message", () => seen.asked--)
       }
       yield* Effect.forEach(Array.from({ length: 5 }), () => a.transport.ping(b.transport.localPeer), {
         concurrency: "unbounded"
       })
-      assert.deepStrictEqual(seen, { open: 0, most: 1 })
+      assert.deepStrictEqual(seen, { sent: 5, asked: 0, most: 1 })
     }))
 
   it.live("pings over the open connection, and never dials", () =>
@@ -289,7 +293,11 @@ describe("connections over libp2p", () => {
       })
       assert.lengthOf(many, 12)
 
-      yield* Effect.promise(() => Promise.resolve(b.host.node.unhandle("/ipfs/ping/1.0.0")))
+      const [underlying] = b.host.node.getConnections()
+      yield* Effect.promise(async () => {
+        await b.host.node.unhandle("/ipfs/ping/1.0.0")
+        for (const stream of pingsOn(underlying!)) stream.abort(new Error("no more pings"))
+      })
       assert.strictEqual((yield* Effect.flip(a.transport.ping(b.transport.localPeer))).reason._tag, "PingUnsupported")
       yield* Effect.promise(() =>
         Promise.resolve(b.host.node.handle("/ipfs/ping/1.0.0", () => {

@@ -747,6 +747,28 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
           })
       )
 
+      check("is told to each stream of a connection that is over", () =>
+        Effect.gen(function*() {
+          const { bob, connection } = yield* connected
+          let read = 0
+          const losses: Array<string> = []
+          yield* bob.handle(echoProtocol, (stream) =>
+            Stream.runDrain(stream.read).pipe(
+              Effect.andThen(Effect.sync(() => void read++)),
+              Effect.andThen(stream.lost),
+              Effect.flatMap((loss) => Effect.sync(() => void losses.push(loss))),
+              Effect.ignore
+            ))
+          for (const _ of [1, 2, 3]) {
+            const stream = yield* connection.open(echoProtocol)
+            yield* stream.closeWrite
+          }
+          yield* eventually("all are read", Effect.sync(() => read === 3))
+          yield* connection.close
+          yield* eventually("all losses are told", Effect.sync(() => losses.length === 3))
+          assert.deepStrictEqual(losses, ["ended", "ended", "ended"])
+        }))
+
       check(
         "is not told for a stream that both sides have ended, before its connection is over",
         () =>

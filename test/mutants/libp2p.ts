@@ -282,9 +282,18 @@ export const libp2pMutants: ReadonlyArray<Mutant> = [
   {
     name: "the end of a connection loses no stream",
     file: "src/layers/libp2p/ByteStream.ts",
-    text: "    underlying.addEventListener(\"close\", look)\n",
+    text: "    underlying.addEventListener(\"close\", () => watchers.forEach((each) => each()), { once: true })\n",
     replacement: "",
-    specs: ["test/layers/libp2p/Transport.live.test.ts"]
+    specs: ["test/layers/libp2p/Transport.live.test.ts"],
+    only: "the loss of a stream"
+  },
+  {
+    name: "the end of a connection loses its first stream alone",
+    file: "src/layers/libp2p/ByteStream.ts",
+    text: "() => watchers.forEach((each) => each())",
+    replacement: "look",
+    specs: ["test/layers/libp2p/Transport.live.test.ts"],
+    only: "is told to each stream of a connection"
   },
   {
     name: "what a name resolves to is not judged",

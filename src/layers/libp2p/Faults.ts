@@ -286,6 +286,7 @@ export const pushUpdates = (
     end: () => {
       node.removeEventListener("self:peer:update", changed)
       clearTimeout(timer)
+      // A private member, which `addressMembers` asserts.
       const own = addressManager as unknown as { readonly _updatePeerStoreAddresses: { readonly stop: () => void } }
       own._updatePeerStoreAddresses.stop()
     }

@@ -6,13 +6,14 @@ import {
   addressOf,
   announcedOf,
   findOptionsOf,
-  handleOptionsOf,
+  handlerOf,
   keyOf,
   peerIdOf,
   protocolOf,
-  quorumOf,
+  provideOptionsOf,
   recordInvalid,
-  targetOf
+  targetOf,
+  valueOf
 } from "./Arguments.ts"
 import type * as Host from "./layers/libp2p/Host.ts"
 import * as ProviderRanking from "./layers/dht/lookup/ProviderRanking.ts"
@@ -44,7 +45,7 @@ import {
 } from "./schema/Peer.ts"
 import type { ProvideStatus } from "./schema/ProvideStatus.ts"
 import { ConnectionManager } from "./services/ConnectionManager.ts"
-import { Dht, type FindOptions, type ProvideOptions } from "./services/Dht.ts"
+import { Dht, type FindProvidersOptions, type ProvideOptions } from "./services/Dht.ts"
 import { Health } from "./services/Health.ts"
 import { NetworkConfig, type NetworkConfigInput } from "./services/NetworkConfig.ts"
 import { NetworkEvents } from "./services/NetworkEvents.ts"
@@ -58,12 +59,6 @@ import { Transport } from "./services/Transport.ts"
  * What a program may dial: an address, a peer id, or a peer with addresses, in text of any form.
  */
 export type Target = DialTarget | TargetText
-
-/** What a lookup of providers may cost, and what it is to say when there is nobody to ask. */
-export interface FindProvidersOptions extends FindOptions {
-  /** Fails with `NoPeers` when there is no peer to ask. By default the stream is empty then. */
-  readonly requirePeers?: boolean | undefined
-}
 
 /**
  * An operation on a peer. Of other text than a {@link PeerId} the type says that it may be no peer id.
@@ -79,7 +74,8 @@ export interface OfPeer<A, E = never, R = never> {
  *
  * Ids, addresses and keys are plain text, read into one canonical form at the call: a peer id in base58 or as a CID
  * (`bafz...`, `k51...`), a multiaddr with or without a slash at its end, a content key or any CID. White space around a
- * text does not count. A text that cannot be read fails the call with one line; it is never a defect.
+ * text does not count. A text that cannot be read fails the call with one line; it is never a defect. So does any other
+ * argument that makes no sense, such as an option that does not exist.
  */
 export class Network extends Context.Service<Network, {
   /**
@@ -548,7 +544,7 @@ export class Network extends Context.Service<Network, {
    * lives as long as its handler. The handler is interrupted when its stream is reset or the connection is over, 10 s
    * later if the remote had ended its half before. A handler that fails or dies resets its own stream and is logged;
    * others go on. Streams open when the scope closes are reset. Fails with `ProtocolError` when the id is malformed or
-   * taken, or an option is no number that can be a limit.
+   * taken, the handler is no function, or an option is no number that can be a limit.
    *
    * The options say who may have how many streams, and how many bytes may wait in them; see `HandleOptions`. A stream
    * beyond them is reset and counted in `status`.
@@ -775,9 +771,16 @@ const networkLayer = Layer.effect(
       peer: ofPeer(table.get),
       ping: ofPeer(health.ping),
       startProviding: (key, options) =>
-        Effect.flatMap(keyOf("startProviding", key), (read) => dht.startProviding(read, options)),
+        Effect.flatMap(
+          Effect.all([keyOf("startProviding", key), provideOptionsOf("startProviding", key, options)]),
+          ([read, checked]) => dht.startProviding(read, checked)
+        ),
       stopProviding: (key) => Effect.flatMap(keyOf("stopProviding", key), dht.stopProviding),
-      provide: (key, options) => Effect.flatMap(keyOf("provide", key), (read) => dht.provide(read, options)),
+      provide: (key, options) =>
+        Effect.flatMap(
+          Effect.all([keyOf("provide", key), provideOptionsOf("provide", key, options)]),
+          ([read, checked]) => dht.provide(read, checked)
+        ),
       provideStatus: dht.provideStatus,
       findProviders: (key, options) =>
         Stream.mapArrayEffect(
@@ -809,13 +812,16 @@ const networkLayer = Layer.effect(
       routingTableSize: dht.tableSize,
       refreshRoutingTable: dht.refresh,
       putValue: (namespace, path, value, options) =>
-        Effect.andThen(quorumOf("putValue", path, options), dht.putValue(namespace, path, value, options)),
+        Effect.andThen(
+          valueOf("putValue", namespace, path, options),
+          () => dht.putValue(namespace, path, value, options)
+        ),
       getValue: (namespace, path, options) =>
-        Effect.andThen(quorumOf("getValue", path, options), dht.getValue(namespace, path, options)),
+        Effect.andThen(valueOf("getValue", namespace, path, options), () => dht.getValue(namespace, path, options)),
       handle: (protocol, handler, options) =>
         Effect.flatMap(
           protocolOf(protocol),
-          (id) => Effect.andThen(handleOptionsOf(id, options), protocols.handle(id, handler, options))
+          (id) => Effect.andThen(handlerOf(id, handler, options), () => protocols.handle(id, handler, options))
         ),
       open,
       events: events.stream

@@ -15,6 +15,7 @@
  * 8. The roof: `Network`, which only passes calls on.
  */
 // Not from the package's index, which loads all of its modules.
+import { partsProblems } from "./Arguments.ts"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as NodePath from "@effect/platform-node/NodePath"
 import type { FileSystem, Path } from "effect"
@@ -43,7 +44,7 @@ import * as TransportProtocols from "./layers/peers/TransportProtocols.ts"
 import * as OwnAddresses from "./layers/reach/OwnAddresses.ts"
 import * as RelayClient from "./layers/reach/RelayClient.ts"
 import * as RelayReservations from "./layers/reach/RelayReservations.ts"
-import { type ConfigError, NetworkStartError, type ProtocolError } from "./schema/NetworkError.ts"
+import { ConfigError, NetworkStartError, type ProtocolError } from "./schema/NetworkError.ts"
 import type { ConnectionManager } from "./services/ConnectionManager.ts"
 import type { Dht } from "./services/Dht.ts"
 import { Discovery } from "./services/Discovery.ts"
@@ -113,8 +114,12 @@ export const layer = <Roof, R = never>(
   roof: Layer.Layer<Roof, never, Parts | Dht | Transport>,
   config: Layer.Layer<NetworkConfig, ConfigError, R>,
   parts?: NodeParts
-): Layer.Layer<Roof | Parts | Dht | Transport | NetworkConfig | Host.Libp2pHost, NetworkStartError, R> =>
-  isolate(Layer.provideMerge(roof, node(config, parts)))
+): Layer.Layer<Roof | Parts | Dht | Transport | NetworkConfig | Host.Libp2pHost, NetworkStartError, R> => {
+  const problems = partsProblems(parts)
+  return problems.length === 0
+    ? isolate(Layer.provideMerge(roof, node(config, parts)))
+    : Layer.effectContext(Effect.fail(new NetworkStartError({ reason: new ConfigError({ problems }) })))
+}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal

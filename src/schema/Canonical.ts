@@ -100,9 +100,12 @@ export const keyLengthProblem = (bytes: number): string | undefined =>
     ? `a content key has 1 to ${keyBytesMax} bytes, this one has ${bytes}`
     : undefined
 
-/** The text on one line, cut to 80 characters. A program in plain JavaScript may pass anything for a text. */
+/**
+ * The text on one line, cut to 80 characters. A program in plain JavaScript may pass anything for a text: another value
+ * is shown as JSON, or named by its kind.
+ */
 export const shortened = (text: unknown): string => {
-  const line = String(text).replace(/\s+/g, " ")
+  const line = (typeof text === "string" ? text : printed(text)).replace(/\s+/g, " ")
   return line.length > 80 ? `${line.slice(0, 77)}...` : line
 }
 
@@ -136,9 +139,20 @@ const bases = {
   z: base58btc
 }
 
+/** A value that is no text. Printing an object may run the program's own code, or fail. */
+function printed(value: unknown): string {
+  if (typeof value === "function") return "a function"
+  if (typeof value !== "object") return String(value)
+  try {
+    return JSON.stringify(value)
+  } catch {
+    return "an object"
+  }
+}
+
 function trimmed(text: unknown, what: string): Result.Result<string, string> {
   // A program in plain JavaScript may pass anything.
-  if (typeof text !== "string") return Result.fail(`expected ${what}, got ${String(text)}`)
+  if (typeof text !== "string") return Result.fail(`expected ${what}, got ${shortened(text)}`)
   return text.length > textMax
     ? Result.fail(`${quoted(text)} is not ${what}: it has ${text.length} characters, at most ${textMax} are read`)
     : Result.succeed(text.trim())

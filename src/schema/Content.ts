@@ -1,7 +1,7 @@
 /**
  * Keys of content in the DHT, and who provides it.
  */
-import { Result, Schema } from "effect"
+import { Predicate, Result, Schema } from "effect"
 import { base58btc } from "multiformats/bases/base58"
 import { sha256 } from "multiformats/hashes/sha2"
 import * as Canonical from "./Canonical.ts"
@@ -23,14 +23,20 @@ export type ContentKey = typeof ContentKey.Type
 export { keyBytesMax } from "./Canonical.ts"
 
 /**
- * The key of a text: the sha2-256 multihash of its UTF-8 bytes.
+ * The key of a text: the sha2-256 multihash of its UTF-8 bytes. Throws an {@link InvalidContentKey} for what is no
+ * text.
  */
-export const fromText = (text: string): ContentKey => fromBytes(new TextEncoder().encode(text))
+export const fromText = (text: string): ContentKey => {
+  // `undefined` would have the key of the empty text.
+  if (typeof text !== "string") throw wrong("a text", text)
+  return fromBytes(new TextEncoder().encode(text))
+}
 
 /**
- * The key of some bytes: their sha2-256 multihash.
+ * The key of some bytes: their sha2-256 multihash. Throws an {@link InvalidContentKey} for what is no `Uint8Array`.
  */
 export const fromBytes = (bytes: Uint8Array): ContentKey => {
+  if (!Predicate.isUint8Array(bytes)) throw wrong("a Uint8Array", bytes)
   const digest = sha256.digest(bytes)
   if (digest instanceof Promise) throw new Error("sha2-256 is synchronous on Node")
   return fromKeyBytes(digest.bytes)
@@ -52,6 +58,7 @@ export const fromCid = (cid: string): Result.Result<ContentKey, InvalidContentKe
  */
 export const fromRustRecordKey = (key: string | Uint8Array): ContentKey => {
   const bytes = typeof key === "string" ? new TextEncoder().encode(key) : key
+  if (!Predicate.isUint8Array(bytes)) throw wrong("a text or a Uint8Array", bytes)
   const problem = Canonical.keyLengthProblem(bytes.length)
   if (problem !== undefined) throw new InvalidContentKey({ detail: problem })
   return fromKeyBytes(bytes)
@@ -61,9 +68,17 @@ export const fromRustRecordKey = (key: string | Uint8Array): ContentKey => {
 export const parse = (text: string): Result.Result<ContentKey, InvalidContentKey> => checked(Canonical.contentKey(text))
 
 /**
- * The bytes of a key as they travel in messages of Kademlia.
+ * The bytes of a key as they travel in messages of Kademlia. Throws an {@link InvalidContentKey} for what is no key.
  */
-export const toBytes = (key: ContentKey): Uint8Array => base58btc.baseDecode(key)
+export const toBytes = (key: ContentKey): Uint8Array => {
+  try {
+    return base58btc.baseDecode(key)
+  } catch {
+    throw typeof key === "string"
+      ? new InvalidContentKey({ detail: Canonical.notContentKey(key) })
+      : wrong("a content key", key)
+  }
+}
 
 /** A peer that has the content of a key, with the addresses that the DHT gave for it. */
 export const Provider = FoundPeer
@@ -72,6 +87,10 @@ export type Provider = FoundPeer
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
+
+function wrong(expected: string, given: unknown): InvalidContentKey {
+  return new InvalidContentKey({ detail: `expected ${expected}, got ${Canonical.shortened(given)}` })
+}
 
 function fromKeyBytes(bytes: Uint8Array): ContentKey {
   return base58btc.baseEncode(bytes) as ContentKey

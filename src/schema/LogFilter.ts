@@ -7,6 +7,7 @@
  * each failed dial as an error.
  */
 import { LogLevel, Result, Schema } from "effect"
+import { shortened } from "./Canonical.ts"
 import { type Judgement, judgeUnknown } from "./OptionTable.ts"
 
 /** The lowest level to log, in general and for each named component. */
@@ -23,6 +24,7 @@ export interface LogFilter {
 export const parse = (text: string): Result.Result<LogFilter, string> => {
   let fallback: LogLevel.LogLevel = "Info"
   const components = new Map<string, LogLevel.LogLevel>()
+  if (typeof text !== "string") return Result.fail(`expected a text such as "info,dht=debug", got ${shortened(text)}`)
   for (const entry of text.split(",").map((part) => part.trim())) {
     if (entry === "") continue
     const [, component, name] = /^(?:([^=\s]+)\s*=\s*)?([a-zA-Z]+)$/.exec(entry) ?? []

@@ -9,7 +9,7 @@
  *   what.
  * - `cause`: the error of the layer below, kept for logs.
  */
-import { Duration, Schema } from "effect"
+import { Duration, Predicate, Schema } from "effect"
 import { shortened } from "./Canonical.ts"
 import { PeerId } from "./Peer.ts"
 
@@ -252,13 +252,32 @@ export class WriteAfterEnd extends Schema.TaggedError<WriteAfterEnd>()("WriteAft
   }
 }
 
+/**
+ * `write` was given something else than a `Uint8Array`; the stream goes on. Encode a text first, such as by
+ * `new TextEncoder().encode(text)`.
+ */
+export class ChunkInvalid extends Schema.TaggedError<ChunkInvalid>()("ChunkInvalid", { detail: Schema.String }) {
+  /** The problem of what was given to `write`, if there is one. */
+  static readonly of = (chunk: unknown): ChunkInvalid | undefined =>
+    Predicate.isUint8Array(chunk) ? undefined : new ChunkInvalid({
+      detail: typeof chunk === "string"
+        ? "write: expected a Uint8Array, got a text; encode it by new TextEncoder().encode(text)"
+        : `write: expected a Uint8Array, got ${shortened(chunk)}`
+    })
+  readonly isRetryable = false
+  override get message() {
+    return this.detail
+  }
+}
+
 /** The reasons of a {@link StreamError}. */
 export const StreamReason = Schema.Union([
   StreamReset,
   StreamTimeout,
   LimitReached,
   ProtocolNotSupported,
-  WriteAfterEnd
+  WriteAfterEnd,
+  ChunkInvalid
 ])
 export type StreamReason = typeof StreamReason.Type
 

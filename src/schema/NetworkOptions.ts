@@ -289,7 +289,7 @@ export const decodeEnvironment = (
   prefix: string = OptionTable.environmentPrefix,
   others: OptionTable.OptionTable = {}
 ): Effect.Effect<NetworkOptions, ConfigError> =>
-  decodeTexts(
+  objectProblem("an environment such as process.env", environment) ?? decodeTexts(
     OptionTable.fromEnvironment(options, environment, prefix),
     (name) => OptionTable.variableOf(name, prefix)
   ).pipe(judgedBy(OptionTable.judgeEnvironment({ ...options, ...others }, environment, prefix)))
@@ -302,7 +302,7 @@ export const decodeTexts = (
   texts: OptionTable.Texts<typeof options>,
   label: (name: Name) => string
 ): Effect.Effect<NetworkOptions, ConfigError> =>
-  OptionTable.decode(
+  objectProblem("an object of texts", texts) ?? OptionTable.decode(
     options,
     NetworkOptions,
     OptionTable.fromTexts(options, texts),
@@ -316,7 +316,8 @@ export const decodeTexts = (
 export const decodeValues = (
   inputs: OptionTable.Inputs<typeof options>
 ): Effect.Effect<NetworkOptions, ConfigError> =>
-  OptionTable.decode(options, optionValues, OptionTable.fromInputs(options, inputs), (name) => name)
+  objectProblem("an object of options such as { listenPort: 4001 }", inputs) ??
+    OptionTable.decode(options, optionValues, OptionTable.fromInputs(options, inputs), (name) => name)
 
 /**
  * The problems of options that contradict each other, each with what was given and what is possible. `values` are the
@@ -352,6 +353,12 @@ export const contradictions = (values: OptionTable.Values<typeof options>): Read
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
+
+/** A program in plain JavaScript may pass anything, of which an object without options would be made in silence. */
+const objectProblem = (expected: string, given: unknown): Effect.Effect<never, ConfigError> | undefined =>
+  Predicate.isReadonlyObject(given)
+    ? undefined
+    : Effect.fail(new ConfigError({ problems: [`expected ${expected}, got ${OptionTable.show(given)}`] }))
 
 /** Adds what is to be said of unknown names to a decoding. */
 const judgedBy =

@@ -149,6 +149,7 @@ export const fromInputs = <T extends OptionTable>(table: T, inputs: Inputs<T>): 
   Object.fromEntries(
     Object.entries(inputs).filter(([, input]) => input !== undefined).map(([name, input]) => [
       name,
+      // The entries have lost which input is of which option; `fromInput` takes any, since programs may pass anything.
       Object.hasOwn(table, name) ? table[name]!.fromInput(input as never) : input
     ])
   )
@@ -474,7 +475,7 @@ const valueProblem = ({ expected, explains }: AnyOption, value: unknown, message
 
 // The schema of an address says by itself what is wrong with a text.
 const itemProblem = (item: unknown, message: string): string =>
-  item === undefined || typeof item === "string" ? message : `expected a multiaddr, got ${show(item)}`
+  typeof item === "string" ? message : `expected a multiaddr, got ${show(item)}`
 
 /** The known name that is meant by another one. */
 function nearest(known: ReadonlyArray<string>, name: string): string | undefined {

@@ -229,14 +229,18 @@ export type TargetText =
  * address, for a relayed address that names no peer, and for an address of another peer than the target's.
  */
 export const readTarget = (target: TargetText): Result.Result<DialTarget, string> => {
-  if (typeof target === "object" && target !== null && Array.isArray(target.addresses)) {
-    return readPeerAddresses(target)
+  if (typeof target !== "string") {
+    return typeof target === "object" && target !== null && "id" in target
+      ? readPeerAddresses(target)
+      : Result.fail(`expected a peer id, a multiaddr, or an id with addresses, got ${Canonical.shortened(target)}`)
   }
-  const text = target as string
-  if (typeof text !== "string" || !text.trimStart().startsWith("/")) {
-    return Result.mapError(readPeerId(text), (problem) => `${problem}, or a multiaddr such as /ip4/192.0.2.1/tcp/4001`)
+  if (!target.trimStart().startsWith("/")) {
+    return Result.mapError(
+      readPeerId(target),
+      (problem) => `${problem}, or a multiaddr such as /ip4/192.0.2.1/tcp/4001`
+    )
   }
-  return Result.flatMap(readAddress(text), (address): Result.Result<DialTarget, string> => {
+  return Result.flatMap(readAddress(target), (address): Result.Result<DialTarget, string> => {
     const id = peerOf(address)
     return id !== undefined && withoutPeer(address) === "" ? Result.succeed(id) : Result.succeed(address)
   })
@@ -304,6 +308,9 @@ function readPeerAddresses(
 ): Result.Result<Exclude<DialTarget, string>, string> {
   const id = readPeerId(target.id)
   if (Result.isFailure(id)) return Result.fail(id.failure)
+  if (!Array.isArray(target.addresses)) {
+    return Result.fail(`addresses: expected a list of multiaddrs, got ${Canonical.shortened(target.addresses)}`)
+  }
   const addresses: Array<Multiaddr | Told> = []
   for (const one of target.addresses) {
     const text = typeof one === "object" && one !== null ? one.address : one

@@ -5,7 +5,8 @@
  * A value is stored under the key `/<namespace>/<path>`. Every node that stores or reads it checks it by the rules of
  * its namespace, so a namespace means the same on all of them; a node refuses values of a namespace it does not know.
  */
-import { Effect, type Order, type Redacted, Schema, SchemaIssue, SchemaTransformation } from "effect"
+import { Effect, type Order, Predicate, type Redacted, Schema, SchemaIssue, SchemaTransformation } from "effect"
+import { shortened } from "./Canonical.ts"
 import { RecordInvalid } from "./NetworkError.ts"
 import type { PeerId } from "./Peer.ts"
 
@@ -69,7 +70,8 @@ export interface ValueNamespaceOptions<A> {
 }
 
 /**
- * A namespace of plain values. Anybody who knows a path can put a value there, and the greatest wins.
+ * A namespace of plain values. Anybody who knows a path can put a value there, and the greatest wins. Throws a
+ * {@link RecordInvalid} for options that make no namespace.
  *
  * ```ts
  * const Scores = ValueNamespace.make({
@@ -80,6 +82,7 @@ export interface ValueNamespaceOptions<A> {
  * ```
  */
 export const make = <A>(options: ValueNamespaceOptions<A>): ValueNamespace<A> => {
+  assertOptions(options)
   const encode = Schema.encodeEffect(options.schema)
   return makeSealed<A, A>({
     ...options,
@@ -88,13 +91,13 @@ export const make = <A>(options: ValueNamespaceOptions<A>): ValueNamespace<A> =>
 }
 
 /**
- * A namespace whose values are made from an input, such as signed values.
+ * A namespace whose values are made from an input, such as signed values. Throws as {@link make} does.
  */
 export const makeSealed = <A, Input>(
   options: ValueNamespaceOptions<A> & Pick<ValueNamespace<A, Input>, "seal">
 ): ValueNamespace<A, Input> => {
+  assertOptions(options)
   const { belongs, name, order, schema, seal } = options
-  if (!/^[^/\s]+$/.test(name)) throw new Error(`"${name}" cannot name a namespace: it may hold no slash and no space`)
   const read = Schema.decodeEffect(schema)
   const decode = Effect.fnUntraced(function*(path: string, bytes: Uint8Array) {
     if (bytes.length > valueBytesMax) {
@@ -121,8 +124,11 @@ export const makeSealed = <A, Input>(
 /**
  * A schema of bytes that hold JSON of another schema.
  */
-export const fromJson = <A, I>(schema: Schema.Codec<A, I>): Schema.Codec<A, Uint8Array> =>
-  Schema.Uint8Array.pipe(
+export const fromJson = <A, I>(schema: Schema.Codec<A, I>): Schema.Codec<A, Uint8Array> => {
+  if (!Schema.isSchema(schema)) {
+    throw new RecordInvalid({ detail: `expected a Schema of the values, got ${shortened(schema)}` })
+  }
+  return Schema.Uint8Array.pipe(
     Schema.decodeTo(
       Schema.String,
       SchemaTransformation.transformEffect({
@@ -136,6 +142,7 @@ export const fromJson = <A, I>(schema: Schema.Codec<A, I>): Schema.Codec<A, Uint
     ),
     Schema.decodeTo(Schema.fromJsonString(schema))
   )
+}
 
 /** The bytes of the key `/<namespace>/<path>`. Fails for a path that is empty or too long. */
 export const keyBytes = (namespace: string, path: string): Effect.Effect<Uint8Array, RecordInvalid> => {
@@ -171,4 +178,24 @@ export const pathOf = (namespace: string, key: Uint8Array): string | undefined =
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
 
 const invalid = (what: string) => (cause: Schema.SchemaError) =>
-  new RecordInvalid({ detail: `${what}: ${cause.message}`, cause })
+  new RecordInvalid({ detail: `${what}: ${cause.message.replace(/\s+/g, " ")}`, cause })
+
+/** A namespace is made once, when its module loads, so what is wrong with it is thrown. */
+function assertOptions(options: unknown): void {
+  if (!Predicate.isReadonlyObject(options)) {
+    throw new RecordInvalid({ detail: `expected a namespace's name, schema and order, got ${shortened(options)}` })
+  }
+  const { belongs, name, order, schema } = options
+  if (typeof name !== "string" || !/^[^/\s]+$/.test(name)) {
+    const detail = `${JSON.stringify(shortened(name))} cannot name a namespace: expected text without slash and space`
+    throw new RecordInvalid({ detail })
+  }
+  const problem = !Schema.isSchema(schema)
+    ? `schema: expected a Schema of the values in bytes, got ${shortened(schema)}`
+    : typeof order !== "function"
+    ? `order: expected an Order of the values, got ${shortened(order)}`
+    : belongs !== undefined && typeof belongs !== "function"
+    ? `belongs: expected a function of a path and a value, got ${shortened(belongs)}`
+    : undefined
+  if (problem !== undefined) throw new RecordInvalid({ detail: `namespace ${name}: ${problem}` })
+}

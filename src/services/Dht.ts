@@ -46,6 +46,12 @@ export interface FindOptions {
   readonly findTimeout?: Duration.Input | undefined
 }
 
+/** What `findProviders` of `Network` may cost, and what it is to say when there is nobody to ask. */
+export interface FindProvidersOptions extends FindOptions {
+  /** Fails with `NoPeers` when there is no peer to ask. By default the stream is empty then. */
+  readonly requirePeers?: boolean | undefined
+}
+
 /** The distributed hash table: which nodes have some content, where a peer is, and small values. */
 export class Dht extends Context.Service<Dht, {
   /**

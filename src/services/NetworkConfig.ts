@@ -2,10 +2,10 @@
  * The options of a node that can be written in a file. Behaviours are References: `ReconnectPolicy`, `HealthPolicy`,
  * `DialPolicy`, `EvictionPolicy`, `GuestPolicy`, `AddressGuard`, `KadDhtPolicy`, `RelayPolicy`.
  */
-import { Config, Context, Effect, Layer, Pipeable } from "effect"
+import { Config, Context, Effect, Layer, Pipeable, Predicate } from "effect"
 import { ConfigError } from "../schema/NetworkError.ts"
 import * as NetworkOptions from "../schema/NetworkOptions.ts"
-import { type Inputs, oneLine, type Values, withDefaults } from "../schema/OptionTable.ts"
+import { type Inputs, oneLine, show, type Values, withDefaults } from "../schema/OptionTable.ts"
 
 /**
  * The options of a node, each with its value: the given one or the default. `NetworkOptions.options` documents them.
@@ -51,9 +51,12 @@ export class NetworkConfig
   static readonly layerEnv = (prefix?: string): Layer.Layer<NetworkConfig, ConfigError> =>
     Layer.effect(
       NetworkConfig,
-      Effect.suspend(() => NetworkOptions.decodeEnvironment(process.env, prefix?.replace(/_$/, ""))).pipe(
-        Effect.flatMap(NetworkConfig.resolve)
-      )
+      Effect.suspend(() => {
+        const problem = prefixProblem(prefix)
+        return problem === undefined
+          ? NetworkOptions.decodeEnvironment(process.env, prefix?.replace(/_$/, ""))
+          : Effect.fail(new ConfigError({ problems: [problem] }))
+      }).pipe(Effect.flatMap(NetworkConfig.resolve))
     )
 
   /**
@@ -63,10 +66,12 @@ export class NetworkConfig
   static readonly layerConfig = (options: Config.Wrap<NetworkConfigInput>): Layer.Layer<NetworkConfig, ConfigError> =>
     Layer.effect(
       NetworkConfig,
-      Config.unwrap(options).pipe(
-        Effect.mapError(({ message }) => new ConfigError({ problems: [oneLine(message)] })),
-        Effect.flatMap(NetworkConfig.resolve)
-      )
+      Effect.suspend(() => {
+        const problems = configProblems(options)
+        return problems.length === 0
+          ? Effect.mapError(Config.unwrap(options), ({ message }) => new ConfigError({ problems: [oneLine(message)] }))
+          : Effect.fail(new ConfigError({ problems }))
+      }).pipe(Effect.flatMap(NetworkConfig.resolve))
     )
 
   /** The crate's `NetworkConfig::new`. */
@@ -90,4 +95,24 @@ export class NetworkConfig
   /** Keeps the identity, known peers and provided keys in the directory. */
   static readonly withDataDirectory = (path: string) => (self: NetworkConfigInput): NetworkConfigBuilder =>
     build({ ...self, dataDirectory: path })
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
+const prefixProblem = (prefix: unknown): string | undefined =>
+  prefix === undefined || typeof prefix === "string" && prefix.trim() !== ""
+    ? undefined
+    : `prefix: expected a text such as "MY_APP", got ${show(prefix)}`
+
+/** Each option in a `Config` of its own, or all of them in one. Another value would be taken apart without an end. */
+function configProblems(options: unknown): ReadonlyArray<string> {
+  if (Config.isConfig(options)) return []
+  if (!Predicate.isReadonlyObject(options)) {
+    return [`expected an object of options such as { listenPort: Config.Port("PORT") }, got ${show(options)}`]
+  }
+  return Object.entries(options).filter(([, value]) => !Config.isConfig(value)).map(([name, value]) =>
+    `${name}: expected a Config such as Config.Port("PORT"), got ${show(value)}`
+  )
 }

@@ -146,7 +146,10 @@ export interface ByteStream {
    * second run continues where the first stopped.
    */
   readonly read: Stream.Stream<Uint8Array, StreamError>
-  /** Sends a chunk of any size, and suspends while the remote is behind. The chunk must not be changed afterwards. */
+  /**
+   * Sends a chunk of any size, and suspends while the remote is behind. The chunk must not be changed afterwards. Fails
+   * with `WriteAfterEnd` after `closeWrite`, with `ChunkInvalid` for what is no `Uint8Array`.
+   */
   readonly write: (chunk: Uint8Array) => Effect.Effect<void, StreamError>
   /**
    * Ends this side's half: the remote's `read` ends once it has read everything. Writes fail afterwards. Safe to call

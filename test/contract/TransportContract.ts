@@ -598,6 +598,19 @@ export const transportContract = <R>(name: string, fixture: TransportFixture<R>)
           assert.strictEqual(yield* streamReason(stream.write(bytesOf("late"))), "WriteAfterEnd")
         }))
 
+      check("refuses what is no bytes, and goes on", () =>
+        Effect.gen(function*() {
+          const { bob, connection } = yield* connected
+          yield* bob.handle(echoProtocol, echo)
+          const stream = yield* connection.open(echoProtocol)
+          for (const chunk of ["text", "", [], undefined, 5]) {
+            assert.strictEqual(yield* streamReason(stream.write(chunk as never)), "ChunkInvalid")
+          }
+          yield* stream.write(bytesOf("hello"))
+          yield* stream.closeWrite
+          assert.strictEqual(textOf(yield* collect(stream)), "hello")
+        }))
+
       check("suspends the writer while the remote does not read", () =>
         Effect.gen(function*() {
           const { bob, connection } = yield* connected

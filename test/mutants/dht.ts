@@ -467,5 +467,12 @@ export const dhtMutants: ReadonlyArray<Mutant> = [
     text: "off(\"provide\", key)",
     replacement: "off(\"startProviding\", key)",
     specs: ["test/live/parts.live.test.ts"]
+  },
+  {
+    name: "a value without bytes is signed",
+    file: "src/layers/dht/libp2p/PublishedValue.ts",
+    text: "!Predicate.isUint8Array(input.value)",
+    replacement: "input.value === null",
+    specs: ["test/sim/arguments.test.ts"]
   }
 ]

@@ -208,5 +208,12 @@ export const machineMutants: ReadonlyArray<Mutant> = [
     text: "isLeft: former?.isLeft === true || exit === undefined",
     replacement: "isLeft: false",
     specs: shutdown
+  },
+  {
+    name: "a message shows the seed",
+    file: "src/layers/machine/SeededIdentity.ts",
+    text: "return \"a text; decode it first",
+    replacement: "return seed + \"a text; decode it first",
+    specs: ["test/sim/arguments.test.ts"]
   }
 ]

@@ -92,5 +92,54 @@ export const networkMutants: ReadonlyArray<Mutant> = [
     text: "isConfigured(peer, at) ? Effect.void : loops.remove(peer)",
     replacement: "isConfigured(peer, at) ? Effect.void : Effect.void",
     specs: ["test/live/relay.live.test.ts"]
+  },
+  {
+    name: "a misspelled option passes in silence",
+    file: "src/Arguments.ts",
+    text: "const unknown = Object.keys(options).find((name) => !names.includes(name))",
+    replacement: "const unknown = undefined as string | undefined",
+    specs: ["test/sim/arguments.test.ts"]
+  },
+  {
+    name: "options that are no object are taken for none",
+    file: "src/Arguments.ts",
+    text: "  if (options === undefined) return undefined\n  if (!Pred",
+    replacement: "  if (!Predicate.isReadonlyObject(options)) return undefined\n  if (!Pred",
+    specs: ["test/sim/arguments.test.ts"]
+  },
+  {
+    name: "a handler that is no function stands",
+    file: "src/Arguments.ts",
+    text: "typeof handler === \"function\"",
+    replacement: "handler !== \"function\"",
+    specs: ["test/sim/arguments.test.ts"]
+  },
+  {
+    name: "a namespace that is none kills the call",
+    file: "src/Arguments.ts",
+    text: "!isNamespace(namespace)",
+    replacement: "false",
+    specs: ["test/sim/arguments.test.ts"]
+  },
+  {
+    name: "a path that is no text is joined to one",
+    file: "src/Arguments.ts",
+    text: "typeof path !== \"string\"",
+    replacement: "path === \"string\"",
+    specs: ["test/sim/arguments.test.ts"]
+  },
+  {
+    name: "a part that is no Layer kills the start",
+    file: "src/Arguments.ts",
+    text: "part === undefined || Layer.isLayer(part)",
+    replacement: "part !== \"\"",
+    specs: ["test/sim/arguments.test.ts"]
+  },
+  {
+    name: "a switch that is neither on nor off is off",
+    file: "src/Arguments.ts",
+    text: "typeof value === \"boolean\"",
+    replacement: "value !== \"boolean\"",
+    specs: ["test/sim/arguments.test.ts"]
   }
 ]

@@ -294,5 +294,54 @@ export const schemaMutants: ReadonlyArray<Mutant> = [
     text: "if (more.length > 0 ||",
     replacement: "if (",
     specs: ["test/services/AddressGuard.test.ts"]
+  },
+  {
+    name: "a value that is no text kills the call when it is shown",
+    file: "src/schema/Canonical.ts",
+    text: "(typeof text === \"string\" ? text : printed(text))",
+    replacement: "String(text)",
+    specs: ["test/sim/arguments.test.ts"]
+  },
+  {
+    name: "a target without addresses is taken for a wrong id",
+    file: "src/schema/Peer.ts",
+    text: "!Array.isArray(target.addresses)",
+    replacement: "false",
+    specs: ["test/sim/arguments.test.ts"]
+  },
+  {
+    name: "undefined has the key of the empty text",
+    file: "src/schema/Content.ts",
+    text: "if (typeof text !== \"string\") throw wrong",
+    replacement: "if (text === null) throw wrong",
+    specs: ["test/sim/arguments.test.ts"]
+  },
+  {
+    name: "options that are no object are the defaults",
+    file: "src/schema/NetworkOptions.ts",
+    text: "objectProblem(\"an object of options such as { listenPort: 4001 }\", inputs) ??",
+    replacement: "",
+    specs: ["test/sim/arguments.test.ts"]
+  },
+  {
+    name: "what is no bytes is written",
+    file: "src/schema/NetworkError.ts",
+    text: "Predicate.isUint8Array(chunk) ? undefined",
+    replacement: "chunk !== null ? undefined",
+    specs: ["test/testing/ports/SimTransport.test.ts"]
+  },
+  {
+    name: "a namespace without an order is made",
+    file: "src/schema/ValueNamespace.ts",
+    text: "typeof order !== \"function\"",
+    replacement: "order === \"function\"",
+    specs: ["test/sim/arguments.test.ts"]
+  },
+  {
+    name: "a filter that is no text kills the reader",
+    file: "src/schema/LogFilter.ts",
+    text: "typeof text !== \"string\"",
+    replacement: "text === \"string\"",
+    specs: ["test/sim/arguments.test.ts"]
   }
 ]

@@ -105,5 +105,19 @@ export const servicesMutants: ReadonlyArray<Mutant> = [
     text: "? { address, tellers: [] } : address",
     replacement: "? { address, tellers: [] } : { ...address, tellers: [] }",
     specs: ["test/services/Discovery.test.ts"]
+  },
+  {
+    name: "a Config that is none is taken apart without an end",
+    file: "src/services/NetworkConfig.ts",
+    text: "const problems = configProblems(options)",
+    replacement: "const problems = configProblems({})",
+    specs: ["test/sim/arguments.test.ts"]
+  },
+  {
+    name: "any prefix of variables is taken",
+    file: "src/services/NetworkConfig.ts",
+    text: "const problem = prefixProblem(prefix)",
+    replacement: "const problem = prefixProblem(undefined)",
+    specs: ["test/sim/arguments.test.ts"]
   }
 ]

@@ -4,6 +4,7 @@ import * as NetworkError from "../../src/schema/NetworkError.ts"
 import { SimNetwork } from "../../src/testing/network/SimNetwork.ts"
 
 const {
+  ChunkInvalid,
   ConfigError,
   DataDirectoryError,
   Denied,
@@ -102,6 +103,11 @@ const errors: ReadonlyArray<readonly [error: NetworkError.NetworkError, message:
   [
     stream(new ProtocolNotSupported({ cause })),
     `stream /app/1.0.0 with ${peer}: the remote does not speak this protocol`,
+    false
+  ],
+  [
+    stream(new ChunkInvalid({ detail: "write: expected a Uint8Array, got 5" })),
+    `stream /app/1.0.0 with ${peer}: write: expected a Uint8Array, got 5`,
     false
   ],
   [stream(new WriteAfterEnd()), `stream /app/1.0.0 with ${peer}: the write side is closed`, false],

@@ -20,7 +20,14 @@ import {
 } from "@libp2p/interface"
 import { Cause, Effect, Exit, type Pull, Stream } from "effect"
 import type { NonEmptyReadonlyArray } from "effect/Array"
-import { LimitReached, StreamError, type StreamReason, StreamReset, WriteAfterEnd } from "../../schema/NetworkError.ts"
+import {
+  ChunkInvalid,
+  LimitReached,
+  StreamError,
+  type StreamReason,
+  StreamReset,
+  WriteAfterEnd
+} from "../../schema/NetworkError.ts"
 import type { ProtocolId } from "../../schema/Peer.ts"
 import type { ByteStream, Connection, StreamLoss } from "../../services/Transport.ts"
 import { toError, untilClosed } from "./Faults.ts"
@@ -229,6 +236,8 @@ export const make = (
     read: Stream.fromPull(Effect.succeed(pull)),
     write: (chunk) =>
       Effect.suspend(() => {
+        const problem = ChunkInvalid.of(chunk)
+        if (problem !== undefined) return Effect.fail(fail(problem))
         if (writeEnded) return Effect.fail(fail(new WriteAfterEnd()))
         if (over !== undefined) return Effect.fail(fail(lost(over)))
         const writer: Writer = { chunk, offset: 0, done: () => {} }

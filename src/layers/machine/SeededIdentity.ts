@@ -1,15 +1,21 @@
 /**
  * An identity made from 32 bytes, the same each time. Whoever knows the bytes can be the peer.
  */
-import { Layer, Redacted } from "effect"
+import { Effect, Layer, Predicate, Redacted } from "effect"
 import { base58btc } from "multiformats/bases/base58"
 import { createPrivateKey, createPublicKey } from "node:crypto"
+import { IdentityError } from "../../schema/NetworkError.ts"
 import type { PeerId } from "../../schema/Peer.ts"
 import { Identity } from "../../services/Identity.ts"
 
-/** The Ed25519 identity of a seed. Throws unless it has 32 bytes. */
+/** The Ed25519 identity of a seed. Throws an `IdentityError` unless it is a `Uint8Array` of 32 bytes. */
 export const make = (seed: Uint8Array): Identity["Service"] => {
-  if (seed.length !== 32) throw new RangeError(`a seed has 32 bytes, this one has ${seed.length}`)
+  if (!Predicate.isUint8Array(seed) || seed.length !== 32) {
+    throw new IdentityError({
+      path: "of a seed",
+      detail: `expected a Uint8Array of 32 bytes, got ${kindOf(seed)}`
+    })
+  }
   const key = createPrivateKey({ key: Buffer.concat([pkcs8, seed]), format: "der", type: "pkcs8" })
   // The last 32 bytes of the DER form are the key itself.
   const publicKey = createPublicKey(key).export({ format: "der", type: "spki" }).subarray(-32)
@@ -20,12 +26,32 @@ export const make = (seed: Uint8Array): Identity["Service"] => {
   }
 }
 
-/** {@link make} as a Layer, for `Network.layer(options, { identity })`. Throws unless the seed has 32 bytes. */
-export const layer = (seed: Uint8Array): Layer.Layer<Identity> => Layer.succeed(Identity, make(seed))
+/**
+ * {@link make} as a Layer, for `Network.layer(options, { identity })`. Fails with `IdentityError` unless the seed is a
+ * `Uint8Array` of 32 bytes.
+ */
+export const layer = (seed: Uint8Array): Layer.Layer<Identity, IdentityError> =>
+  Layer.effect(
+    Identity,
+    Effect.suspend(() => {
+      try {
+        return Effect.succeed(make(seed))
+      } catch (error) {
+        return error instanceof IdentityError ? Effect.fail(error) : Effect.die(error)
+      }
+    })
+  )
 
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
+
+/** What was given for a seed, without a byte of it: the seed is the key. */
+function kindOf(seed: unknown): string {
+  if (Predicate.isUint8Array(seed)) return `${seed.length} bytes`
+  if (typeof seed === "string") return "a text; decode it first, such as by Buffer.from(text, \"hex\")"
+  return seed === undefined || seed === null ? String(seed) : `a value of type ${typeof seed}`
+}
 
 /** What stands before the seed in PKCS #8, RFC 8410. */
 const pkcs8 = Buffer.from("302e020100300506032b657004220420", "hex")

@@ -3,7 +3,7 @@
  */
 import { type Array as Arr, Cause, Deferred, Duration, Effect, Exit, Latch, Semaphore, Stream } from "effect"
 import type * as StreamBudget from "../../layers/StreamBudget.ts"
-import { StreamError, type StreamReason, StreamReset, WriteAfterEnd } from "../../schema/NetworkError.ts"
+import { ChunkInvalid, StreamError, type StreamReason, StreamReset, WriteAfterEnd } from "../../schema/NetworkError.ts"
 import type { ProtocolId } from "../../schema/Peer.ts"
 import type { ByteStream, Connection } from "../../services/Transport.ts"
 import type { LineEnd } from "../network/SimNetwork.ts"
@@ -115,6 +115,8 @@ export function make(options: {
 
   const push = (rest: Uint8Array): Effect.Effect<void, StreamError> =>
     Effect.suspend(() => {
+      const problem = ChunkInvalid.of(rest)
+      if (problem !== undefined) return Effect.fail(streamError(problem))
       if (failure !== undefined) return Effect.fail(streamError(failure))
       if (isWriteClosed) return Effect.fail(streamError(new WriteAfterEnd()))
       let from = 0

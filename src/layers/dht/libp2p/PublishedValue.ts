@@ -8,7 +8,19 @@
 import { privateKeyFromProtobuf } from "@libp2p/crypto/keys"
 import { peerIdFromPublicKey } from "@libp2p/peer-id"
 import { RecordEnvelope } from "@libp2p/peer-record"
-import { Bytes, Clock, Effect, Order, Redacted, Result, Schema, SchemaIssue, SchemaTransformation } from "effect"
+import {
+  Bytes,
+  Clock,
+  Effect,
+  Order,
+  Predicate,
+  Redacted,
+  Result,
+  Schema,
+  SchemaIssue,
+  SchemaTransformation
+} from "effect"
+import { shortened } from "../../../schema/Canonical.ts"
 import { RecordInvalid } from "../../../schema/NetworkError.ts"
 import { PeerId, readPeerId } from "../../../schema/Peer.ts"
 import { makeSealed, type ValueNamespace, type ValueRules } from "../../../schema/ValueNamespace.ts"
@@ -41,9 +53,18 @@ export interface PublishedInput {
   readonly sequence?: number | undefined
 }
 
-/** The path of a peer's value. The publisher's id may be written in any form, as its CID for example. */
-export const path = (publisher: string, name: string): string =>
-  `${Result.getOrElse(readPeerId(publisher), () => publisher)}/${name}`
+/**
+ * The path of a peer's value. The publisher's id may be written in any form, as its CID for example. Throws a
+ * `RecordInvalid` for what is no text.
+ */
+export const path = (publisher: string, name: string): string => {
+  for (const [what, text] of Object.entries({ publisher, name })) {
+    if (typeof text !== "string") {
+      throw new RecordInvalid({ detail: `${what}: expected a text, got ${shortened(text)}` })
+    }
+  }
+  return `${Result.getOrElse(readPeerId(publisher), () => publisher)}/${name}`
+}
 
 /**
  * Built into every node. `putValue` fails with `RecordInvalid` for a path of another peer than the one that puts.
@@ -57,10 +78,19 @@ export const namespace: ValueNamespace<PublishedValue, PublishedInput> = makeSea
     Order.mapInput(Order.Array(Order.Number), ({ envelope }: PublishedValue) => [...envelope])
   ),
   belongs: (under, { name, publisher }) => under === path(publisher, name),
-  seal: Effect.fnUntraced(function*(under, { sequence, value }, { previous, signer }) {
+  seal: Effect.fnUntraced(function*(under, input, { previous, signer }) {
+    if (!Predicate.isReadonlyObject(input) || !Predicate.isUint8Array(input.value)) {
+      const given = Predicate.isReadonlyObject(input) ? input.value : input
+      return yield* new RecordInvalid({
+        detail: `expected an object with a value that is a Uint8Array, got ${shortened(given)}`
+      })
+    }
+    const { sequence, value } = input
     const at = sequence ?? Math.max(yield* Clock.currentTimeMillis, (previous?.sequence ?? -1) + 1)
     if (!Number.isSafeInteger(at) || at < 0) {
-      return yield* new RecordInvalid({ detail: `/codio/${under}: ${at} is no sequence; expected a whole number` })
+      return yield* new RecordInvalid({
+        detail: `/codio/${under}: ${shortened(at)} is no sequence; expected a whole number`
+      })
     }
     const record = {
       domain,

@@ -6,6 +6,7 @@
  * saved fails, and what was wished for before goes on.
  */
 import { Deferred, Duration, Effect, type Latch, Option, type Scope, Semaphore } from "effect"
+import { quoted, shortened } from "../../../schema/Canonical.ts"
 import { type ContentKey, toBytes } from "../../../schema/Content.ts"
 import { DhtError, QueryFailed, TtlInvalid } from "../../../schema/NetworkError.ts"
 import type { ProvideOptions } from "../../../services/Dht.ts"
@@ -178,7 +179,10 @@ export const ttlOf = (
   if (given === undefined) return Effect.succeed(undefined)
   const ttl = Option.getOrUndefined(Duration.fromInput(given))
   if (ttl !== undefined && Duration.between(ttl, { minimum: ttlMin, maximum: ttlMax })) return Effect.succeed(ttl)
-  const text = ttl === undefined ? JSON.stringify(given) : Duration.format(ttl)
+  // Of an object that is no duration effect makes the duration zero.
+  const text = ttl === undefined || Duration.isZero(ttl)
+    ? typeof given === "string" ? quoted(given) : shortened(given)
+    : Duration.format(ttl)
   return Effect.fail(
     new DhtError({ operation, subject: key, reason: new TtlInvalid({ ttl: text }) })
   )

@@ -4,6 +4,7 @@ import { TestClock } from "effect/testing"
 import { base58btc } from "multiformats/bases/base58"
 import * as PublishedValue from "../../../../src/layers/dht/libp2p/PublishedValue.ts"
 import * as SeededIdentity from "../../../../src/layers/machine/SeededIdentity.ts"
+import { IdentityError } from "../../../../src/schema/NetworkError.ts"
 
 const alice = SeededIdentity.make(new Uint8Array(32).fill(1))
 const bob = SeededIdentity.make(new Uint8Array(32).fill(2))
@@ -99,7 +100,7 @@ describe("PublishedValue", () => {
 describe("SeededIdentity", () => {
   it("is the peer that other implementations make of the seed", () => {
     assert.strictEqual(alice.peerId, "12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5")
-    assert.throws(() => SeededIdentity.make(new Uint8Array(31)), RangeError)
+    assert.throws(() => SeededIdentity.make(new Uint8Array(31)), IdentityError)
   })
 })
 

@@ -14,6 +14,7 @@ import * as RelayReservations from "../../src/layers/reach/RelayReservations.ts"
 import * as RelayServer from "../../src/layers/reach/RelayServer.ts"
 import * as TcpListener from "../../src/layers/libp2p/TcpListener.ts"
 import { Network } from "../../src/Network.ts"
+import { DhtError, NotFound } from "../../src/schema/NetworkError.ts"
 import type { NetworkEvent } from "../../src/schema/NetworkEvent.ts"
 import type { Multiaddr, PeerId } from "../../src/schema/Peer.ts"
 import { Dht } from "../../src/services/Dht.ts"
@@ -24,6 +25,9 @@ import { NetworkConfig, type NetworkConfigInput } from "../../src/services/Netwo
 import { ReconnectPolicy } from "../../src/services/ReconnectPolicy.ts"
 import { Transport } from "../../src/services/Transport.ts"
 import { eventually } from "../contract/eventually.ts"
+import { makeFault, strikingRead } from "../support/Fault.ts"
+import * as Live from "../support/live.ts"
+import * as LogLines from "../support/LogLines.ts"
 import { record } from "../support/record.ts"
 
 interface Options {
@@ -66,7 +70,10 @@ const makeNode = Effect.fnUntraced(function*(options: Options = {}) {
       Discovery.layer,
       NodeNetworkMonitor.layer,
       KeyValuePeerStore.layer.pipe(Layer.provide(KeyValueStore.layerMemory)),
-      Layer.mock(Dht)({ findProviders: () => Stream.empty })
+      Layer.mock(Dht)({
+        findProviders: () => Stream.empty,
+        findPeer: (subject) => Effect.fail(new DhtError({ operation: "findPeer", subject, reason: new NotFound({}) }))
+      })
     )),
     Layer.provideMerge(
       NetworkConfig.layer({ listenAddresses: ["/ip4/127.0.0.1/tcp/0"], minPeers: 0, ...options.config })
@@ -103,17 +110,25 @@ const until = <A, E, R>(label: string, read: Effect.Effect<A, E, R>, holds: (a: 
     Effect.timeoutOrElse({ duration: "1 minute", orElse: () => Effect.die(new Error(`never: ${label}`)) })
   )
 
-const relayed = (node: Node, relay: PeerId) =>
+const relayed = (node: Pick<Node, "network">, relay: PeerId) =>
   Effect.map(
     node.network.addresses,
     (addresses) => addresses.filter((address) => address.includes(`/p2p/${relay}/p2p-circuit`))
   )
 
-const reserved = (node: Node, relay: PeerId) =>
+const reserved = (node: Pick<Node, "network">, relay: PeerId) =>
   Effect.map(
     until("a reservation on the relay", relayed(node, relay), (addresses) => addresses.length > 0),
     (addresses) => addresses[0]!
   )
+
+/** Each defect was counted, and one line logged of all. */
+const toldOnce = Effect.fnUntraced(function*(network: Network["Service"], fault: { readonly times: number }) {
+  const defects = Effect.map(network.status, ({ defects }) => defects)
+  yield* until("all are counted", defects, (count) => count === fault.times)
+  const lines = (yield* LogLines.lines).filter((line) => line.startsWith("Error: a defect in the work"))
+  assert.lengthOf(lines, 1)
+})
 
 const happened = (node: Node, tag: NetworkEvent["_tag"]) => node.events.filter((event) => event._tag === tag)
 
@@ -265,6 +280,44 @@ describe("relay", () => {
       const dialer = yield* makeNode()
       assert.strictEqual((yield* dialer.network.connect(address)).path._tag, "Relayed")
     }))
+
+  it.live("tries a relay again, with waits, while a RelayPolicy throws, and reserves when that has ended", () =>
+    Effect.gen(function*() {
+      const relay = yield* makeNode({ relay: {} })
+      const { fault, strike } = makeFault()
+      fault.isOn = true
+      const broken = strikingRead(policy, strike, ["retry"])
+      const network = yield* Live.makeNode({ minPeers: 0, relayPeers: [yield* relay.address] }).pipe(
+        Effect.provideService(RelayPolicy, broken)
+      )
+      yield* until("two tries", Effect.sync(() => fault.times), (times) => times >= 2)
+      assert.deepStrictEqual(yield* relayed({ network }, relay.id), [])
+      yield* toldOnce(network, fault)
+      fault.isOn = false
+      yield* reserved({ network }, relay.id)
+      // Without waits there would be hundreds.
+      assert.isBelow(fault.times, 6)
+    }).pipe(LogLines.capture))
+
+  it.live("keeps its reservation while a RelayPolicy throws, and renews it when that has ended", () =>
+    Effect.gen(function*() {
+      const relay = yield* makeNode({ relay: {} })
+      const { fault, strike } = makeFault()
+      fault.isOn = true
+      const broken = strikingRead({ ...policy, renew: "100 millis" as const }, strike, ["renew"])
+      const network = yield* Live.makeNode({ minPeers: 0, relayPeers: [yield* relay.address] }).pipe(
+        Effect.provideService(RelayPolicy, broken)
+      )
+      const events = yield* record(network)
+      yield* until("two tries", Effect.sync(() => fault.times), (times) => times >= 2)
+      yield* reserved({ network }, relay.id)
+      yield* toldOnce(network, fault)
+      const reservations = relay.reservations!
+      reservations.clear()
+      fault.isOn = false
+      yield* until("the reservation is back", Effect.sync(() => reservations.size), (size) => size === 1)
+      assert.isAtMost(events.filter(({ _tag }) => _tag === "RelayReserved").length, 1)
+    }).pipe(LogLines.capture))
 
   it.live("reserves nothing without enableRelay", () =>
     Effect.gen(function*() {

@@ -188,6 +188,27 @@ export const dhtMutants: ReadonlyArray<Mutant> = [
     specs: valueRecordsSpecs
   },
   {
+    name: "rules of a namespace that throw reset the stream, unseen",
+    file: "src/layers/dht/Engine.ts",
+    text: "namespaces.map(supervised(yield* Supervised.told))",
+    replacement: "namespaces",
+    specs: ["test/sim/defects.test.ts"]
+  },
+  {
+    name: "rules of a namespace that throw refuse a value, unseen",
+    file: "src/layers/dht/Engine.ts",
+    text: "told(Supervised.report(\"the rules of a namespace\", cause))",
+    replacement: "Effect.void",
+    specs: ["test/sim/defects.test.ts"]
+  },
+  {
+    name: "rules that judge which value wins may throw",
+    file: "src/layers/dht/Engine.ts",
+    text: "safe(() => replaces(path, bytes, other))",
+    replacement: "replaces(path, bytes, other)",
+    specs: ["test/sim/defects.test.ts"]
+  },
+  {
     name: "a server tells no store who puts a value",
     file: "src/layers/dht/serve/Server.ts",
     text: "Elapsed.millisUnsafe(clock), from)).pipe(",

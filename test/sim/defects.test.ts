@@ -2,7 +2,7 @@
  * What a program puts into a node may throw: its policies, its stores, its ports. The node goes on, and says so.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, type Scope, Stream } from "effect"
+import { Context, Effect, Exit, Order, Schema, type Scope } from "effect"
 import { TestClock } from "effect/testing"
 import type { NetworkStartError } from "../../src/schema/NetworkError.ts"
 import { AddressGuard } from "../../src/services/AddressGuard.ts"
@@ -12,50 +12,12 @@ import { GuestPolicy } from "../../src/services/GuestPolicy.ts"
 import { HealthPolicy } from "../../src/services/HealthPolicy.ts"
 import { KadDhtPolicy } from "../../src/services/KadDhtPolicy.ts"
 import { ReconnectPolicy } from "../../src/services/ReconnectPolicy.ts"
+import { ValueNamespaces } from "../../src/services/ValueNamespaces.ts"
+import { Dht } from "../../src/services/Dht.ts"
+import * as ValueNamespace from "../../src/schema/ValueNamespace.ts"
 import { SimDisk, SimKad, SimNetwork, TestNetwork } from "../../src/testing/index.ts"
+import { makeFault, striking, strikingEach, strikingRead } from "../support/Fault.ts"
 import * as LogLines from "../support/LogLines.ts"
-
-/** Throws while it is on, and counts how often. */
-const makeFault = () => {
-  const fault = { isOn: false, times: 0 }
-  const strike = () => {
-    if (!fault.isOn) return
-    fault.times++
-    throw new Error("the part is broken")
-  }
-  return { fault, strike }
-}
-
-/** The same value, that strikes when a function of it is called, one of its effects runs, or one of its streams. */
-const striking = <A>(target: A, strike: () => void): A => {
-  if (Effect.isEffect(target)) return Effect.andThen(Effect.sync(strike), target) as A
-  if (Stream.isStream(target)) return Stream.concat(Stream.drain(Stream.fromEffect(Effect.sync(strike))), target) as A
-  if (typeof target === "function") {
-    return ((...args: ReadonlyArray<unknown>) => {
-      strike()
-      return Reflect.apply(target, undefined, args) as unknown
-    }) as A
-  }
-  return target
-}
-
-const strikingEach = <A extends object>(service: A, strike: () => void): A =>
-  Object.fromEntries(Object.entries(service).map(([name, value]) => [name, striking(value, strike)])) as A
-
-/** The same options, that strike when one of them is read, or called. */
-const strikingRead = <A extends object>(options: A, strike: () => void): A =>
-  Object.defineProperties(
-    {},
-    Object.fromEntries(
-      Object.entries(options).map(([name, value]) => [name, {
-        enumerable: true,
-        get: () => {
-          if (typeof value !== "function") strike()
-          return striking(value, strike)
-        }
-      }])
-    )
-  ) as A
 
 /** Parts of a node that may be broken: how a node is started with such a part. */
 const references = [
@@ -141,4 +103,38 @@ describe("a node goes on", () => {
         assert.strictEqual(new Set(lines).size, lines.length)
       }).pipe(Effect.provide(SimNetwork.layerWithClock({ latency: "20 millis", seed: "defects" })), LogLines.capture))
   }
+
+  for (const rule of ["check", "replaces"] as const) {
+    it.effect(`while \`${rule}\` of its ValueNamespaces throws for values of others, and stores them again afterwards`, () =>
+      Effect.gen(function*() {
+        const { fault, strike } = makeFault()
+        const start = (name: string, namespace: ValueNamespace.ValueRules) =>
+          TestNetwork.start(name, {}, { dht: SimKad.layer() }).pipe(
+            Effect.provideService(ValueNamespaces, [namespace])
+          )
+        const alice = yield* start("alice", { ...scores, [rule]: striking(scores[rule], strike) })
+        const bob = yield* start("bob", scores)
+        yield* TestNetwork.connected(bob.network, alice.network)
+        const dht = Context.get(bob.services, Dht)
+        const put = (points: number) => TestNetwork.run(Effect.exit(dht.putValue(scores, "bob", points, { quorum: 0 })))
+        const taken = { asked: 1, acknowledged: 1 }
+        assert.deepStrictEqual(yield* put(1), Exit.succeed(taken))
+        fault.isOn = true
+        for (const points of [2, 3]) {
+          assert.deepStrictEqual(yield* put(points), Exit.succeed({ ...taken, acknowledged: 0 }))
+        }
+        fault.isOn = false
+        const { defects } = yield* alice.network.status
+        const lines = (yield* LogLines.lines).filter((line) => line.startsWith("Error: a defect in the work"))
+        assert.deepStrictEqual([fault.times, defects, lines.length], [2, 2, 1])
+        assert.strictEqual((yield* bob.network.status).defects, 0)
+        assert.deepStrictEqual(yield* put(4), Exit.succeed(taken))
+      }).pipe(Effect.provide(SimNetwork.layerWithClock({ latency: "20 millis", seed: "values" })), LogLines.capture))
+  }
+})
+
+const scores = ValueNamespace.make({
+  name: "scores",
+  schema: ValueNamespace.fromJson(Schema.Int),
+  order: Order.Number
 })

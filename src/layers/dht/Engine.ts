@@ -7,7 +7,7 @@ import { Bytes, Cause, Clock, Duration, Effect, Exit, type Latch, Queue, Random,
 import type { KeyValueStore } from "effect/persistence"
 import { base58btc } from "multiformats/bases/base58"
 import * as ContentKeys from "../../schema/Content.ts"
-import { DhtError, NotFound, QueryTimeout } from "../../schema/NetworkError.ts"
+import { DhtError, NotFound, QueryTimeout, RecordInvalid } from "../../schema/NetworkError.ts"
 import type { PeerId, ToldAddresses } from "../../schema/Peer.ts"
 import type { Signer, ValueRules } from "../../schema/ValueNamespace.ts"
 import { Dht, type FindOptions } from "../../services/Dht.ts"
@@ -208,7 +208,7 @@ export const make = Effect.fnUntraced(function*(
 
   // ----- values
 
-  const valueRecords = ValueRecords.make(namespaces)
+  const valueRecords = ValueRecords.make(namespaces.map(supervised(yield* Supervised.told)))
   const { repair } = yield* ValueRepair.make<Node>({
     put: (node, key, bytes) => {
       const record = encodeRecord({ key, value: bytes }, timeOfDay())
@@ -340,6 +340,27 @@ export const make = Effect.fnUntraced(function*(
 
 /** At most so many bytes of this node's own provider records are read for a key: about a thousand providers. */
 const localBytes = 256 * 1024
+
+/**
+ * The rules of a namespace for values that others send. A program's rules may throw: such a value is refused, whoever
+ * judges it, and the defect is told as one of this node.
+ */
+const supervised =
+  (told: Effect.Success<typeof Supervised.told>) => ({ check, name, replaces }: ValueRules): ValueRules => {
+    const safe = <A>(judge: () => Effect.Effect<A, RecordInvalid>): Effect.Effect<A, RecordInvalid> =>
+      Effect.catchCause(Effect.suspend(judge), (cause) =>
+        Supervised.isDefect(cause)
+          ? Effect.andThen(
+            told(Supervised.report("the rules of a namespace", cause)),
+            Effect.fail(new RecordInvalid({ detail: `the rules of the namespace ${name} fail at it` }))
+          )
+          : Effect.failCause(cause))
+    return {
+      name,
+      check: (path, bytes) => safe(() => check(path, bytes)),
+      replaces: (path, bytes, other) => safe(() => replaces(path, bytes, other))
+    }
+  }
 
 const isLasting = ({ reason }: DhtError): boolean => reason._tag !== "NoPeers"
 

@@ -51,7 +51,7 @@ export const make = Effect.gen(function*() {
   yield* RelayStore.cured(store, () => node.getConnections())
 
   const run = yield* Supervised.makeRun("relays")
-  const loops = yield* Supervised.makeMap<PeerId>("a reservation on a relay")
+  const loops = yield* Supervised.makeMap<PeerId>(loop)
   // libp2p empties its queue of reservations when one of them is done, and never tells the others in it.
   const oneAtATime = (yield* Semaphore.make(1)).withPermits(1)
   const changed = yield* Latch.make()
@@ -86,16 +86,21 @@ export const make = Effect.gen(function*() {
 
   /**
    * Renews the reservation until a relay no longer grants it. That relay's connection is closed, so libp2p gives the
-   * reservation up as well. A silent relay is left to Health.
+   * reservation up as well. A silent relay is left to Health. The reservation outlives a defect of the policy.
    */
-  const renewals = (peer: PeerId) =>
-    Effect.gen(function*() {
+  const renewals = (peer: PeerId) => {
+    const renewal = Effect.gen(function*() {
       const connection = yield* connected(peer)
       const granted = yield* Effect.promise(() =>
         RelayStore.renew(connection).catch((cause) => toError(cause).name !== "UnsupportedProtocolError")
       )
       if (!granted) yield* Effect.promise(() => connection.close().catch((cause) => connection.abort(toError(cause))))
-    }).pipe(Effect.repeat(Schedule.spaced(policy.renew)))
+    })
+    return Supervised.lasting(
+      "the renewal of a reservation",
+      Effect.suspend(() => Effect.repeat(renewal, Schedule.spaced(policy.renew)))
+    )
+  }
 
   /** What the relay answers: undefined when it has made the reservation. */
   const refusalOf = (reservation: RelayStore.Reservation, connection: Connection) =>
@@ -169,7 +174,7 @@ export const make = Effect.gen(function*() {
       const configured = isConfigured(peer, at)
       const size = yield* loops.size
       if (!configured && (size >= policy.relays || (resting.get(peer) ?? 0) > now)) continue
-      const fiber = yield* loops.run(peer, Effect.scoped(serve(peer, configured)))
+      const fiber = yield* loops.run(peer, Supervised.lasting(loop, Effect.scoped(serve(peer, configured))))
       run(Effect.andThen(
         Fiber.await(fiber),
         Effect.flatMap(Elapsed.millis, (now) => {
@@ -253,6 +258,8 @@ export const layer: Layer.Layer<
 // ---------------------------------------------------------------------------------------------------------------------
 // internal
 // ---------------------------------------------------------------------------------------------------------------------
+
+const loop = "a reservation on a relay"
 
 const dialAddresses = (components: Libp2pHost["Service"]["components"], relay: PeerId) =>
   Effect.promise(async (): Promise<ReadonlyArray<Multiaddr>> => {

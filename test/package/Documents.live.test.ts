@@ -88,6 +88,15 @@ describe("the documents", () => {
     assert.deepStrictEqual([...new Set(named)].sort(), transitions.sort())
   })
 
+  it("have every metric and every component of the log in docs/README.md", () => {
+    const text = read("docs/README.md")
+    const metrics = [...read("src/services/NetworkMetrics.ts").matchAll(/"(codio_\w+)"/g)].map(([, name]) => name!)
+    assert.isAbove(metrics.length, 5)
+    assert.deepStrictEqual(metrics.filter((name) => !text.includes(`\n| \`${name}\` |`)), [])
+    const components = codio.LogFilter.components.map((name) => name === "libp2p" ? "libp2p:*" : name)
+    assert.deepStrictEqual(components.filter((name) => !text.includes(`\n| \`${name}\` |`)), [])
+  })
+
   it("have every error in docs/ERRORS.md", () => {
     const text = read("docs/ERRORS.md")
     const tags = [...read("src/schema/NetworkError.ts").matchAll(/Schema\.TaggedError<\w+>\(\)\("(\w+)"/g)].map((

@@ -51,10 +51,10 @@ bounds of the jitter; "drawn" is one run with a fixed seed.
 ## ReconnectPolicy
 
 When a lost peer is dialled again: a \`Schedule\` for each peer, whose input is the error of the last dial. If the lost connection lasted 15 s, the
-first dial follows at once. The schedule begins anew after such a connection, a sighting of the peer, a change of this machine's addresses, and a
-sleep of the machine. A node that has lost every peer dials other known peers on the schedule of a kept peer. A peer that refuses because its last slot
-is promised to another one is dialled again after 3 s, at most 8 times in a row, and the delays do not grow meanwhile. The table counts from the first
-failed dial, without the time that the dials themselves take.
+first dial follows at once. The schedule begins anew after such a connection, a sighting of the peer, a change of this machine's addresses, a sleep
+of the machine, and when the peer is kept that was only wanted or found, or the other way. A node that has lost every peer dials other known peers on
+the schedule of a kept peer. A peer that refuses because its last slot is promised to another one is dialled again after 3 s, at most 8 times in a row,
+and the delays do not grow meanwhile. The table counts from the first failed dial, without the time that the dials themselves take.
 
 A kept peer, without end:
 

@@ -2,6 +2,20 @@ import type { Mutant } from "./Mutant.ts"
 
 export const peersMutants: ReadonlyArray<Mutant> = [
   {
+    name: "a kept peer follows the schedule of the time in which it was only found",
+    file: "src/layers/peers/Supervisor.ts",
+    text: "former?.interest === interest",
+    replacement: "former !== undefined",
+    specs: ["test/layers/peers/Supervisor.test.ts"]
+  },
+  {
+    name: "the attempts of a former interest count on",
+    file: "src/layers/peers/PeerRecord.ts",
+    text: "record.backoff !== undefined && record.backoff !== backoff",
+    replacement: "false",
+    specs: ["test/layers/peers/Supervisor.test.ts"]
+  },
+  {
     name: "each failed dial keeps a text of its own",
     file: "src/layers/peers/PeerRecord.ts",
     text: "record.dials.find((dial) => dial.message === text)?.message ?? text",

@@ -18,6 +18,11 @@ export const outcomesMax = 8
 /** A connection must last this long to earn an immediate dial and a fresh backoff. */
 const stableMillis = 15_000
 
+/** The schedule of a peer's failed dials, as the policy gave it for the interest of that time. */
+export interface PeerBackoff extends Backoff<ConnectError> {
+  readonly interest: Interest
+}
+
 /** The record of one peer. */
 export interface PeerRecord {
   readonly id: PeerId
@@ -59,7 +64,8 @@ export interface PeerRecord {
    */
   readonly flapping: boolean
   /** The schedule of the dials that have failed since the last success. */
-  readonly backoff: Backoff<ConnectError> | undefined
+  readonly backoff: PeerBackoff | undefined
+  /** The supervisor's dials that have failed by this schedule. */
   readonly attempts: number
   /** A sighting or a call asks for a dial now instead of after the delay. */
   readonly hurried: boolean
@@ -291,8 +297,10 @@ export const refused = (peer: PeerRecord): void => {
 }
 
 /** The failed dials of the peer follow this schedule from now on; without a schedule the next failure begins one. */
-export const backsOff = (peer: PeerRecord, backoff: Backoff<ConnectError> | undefined): void => {
-  draft(peer).backoff = backoff
+export const backsOff = (peer: PeerRecord, backoff: PeerBackoff | undefined): void => {
+  const record = draft(peer)
+  if (record.backoff !== undefined && record.backoff !== backoff) record.attempts = 0
+  record.backoff = backoff
 }
 
 /** The next attempt of the supervisor waits until then. */

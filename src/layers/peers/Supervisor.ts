@@ -74,7 +74,11 @@ export const make = Effect.fnUntraced(function*(options: {
   })
 
   const nextDelay = Effect.fnUntraced(function*(peer: PeerRecord.PeerRecord, interest: Interest, error: ConnectError) {
-    const backoff = peer.backoff ?? (yield* Backoff.make(policy({ id: peer.id, interest })))
+    const former = peer.backoff
+    // The schedule of another interest may end: a peer that discovery found in vain may be kept now.
+    const backoff = former?.interest === interest
+      ? former
+      : { interest, next: (yield* Backoff.make(policy({ id: peer.id, interest }))).next }
     PeerRecord.backsOff(peer, backoff)
     return yield* backoff.next(error)
   })

@@ -1,8 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
-import type * as Backoff from "../../../src/layers/Backoff.ts"
 import * as PeerRecord from "../../../src/layers/peers/PeerRecord.ts"
-import type { ConnectError } from "../../../src/schema/NetworkError.ts"
 import { DialError, Unreachable } from "../../../src/schema/NetworkError.ts"
 import type { DisconnectReason, GoodbyeReason } from "../../../src/schema/NetworkEvent.ts"
 import type { Interest, Multiaddr } from "../../../src/schema/Peer.ts"
@@ -72,7 +70,7 @@ const Step = Schema.Struct({ word: Schema.Literals(words), pause: Schema.Literal
 const History = Schema.Array(Step)
 type History = typeof History.Type
 
-const backoff: Backoff.Backoff<ConnectError> = { next: () => Effect.succeed(undefined) }
+const backoff: PeerRecord.PeerBackoff = { interest: "kept", next: () => Effect.succeed(undefined) }
 
 /** A record with a past, the time now, and the wishes that are still open. */
 const after = (history: History) =>

@@ -128,4 +128,30 @@ describe("a supervisor", () => {
       ReconnectPolicy,
       () => Schedule.spaced(Duration.seconds(5)).pipe(Schedule.upTo({ times: 2 }))
     )))
+
+  it.effect("begins the schedule of a new interest: a kept peer's does not end, whatever the peer was before", () =>
+    Effect.gen(function*() {
+      const { peer, seen, supervisor } = yield* failing(unreachable)
+      // As a dial of discovery fails.
+      yield* supervisor.nextDelay(peer, "discovered", unreachable)
+      const end = PeerRecord.keptBy(peer)
+      yield* supervisor.changed(peer)
+      yield* TestClock.adjust("1 hour")
+      assert.isAbove(seen.dials, 50)
+      assert.notInclude(seen.events, "ReconnectFailed")
+      // Wanted alone, it is dialled until its own schedule ends, and that is counted from there.
+      PeerRecord.wanted(peer)
+      end()
+      yield* supervisor.changed(peer)
+      const { length } = seen.events
+      yield* TestClock.adjust("72 seconds")
+      assert.isAtMost(peer.attempts, 8)
+      yield* TestClock.adjust("1 hour")
+      assert.deepStrictEqual(seen.events.slice(length), [...Array(8).fill("ReconnectScheduled"), "ReconnectFailed"])
+      PeerRecord.keptBy(peer)
+      PeerRecord.wanted(peer)
+      yield* supervisor.changed(peer)
+      yield* TestClock.adjust("1 hour")
+      assert.strictEqual(seen.events.filter((tag) => tag === "ReconnectFailed").length, 1)
+    }))
 })

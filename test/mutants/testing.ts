@@ -142,6 +142,20 @@ export const testingMutants: ReadonlyArray<Mutant> = [
     specs: ["test/testing/scenario/Invariants.test.ts"]
   },
   {
+    name: "a connection lasts while its node sleeps",
+    file: "src/testing/scenario/Invariants.ts",
+    text: "!(isAwake && time.wasAwake)",
+    replacement: "false",
+    specs: ["test/testing/scenario/Invariants.test.ts"]
+  },
+  {
+    name: "a message is due by two measures",
+    file: "src/testing/network/SimLine.ts",
+    text: "if (isDue(at)) pump()",
+    replacement: "if (waitUntil(at, board.now()) <= roundingMillis) pump()",
+    specs: ["test/testing/network/SimLine.test.ts"]
+  },
+  {
     name: "a peer that starts anew has not been away",
     file: "src/testing/scenario/Invariants.ts",
     text: "if (!names.has(keeper!)) this.times.delete(key)",

@@ -91,7 +91,7 @@ export const make = (options: InvariantOptions) => {
         const isMissing = node.isAwake && other.isAwake && node.kept.has(other.peer) && !has &&
           node.size < node.maxPeers && other.size < other.maxPeers && options.canDial(node, other)
         const missingMillis = missing.of(pair, isMissing, now)
-        const awayMillis = away.of(pair, has, now) - missingMillis
+        const awayMillis = away.of(pair, has, node.isAwake, now) - missingMillis
         if (isMissing && missingMillis > options.missingMillisMax(awayMillis)) {
           return {
             invariant: "kept",
@@ -160,12 +160,21 @@ const steadyMillis = 15_000
 
 /** Since when a node has been without another, but for connections that were over soon. */
 class Away {
-  private readonly times = new Map<string, { steadyAt: number; since: number | undefined }>()
+  private readonly times = new Map<
+    string,
+    { steadyAt: number; since: number | undefined; lookedAt: number; wasAwake: boolean }
+  >()
 
-  /** How long the first has been without the second: from when the first was seen at all, where they never met. */
-  of(pair: string, has: boolean, now: number): number {
-    const time = this.times.get(pair) ?? { steadyAt: now, since: undefined }
+  /**
+   * How long the first has been without the second: from when the first was seen at all, where they never met. The time
+   * in which the first stood still is no part of a connection: its clock may have stood as well.
+   */
+  of(pair: string, has: boolean, isAwake: boolean, now: number): number {
+    const time = this.times.get(pair) ?? { steadyAt: now, since: undefined, lookedAt: now, wasAwake: isAwake }
     this.times.set(pair, time)
+    if (time.since !== undefined && !(isAwake && time.wasAwake)) time.since += now - time.lookedAt
+    time.lookedAt = now
+    time.wasAwake = isAwake
     time.since = has ? time.since ?? now : undefined
     if (time.since !== undefined && now - time.since >= steadyMillis) time.steadyAt = now
     return now - time.steadyAt

@@ -124,6 +124,15 @@ describe("the invariants", () => {
     kept(45, 29 + 10, back)
   })
 
+  it("kept: the time in which the keeper stood still is no part of a connection", () => {
+    const asleep = make()
+    for (const second of [0, 10]) asleep.look(second * 1_000, views())
+    for (const second of [11, 19]) asleep.look(second * 1_000, views({ alice: { isAwake: false } }))
+    for (const second of [20, 24]) asleep.look(second * 1_000, views())
+    asleep.look(25_000, alone)
+    kept(45, 29 + 45, asleep)
+  })
+
   it("kept: has the longest bound after a disconnect, until a connection lasts", () => {
     const invariants = make()
     for (const second of [0, 15]) invariants.look(second * 1_000, views())

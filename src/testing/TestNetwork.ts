@@ -12,7 +12,21 @@
  *   }).pipe(Effect.provide(SimNetwork.layer({ latency: "10 millis" }))))
  * ```
  */
-import { Clock, Context, Duration, Effect, Exit, Fiber, FiberSet, Layer, Metric, Option, Scope, Stream } from "effect"
+import {
+  Clock,
+  Context,
+  Duration,
+  Effect,
+  Exit,
+  Fiber,
+  FiberSet,
+  Layer,
+  Metric,
+  Option,
+  Predicate,
+  Scope,
+  Stream
+} from "effect"
 import type { TestClock } from "effect/testing"
 import * as BootstrapDiscovery from "../layers/discovery/BootstrapDiscovery.ts"
 import * as BoundedShutdown from "../layers/machine/BoundedShutdown.ts"
@@ -20,7 +34,8 @@ import * as Supervised from "../layers/Supervised.ts"
 import * as KeyValuePeerStore from "../layers/machine/KeyValuePeerStore.ts"
 import * as RememberedPeers from "../layers/discovery/RememberedPeers.ts"
 import { type Core, Network } from "../Network.ts"
-import { type ConnectError, NetworkStartError } from "../schema/NetworkError.ts"
+import { shortened } from "../schema/Canonical.ts"
+import { ConfigError, type ConnectError, NetworkStartError } from "../schema/NetworkError.ts"
 import type { PeerInfo } from "../schema/Peer.ts"
 import { Dht } from "../services/Dht.ts"
 import { Discovery } from "../services/Discovery.ts"
@@ -80,6 +95,12 @@ export const start = Effect.fnUntraced(function*(
   config: NetworkConfigInput = {},
   options: TestNodeOptions = {}
 ) {
+  const problem = typeof name !== "string"
+    ? `expected the name of a node, got ${shortened(name)}`
+    : !Predicate.isReadonlyObject(options)
+    ? `options: expected an object such as { disk: SimDisk.make() }, got ${shortened(options)}`
+    : undefined
+  if (problem !== undefined) return yield* new NetworkStartError({ reason: new ConfigError({ problems: [problem] }) })
   const { machine: machineOf } = yield* SimNetwork
   const machine = machineOf(name)
   const disk = (options.disk ?? SimDisk.make()).mount()
@@ -221,7 +242,8 @@ const layersOf = (
   return Layer.mergeAll(
     BootstrapDiscovery.layer,
     RememberedPeers.layer,
-    config.enableMdns === true ? SimDiscovery.layer : Layer.empty
+    // What is no object of options fails where they are decoded.
+    Predicate.isReadonlyObject(config) && config.enableMdns === true ? SimDiscovery.layer : Layer.empty
   ).pipe(
     Layer.provideMerge(Network.layerCore),
     Layer.provideMerge(given(Dht, dht)),

@@ -189,5 +189,12 @@ export const testingMutants: ReadonlyArray<Mutant> = [
     text: "return exit === undefined ||",
     replacement: "if (exit === undefined) return false\n          return",
     specs: ["test/testing/scenario/Simulation.test.ts"]
+  },
+  {
+    name: "a simulated node needs no name",
+    file: "src/testing/TestNetwork.ts",
+    text: "const problem = typeof name !== \"string\"",
+    replacement: "const problem = name === \"\"",
+    specs: ["test/sim/arguments.test.ts"]
   }
 ]

@@ -185,6 +185,12 @@ describe("anything for an argument", () => {
       const named = new Set(cases.map(([name]) => name.split(":")[0]!))
       assert.deepStrictEqual(functions.filter((name) => !named.has(name)), [])
       for (const each of cases) yield* refuses(each)
+      const simulated = yield* SimNetwork
+      const started = (...given: Parameters<typeof TestNetwork.makeNode>) =>
+        Effect.provideService(TestNetwork.makeNode(...given), SimNetwork, simulated)
+      yield* refuses(["TestNetwork.makeNode", (name) => started(name), ["a text"]])
+      yield* refuses(["TestNetwork.makeNode: config", (config) => started("carol", config), options])
+      yield* refuses(["TestNetwork.makeNode: options", (given) => started("carol", {}, given), options])
       // A misspelled option would be passed over.
       for (
         const call of [

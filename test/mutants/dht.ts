@@ -209,6 +209,20 @@ export const dhtMutants: ReadonlyArray<Mutant> = [
     specs: ["test/sim/defects.test.ts"]
   },
   {
+    name: "a key that is stopped ends the announcement of the others with it",
+    file: batches,
+    text: "[...batch.intents.values()].some(isCurrent)",
+    replacement: "false",
+    specs: providedSpecs
+  },
+  {
+    name: "a batch of keys that are all stopped goes on",
+    file: batches,
+    text: "[...batch.intents.values()].some(isCurrent)",
+    replacement: "true",
+    specs: providedSpecs
+  },
+  {
     name: "a server tells no store who puts a value",
     file: "src/layers/dht/serve/Server.ts",
     text: "Elapsed.millisUnsafe(clock), from)).pipe(",

@@ -23,6 +23,27 @@ export const testingMutants: ReadonlyArray<Mutant> = [
     specs: ["test/testing/scenario/Simulation.test.ts"]
   },
   {
+    name: "a simulation takes nobody for sent away",
+    file: "src/testing/scenario/Hosts.ts",
+    text: "wasSentAway(self, event.peer)",
+    replacement: "void 0",
+    specs: ["test/testing/scenario/Hosts.test.ts"]
+  },
+  {
+    name: "a simulation takes a node for sent away whose peer stopped",
+    file: "src/testing/scenario/Hosts.ts",
+    text: "(event.remoteReason ?? \"shutdown\") !== \"shutdown\"",
+    replacement: "event.remoteReason !== undefined",
+    specs: ["test/testing/scenario/Hosts.test.ts"]
+  },
+  {
+    name: "a simulation takes a node for sent away whose peer is lost",
+    file: "src/testing/scenario/Hosts.ts",
+    text: "(event.remoteReason ?? \"shutdown\") !== \"shutdown\"",
+    replacement: "event.remoteReason !== \"shutdown\"",
+    specs: ["test/testing/scenario/Hosts.test.ts"]
+  },
+  {
     name: "a defect of the application itself passes",
     file: "src/testing/scenario/Hosts.ts",
     text: "if (Exit.isFailure(exit)) hasDied(self, exit.cause)",

@@ -414,6 +414,33 @@ describe("ProvidedKeys, a ttl", () => {
 })
 
 describe("ProvidedKeys, many keys", () => {
+  it.effect("are announced to the end when one of them is stopped meanwhile, and no longer when all are", () =>
+    Effect.gen(function*() {
+      const answered = yield* Latch.make()
+      const ended: Array<string> = []
+      const { batches, keys, startAll, status } = yield* makeBatches({
+        announce: (batch) =>
+          Effect.andThen(answered.await, takeAll(batch)).pipe(
+            Effect.onExit((exit) => Effect.sync(() => ended.push(exit._tag)))
+          )
+      })
+      const [first, second] = many(2) as [ContentKey.ContentKey, ContentKey.ContentKey]
+      yield* startAll([first, second])
+      yield* keys.stopProviding(first)
+      yield* TestClock.adjust(0)
+      assert.deepStrictEqual(ended, [])
+      yield* answered.open
+      yield* TestClock.adjust(0)
+      assert.deepStrictEqual(ended, ["Success"])
+      assert.strictEqual((yield* status).announced, 1)
+      assert.lengthOf(batches, 1)
+      yield* answered.close
+      yield* startAll([first])
+      yield* keys.stopProviding(first)
+      yield* TestClock.adjust(0)
+      assert.deepStrictEqual(ended, ["Success", "Failure"])
+    }))
+
   it.effect("are renewed by region, each region at its own time of the period", () =>
     Effect.gen(function*() {
       const all = many(1024)

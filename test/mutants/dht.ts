@@ -487,7 +487,8 @@ export const dhtMutants: ReadonlyArray<Mutant> = [
     file: "src/layers/dht/libp2p/Peers.ts",
     text: "const teller = peers.length === 0 ? undefined : nearOf(libp2pId(from))",
     replacement: "const teller = from === self ? nearOf(peerId) : undefined",
-    specs: ["test/layers/dht/Engine.live.test.ts"]
+    specs: ["test/layers/dht/Engine.live.test.ts"],
+    only: "tells of each address of a stranger which peers have named it"
   },
   {
     name: "an error of provide names startProviding",

@@ -77,7 +77,8 @@ export const networkMutants: ReadonlyArray<Mutant> = [
     file: "src/layers/libp2p/Announced.ts",
     text: "await peerStore.patch(peerId, { multiaddrs })",
     replacement: "",
-    specs: ["test/live/parts.live.test.ts"]
+    specs: ["test/live/parts.live.test.ts"],
+    only: "are announced while the scope lives"
   },
   {
     name: "a port stays open after its scope",

@@ -4,7 +4,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { multiaddr } from "@multiformats/multiaddr"
 import type { Stream } from "@libp2p/interface"
-import { Duration, Effect, Stream as EffectStream } from "effect"
+import { Duration, Effect, Queue, Stream as EffectStream } from "effect"
 import { type AddressInfo, createServer, type Server } from "node:net"
 import { encodeFrame, encodePeer, type Message, MessageType } from "../../../src/layers/dht/wire/Message.ts"
 import * as ContentKey from "../../../src/schema/Content.ts"
@@ -109,9 +109,10 @@ describe("the engine over sockets", () => {
           })
         assert.isAtLeast(yield* look("first"), 1_000)
         // On a busy machine not every lookup is quick; without doubts each takes 500 ms at least.
+        const quick = 250
         const times: Array<number> = []
-        while (times.length < 20 && !times.some((took) => took <= 100)) times.push(yield* look(`key ${times.length}`))
-        assert.isAtMost(Math.min(...times), 100, `${times}`)
+        while (times.length < 20 && !times.some((took) => took <= quick)) times.push(yield* look(`key ${times.length}`))
+        assert.isAtMost(Math.min(...times), quick, `${times}`)
       }),
     60_000
   )
@@ -160,9 +161,15 @@ describe("the engine over sockets", () => {
       yield* connect(a, naming)
       yield* until("a asks", a.dht.closestPeers(key), ({ length }) => length === 1)
       const [found] = yield* providers(a)
-      assert.deepStrictEqual<unknown>(found?.addresses, [
-        { address: "/ip4/10.0.0.5/tcp/4001", tellers: ["/ip4/127.0.0.1"] }
-      ])
+      const addresses = [{ address: "/ip4/10.0.0.5/tcp/4001", tellers: ["/ip4/127.0.0.1"] }]
+      assert.deepStrictEqual<unknown>(found?.addresses, addresses)
+      // The address guard judges by the same tellers whether the address is dialled.
+      const sightings = yield* Queue.takeAll(a.discovery.peers)
+      assert.deepStrictEqual<unknown>(sightings.filter(({ id }) => id === found?.id), [{
+        id: found?.id,
+        addresses,
+        source: "dht"
+      }])
     }))
 
   it.live("leaves out addresses that cannot be printed, and looks on", () =>

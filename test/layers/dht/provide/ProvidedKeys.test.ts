@@ -735,6 +735,8 @@ describe("ProvidedKeys, wishes", () => {
     }).pipe(Effect.scoped)
   })
 
+  const fork = <A, E>(effect: Effect.Effect<A, E>) => Effect.forkScoped(Effect.exit(effect), { startImmediately: true })
+
   /** The keys on a disk whose write number `n` waits until `end(n)` opens it, and fails where `fails` says so. */
   const makeSlow = Effect.fnUntraced(function*(fails: ReadonlyArray<boolean>) {
     const ends = fails.map(() => Latch.makeUnsafe())
@@ -750,10 +752,13 @@ describe("ProvidedKeys, wishes", () => {
         })
     }
     const { batches, change, keys } = yield* makeBatches({ store })
-    return { batches, change, keys, end: (write: number) => ends[write]!.open, writes: () => writes }
+    /** Runs in the scope, whose end waits for no write. */
+    const begin = <A, E>(effect: Effect.Effect<A, E>) =>
+      fork(effect).pipe(
+        Effect.tap(Effect.addFinalizer(() => Effect.forEach(ends, (end) => end.open, { discard: true })))
+      )
+    return { batches, change, keys, begin, end: (write: number) => ends[write]!.open, writes: () => writes }
   })
-  const begin = <A, E>(effect: Effect.Effect<A, E>) =>
-    Effect.forkScoped(Effect.exit(effect), { startImmediately: true })
 
   for (const isHeld of [true, false]) {
     for (const fails of [false, true]) {
@@ -761,7 +766,7 @@ describe("ProvidedKeys, wishes", () => {
       const what = isHeld ? "a scope's key" : "a new key"
       it.effect(`of a second startProviding of ${what} wait for the save under way, and stand when their own ${outcome}`, () =>
         Effect.gen(function*() {
-          const { end, keys, writes } = yield* makeSlow([true, fails])
+          const { begin, end, keys, writes } = yield* makeSlow([true, fails])
           const scope = isHeld ? yield* provideIn(keys) : undefined
           const first = yield* begin(keys.startProviding(key))
           const second = yield* begin(keys.startProviding(key))
@@ -782,7 +787,7 @@ describe("ProvidedKeys, wishes", () => {
 
   it.effect("of startProviding are announced when they are saved and not before, whatever changes meanwhile", () =>
     Effect.gen(function*() {
-      const { batches, change, end, keys } = yield* makeSlow([false])
+      const { batches, begin, change, end, keys } = yield* makeSlow([false])
       const start = yield* begin(keys.startProviding(key))
       yield* TestClock.adjust(0)
       yield* change({ takers: [bob, carol] })
@@ -801,7 +806,7 @@ describe("ProvidedKeys, wishes", () => {
 
   it.effect("of two calls of startProviding share a save that succeeds", () =>
     Effect.gen(function*() {
-      const { end, keys, writes } = yield* makeSlow([false])
+      const { begin, end, keys, writes } = yield* makeSlow([false])
       const calls = [yield* begin(keys.startProviding(key)), yield* begin(keys.startProviding(key))]
       yield* TestClock.adjust(0)
       assert.deepStrictEqual(calls.map((call) => call.pollUnsafe()), [undefined, undefined])
@@ -813,7 +818,7 @@ describe("ProvidedKeys, wishes", () => {
 
   it.effect("started, stopped and started again stand, though the first save fails", () =>
     Effect.gen(function*() {
-      const { end, keys } = yield* makeSlow([true])
+      const { begin, end, keys } = yield* makeSlow([true])
       const { close } = yield* provideIn(keys)
       const first = yield* begin(keys.startProviding(key))
       const stop = yield* begin(keys.stopProviding(key))
@@ -828,7 +833,7 @@ describe("ProvidedKeys, wishes", () => {
   it.effect("with two ttls that cannot be saved leave nothing provided, and the key to its scope", () =>
     Effect.gen(function*() {
       for (const isHeld of [true, false]) {
-        const { end, keys } = yield* makeSlow([true, true])
+        const { begin, end, keys } = yield* makeSlow([true, true])
         const scope = isHeld ? yield* provideIn(keys) : undefined
         const first = yield* begin(keys.startProviding(key, { ttl: "1 hour" }))
         const second = yield* begin(keys.startProviding(key, { ttl: "2 hours" }))
@@ -852,7 +857,7 @@ describe("ProvidedKeys, wishes", () => {
             return batch.keys.some(({ ttlSeconds }) => ttlSeconds === 60) ? Effect.never : takeAll(batch)
           })
       })
-      const first = yield* begin(keys.startProviding(key, { ttl: "1 minute" }))
+      const first = yield* fork(keys.startProviding(key, { ttl: "1 minute" }))
       yield* TestClock.adjust("10 millis")
       assert.isUndefined(first.pollUnsafe())
       yield* keys.startProviding(key, { ttl: "2 minutes" })
@@ -860,8 +865,8 @@ describe("ProvidedKeys, wishes", () => {
       assert.deepStrictEqual(announced, [60, 120])
       // In one turn, so that the first is replaced before its batch.
       const both = [
-        yield* begin(keys.startProviding(key, { ttl: "3 minutes" })),
-        yield* begin(keys.startProviding(key, { ttl: "4 minutes" }))
+        yield* fork(keys.startProviding(key, { ttl: "3 minutes" })),
+        yield* fork(keys.startProviding(key, { ttl: "4 minutes" }))
       ]
       for (const call of both) yield* Fiber.join(call)
       assert.deepStrictEqual(announced, [60, 120, 240])
@@ -882,6 +887,18 @@ describe("ProvidedKeys, wishes", () => {
       yield* saving.open
       yield* Fiber.join(stop)
       assert.isFalse(isProvided(keys))
+    }).pipe(Effect.scoped))
+
+  it.effect("wait a second at most for the first copies", () =>
+    Effect.gen(function*() {
+      const { keys } = yield* makeBatches({ announce: () => Effect.never })
+      for (const wish of [keys.startProviding(key), keys.provide(ContentKey.fromText("another"))]) {
+        const fiber = yield* Effect.forkScoped(wish, { startImmediately: true })
+        yield* TestClock.adjust("999 millis")
+        assert.isUndefined(fiber.pollUnsafe())
+        yield* TestClock.adjust("1 millis")
+        assert.isTrue(fiber.pollUnsafe() !== undefined && Exit.isSuccess(fiber.pollUnsafe()!))
+      }
     }).pipe(Effect.scoped))
 
   it.effect("of a scope are interrupted while they wait for copies, and hold the key all the same", () =>

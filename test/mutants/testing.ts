@@ -163,6 +163,13 @@ export const testingMutants: ReadonlyArray<Mutant> = [
     specs: ["test/testing/scenario/Invariants.test.ts"]
   },
   {
+    name: "a keeper that began alone has been without its peer since it came",
+    file: "src/testing/scenario/Invariants.ts",
+    text: "this.starts.get(name) ?? now",
+    replacement: "now",
+    specs: ["test/testing/scenario/Invariants.test.ts"]
+  },
+  {
     name: "a connection lasts while its node sleeps",
     file: "src/testing/scenario/Invariants.ts",
     text: "!(isAwake && time.wasAwake)",

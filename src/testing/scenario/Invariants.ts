@@ -51,7 +51,7 @@ export const make = (options: InvariantOptions) => {
     if (nodes.length !== present.size || !nodes.every(({ name }) => present.has(name))) {
       present = new Set(nodes.map(({ name }) => name))
       for (const since of [dead, oneSided, missing]) since.keepOnly(present)
-      away.keepOnly(present)
+      away.keepOnly(present, now)
     }
     for (const node of nodes) {
       if (node.size > node.maxPeers) {
@@ -91,7 +91,7 @@ export const make = (options: InvariantOptions) => {
         const isMissing = node.isAwake && other.isAwake && node.kept.has(other.peer) && !has &&
           node.size < node.maxPeers && other.size < other.maxPeers && options.canDial(node, other)
         const missingMillis = missing.of(pair, isMissing, now)
-        const awayMillis = away.of(pair, has, node.isAwake, now) - missingMillis
+        const awayMillis = away.of(node, pair, has, now) - missingMillis
         if (isMissing && missingMillis > options.missingMillisMax(awayMillis)) {
           return {
             invariant: "kept",
@@ -164,13 +164,16 @@ class Away {
     string,
     { steadyAt: number; since: number | undefined; lookedAt: number; wasAwake: boolean }
   >()
+  /** Since when each node that runs has been running. */
+  private readonly starts = new Map<string, number>()
 
   /**
-   * How long the first has been without the second: from when the first was seen at all, where they never met. The time
-   * in which the first stood still is no part of a connection: its clock may have stood as well.
+   * How long the first has been without the second: from when the first began to run, where they never met since. The
+   * time in which the first stood still is no part of a connection: its clock may have stood as well.
    */
-  of(pair: string, has: boolean, isAwake: boolean, now: number): number {
-    const time = this.times.get(pair) ?? { steadyAt: now, since: undefined, lookedAt: now, wasAwake: isAwake }
+  of({ isAwake, name }: NodeView, pair: string, has: boolean, now: number): number {
+    const time = this.times.get(pair) ??
+      { steadyAt: this.starts.get(name) ?? now, since: undefined, lookedAt: now, wasAwake: isAwake }
     this.times.set(pair, time)
     if (time.since !== undefined && !(isAwake && time.wasAwake)) time.since += now - time.lookedAt
     time.lookedAt = now
@@ -181,7 +184,9 @@ class Away {
   }
 
   /** A keeper that starts anew has no backoff. A peer that does ends no backoff, and its connections are over. */
-  keepOnly(names: ReadonlySet<string>): void {
+  keepOnly(names: ReadonlySet<string>, now: number): void {
+    for (const name of this.starts.keys()) if (!names.has(name)) this.starts.delete(name)
+    for (const name of names) if (!this.starts.has(name)) this.starts.set(name, now)
     for (const [key, time] of this.times) {
       const [keeper, other] = key.split(" ")
       if (!names.has(keeper!)) this.times.delete(key)

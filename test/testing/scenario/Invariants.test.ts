@@ -124,6 +124,12 @@ describe("the invariants", () => {
     kept(45, 29 + 10, back)
   })
 
+  it("kept: a keeper whose peer was not there yet when it began has been without it since then", () => {
+    const late = make()
+    for (const second of [0, 20]) late.look(second * 1_000, alone)
+    kept(45, 29 + 45, late)
+  })
+
   it("kept: the time in which the keeper stood still is no part of a connection", () => {
     const asleep = make()
     for (const second of [0, 10]) asleep.look(second * 1_000, views())

@@ -263,6 +263,20 @@ export const peersMutants: ReadonlyArray<Mutant> = [
     specs: ["test/layers/peers/TransportProtocols.test.ts"]
   },
   {
+    name: "an authorize that throws takes its stream out of the count for ever",
+    file: "src/layers/peers/TransportProtocols.ts",
+    text: "Effect.suspend(() => authorize(peer))",
+    replacement: "authorize(peer)",
+    specs: ["test/layers/peers/TransportProtocols.test.ts"]
+  },
+  {
+    name: "the handler is called before authorize has answered",
+    file: "src/layers/peers/TransportProtocols.ts",
+    text: "Effect.suspend(() => handler(stream))",
+    replacement: "handler(stream)",
+    specs: ["test/layers/peers/TransportProtocols.test.ts"]
+  },
+  {
     name: "a failing authorize is not counted",
     file: "src/layers/peers/TransportProtocols.ts",
     text: "() => transport.streams.refuse(\"unauthorized\")",

@@ -103,7 +103,8 @@ export const make = Effect.gen(function*() {
       if (before >= maxStreamsPerPeer) return yield* refuse(protocol, peer, "streams")
       running.set(peer, before + 1)
       const allowed = authorize === undefined ? Effect.void : Effect.flatMap(
-        Effect.onError(authorize(peer), () => transport.streams.refuse("unauthorized")),
+        // Both functions of the program are called within the effect: what they throw counts as a handler that ended.
+        Effect.onError(Effect.suspend(() => authorize(peer)), () => transport.streams.refuse("unauthorized")),
         (isAllowed) => isAllowed ? Effect.void : refuse(protocol, peer, "unauthorized")
       )
       // A refused stream does not make the peer busy, and a lost one no longer, whatever its handler does.
@@ -111,7 +112,8 @@ export const make = Effect.gen(function*() {
       const end = Scope.close(busy, Exit.void)
       const work = allowed.pipe(
         Effect.andThen(Scope.provide(table.attend(connection), busy)),
-        Effect.andThen(handler(stream)),
+        // Not before the peer is allowed.
+        Effect.andThen(Effect.suspend(() => handler(stream))),
         Effect.scoped,
         Effect.provide(context)
       )

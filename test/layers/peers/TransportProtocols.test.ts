@@ -238,6 +238,48 @@ describe("a protocol", () => {
       assert.strictEqual(state.running, 1)
     }).pipe(Effect.provide(net), LogLines.capture))
 
+  it.effect("does not call the handler for a peer that authorize has not allowed yet", () =>
+    Effect.gen(function*() {
+      const { alice, bob } = yield* pair
+      const called: Array<PeerId> = []
+      const handler = ({ connection }: ByteStream) => {
+        called.push(connection.peer)
+        return Effect.void
+      }
+      const answers = [false, true]
+      yield* bob.protocols.handle(protocol, handler, {
+        authorize: () => Effect.delay(Effect.sync(() => answers.shift()!), "1 second")
+      })
+      const refused = yield* opened(alice, bob.id)
+      yield* TestClock.adjust("1 second")
+      assert.isTrue(yield* isReset(refused.stream))
+      yield* opened(alice, bob.id)
+      assert.deepStrictEqual(called, [])
+      yield* TestClock.adjust("1 second")
+      assert.deepStrictEqual(called, [alice.id])
+    }).pipe(Effect.provide(net)))
+
+  it.effect("counts no stream for which authorize or the handler threw", () =>
+    Effect.gen(function*() {
+      const lines = yield* LogLines.lines
+      const { alice, bob } = yield* pair
+      const { handler, state } = waiting()
+      const thrown = (what: string): never => {
+        throw new Error(what)
+      }
+      const authorized = [() => thrown("no list"), () => true, () => true]
+      const handled = [() => thrown("no handler"), handler]
+      yield* bob.protocols.handle(protocol, (stream) => handled.shift()!(stream), {
+        maxStreamsPerPeer: 1,
+        authorize: () => Effect.succeed(authorized.shift()!())
+      })
+      for (let n = 0; n < 2; n++) assert.isTrue(yield* isReset((yield* opened(alice, bob.id)).stream))
+      assert.strictEqual(lines.length, 2)
+      assert.deepStrictEqual((yield* bob.manager.status).streams.refused, { unauthorized: 1 })
+      yield* opened(alice, bob.id)
+      assert.strictEqual(state.running, 1)
+    }).pipe(Effect.provide(net), LogLines.capture))
+
   it.effect("lets maxBufferedBytesPerPeer wait in a peer's streams, then resets the fullest", () =>
     Effect.gen(function*() {
       const { alice, bob } = yield* pair

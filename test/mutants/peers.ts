@@ -210,7 +210,8 @@ export const peersMutants: ReadonlyArray<Mutant> = [
     file: "src/layers/peers/TransportProtocols.ts",
     text: "fiber.addObserver(() => watch.interruptUnsafe())",
     replacement: "",
-    specs: ["test/layers/peers/TransportProtocols.test.ts"]
+    specs: ["test/layers/peers/TransportProtocols.test.ts"],
+    only: "that has ended leaves nothing"
   },
   {
     name: "a handler has no time after a clean end and the connection",

@@ -76,6 +76,23 @@ describe("a handler", () => {
       assert.strictEqual(state.running, 0)
     }).pipe(Effect.provide(net)))
 
+  it.effect("that has ended leaves nothing that waits for the end of its stream", () =>
+    Effect.gen(function*() {
+      const { alice, bob } = yield* pair
+      const mayEnd = yield* Deferred.make<void>()
+      const exits: Array<Exit.Exit<unknown>> = []
+      yield* bob.protocols.handle(protocol, (stream) => {
+        const lost = Effect.onExit(stream.lost, (exit) => Effect.sync(() => void exits.push(exit)))
+        Object.assign(stream, { lost })
+        return Deferred.await(mayEnd)
+      })
+      yield* opened(alice, bob.id)
+      assert.lengthOf(exits, 0)
+      yield* TestNetwork.run(Deferred.succeed(mayEnd, undefined))
+      assert.lengthOf(exits, 1)
+      assert.isTrue(Exit.hasInterrupts(exits[0]!))
+    }).pipe(Effect.provide(net)))
+
   it.effect("goes on after a clean end of what the remote sends, and answers", () =>
     Effect.gen(function*() {
       const { alice, bob } = yield* pair

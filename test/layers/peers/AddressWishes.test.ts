@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Scope } from "effect"
 import { TestClock } from "effect/testing"
-import { DialError, UnexpectedPeer } from "../../../src/schema/NetworkError.ts"
+import { DialError, UnexpectedPeer, Unreachable } from "../../../src/schema/NetworkError.ts"
 import { addressOf, type DialTarget, type Multiaddr, peerOf, withoutPeer } from "../../../src/schema/Peer.ts"
 import { SimNetwork } from "../../../src/testing/network/SimNetwork.ts"
 import type { Transport } from "../../../src/services/Transport.ts"
@@ -10,9 +10,12 @@ import * as CoreNode from "../../support/CoreNode.ts"
 const name = "/dns4/seeds.example/tcp/4001" as Multiaddr
 const literal = "/ip4/192.0.2.7/tcp/4001" as Multiaddr
 
-/** An address at which one node answers, and then another one. */
+/**
+ * An address at which one node answers, and then another one. Whoever asks there for the first one meets the second,
+ * or nobody where `isSilent`.
+ */
 const at = (address: Multiaddr) => {
-  const state = { answers: "bob", bare: 0 }
+  const state = { answers: "bob", bare: 0, isSilent: false }
   const dialing = (dial: Transport["Service"]["dial"]): Transport["Service"]["dial"] => (target: DialTarget) => {
     const given = typeof target === "string" ? target : target.addresses.map(addressOf)[0]
     if (given === undefined || withoutPeer(given as Multiaddr) !== address) return dial(target)
@@ -20,7 +23,12 @@ const at = (address: Multiaddr) => {
     if (expected === undefined) state.bare++
     return expected === undefined || expected === SimNetwork.peerId(state.answers)
       ? dial(SimNetwork.address(state.answers))
-      : Effect.fail(new DialError({ target: address, reason: new UnexpectedPeer({ expected }) }))
+      : Effect.fail(
+        new DialError({
+          target: address,
+          reason: state.isSilent ? new Unreachable({ detail: "nobody" }) : new UnexpectedPeer({ expected })
+        })
+      )
   }
   return { state, dialing }
 }
@@ -78,6 +86,22 @@ describe("a peer at an address without a peer id", () => {
       yield* passes(300)
       assert.isFalse(yield* alice.table.has(bob.id))
     }).pipe(Effect.scoped, Effect.provide(SimNetwork.layer())))
+
+  for (const [address, answers] of [[name, "carol"], [literal, "bob"]] as const) {
+    it.effect(`that does not answer at ${address} stands for ${address === name ? "any other there" : "itself"}`, () =>
+      Effect.gen(function*() {
+        const { dialing, state } = at(address)
+        const alice = yield* CoreNode.make("alice", { minPeers: 0 }, dialing)
+        const bob = yield* comes("bob")
+        yield* Effect.forkScoped(alice.manager.keep(address))
+        yield* passes(20)
+        yield* bob.goes
+        yield* comes("carol")
+        Object.assign(state, { answers: "carol", isSilent: true })
+        yield* passes(20)
+        assert.strictEqual((yield* alice.manager.explain(SimNetwork.peerId(answers))).interest, "kept")
+      }).pipe(Effect.scoped, Effect.provide(SimNetwork.layer())))
+  }
 
   it.effect("that is only away is dialled by its id alone", () =>
     Effect.gen(function*() {

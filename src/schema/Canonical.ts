@@ -139,12 +139,12 @@ const bases = {
   z: base58btc
 }
 
-/** A value that is no text. Printing an object may run the program's own code, or fail. */
+/** A value that is no text. Printing an object may run the program's own code, which may give nothing, or fail. */
 function printed(value: unknown): string {
   if (typeof value === "function") return "a function"
   if (typeof value !== "object") return String(value)
   try {
-    return JSON.stringify(value)
+    return JSON.stringify(value) ?? "an object"
   } catch {
     return "an object"
   }

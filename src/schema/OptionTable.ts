@@ -261,18 +261,11 @@ export const jsonSchemaOf = <T extends OptionTable>(
   }
 }
 
-/** A value as a problem shows it: on one line, of at most 80 characters. */
+/** A value as a problem shows it: on one line, cut to 80 characters. */
 export const show = (value: unknown): string => {
   if (Duration.isDuration(value)) return Duration.format(value)
   if (value === undefined) return "nothing"
-  let text: string | undefined
-  try {
-    text = JSON.stringify(value)
-  } catch {
-    // A cycle or a bigint has no JSON.
-  }
-  const shown = typeof value === "number" || text === undefined ? String(value) : text
-  return shown.length > 80 ? `${shown.slice(0, 77)}...` : shown
+  return typeof value === "string" ? Canonical.quoted(value) : Canonical.shortened(value)
 }
 
 /** The text on one line. */

@@ -303,6 +303,20 @@ export const schemaMutants: ReadonlyArray<Mutant> = [
     specs: ["test/sim/arguments.test.ts"]
   },
   {
+    name: "an object that prints nothing kills the call when it is shown",
+    file: "src/schema/Canonical.ts",
+    text: "JSON.stringify(value) ?? \"an object\"",
+    replacement: "JSON.stringify(value)",
+    specs: ["test/schema/Canonical.test.ts"]
+  },
+  {
+    name: "a function is shown as its source",
+    file: "src/schema/Canonical.ts",
+    text: "typeof value === \"function\"",
+    replacement: "typeof value === \"symbol\"",
+    specs: ["test/schema/Canonical.test.ts"]
+  },
+  {
     name: "a target without addresses is taken for a wrong id",
     file: "src/schema/Peer.ts",
     text: "!Array.isArray(target.addresses)",

@@ -9,6 +9,7 @@ import { CID } from "multiformats/cid"
 import * as Digest from "multiformats/hashes/digest"
 import * as Canonical from "../../src/schema/Canonical.ts"
 import { fromBytes, fromText } from "../../src/schema/Content.ts"
+import { show } from "../../src/schema/OptionTable.ts"
 import {
   FoundAddress,
   foundAddress,
@@ -205,6 +206,33 @@ describe("a target", () => {
     for (const nothing of [undefined, null, 5, {}, []]) {
       assert.notInclude(problemOf(readTarget(nothing as never)), "\n")
     }
+  })
+})
+
+describe("a value of any kind", () => {
+  const circle: Record<string, unknown> = Object.create(null)
+  circle["itself"] = circle
+
+  it("is shown on one line, whatever printing it does", () => {
+    const lines = [
+      "a\nb",
+      // A function is printed as its source, of two lines here.
+      () => {
+        return circle
+      },
+      Symbol("s"),
+      5n,
+      circle,
+      { toJSON: () => undefined },
+      {
+        toJSON: () => {
+          throw new Error("no")
+        }
+      }
+    ]
+    const shown = ["a function", "Symbol(s)", "5", "an object", "an object", "an object"]
+    assert.deepStrictEqual(lines.map(Canonical.shortened), ["a b", ...shown])
+    assert.deepStrictEqual(lines.map(show), ["\"a\\nb\"", ...shown])
   })
 })
 

@@ -1,6 +1,7 @@
 /**
- * Reads the arguments of `Network`'s functions. Each reader gives the canonical form of what a program passed, or fails
- * typed with one line that says what was wrong. A program in plain JavaScript may pass anything.
+ * Reads the arguments of `Network`'s functions. Each reader gives the canonical form of what a program passed, or
+ * nothing where there is only one, and fails typed with one line that says what was wrong. A program in plain
+ * JavaScript may pass anything.
  */
 import { Duration, Effect, Layer, Option, Predicate, Result, Schema } from "effect"
 import * as Canonical from "./schema/Canonical.ts"

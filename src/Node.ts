@@ -15,12 +15,12 @@
  * 8. The roof: `Network`, which only passes calls on.
  */
 // Not from the package's index, which loads all of its modules.
-import { partsProblems } from "./Arguments.ts"
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import * as NodePath from "@effect/platform-node/NodePath"
 import type { FileSystem, Path } from "effect"
 import { Effect, Layer } from "effect"
 import type { KeyValueStore } from "effect/persistence"
+import { partsProblems } from "./Arguments.ts"
 import * as CodioProtocol from "./layers/codio/CodioProtocol.ts"
 import * as KadDht from "./layers/dht/libp2p/KadDht.ts"
 import * as NoDht from "./layers/dht/NoDht.ts"

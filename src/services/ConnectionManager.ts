@@ -9,7 +9,8 @@ import type { NodeStatus, PeerExplanation } from "../schema/NodeStatus.ts"
 import type { DialTarget, FoundPeer, PeerId, PeerInfo, ToldAddresses } from "../schema/Peer.ts"
 
 /**
- * What this node's dials of a peer came to, without the rest of an explanation. Times are milliseconds since the epoch.
+ * What this node's dials of a peer came to, without the rest of an explanation. Times are milliseconds of the monotonic
+ * clock.
  */
 export interface LastContact {
   /** When a dial last reached the peer, at whichever address. */

@@ -20,8 +20,9 @@ export const module = ({ registrar }: Pick<Components, "registrar">, handler = m
 /**
  * Answers the pings of a stream until the remote ends it, or was silent for `silentMillis`.
  *
- * The streams of a connection have 100 answers at once, then 100 a second. A ping that comes sooner waits. A stream on
- * which more than 1 KiB waits is reset, so that a remote that does not wait for its answers has to slow down.
+ * The streams of a connection have 100 answers at once, then 100 a second. A ping that comes sooner waits, and pings
+ * that wait on one stream have one answer together. A stream on which more than 1 KiB waits is reset, so that a remote
+ * that does not wait for its answers has to slow down.
  */
 export const make = (silentMillis: number): StreamHandler => {
   const paces = new WeakMap<Connection, Pace>()

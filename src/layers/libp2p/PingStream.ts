@@ -3,13 +3,13 @@
  *
  * Like a telephone line that stays open between two questions: dialling anew costs most of a ping. The remote may hang
  * up whenever it likes, as js-libp2p does 10 s after the stream was opened, and Go after 10 s of silence. Then the next
- * ping opens a new stream; where the end crosses that ping, it is sent again. Neither counts against the remote.
+ * ping opens a new stream; where the end crosses that ping, it is sent again. Neither fails a ping.
  *
  * A stream is reset when nobody knows what comes next on it: after a ping without an answer, since the answer of the
  * next ping would come behind the late one, and after bytes that nobody asked for.
  *
- * Some remotes answer one ping of each stream. Where the second ping of two streams in a row had no answer, each ping
- * has a stream of its own for the rest of the connection.
+ * Some remotes answer one ping of each stream, and some hang up before the second. After two streams in a row without a
+ * second answer each ping has a stream of its own for the rest of the connection.
  */
 import type { Connection, Stream, StreamMessageEvent } from "@libp2p/interface"
 import { PING_PROTOCOL } from "@libp2p/ping"

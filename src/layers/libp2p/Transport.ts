@@ -309,6 +309,10 @@ export const make = Effect.gen(function*() {
 /** {@link make} as a Layer. */
 export const layer: Layer.Layer<Transport, never, Libp2pHost> = Layer.effect(Transport, make)
 
+// ---------------------------------------------------------------------------------------------------------------------
+// internal
+// ---------------------------------------------------------------------------------------------------------------------
+
 /** The pings of one connection, one at a time. */
 interface Pings {
   readonly inTurn: Semaphore.Semaphore["withPermit"]

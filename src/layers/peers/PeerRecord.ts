@@ -65,7 +65,7 @@ export interface PeerRecord {
   readonly flapping: boolean
   /** The schedule of the dials that have failed since the last success. */
   readonly backoff: PeerBackoff | undefined
-  /** The supervisor's dials that have failed by this schedule. */
+  /** The supervisor's dials that have failed by this schedule, or died. */
   readonly attempts: number
   /** A sighting or a call asks for a dial now instead of after the delay. */
   readonly hurried: boolean

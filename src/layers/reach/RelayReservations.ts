@@ -57,7 +57,7 @@ export const make = Effect.gen(function*() {
   const changed = yield* Latch.make()
   /** Connected peers that are relays, each with the address at which it was identified. */
   const present = new Map<PeerId, Multiaddr>()
-  /** Until when a relay that refused is left alone, in milliseconds since the epoch. */
+  /** Until when a relay that refused is left alone, by `Elapsed`. */
   const resting = new Map<PeerId, number>()
   const own = node.peerId.toString()
   /** The relays that the program asks for, each by a number of scopes. */

@@ -45,7 +45,7 @@ export class RequestError extends Data.TaggedError("RequestError")<{
 /** Messages on their way to a peer. */
 export interface Task extends Asked, Attempts {
   queue: PeerQueue
-  /** In milliseconds since the epoch. */
+  /** By `Elapsed`. */
   readonly deadline: number
   /** Called once. Absent when nobody waits any more. */
   done: ((result: Message | RequestError | undefined) => void) | undefined

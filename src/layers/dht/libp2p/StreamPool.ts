@@ -15,7 +15,7 @@ export interface PooledStream<Owner, Question extends QuestionStream.Asked> {
   readonly stream: QuestionStream.QuestionStream<Question>
   /** How many streams had been opened, this one included. */
   readonly number: number
-  /** When something was last written to it, in milliseconds since the epoch. */
+  /** When something was last written to it, by `now` of the options. */
   usedAt: number
 }
 

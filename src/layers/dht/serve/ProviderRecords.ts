@@ -11,7 +11,7 @@
  * looked at. It is refused when its own provider or subnet has more. An attacker with many subnets can still push
  * others out, until they announce again.
  *
- * The caller gives the time, in milliseconds since the epoch. It counts in whole seconds.
+ * The caller gives the time, in milliseconds of the monotonic clock. It counts in whole seconds.
  */
 import { hash } from "node:crypto"
 import { keyBytesMax } from "../../../schema/Content.ts"
@@ -106,9 +106,9 @@ export const make = (options: ProviderRecordsOptions = {}): ProviderRecords => {
   const rows = new RecordRows(recordsMax)
   const senders = new ProviderRows(recordsMax)
   let size = 0
-  // Seconds are counted from the first call: those since the epoch do not fit into an Int32Array from 2038 on.
-  let epoch: number | undefined
-  const secondsAt = (now: number) => Math.floor((now - (epoch ??= now)) / 1000)
+  // Seconds are counted from the first call, so that they fit into an Int32Array wherever the clock has its zero.
+  let first: number | undefined
+  const secondsAt = (now: number) => Math.floor((now - (first ??= now)) / 1000)
   const listOf = (key: string): number => lists.get(key) ?? none
 
   /** Takes a record out of the list of its provider. */

@@ -37,7 +37,7 @@ export interface Sender {
   /** The multihash that is its id, and the same bytes as latin1 text. */
   readonly bytes: Uint8Array
   readonly key: string
-  /** Where this node sees the peer: that it told an address counts as much as it is near. */
+  /** The remote address of its connection, by which the address guard judges what it tells. */
   readonly tellers: ReadonlyArray<Multiaddr>
   /** The bytes of the multiaddr at which this node dialled the peer; undefined for an inbound connection. */
   readonly dialledAt: Uint8Array | undefined
@@ -56,7 +56,10 @@ export interface ServerOptions {
     count: number,
     without: string
   ) => ReadonlyArray<{ readonly bytes: Uint8Array; readonly key: string }>
-  /** A peer as it is answered: a Peer message. Undefined while no address is known. Also asked for this node itself. */
+  /**
+   * A peer as it is answered: a Peer message. Undefined while no address of it may be named. Also asked for this node
+   * itself.
+   */
   readonly encodedOf: (id: Uint8Array) => Uint8Array | undefined
   /** The bytes of the multiaddrs that a peer has told of itself, by identify. */
   readonly addressesOf: (id: Uint8Array) => ReadonlyArray<Uint8Array>

@@ -4,7 +4,7 @@
  *
  * A put is judged against the value that is stored when its turn comes, so the puts of one key are judged one after the
  * other, in the order in which they came. Puts of different keys are judged side by side: slow rules for one key do not
- * delay the others. The caller gives the time, in milliseconds since the epoch.
+ * delay the others. The caller gives the time, in milliseconds of the monotonic clock.
  *
  * Anybody may put values, so each sender has a share of the store, and so has each subnet (`Shares`). A sender over its
  * share replaces its own oldest value. A full store makes room at the cost of the heaviest sender, and refuses a value

@@ -29,7 +29,7 @@ export class Node {
   private namedBy: NamingRule | undefined
   /** The peer itself has told its addresses; what others say of them does not count. */
   isIdentified = false
-  /** When discovery was told of it last, in milliseconds since the epoch. */
+  /** When discovery was told of it last, by `Elapsed`. */
   toldAt = Number.NEGATIVE_INFINITY
 
   constructor(bytes: Uint8Array, key: string) {

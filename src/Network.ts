@@ -544,7 +544,7 @@ export class Network extends Context.Service<Network, {
    * lives as long as its handler. The handler is interrupted when its stream is reset or the connection is over, 10 s
    * later if the remote had ended its half before. A handler that fails or dies resets its own stream and is logged;
    * others go on. Streams open when the scope closes are reset. Fails with `ProtocolError` when the id is malformed or
-   * taken, the handler is no function, or an option is no number that can be a limit.
+   * taken, the handler is no function, or an option makes no sense.
    *
    * The options say who may have how many streams, and how many bytes may wait in them; see `HandleOptions`. A stream
    * beyond them is reset and counted in `status`.

@@ -30,7 +30,7 @@ export type NetworkChange =
 
 /** Watches the machine's network and its sleep. */
 export class NetworkMonitor extends Context.Service<NetworkMonitor, {
-  /** The addresses of the interfaces, as of the last look. */
+  /** The addresses of the interfaces, as of the last look. The same array until one has changed. */
   readonly interfaces: Effect.Effect<ReadonlyArray<NetworkInterface>>
   /** All changes from now on, without end. A reader that is more than 16 changes behind loses the oldest. */
   readonly changes: Stream.Stream<NetworkChange>

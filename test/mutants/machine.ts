@@ -6,6 +6,13 @@ const peerStore = ["test/layers/machine/KeyValuePeerStore.test.ts"] as const
 
 export const machineMutants: ReadonlyArray<Mutant> = [
   {
+    name: "each look at the interfaces makes another list",
+    file: "src/layers/machine/NodeNetworkMonitor.ts",
+    text: "if (hasChanged) current = seen",
+    replacement: "current = seen",
+    specs: ["test/layers/machine/NodeNetworkMonitor.test.ts"]
+  },
+  {
     name: "a file is renamed before its bytes are on disk",
     file: "src/layers/machine/AtomicFile.ts",
     text: "    yield* handle.sync\n",

@@ -28,14 +28,15 @@ export const make = Effect.fnUntraced(
     let looked = now()
 
     const look = Effect.gen(function*() {
-      const former = show(current)
       const away = Duration.millis(now() - looked)
       looked = now()
-      current = yield* read
+      const seen = yield* read
+      const hasChanged = show(seen) !== show(current)
+      if (hasChanged) current = seen
       if (Duration.isGreaterThan(away, Duration.sum(interval, lateness))) {
         yield* PubSub.publish(hub, { _tag: "Awoke", after: away })
       }
-      if (show(current) !== former) yield* PubSub.publish(hub, { _tag: "AddressesChanged" })
+      if (hasChanged) yield* PubSub.publish(hub, { _tag: "AddressesChanged" })
     })
     yield* Supervised.forever("the watch over the interfaces", Effect.andThen(Effect.sleep(interval), look))
 

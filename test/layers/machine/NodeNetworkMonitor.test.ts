@@ -31,9 +31,12 @@ describe("NodeNetworkMonitor", () => {
   it.effect("tells of a changed address within two seconds, and not of another order", () =>
     Effect.gen(function*() {
       const { machine, monitor, told } = yield* watched
+      const before = yield* monitor.interfaces
       machine.interfaces = [...machine.interfaces].reverse()
       yield* TestClock.adjust("1 minute")
       assert.deepStrictEqual(told, [])
+      // The address guard keeps what it has made of the list.
+      assert.strictEqual(yield* monitor.interfaces, before)
       machine.interfaces = [at("192.168.7.20")]
       yield* TestClock.adjust("2 seconds")
       assert.deepStrictEqual(told, [{ _tag: "AddressesChanged" }])

@@ -59,14 +59,15 @@ export const components: ReadonlyArray<string> = [
   "relay"
 ]
 
-/** The components of libp2p that log below `libp2p`. */
+/**
+ * The components of libp2p that log below `libp2p`. What a connection logs, its muxer and its streams included, is below
+ * the component of its transport, as in `libp2p:tcp:connection`.
+ */
 export const libp2pComponents: ReadonlyArray<string> = [
   "address-manager",
   "circuit-relay",
   "codio",
-  "connection",
   "connection-manager",
-  "connection-monitor",
   "dcutr",
   "identify",
   "identify-push",
@@ -75,14 +76,11 @@ export const libp2pComponents: ReadonlyArray<string> = [
   "noise",
   "peer-routing",
   "peer-store",
-  "ping",
   "random-walk",
   "reconnect-queue",
   "registrar",
   "tcp",
-  "transports",
-  "upgrader",
-  "yamux"
+  "transports"
 ].map((name) => `libp2p:${name}`)
 
 /** Judges the components of a filter that nothing here logs by: a mistake, or a program's own. */

@@ -177,6 +177,13 @@ export const schemaMutants: ReadonlyArray<Mutant> = [
     specs: ["test/schema/LogFilter.test.ts", "test/cli/codio.live.test.ts"]
   },
   {
+    name: "a component that logs nothing is known",
+    file: "src/schema/LogFilter.ts",
+    text: "  \"transports\"\n]",
+    replacement: "  \"transports\",\n  \"yamux\"\n]",
+    specs: ["test/schema/LogFilter.test.ts"]
+  },
+  {
     name: "the budget is a quarter of the host's memory in a container",
     file: "src/schema/NetworkOptions.ts",
     text: "Math.min(granted, total)",

@@ -64,6 +64,11 @@ describe("LogFilter", () => {
       }
     }
     assert.deepStrictEqual(judged("billing=debug").warnings, ["billing: unknown log component, which has no effect"])
+    // What a connection and its streams log is below the component of their transport.
+    for (const name of ["libp2p:yamux", "libp2p:ping", "libp2p:upgrader"]) {
+      const warning = `${name}: unknown log component, which has no effect; did you mean libp2p?`
+      assert.deepStrictEqual(judged(`${name}=debug`), { problems: [], warnings: [warning] })
+    }
   })
 
   it("knows every component that the source logs by, and docs/README.md names it", () => {

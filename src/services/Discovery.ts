@@ -3,7 +3,7 @@
  *
  * Sources (mDNS, the DHT, remembered peers) are Layers that call `announce` and provide nothing. Each can be left out.
  */
-import { Context, Effect, Layer, Queue, Result } from "effect"
+import { Context, Effect, Layer, Predicate, Queue, Result } from "effect"
 import {
   addressOf,
   type Multiaddr,
@@ -94,26 +94,32 @@ interface Found {
   readonly addresses: ReadonlyArray<Multiaddr | Told>
 }
 
-/** The peer with those of its addresses that can be read; undefined where its id cannot. */
+/**
+ * The peer with those of its addresses that can be read; undefined where its id cannot. A program in plain JavaScript
+ * may pass anything.
+ */
 const legible = Effect.fnUntraced(function*(
   found: { readonly id: string; readonly addresses: ReadonlyArray<string | Told> },
   source: string
 ) {
-  const id = readPeerId(found.id)
+  const id = readPeerId(Predicate.isReadonlyObject(found) ? found.id : found)
   if (Result.isFailure(id)) {
     yield* Effect.logDebug(`a peer of ${source} is left out: ${id.failure}`)
     return undefined
   }
   const addresses: Array<Told> = []
-  for (const one of found.addresses) {
-    const text = typeof one === "string" ? one : one.address
+  const given: ReadonlyArray<string | Told> = Array.isArray(found.addresses) ? found.addresses : []
+  for (const one of given) {
+    const told = typeof one === "object" && one !== null ? one : undefined
+    const text = told === undefined ? one as string : told.address
     const read = readTarget({ id: id.success, addresses: [text] })
     if (Result.isFailure(read)) {
       yield* Effect.logDebug(`an address of ${id.success} of ${source} is left out: ${read.failure}`)
       continue
     }
-    const tellers = typeof one === "string" ? [] : one.tellers
-    for (const address of (read.success as Found).addresses) addresses.push({ address: addressOf(address), tellers })
+    for (const address of (read.success as Found).addresses) {
+      addresses.push({ address: addressOf(address), tellers: told?.tellers ?? [] })
+    }
   }
   return { id: id.success, addresses }
 })

@@ -2,6 +2,20 @@ import type { Mutant } from "./Mutant.ts"
 
 export const servicesMutants: ReadonlyArray<Mutant> = [
   {
+    name: "a sighting that is no object kills its source",
+    file: "src/services/Discovery.ts",
+    text: "Predicate.isReadonlyObject(found) ? found.id : found",
+    replacement: "found.id",
+    specs: ["test/services/Discovery.test.ts"]
+  },
+  {
+    name: "a sighting without a list of addresses kills its source",
+    file: "src/services/Discovery.ts",
+    text: "Array.isArray(found.addresses) ? found.addresses : []",
+    replacement: "found.addresses",
+    specs: ["test/services/Discovery.test.ts"]
+  },
+  {
     name: "guests make room however few they are",
     file: "src/services/EvictionPolicy.ts",
     text: "isFullOfGuests && hasStayed",

@@ -52,7 +52,10 @@ describe("the source of an address", () => {
       const alice = yield* CoreNode.make("alice")
       const id = SimNetwork.peerId("bob")
       const cid = CID.createV1(0x72, Digest.decode(base58btc.baseDecode(id))).toString()
-      yield* alice.discovery.announce({ id: "bogus", addresses: [] }, "own")
+      const anything = (found: unknown) => alice.discovery.announce(found as never, "own")
+      yield* anything({ id: "bogus", addresses: [] })
+      for (const found of [undefined, 5, {}, { id }]) yield* anything(found)
+      yield* anything({ id, addresses: [undefined, null, 5, {}, { address: null, tellers: [] }] })
       yield* alice.discovery.announce({
         id: `${cid}\n`,
         addresses: ["/ip4/192.0.2.1/tcp/1/", "here", `/ip4/192.0.2.2/tcp/1/p2p/${SimNetwork.peerId("carol")}`]

@@ -60,8 +60,8 @@ export const components: ReadonlyArray<string> = [
 ]
 
 /**
- * The components of libp2p that log below `libp2p`. What a connection logs, its muxer and its streams included, is below
- * the component of its transport, as in `libp2p:tcp:connection`.
+ * The components of libp2p that log below `libp2p`. What a connection logs, its muxer and its streams included, is
+ * below the component of its transport, as in `libp2p:tcp:connection`.
  */
 export const libp2pComponents: ReadonlyArray<string> = [
   "address-manager",

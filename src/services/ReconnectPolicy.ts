@@ -24,10 +24,10 @@ export const exponentialBackoff: Schedule.Schedule<unknown> = Schedule.min([
  *
  * A peer that was connected for 15 s is dialled again at once after a loss, and from the first step on when it has said
  * that it shuts down. A shorter connection counts as a failed dial, so that a peer that comes and goes stays in its
- * backoff. A peer whose interest has changed, such as a wanted one that is kept, begins the schedule of the new interest.
- * The schedule's input is the error of the last dial. After a refusal by a table whose last slot is only promised the
- * next dial follows in 3 s, and the delays do not grow: the promise is over by then, whether it was taken up or not. So
- * at most 8 times in a row. Replace it with `Layer.succeed`.
+ * backoff. A peer whose interest has changed, such as a wanted one that is kept, begins the schedule of its new
+ * interest. The schedule's input is the error of the last dial. After a refusal by a table whose last slot is only
+ * promised the next dial follows in 3 s, and the delays do not grow: the promise is over by then, whether it was taken
+ * up or not. So at most 8 times in a row. Replace it with `Layer.succeed`.
  */
 export const ReconnectPolicy = Context.Reference<(peer: KnownPeer) => Schedule.Schedule<unknown, ConnectError>>(
   "codio-network/services/ReconnectPolicy",

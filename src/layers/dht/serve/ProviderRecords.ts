@@ -107,8 +107,8 @@ export const make = (options: ProviderRecordsOptions = {}): ProviderRecords => {
   const senders = new ProviderRows(recordsMax)
   let size = 0
   // Seconds are counted from the first call, so that they fit into an Int32Array wherever the clock has its zero.
-  let first: number | undefined
-  const secondsAt = (now: number) => Math.floor((now - (first ??= now)) / 1000)
+  let began: number | undefined
+  const secondsAt = (now: number) => Math.floor((now - (began ??= now)) / 1000)
   const listOf = (key: string): number => lists.get(key) ?? none
 
   /** Takes a record out of the list of its provider. */

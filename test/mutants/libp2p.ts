@@ -217,6 +217,13 @@ export const libp2pMutants: ReadonlyArray<Mutant> = [
     specs: ["test/layers/libp2p/wire/StreamShares.live.test.ts"]
   },
   {
+    name: "what a connection has not sent is not counted",
+    file: "src/layers/libp2p/wire/Yamux.ts",
+    text: "  countUnsent(budget, connection, muxer, link)\n",
+    replacement: "",
+    specs: ["test/layers/libp2p/wire/StreamShares.live.test.ts"]
+  },
+  {
     name: "unsent bytes are not counted",
     file: "src/layers/libp2p/wire/Yamux.ts",
     text: "const waiting = () => unread() + (isOver() ? 0 : stream.writeBufferLength)",

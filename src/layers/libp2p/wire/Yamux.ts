@@ -43,6 +43,8 @@ export interface YamuxMuxer extends StreamMuxer {
   _newStream: (...options: ReadonlyArray<unknown>) => YamuxStream
   onCreateStream: (options: unknown) => YamuxStream
   onRemoteStream: (stream: YamuxStream) => void
+  /** Sends a frame; false when the connection takes no more for now. */
+  send: (frame: StreamMessageEvent["data"]) => boolean
   handleStreamMessage: (frame: Frame) => void
   handleGoAway: (code: number) => void
   readonly sendGoAway: (code: number) => void
@@ -118,6 +120,7 @@ export const muxerMembers = {
   _newStream: "function",
   onCreateStream: "function",
   onRemoteStream: "function",
+  send: "function",
   handleStreamMessage: "function",
   handleGoAway: "function",
   sendGoAway: "function",
@@ -146,9 +149,10 @@ export const streamMembers = {
  * A stream whose reader has taken everything gets {@link windowMin} at least, even when its own writes wait: a window
  * that only the remote's reading could open again would be a standstill between two who wait for each other.
  */
-const sharing = (budget: StreamBudget.StreamBudget, windowMax: number): Change => (muxer) => {
+const sharing = (budget: StreamBudget.StreamBudget, windowMax: number): Change => (muxer, link) => {
   const make = muxer._newStream.bind(muxer)
   const connection = StreamBudget.group()
+  countUnsent(budget, connection, muxer, link)
   muxer._newStream = (...options) => {
     const stream = make(...options)
     let queued = 0
@@ -233,6 +237,43 @@ const sharing = (budget: StreamBudget.StreamBudget, windowMax: number): Change =
     })
     return stream
   }
+}
+
+/**
+ * Counts what the connection itself has not sent. It holds the most where a remote reads nothing at all; then the whole
+ * connection is ended.
+ *
+ * Fault: a connection that is full tells its streams to wait, but not those that are opened later. Answers to Yamux's
+ * own pings, and the frames by which streams are opened and reset, do not ask at all.
+ */
+function countUnsent(
+  budget: StreamBudget.StreamBudget,
+  connection: StreamBudget.Group,
+  muxer: YamuxMuxer,
+  link: MessageStream
+): void {
+  // Since the connection took frames last. They leave as one piece.
+  let frames = 0
+  const share = budget.open(connection, {
+    waiting: () => link.writableNeedsDrain ? link.writeBufferLength + frames * pieceBytes + unsentBelow(link) : 0,
+    promised: () => 0,
+    evict: (detail) => link.abort(new OverBudget(detail))
+  })
+  const send = muxer.send.bind(muxer)
+  muxer.send = (frame) => {
+    const isSent = send(frame)
+    if (!isSent) {
+      frames++
+      share.update()
+    }
+    return isSent
+  }
+  link.addEventListener("drain", () => {
+    frames = 0
+    // libp2p hands on what waits in a microtask, which it queues before this one.
+    queueMicrotask(share.update)
+  })
+  link.addEventListener("close", share.close, { once: true })
 }
 
 /** The part of a stream in the budget of its node; none for a stream of another muxer. */
@@ -340,6 +381,13 @@ const shares = new WeakMap<Stream, StreamShare>()
 // What the remote may send before this side has its say.
 const firstWindow = 256 * 1024
 const windowMin = 32 * 1024
+
+/** Bytes that an encrypted connection has given to its socket, and that the system has not taken. */
+function unsentBelow(link: MessageStream): number {
+  // Private members of noise's stream and of TCP's. A relayed connection has no socket; its stream is counted itself.
+  const { stream } = link as { readonly stream?: { readonly socket?: { readonly writableLength: number } } }
+  return stream?.socket?.writableLength ?? 0
+}
 
 // The first update of a stream carries its SYN or ACK.
 const isOpening = (stream: YamuxStream) => stream.state === 0 || stream.state === 2

@@ -1,5 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
+import type { Connection as Libp2pConnection, MessageStream } from "@libp2p/interface"
 import { Deferred, Effect, Exit, Fiber, Semaphore, Stream } from "effect"
+import type { Socket } from "node:net"
 import type { ProtocolId } from "../../../../src/schema/Peer.ts"
 import type { ByteStream, Connection } from "../../../../src/services/Transport.ts"
 import { eventually } from "../../../contract/eventually.ts"
@@ -61,6 +63,25 @@ const exchange = Effect.fnUntraced(function*(stream: ByteStream, bytes: number) 
   yield* Fiber.join(reading)
 })
 
+/** Sends 2,000,000 pings of Yamux, or as many as the remote takes, and reads no answer. */
+const pingUnread = (connection: Libp2pConnection) =>
+  Effect.promise(async () => {
+    const { maConn: { socket }, muxer } = connection as unknown as {
+      readonly maConn: { readonly socket: Socket }
+      readonly muxer: { readonly maConn: MessageStream }
+    }
+    socket.pause()
+    const pings = Buffer.concat(Array.from({ length: 5000 }, () => Uint8Array.of(0, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0)))
+    for (let round = 0; round < 400 && muxer.maConn.status === "open"; round++) {
+      muxer.maConn.send(Uint8Array.from(pings))
+      await new Promise((resolve) => {
+        if (!socket.writableNeedDrain) return void setImmediate(resolve)
+        socket.once("drain", resolve)
+        socket.once("close", resolve)
+      })
+    }
+  })
+
 /** The windows of the node's streams of a protocol, in bytes. */
 const windows = (node: Effect.Success<ReturnType<typeof makeNode>>, protocol: ProtocolId) =>
   node.host.node.getConnections().flatMap(({ streams }) =>
@@ -100,6 +121,20 @@ describe("streams share the budget of their node", () => {
         Effect.map(transport.streams.refusals, ({ buffered = 0 }) => buffered > 5)
       )
       assert.isAtMost(state.most, limit)
+    }).pipe(Effect.scoped))
+
+  it.live("answers to Yamux's pings count too, and end the connection of a remote that reads none", () =>
+    Effect.gen(function*() {
+      const { address, transport } = yield* victim(2 * mebi)
+      const honest = yield* makeNode()
+      const kept = yield* (yield* honest.transport.dial(yield* address)).open(echo)
+      const attacker = yield* makeNode()
+      yield* attacker.transport.dial(yield* address)
+      yield* Effect.forkScoped(pingUnread(attacker.host.node.getConnections()[0]!))
+      const refused = Effect.map(transport.streams.refusals, ({ buffered = 0 }) => buffered)
+      yield* eventually("the connection is ended", Effect.map(refused, (count) => count === 1), "40 seconds")
+      yield* exchange(kept, mebi)
+      yield* eventually("nothing waits", Effect.map(transport.streams.buffered, (bytes) => bytes === 0))
     }).pipe(Effect.scoped))
 
   it.live("what is unread counts after the end of its stream, until it is read or its handler ends", () =>

@@ -67,8 +67,8 @@ export const healthMutants: ReadonlyArray<Mutant> = [
   {
     name: "one miss ends the peer",
     file: "src/layers/peers/PingHealth.ts",
-    text: "while (misses < policy.maxFailures) {",
-    replacement: "while (misses < 1) {",
+    text: "if (misses < policy.maxFailures) {",
+    replacement: "if (misses < 1) {",
     specs: ["test/layers/peers/PingHealth.test.ts"]
   },
   {

@@ -2,6 +2,27 @@ import type { Mutant } from "./Mutant.ts"
 
 export const peersMutants: ReadonlyArray<Mutant> = [
   {
+    name: "the connection with which a peer came back is given up with the silent ones",
+    file: "src/layers/peers/PingHealth.ts",
+    text: "connections.filter(({ id }) => silent.includes(id))",
+    replacement: "connections",
+    specs: ["test/layers/peers/PingHealth.test.ts"]
+  },
+  {
+    name: "a connection made after the first miss began counts as silent",
+    file: "src/layers/peers/PingHealth.ts",
+    text: "if (misses === 0) silent = wait.connections",
+    replacement: "silent = wait.connections",
+    specs: ["test/layers/peers/PingHealth.test.ts"]
+  },
+  {
+    name: "nobody pings a peer that came back meanwhile",
+    file: "src/layers/peers/PingHealth.ts",
+    text: "closing.length === connections.length",
+    replacement: "true",
+    specs: ["test/layers/peers/PingHealth.test.ts"]
+  },
+  {
     name: "a kept peer follows the schedule of the time in which it was only found",
     file: "src/layers/peers/Supervisor.ts",
     text: "former?.interest === interest",

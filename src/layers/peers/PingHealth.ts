@@ -18,7 +18,7 @@ import { Health } from "../../services/Health.ts"
 import { HealthPolicy } from "../../services/HealthPolicy.ts"
 import { NetworkEvents } from "../../services/NetworkEvents.ts"
 import { PeerTable } from "../../services/PeerTable.ts"
-import { Transport } from "../../services/Transport.ts"
+import { type Connection, Transport } from "../../services/Transport.ts"
 import * as Elapsed from "../Elapsed.ts"
 import * as Supervised from "../Supervised.ts"
 
@@ -38,17 +38,18 @@ export const make = Effect.gen(function*() {
   const timeout = Duration.fromInputUnsafe(policy.timeout)
   const watch = yield* makeWatch(Duration.toMillis(timeout))
 
-  const progress = Effect.fnUntraced(function*(peer: PeerId) {
+  const progress = Effect.fnUntraced(function*(connections: ReadonlyArray<Connection>) {
     let bytes = 0
-    for (const connection of yield* table.connections(peer)) bytes += yield* connection.progress
+    for (const connection of connections) bytes += yield* connection.progress
     return bytes
   })
   /** The clock of a ping begins, when the ping is asked for and anew when its turn has come. */
-  const begin = (wait: Wait, isItsTurn: boolean) =>
-    Effect.map(progress(wait.peer), (bytes) => {
-      wait.progress = bytes
-      watch.begin(wait, isItsTurn)
-    })
+  const begin = Effect.fnUntraced(function*(wait: Wait, isItsTurn: boolean) {
+    const connections = yield* table.connections(wait.peer)
+    wait.progress = yield* progress(connections)
+    wait.connections = connections.map(({ id }) => id)
+    watch.begin(wait, isItsTurn)
+  })
 
   /** Pings again while an answer or a failure comes after a stall of this process, which proves nothing. */
   const ask = (wait: Wait): Effect.Effect<Duration.Duration, PingError> =>
@@ -76,22 +77,27 @@ export const make = Effect.gen(function*() {
     })
 
   /**
-   * Closes the connections instead of removing the peer from the table: the peer then counts as lost, and a kept peer
-   * is dialled again.
+   * Closes the connections that were silent instead of removing the peer from the table: the peer then counts as lost,
+   * and a kept peer is dialled again. False when the peer has another connection, made while the pings were unanswered:
+   * whoever has moved comes back from elsewhere before its old connection is known to be dead.
    */
-  const giveUp = Effect.fnUntraced(function*(peer: PeerId) {
-    yield* table.expect(peer, "unhealthy")
+  const giveUp = Effect.fnUntraced(function*(peer: PeerId, silent: ReadonlyArray<string>) {
     const connections = yield* table.connections(peer)
-    yield* Effect.forEach(connections, (connection) => connection.close, { concurrency: "unbounded", discard: true })
+    const closing = connections.filter(({ id }) => silent.includes(id))
+    const isGone = closing.length === connections.length
+    if (isGone) yield* table.expect(peer, "unhealthy")
+    yield* Effect.forEach(closing, (connection) => connection.close, { concurrency: "unbounded", discard: true })
+    return isGone
   })
 
   /** Pings by the policy, and at once after a miss, until `maxFailures` in a row were missed or the schedule ends. */
   const probe = Effect.fnUntraced(function*(peer: PeerId) {
     let misses = 0
+    let silent: ReadonlyArray<string> = []
     const answered = () => {
       misses = 0
     }
-    while (misses < policy.maxFailures) {
+    while (true) {
       const wait = makeWait(peer)
       const result = yield* Effect.result(within(
         wait,
@@ -103,17 +109,25 @@ export const make = Effect.gen(function*() {
       ))
       if (Result.isSuccess(result)) return
       // The connection closed during the ping; the transport reports the loss.
-      if ((yield* table.connections(peer)).length === 0) return
-      if (result.failure.reason._tag === "PingTimeout" && (yield* progress(peer)) - wait.progress >= aliveBytes) {
+      const connections = yield* table.connections(peer)
+      if (connections.length === 0) return
+      if (
+        result.failure.reason._tag === "PingTimeout" && (yield* progress(connections)) - wait.progress >= aliveBytes
+      ) {
         answered()
         continue
       }
+      if (misses === 0) silent = wait.connections
       misses++
       yield* events.publish(new PeerUnhealthy({ peer, misses }))
       // A busy peer may refuse streams at once. Without the wait all misses would be used up in no time.
-      if (result.failure.reason._tag === "StreamFailed" && misses < policy.maxFailures) yield* Effect.sleep(timeout)
+      if (misses < policy.maxFailures) {
+        if (result.failure.reason._tag === "StreamFailed") yield* Effect.sleep(timeout)
+        continue
+      }
+      if (yield* giveUp(peer, silent)) return
+      answered()
     }
-    yield* giveUp(peer)
   })
 
   // The first ping leaves identify and the application's first streams some time.
@@ -155,6 +169,8 @@ interface Wait {
   leaps: number
   /** Bytes that had moved over the peer's connections when the ping was sent. */
   progress: number
+  /** The ids of those connections. */
+  connections: ReadonlyArray<string>
   /** Opened when the time limit is reached. */
   readonly over: Latch.Latch
 }
@@ -167,6 +183,7 @@ const makeWait = (peer: PeerId): Wait => ({
   leapt: false,
   leaps: 0,
   progress: 0,
+  connections: [],
   over: Latch.makeUnsafe()
 })
 

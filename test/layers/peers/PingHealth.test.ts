@@ -241,6 +241,29 @@ describe("the pings of a peer", () => {
       assert.isTrue(yield* connection.isOpen)
     }).pipe(Effect.provideService(HealthPolicy, steady)))
 
+  it.effect("cost a peer that came back meanwhile its silent connections only, and the new one when it is silent", () =>
+    Effect.gen(function*() {
+      const { peers, script } = yield* scripted
+      script.push(...Array(4).fill(Effect.never))
+      const [first, second, back] = [1, 2, 3].map(() => FakeConnection.make(peer, { inbound: true }))
+      const open = () => Effect.all([first!.isOpen, second!.isOpen, back!.isOpen])
+      yield* peers.admit(first!)
+      yield* peers.admit(second!)
+      // The first ping begins after 500 ms, and its miss the second.
+      yield* TestClock.adjust("600 millis")
+      yield* peers.admit(back!)
+      yield* TestClock.adjust("4899 millis")
+      assert.deepStrictEqual(yield* open(), [true, true, true])
+      yield* TestClock.adjust("1 millis")
+      assert.deepStrictEqual(yield* open(), [false, false, true])
+      for (const connection of [first!, second!]) yield* peers.release(connection)
+      assert.strictEqual(yield* peers.size, 1)
+      yield* TestClock.adjust("4999 millis")
+      assert.deepStrictEqual(yield* open(), [false, false, true])
+      yield* TestClock.adjust("1 millis")
+      assert.deepStrictEqual(yield* open(), [false, false, false])
+    }).pipe(Effect.provideService(HealthPolicy, steady)))
+
   it.effect("prove nothing where the peer does not speak ping", () =>
     Effect.gen(function*() {
       const connection = FakeConnection.make(peer)

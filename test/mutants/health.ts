@@ -74,8 +74,7 @@ export const healthMutants: ReadonlyArray<Mutant> = [
   {
     name: "refused streams use up all misses at once",
     file: "src/layers/peers/PingHealth.ts",
-    text:
-      "if (result.failure.reason._tag === \"StreamFailed\" && misses < policy.maxFailures) yield* Effect.sleep(timeout)",
+    text: "if (result.failure.reason._tag === \"StreamFailed\") yield* Effect.sleep(timeout)",
     replacement: "",
     specs: ["test/layers/peers/PingHealth.test.ts"]
   },

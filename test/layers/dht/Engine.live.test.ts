@@ -111,8 +111,8 @@ describe("the engine over sockets", () => {
         }
         yield* knows(17)
         assert.isAtLeast(yield* look("first"), 1_000)
-        // A busy machine, on which lookups take long without such peers too, has a multiple of that. Without doubts each
-        // lookup takes 500 ms at least.
+        // A busy machine, on which lookups take long without such peers too, has a multiple of that. Without doubts
+        // each lookup takes 500 ms at least.
         const quick = Math.min(Math.max(100, 5 * Math.max(...usual)), 400)
         const times: Array<number> = []
         while (

@@ -262,16 +262,13 @@ function countUnsent(
   const send = muxer.send.bind(muxer)
   muxer.send = (frame) => {
     const isSent = send(frame)
-    if (!isSent) {
-      frames++
-      share.update()
-    }
+    if (!isSent && ++frames % framesAtOnce === 0) share.update()
     return isSent
   }
   link.addEventListener("drain", () => {
-    frames = 0
     // libp2p hands on what waits in a microtask, which it queues before this one.
-    queueMicrotask(share.update)
+    if (frames >= framesAtOnce) queueMicrotask(share.update)
+    frames = 0
   })
   link.addEventListener("close", share.close, { once: true })
 }
@@ -381,6 +378,9 @@ const shares = new WeakMap<Stream, StreamShare>()
 // What the remote may send before this side has its say.
 const firstWindow = 256 * 1024
 const windowMin = 32 * 1024
+
+// Streams hardly send when they are told to wait, so a transfer has fewer unsent frames than this, and is not measured.
+const framesAtOnce = 32
 
 /** Bytes that an encrypted connection has given to its socket, and that the system has not taken. */
 function unsentBelow(link: MessageStream): number {

@@ -53,7 +53,7 @@ export const healthMutants: ReadonlyArray<Mutant> = [
   {
     name: "misses add up over answers",
     file: "src/layers/peers/PingHealth.ts",
-    text: "    const answered = () => {\n      misses = 0\n    }",
+    text: "    const answered = () => {\n      misses = 0\n      silent = undefined\n    }",
     replacement: "    const answered = () => {}",
     specs: ["test/layers/peers/PingHealth.test.ts"]
   },

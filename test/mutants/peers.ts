@@ -2,24 +2,38 @@ import type { Mutant } from "./Mutant.ts"
 
 export const peersMutants: ReadonlyArray<Mutant> = [
   {
+    name: "an old handshake shows that its peer is back",
+    file: "src/layers/peers/PingHealth.ts",
+    text: "(connection.direction === \"inbound\" || (yield* connection.remote)._tag === \"Some\")",
+    replacement: "true",
+    specs: ["test/layers/peers/PingHealth.test.ts"]
+  },
+  {
+    name: "a peer that came back for a moment has all misses again",
+    file: "src/layers/peers/PingHealth.ts",
+    text: "misses--\n",
+    replacement: "misses = 0\n",
+    specs: ["test/layers/peers/PingHealth.test.ts"]
+  },
+  {
     name: "the connection with which a peer came back is given up with the silent ones",
     file: "src/layers/peers/PingHealth.ts",
-    text: "connections.filter(({ id }) => silent.includes(id))",
-    replacement: "connections",
+    text: "if (isBack) isGone = false",
+    replacement: "if (isBack && isGone === undefined) isGone = false",
     specs: ["test/layers/peers/PingHealth.test.ts"]
   },
   {
     name: "a connection made after the first miss began counts as silent",
     file: "src/layers/peers/PingHealth.ts",
-    text: "if (misses === 0) silent = wait.connections",
+    text: "silent ??= wait.connections",
     replacement: "silent = wait.connections",
     specs: ["test/layers/peers/PingHealth.test.ts"]
   },
   {
     name: "nobody pings a peer that came back meanwhile",
     file: "src/layers/peers/PingHealth.ts",
-    text: "closing.length === connections.length",
-    replacement: "true",
+    text: "if (yield* giveUp(peer, silent)) return",
+    replacement: "yield* giveUp(peer, silent)\n      return",
     specs: ["test/layers/peers/PingHealth.test.ts"]
   },
   {

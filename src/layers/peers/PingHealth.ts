@@ -78,13 +78,19 @@ export const make = Effect.gen(function*() {
 
   /**
    * Closes the connections that were silent instead of removing the peer from the table: the peer then counts as lost,
-   * and a kept peer is dialled again. False when the peer has another connection, made while the pings were unanswered:
-   * whoever has moved comes back from elsewhere before its old connection is known to be dead.
+   * and a kept peer is dialled again. False when the peer has come back over another connection while the pings were
+   * unanswered: whoever has moved does so before its old connection is known to be dead. An outbound connection on
+   * which the remote has not identified itself shows nothing.
    */
   const giveUp = Effect.fnUntraced(function*(peer: PeerId, silent: ReadonlyArray<string>) {
-    const connections = yield* table.connections(peer)
-    const closing = connections.filter(({ id }) => silent.includes(id))
-    const isGone = closing.length === connections.length
+    const closing: Array<Connection> = []
+    let isGone = true
+    for (const connection of yield* table.connections(peer)) {
+      const isBack = !silent.includes(connection.id) &&
+        (connection.direction === "inbound" || (yield* connection.remote)._tag === "Some")
+      if (isBack) isGone = false
+      else closing.push(connection)
+    }
     if (isGone) yield* table.expect(peer, "unhealthy")
     yield* Effect.forEach(closing, (connection) => connection.close, { concurrency: "unbounded", discard: true })
     return isGone
@@ -93,9 +99,11 @@ export const make = Effect.gen(function*() {
   /** Pings by the policy, and at once after a miss, until `maxFailures` in a row were missed or the schedule ends. */
   const probe = Effect.fnUntraced(function*(peer: PeerId) {
     let misses = 0
-    let silent: ReadonlyArray<string> = []
+    // The connections that were there when the first of the misses in a row began.
+    let silent: ReadonlyArray<string> | undefined
     const answered = () => {
       misses = 0
+      silent = undefined
     }
     while (true) {
       const wait = makeWait(peer)
@@ -117,7 +125,7 @@ export const make = Effect.gen(function*() {
         answered()
         continue
       }
-      if (misses === 0) silent = wait.connections
+      silent ??= wait.connections
       misses++
       yield* events.publish(new PeerUnhealthy({ peer, misses }))
       // A busy peer may refuse streams at once. Without the wait all misses would be used up in no time.
@@ -126,7 +134,9 @@ export const make = Effect.gen(function*() {
         continue
       }
       if (yield* giveUp(peer, silent)) return
-      answered()
+      // One more miss ends what is left, so that a peer which came back for a moment is not there much longer.
+      misses--
+      silent = undefined
     }
   })
 

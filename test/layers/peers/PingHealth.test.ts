@@ -241,27 +241,43 @@ describe("the pings of a peer", () => {
       assert.isTrue(yield* connection.isOpen)
     }).pipe(Effect.provideService(HealthPolicy, steady)))
 
-  it.effect("cost a peer that came back meanwhile its silent connections only, and the new one when it is silent", () =>
+  it.effect("cost a peer that came back meanwhile its silent connections only, and the new one at one miss more", () =>
     Effect.gen(function*() {
       const { peers, script } = yield* scripted
-      script.push(...Array(4).fill(Effect.never))
-      const [first, second, back] = [1, 2, 3].map(() => FakeConnection.make(peer, { inbound: true }))
-      const open = () => Effect.all([first!.isOpen, second!.isOpen, back!.isOpen])
-      yield* peers.admit(first!)
-      yield* peers.admit(second!)
-      // The first ping begins after 500 ms, and its miss the second.
+      script.push(...Array(3).fill(Effect.never))
+      const back = FakeConnection.make(peer, { inbound: true })
+      // Of this one the handshake may be old: it is in the table because its remote did not identify itself in time.
+      const unknown = { ...FakeConnection.make(peer), remote: Effect.succeedNone }
+      const silent = FakeConnection.make(peer, { inbound: true })
+      const open = () => Effect.all([silent.isOpen, unknown.isOpen, back.isOpen])
+      yield* peers.admit(silent)
+      // The first ping begins after 500 ms.
       yield* TestClock.adjust("600 millis")
-      yield* peers.admit(back!)
+      yield* peers.admit(unknown)
+      yield* peers.admit(back)
       yield* TestClock.adjust("4899 millis")
       assert.deepStrictEqual(yield* open(), [true, true, true])
       yield* TestClock.adjust("1 millis")
       assert.deepStrictEqual(yield* open(), [false, false, true])
-      for (const connection of [first!, second!]) yield* peers.release(connection)
+      for (const connection of [silent, unknown]) yield* peers.release(connection)
       assert.strictEqual(yield* peers.size, 1)
-      yield* TestClock.adjust("4999 millis")
+      yield* TestClock.adjust("2499 millis")
       assert.deepStrictEqual(yield* open(), [false, false, true])
       yield* TestClock.adjust("1 millis")
       assert.deepStrictEqual(yield* open(), [false, false, false])
+    }).pipe(Effect.provideService(HealthPolicy, steady)))
+
+  it.effect("cost a peer that came back nothing more when it answers again", () =>
+    Effect.gen(function*() {
+      const { at, peers, script } = yield* scripted
+      const [silent, back] = [1, 2].map(() => FakeConnection.make(peer, { inbound: true }))
+      script.push(Effect.never, Effect.never, at, Effect.never, at)
+      yield* peers.admit(silent!)
+      yield* TestClock.adjust("600 millis")
+      yield* peers.admit(back!)
+      yield* TestClock.adjust("1 minute")
+      assert.isEmpty(script)
+      assert.deepStrictEqual([yield* silent!.isOpen, yield* back!.isOpen], [false, true])
     }).pipe(Effect.provideService(HealthPolicy, steady)))
 
   it.effect("prove nothing where the peer does not speak ping", () =>

@@ -2,7 +2,7 @@
  * What the nodes of a scenario do besides being connected: they provide keys, put values and open streams. At the end,
  * when everything has healed, each of these works between all nodes that are connected, by whatever way.
  */
-import { Effect, Exit, Fiber, Option, Scope, Stream } from "effect"
+import { Duration, Effect, Exit, Fiber, Option, Schedule, Scope, Stream } from "effect"
 import { fromText } from "../../schema/Content.ts"
 import type { PeerId } from "../../schema/Peer.ts"
 import * as PublishedValue from "../../layers/dht/libp2p/PublishedValue.ts"
@@ -13,6 +13,8 @@ import type { Scenario, Step } from "./Scenario.ts"
 
 /** How long a lookup or an echo may take at the end. */
 export const contentMillisMax = 15_000
+
+const againAfter = Duration.seconds(3)
 
 export type ContentStep = Extract<Step, { readonly do: "provide" | "put" | "echo" }>
 
@@ -88,8 +90,12 @@ export const make = (hosts: Hosts, neighbours: (peer: PeerId) => ReadonlyArray<P
               invariant: "stored" as const,
               nodes: [running.node.name, self.name],
               detail: `${running.node.name} does not read ${value}, which ${self.name} has put as ${key}`,
+              // A value is put once. A lookup that does not find it makes those known to whom the next one leads.
               holds: Effect.map(
-                running.node.network.getValue(PublishedValue.namespace, PublishedValue.path(self.peer, key)),
+                Effect.retry(
+                  running.node.network.getValue(PublishedValue.namespace, PublishedValue.path(self.peer, key)),
+                  { while: ({ reason }) => reason.isRetryable, schedule: Schedule.spaced(againAfter) }
+                ),
                 (read) => stored.some((one) => one.self === self && one.key === key && one.value === textOf(read.value))
               )
             }))

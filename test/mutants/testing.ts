@@ -170,6 +170,13 @@ export const testingMutants: ReadonlyArray<Mutant> = [
     specs: ["test/testing/scenario/Invariants.test.ts"]
   },
   {
+    name: "messages that were on their way are no sign of life",
+    file: "src/testing/scenario/Invariants.ts",
+    text: "if (isNeighbour && cut.delete(pair)) dead.of(pair, false, now)",
+    replacement: "if (isNeighbour) cut.delete(pair)",
+    specs: ["test/testing/scenario/Invariants.test.ts"]
+  },
+  {
     name: "a connection lasts while its node sleeps",
     file: "src/testing/scenario/Invariants.ts",
     text: "!(isAwake && time.wasAwake)",

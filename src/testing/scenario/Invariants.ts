@@ -42,6 +42,8 @@ export interface Broken {
 export const make = (options: InvariantOptions) => {
   const healthMillis = Duration.toMillis(options.healthBound)
   const dead = new Since()
+  /** Pairs between which no message passed when they were last looked at. */
+  const cut = new Set<string>()
   const oneSided = new Since()
   const missing = new Since()
   const away = new Away()
@@ -70,7 +72,11 @@ export const make = (options: InvariantOptions) => {
           return { invariant: "blocked", detail: `${node.name} has ${other.name}, which it blocks`, nodes: both }
         }
         // A node that stands still cannot do anything about its table.
-        const isDead = node.isAwake && has && !(other.isAwake && node.neighbours.has(other.peer))
+        const isNeighbour = node.neighbours.has(other.peer)
+        // What the other sent before it stood still comes when the line does, and cannot be told from life.
+        if (isNeighbour && cut.delete(pair)) dead.of(pair, false, now)
+        else if (!isNeighbour) cut.add(pair)
+        const isDead = node.isAwake && has && !(other.isAwake && isNeighbour)
         const deadMillis = dead.of(pair, isDead, now)
         if (deadMillis > healthMillis) {
           return {

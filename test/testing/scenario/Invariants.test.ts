@@ -73,6 +73,15 @@ describe("the invariants", () => {
     assert.strictEqual(look(20_001, broken)?.invariant, "dead")
   })
 
+  it("dead: counts anew when messages pass again, since those of a peer that stands still were on their way", () => {
+    const { look } = make()
+    const asleep = { isAwake: false }
+    look(0, views({ alice: { neighbours: new Set() }, bob: asleep }))
+    look(9_000, views({ bob: asleep }))
+    assert.isUndefined(look(19_000, views({ bob: asleep })))
+    assert.strictEqual(look(19_001, views({ bob: asleep }))?.invariant, "dead")
+  })
+
   it("dead: counts anew for a node whose clock has leapt", () => {
     const invariants = make()
     const broken = views({ alice: { neighbours: new Set() }, bob: none })

@@ -7,12 +7,12 @@
  *     npm run test:long -- --seed 1000001  from this seed
  *     npm run test:long -- kills           one part; the others are `sweep` and `faults`
  *
- * The faults need no chance, so a twentieth leaves them to `npm run test:faults`. The last line counts what passed and
- * what failed.
+ * The sweep has a process for each core. The faults need no chance, so a twentieth leaves them to
+ * `npm run test:faults`. The last line counts what passed and what failed.
  */
 import { spawn } from "node:child_process"
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { availableParallelism, tmpdir } from "node:os"
 import { join } from "node:path"
 import process from "node:process"
 import { parseArgs } from "node:util"
@@ -26,11 +26,11 @@ const part = Number(values.part)
 // Seeds below a million are those of the specs and of sweeps by hand.
 const seed = Number(values.seed ?? 1_000_000 + Math.floor(Math.random() * 1e9))
 
-/** What is run, how its scenarios are named in a report, and the command. */
-const parts: ReadonlyArray<readonly [name: string, prefix: RegExp, args: ReadonlyArray<string>]> = [
-  ["sweep", /^seed /, ["bench/sim/run.ts", "--seeds", `${Math.ceil(10_000 / part)}`, "--from", `${seed}`]],
-  ["kills", /^kill /, ["test/faults/kills.ts", "--kills", `${Math.ceil(200 / part)}`, "--from", `${seed}`]],
-  ...part === 1 ? [["faults", /^(?!seed |kill )/, ["test/faults/run.ts"]] as const] : []
+/** What is run, how its scenarios are named in a report, and the commands, which run side by side. */
+const parts: ReadonlyArray<readonly [name: string, prefix: RegExp, commands: ReadonlyArray<ReadonlyArray<string>>]> = [
+  ["sweep", /^seed /, sweeps(Math.ceil(10_000 / part))],
+  ["kills", /^kill /, [["test/faults/kills.ts", "--kills", `${Math.ceil(200 / part)}`, "--from", `${seed}`]]],
+  ...part === 1 ? [["faults", /^(?!seed |kill )/, [["test/faults/run.ts"]]] as const] : []
 ]
 
 const root = join(import.meta.dirname, "..")
@@ -41,21 +41,23 @@ const report: { readonly [list in keyof SuiteReport.SuiteReport]: Array<string> 
   leftOut: []
 }
 let problems = 0
-let child: ReturnType<typeof spawn> | undefined
+const children = new Set<ReturnType<typeof spawn>>()
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
   process.on(signal, () => {
-    child?.kill(signal)
+    for (const child of children) child.kill(signal)
     rmSync(work, { recursive: true, force: true })
     process.exit(130)
   })
 }
 
 console.log(`npm run test:long -- --seed ${seed}${part === 1 ? "" : ` --part ${part}`} repeats this run`)
-for (const [name, prefix, args] of parts) {
+for (const [name, prefix, commands] of parts) {
   const asked = SuiteReport.asked === undefined ? undefined : [...SuiteReport.asked].filter((each) => prefix.test(each))
   if (asked?.length === 0 || (positionals.length > 0 && !positionals.includes(name))) continue
   console.log(`\n${name}`)
-  await run(args, asked)
+  // Scenarios that are asked for by name need no split.
+  const chosen = asked === undefined ? commands : commands.slice(0, 1)
+  await Promise.all(chosen.map((args, lane) => run(args, asked, join(work, `report-${lane}.json`))))
 }
 rmSync(work, { recursive: true, force: true })
 SuiteReport.write(report)
@@ -65,18 +67,35 @@ process.exit(failures === 0 ? 0 : 1)
 
 // internal ------------------------------------------------------------------------------------------------------------
 
-/** Runs one part, adds what it reports, and counts an end that the report does not explain. */
-async function run(args: ReadonlyArray<string>, asked: ReadonlyArray<string> | undefined): Promise<void> {
-  const path = join(work, "report.json")
+/** The commands that sweep so many seeds, one for each core, since a scenario runs on one. */
+function sweeps(seeds: number): ReadonlyArray<ReadonlyArray<string>> {
+  const lanes = availableParallelism()
+  const size = Math.ceil(seeds / lanes)
+  return Array.from({ length: Math.ceil(seeds / size) }, (_, lane) => {
+    const count = Math.min(size, seeds - lane * size)
+    return ["bench/sim/run.ts", "--seeds", `${count}`, "--from", `${seed + lane * size}`]
+  })
+}
+
+/** Runs one command, adds what it reports in the file `path`, and counts an end that the report does not explain. */
+async function run(
+  args: ReadonlyArray<string>,
+  asked: ReadonlyArray<string> | undefined,
+  path: string
+): Promise<void> {
   rmSync(path, { force: true })
   const env: NodeJS.ProcessEnv = { ...process.env, SUITE_REPORT: path }
   // A seed of the caller would make one scenario of the sweep.
   delete env["CODIO_SIM_SEED"]
   if (asked !== undefined) env["SUITE_ONLY"] = JSON.stringify(asked)
   const code = await new Promise<unknown>((resolve) => {
-    child = spawn(process.execPath, args, { cwd: root, env, stdio: ["ignore", "inherit", "inherit"] })
+    const child = spawn(process.execPath, args, { cwd: root, env, stdio: ["ignore", "inherit", "inherit"] })
+    children.add(child)
     child.on("error", resolve)
-    child.on("close", (code, signal) => resolve(code ?? signal))
+    child.on("close", (code, signal) => {
+      children.delete(child)
+      resolve(code ?? signal)
+    })
   })
   const found: SuiteReport.SuiteReport = existsSync(path)
     ? JSON.parse(readFileSync(path, "utf8"))

@@ -172,8 +172,29 @@ export const testingMutants: ReadonlyArray<Mutant> = [
   {
     name: "messages that were on their way are no sign of life",
     file: "src/testing/scenario/Invariants.ts",
-    text: "if (isNeighbour && cut.delete(pair)) dead.of(pair, false, now)",
-    replacement: "if (isNeighbour) cut.delete(pair)",
+    text: "(isHeard ? 2 : 0)",
+    replacement: "0",
+    specs: ["test/testing/scenario/Invariants.test.ts"]
+  },
+  {
+    name: "a peer that wakes answers nothing",
+    file: "src/testing/scenario/Invariants.ts",
+    text: "(isHeard && other.isAwake ? 4 : 0)",
+    replacement: "0",
+    specs: ["test/testing/scenario/Invariants.test.ts"]
+  },
+  {
+    name: "a peer that wakes is heard, whatever lies between",
+    file: "src/testing/scenario/Invariants.ts",
+    text: "(isHeard && other.isAwake ? 4 : 0)",
+    replacement: "(other.isAwake ? 4 : 0)",
+    specs: ["test/testing/scenario/Invariants.test.ts"]
+  },
+  {
+    name: "a new connection is no sign of life",
+    file: "src/testing/scenario/Invariants.ts",
+    text: "(isNeighbour ? 1 : 0)",
+    replacement: "0",
     specs: ["test/testing/scenario/Invariants.test.ts"]
   },
   {

@@ -14,6 +14,8 @@ export interface NodeView {
   readonly peers: ReadonlySet<PeerId>
   /** The nodes to which it has a connection over which messages pass. */
   readonly neighbours: ReadonlySet<PeerId>
+  /** The nodes whose messages arrive, once they have sent any. */
+  readonly hears: ReadonlySet<PeerId>
   readonly blocked: ReadonlySet<PeerId>
   /** The nodes that it keeps and should reach. */
   readonly kept: ReadonlySet<PeerId>
@@ -42,8 +44,8 @@ export interface Broken {
 export const make = (options: InvariantOptions) => {
   const healthMillis = Duration.toMillis(options.healthBound)
   const dead = new Since()
-  /** Pairs between which no message passed when they were last looked at. */
-  const cut = new Set<string>()
+  /** What the first node of a pair had of the second when they were last looked at, in bits. */
+  const lifeSigns = new Map<string, number>()
   const oneSided = new Since()
   const missing = new Since()
   const away = new Away()
@@ -73,9 +75,12 @@ export const make = (options: InvariantOptions) => {
         }
         // A node that stands still cannot do anything about its table.
         const isNeighbour = node.neighbours.has(other.peer)
-        // What the other sent before it stood still comes when the line does, and cannot be told from life.
-        if (isNeighbour && cut.delete(pair)) dead.of(pair, false, now)
-        else if (!isNeighbour) cut.add(pair)
+        const isHeard = node.hears.has(other.peer)
+        // A new connection, what was on its way and passes again, and the answers of a node that wakes are signs of
+        // life, whatever happens to the other right after.
+        const signs = (isNeighbour ? 1 : 0) | (isHeard ? 2 : 0) | (isHeard && other.isAwake ? 4 : 0)
+        if ((signs & ~(lifeSigns.get(pair) ?? signs)) !== 0) dead.of(pair, false, now)
+        lifeSigns.set(pair, signs)
         const isDead = node.isAwake && has && !(other.isAwake && isNeighbour)
         const deadMillis = dead.of(pair, isDead, now)
         if (deadMillis > healthMillis) {

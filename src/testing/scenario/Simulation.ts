@@ -410,6 +410,7 @@ const viewOf = Effect.fnUntraced(function*(
     maxPeers,
     peers,
     neighbours: new Set(network.neighbours(self.peer)),
+    hears: new Set(hosts.all.filter(({ peer }) => network.reaches(peer, self.peer)).map(({ peer }) => peer)),
     blocked,
     kept
   }

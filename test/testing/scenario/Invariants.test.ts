@@ -18,6 +18,7 @@ const views = (
     maxPeers: 2,
     peers: new Set([SimNetwork.peerId(other)]),
     neighbours: new Set([SimNetwork.peerId(other)]),
+    hears: new Set([SimNetwork.peerId(other)]),
     blocked: new Set(),
     kept: new Set()
   })
@@ -73,13 +74,30 @@ describe("the invariants", () => {
     assert.strictEqual(look(20_001, broken)?.invariant, "dead")
   })
 
-  it("dead: counts anew when messages pass again, since those of a peer that stands still were on their way", () => {
-    const { look } = make()
+  it("dead: counts anew with a new connection, when messages pass again, and when a peer wakes that is heard", () => {
+    const mute = { neighbours: new Set<typeof bob>() }
+    const deaf = { ...mute, hears: new Set<typeof bob>() }
     const asleep = { isAwake: false }
-    look(0, views({ alice: { neighbours: new Set() }, bob: asleep }))
-    look(9_000, views({ bob: asleep }))
-    assert.isUndefined(look(19_000, views({ bob: asleep })))
-    assert.strictEqual(look(19_001, views({ bob: asleep }))?.invariant, "dead")
+    const histories = [
+      [{ alice: deaf, bob: asleep }, { bob: asleep }],
+      [{ alice: deaf, bob: asleep }, { alice: mute, bob: asleep }],
+      [{ alice: mute, bob: asleep }, { alice: mute }],
+      [{ alice: mute, bob: asleep }, { bob: asleep }]
+    ]
+    for (const [before, after] of histories) {
+      const { look } = make()
+      look(0, views(before))
+      look(9_000, views(after))
+      assert.isUndefined(look(19_000, views(after)))
+      assert.strictEqual(look(19_001, views(after))?.invariant, "dead")
+    }
+    // A peer that wakes, or that falls asleep, and cannot be heard shows nothing.
+    for (const [before, after] of [[asleep, {}], [{}, asleep]]) {
+      const { look } = make()
+      look(0, views({ alice: deaf, bob: before! }))
+      look(9_000, views({ alice: deaf, bob: after! }))
+      assert.strictEqual(look(10_001, views({ alice: deaf, bob: after! }))?.invariant, "dead")
+    }
   })
 
   it("dead: counts anew for a node whose clock has leapt", () => {

@@ -27,6 +27,27 @@ const sharedSpecs = ["test/layers/dht/lookup/SharedLookups.test.ts"] as const
 
 export const dhtMutants: ReadonlyArray<Mutant> = [
   {
+    name: "an announcement that gave few copies is repeated in an hour",
+    file: "src/layers/dht/provide/Batches.ts",
+    text: "times.fillUp(intent, now, intent.fewTimes)",
+    replacement: "times.fillUp(intent, now, 6)",
+    specs: ["test/layers/dht/provide/ProvidedKeys.test.ts"]
+  },
+  {
+    name: "an announcement that gave few copies is repeated each minute",
+    file: "src/layers/dht/provide/Batches.ts",
+    text: "intent.fewTimes = isFew ? intent.fewTimes + 1 : 0",
+    replacement: "intent.fewTimes = 0",
+    specs: ["test/layers/dht/provide/ProvidedKeys.test.ts"]
+  },
+  {
+    name: "the repeats for few copies do not begin anew",
+    file: "src/layers/dht/provide/Batches.ts",
+    text: "intent.fewTimes = isFew ? intent.fewTimes + 1 : 0",
+    replacement: "intent.fewTimes += 1",
+    specs: ["test/layers/dht/provide/ProvidedKeys.test.ts"]
+  },
+  {
     name: "an address that cannot be printed ends a lookup",
     file: "src/layers/dht/libp2p/Peers.ts",
     text: "const text = textOf(address)",

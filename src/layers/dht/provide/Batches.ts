@@ -59,6 +59,8 @@ export interface Intent extends StoredKey, Timed {
   announcedMinute: number
   copies: number
   addresses: string
+  /** How many announcements in a row have given few copies. */
+  fewTimes: number
   /** Whether improbably many peers were near the key at the last announcement. */
   isCrowded: boolean
   /** When the copies of the last announcement expire; 0 before the first. */
@@ -143,7 +145,10 @@ export const make = Effect.fnUntraced(function*(
     const isOutdated = batch.began.addresses !== addresses ||
       (batch.began.arrivals !== arrivals && isShort(copies, options.copies, takers.count()))
     if (isOutdated) times.settle(intent, now)
-    if (copies < options.copies / 2 && copies < takers.count() / 2) times.fillUp(intent, now)
+    // A network that was cut in two is whole again later, and nobody comes who had not been there before.
+    const isFew = copies < options.copies / 2 && copies < takers.count() / 2
+    if (isFew) times.fillUp(intent, now, intent.fewTimes)
+    intent.fewTimes = isFew ? intent.fewTimes + 1 : 0
     onAnnounced(intent)
     release(intent)
     onProgress()
@@ -245,6 +250,7 @@ export const intentOf = (saved: StoredKey): Intent => ({
   lifeMillis: saved.ttlSeconds === undefined ? lifeMillisMax : saved.ttlSeconds * 1000,
   dueAt: Infinity,
   isCrowded: false,
+  fewTimes: 0,
   until: 0,
   retry: undefined,
   batch: undefined,

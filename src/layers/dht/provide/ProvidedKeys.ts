@@ -2,8 +2,9 @@
  * The keys that this node provides: kept in the `KeyValueStore`, announced in batches through whatever DHT is given.
  *
  * A key is announced when it is new, when no peer took it, when its copies are about to expire, when this node has
- * other addresses, when peers have come while copies are missing, and after an hour when less than half of the peers
- * that should have taken it did. New keys go first; the others go by region of the keyspace (`Times`).
+ * other addresses, when peers have come while copies are missing, and when less than half of the peers that should have
+ * taken it did: after a minute, then ever later, up to an hour. New keys go first; the others go by region of the
+ * keyspace (`Times`).
  *
  * Nothing is announced while no peer could take a copy, or while this node has no address (`Takers`); announcing goes
  * on as soon as a taker comes. While the node is isolated, one batch at a time is tried, on the schedule of retries;

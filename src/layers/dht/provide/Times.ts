@@ -42,8 +42,11 @@ export interface Times<Key extends Timed> {
    * follow at once cost no second announcement.
    */
   readonly settle: (key: Key, now: number) => void
-  /** The key has few copies: it is due in an hour, or after a quarter of its period if that is shorter. */
-  readonly fillUp: (key: Key, now: number) => void
+  /**
+   * The key has few copies, as after each of so many announcements before: it is due in a minute, and twice as late
+   * each time, up to an hour or a quarter of its period if that is shorter.
+   */
+  readonly fillUp: (key: Key, now: number, before: number) => void
   /**
    * The node has just started: the key is due at its region's turn, or a period after its last announcement if
    * earlier.
@@ -85,7 +88,7 @@ export const make = <Key extends Timed>({ republishMillis, size }: TimesOptions)
       dueBy(key, renewalOf(key, now))
     },
     settle: (key, now) => dueBy(key, now + (size() < 2 * regionKeys ? 0 : Math.min(60_000, 2 * size()))),
-    fillUp: (key, now) => dueBy(key, now + Math.min(shortMillis, periodOf(key) / 4)),
+    fillUp: (key, now, before) => dueBy(key, now + Math.min(fewMillis * 2 ** before, fewMillisMax, periodOf(key) / 4)),
     resume: (key, now, announcedAt) => {
       const count = regions()
       const period = periodOf(key)
@@ -118,5 +121,6 @@ const regionKeys = 256
 /** After a restart, keys announced lately are announced again within this time. */
 const resumeMillis = Duration.toMillis("30 minutes")
 
-/** A key with less than half of the copies that there could be is announced again after this time. */
-const shortMillis = Duration.toMillis("1 hour")
+/** A key with less than half of the copies that there could be is announced again after this time, then ever later. */
+const fewMillis = Duration.toMillis("1 minute")
+const fewMillisMax = Duration.toMillis("1 hour")

@@ -1047,7 +1047,7 @@ describe("ProvidedKeys, a batch", () => {
       assert.deepInclude(yield* status, { announced: 10, queued: 0 })
     }))
 
-  it.effect("that gives less than half of the copies is repeated within an hour", () =>
+  it.effect("that gives less than half of the copies is repeated after a minute, then ever later, up to an hour", () =>
     Effect.gen(function*() {
       let copies = 1
       const { batches, keys } = yield* makeBatches({
@@ -1059,13 +1059,24 @@ describe("ProvidedKeys, a batch", () => {
           })
       })
       yield* keys.startProviding(key)
-      yield* TestClock.adjust("59 minutes")
-      assert.lengthOf(batches, 1)
+      for (const [index, minutes] of [1, 2, 4, 8, 16, 32, 60, 60].entries()) {
+        yield* TestClock.adjust(minutes * 60_000 - 1)
+        assert.lengthOf(batches, index + 1)
+        yield* TestClock.adjust(1)
+        assert.lengthOf(batches, index + 2)
+      }
       copies = 2
-      yield* TestClock.adjust("1 minute")
-      assert.lengthOf(batches, 2)
+      yield* TestClock.adjust("1 hour")
+      assert.lengthOf(batches, 10)
       yield* TestClock.adjust("7 hours")
-      assert.lengthOf(batches, 2)
+      assert.lengthOf(batches, 10)
+      // Few once more at its renewal, it begins anew.
+      copies = 1
+      for (let steps = 0; batches.length < 11 && steps < 12 * 360; steps++) yield* TestClock.adjust("10 seconds")
+      yield* TestClock.adjust("49 seconds")
+      assert.lengthOf(batches, 11)
+      yield* TestClock.adjust("11 seconds")
+      assert.lengthOf(batches, 12)
     }))
 
   it.effect("that never ends is given up, and does not keep a new key from being announced", () =>

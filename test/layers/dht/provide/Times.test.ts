@@ -52,10 +52,21 @@ describe("Times", () => {
     }
   })
 
-  it("fills up in an hour, or after a quarter of a shorter period", () => {
-    for (const [lifeMillis, wait] of [[24 * hour, hour], [8 * hour, hour], [hour, hour / 8]] as const) {
+  it("fills up in a minute, then after twice as long, up to an hour or a quarter of a shorter period", () => {
+    const minute = hour / 60
+    const waits = [
+      [24 * hour, 0, minute],
+      [24 * hour, 1, 2 * minute],
+      [24 * hour, 5, 32 * minute],
+      [24 * hour, 6, hour],
+      [24 * hour, 1000, hour],
+      [8 * hour, 1000, hour],
+      [hour, 0, minute],
+      [hour, 1000, hour / 8]
+    ] as const
+    for (const [lifeMillis, before, wait] of waits) {
       const key = keyAt(0, lifeMillis)
-      timesOf(1).fillUp(key, now)
+      timesOf(1).fillUp(key, now, before)
       assert.strictEqual(key.dueAt, now + wait)
     }
   })

@@ -11,7 +11,7 @@
  * `npm run test:faults`. The last line counts what passed and what failed.
  */
 import { spawn } from "node:child_process"
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
+import { mkdtempSync, readFileSync, rmSync } from "node:fs"
 import { availableParallelism, tmpdir } from "node:os"
 import { join } from "node:path"
 import process from "node:process"
@@ -23,6 +23,10 @@ const { positionals, values } = parseArgs({
   options: { part: { type: "string", default: "1" }, seed: { type: "string" } }
 })
 const part = Number(values.part)
+if (!(part >= 1 && part <= 10_000)) {
+  console.log(`--part is ${values.part}, where a number from 1 to 10000 is expected`)
+  process.exit(1)
+}
 // Seeds below a million are those of the specs and of sweeps by hand.
 const seed = Number(values.seed ?? 1_000_000 + Math.floor(Math.random() * 1e9))
 
@@ -42,13 +46,12 @@ const report: { readonly [list in keyof SuiteReport.SuiteReport]: Array<string> 
 }
 let problems = 0
 const children = new Set<ReturnType<typeof spawn>>()
-for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-  process.on(signal, () => {
-    for (const child of children) child.kill(signal)
-    rmSync(work, { recursive: true, force: true })
-    process.exit(130)
-  })
-}
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => process.exit(130))
+// Whatever ends this process ends what it has started.
+process.on("exit", () => {
+  for (const child of children) child.kill()
+  rmSync(work, { recursive: true, force: true })
+})
 
 console.log(`npm run test:long -- --seed ${seed}${part === 1 ? "" : ` --part ${part}`} repeats this run`)
 for (const [name, prefix, commands] of parts) {
@@ -66,6 +69,15 @@ console.log(`\n${report.passed.length} passed, ${failures} failed`)
 process.exit(failures === 0 ? 0 : 1)
 
 // internal ------------------------------------------------------------------------------------------------------------
+
+/** What a command has reported; nothing when it has not come to its end. */
+function reportIn(path: string): SuiteReport.SuiteReport {
+  try {
+    return JSON.parse(readFileSync(path, "utf8"))
+  } catch {
+    return { passed: [], failed: [], leftOut: [] }
+  }
+}
 
 /** The commands that sweep so many seeds, one for each core, since a scenario runs on one. */
 function sweeps(seeds: number): ReadonlyArray<ReadonlyArray<string>> {
@@ -97,11 +109,10 @@ async function run(
       resolve(code ?? signal)
     })
   })
-  const found: SuiteReport.SuiteReport = existsSync(path)
-    ? JSON.parse(readFileSync(path, "utf8"))
-    : { passed: [], failed: [], leftOut: [] }
+  const found = reportIn(path)
   for (const list of ["passed", "failed", "leftOut"] as const) report[list].push(...found[list])
-  if (code === (found.failed.length === 0 ? 0 : 1)) return
+  const hasRun = found.passed.length + found.failed.length + found.leftOut.length > 0
+  if (hasRun && code === (found.failed.length === 0 ? 0 : 1)) return
   problems++
   console.log(`FAILED  ${args[0]}: ended with ${String(code)}, which its report does not explain`)
 }

@@ -143,6 +143,8 @@ export class SimNetwork extends Context.Service<SimNetwork, {
   readonly isExposed: (from: PeerId, to: PeerId) => boolean
   /** The nodes to which a node has an open connection over which messages pass. */
   readonly neighbours: (peer: PeerId) => ReadonlyArray<PeerId>
+  /** The nodes of which messages arrive at a node, over a connection that is open at its end. */
+  readonly hears: (peer: PeerId) => ReadonlyArray<PeerId>
   /**
    * Calls the listener, while the scope lives, when two nodes have a connection, and after each fault and each `heal`.
    */
@@ -404,6 +406,16 @@ const make = Effect.fnUntraced(function*(options: SimNetworkOptions = {}) {
         if (from !== peer && to !== peer) continue
         if (!line.isEstablished || line.isStray || line.near.isClosed || line.far.isClosed) continue
         if (!isBlocked(from, to) && !isBlocked(to, from)) found.add(from === peer ? to : from)
+      }
+      return [...found]
+    },
+    hears: (peer) => {
+      const found = new Set<PeerId>()
+      for (const line of lines) {
+        const [from, to] = line.peers
+        if ((from !== peer && to !== peer) || line.isStray) continue
+        const [own, other] = from === peer ? [line.near, to] : [line.far, from]
+        if (!own.isClosed && !isBlocked(other, peer)) found.add(other)
       }
       return [...found]
     },

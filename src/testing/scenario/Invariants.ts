@@ -14,7 +14,7 @@ export interface NodeView {
   readonly peers: ReadonlySet<PeerId>
   /** The nodes to which it has a connection over which messages pass. */
   readonly neighbours: ReadonlySet<PeerId>
-  /** The nodes whose messages arrive, once they have sent any. */
+  /** The nodes of which messages arrive over a connection. */
   readonly hears: ReadonlySet<PeerId>
   readonly blocked: ReadonlySet<PeerId>
   /** The nodes that it keeps and should reach. */
@@ -44,7 +44,10 @@ export interface Broken {
 export const make = (options: InvariantOptions) => {
   const healthMillis = Duration.toMillis(options.healthBound)
   const dead = new Since()
-  /** What the first node of a pair had of the second when they were last looked at, in bits. */
+  /**
+   * What the first node of a pair had of the second when they were last looked at. 1: a connection over which messages
+   * pass both ways; 2: messages of the second arrive; 4: they arrive, and the second runs.
+   */
   const lifeSigns = new Map<string, number>()
   const oneSided = new Since()
   const missing = new Since()
@@ -73,7 +76,6 @@ export const make = (options: InvariantOptions) => {
         if (has && node.blocked.has(other.peer)) {
           return { invariant: "blocked", detail: `${node.name} has ${other.name}, which it blocks`, nodes: both }
         }
-        // A node that stands still cannot do anything about its table.
         const isNeighbour = node.neighbours.has(other.peer)
         const isHeard = node.hears.has(other.peer)
         // A new connection, what was on its way and passes again, and the answers of a node that wakes are signs of
@@ -81,6 +83,7 @@ export const make = (options: InvariantOptions) => {
         const signs = (isNeighbour ? 1 : 0) | (isHeard ? 2 : 0) | (isHeard && other.isAwake ? 4 : 0)
         if ((signs & ~(lifeSigns.get(pair) ?? signs)) !== 0) dead.of(pair, false, now)
         lifeSigns.set(pair, signs)
+        // A node that stands still cannot do anything about its table.
         const isDead = node.isAwake && has && !(other.isAwake && isNeighbour)
         const deadMillis = dead.of(pair, isDead, now)
         if (deadMillis > healthMillis) {

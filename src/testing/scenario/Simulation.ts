@@ -410,7 +410,7 @@ const viewOf = Effect.fnUntraced(function*(
     maxPeers,
     peers,
     neighbours: new Set(network.neighbours(self.peer)),
-    hears: new Set(hosts.all.filter(({ peer }) => network.reaches(peer, self.peer)).map(({ peer }) => peer)),
+    hears: new Set(network.hears(self.peer)),
     blocked,
     kept
   }

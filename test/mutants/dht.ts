@@ -28,23 +28,37 @@ const sharedSpecs = ["test/layers/dht/lookup/SharedLookups.test.ts"] as const
 export const dhtMutants: ReadonlyArray<Mutant> = [
   {
     name: "an announcement that gave few copies is repeated in an hour",
-    file: "src/layers/dht/provide/Batches.ts",
-    text: "times.fillUp(intent, now, intent.fewTimes)",
-    replacement: "times.fillUp(intent, now, 6)",
+    file: "src/layers/dht/provide/Times.ts",
+    text: "Math.max(now - since, fewMillis)",
+    replacement: "fewMillisMax",
     specs: ["test/layers/dht/provide/ProvidedKeys.test.ts"]
   },
   {
     name: "an announcement that gave few copies is repeated each minute",
     file: "src/layers/dht/provide/Batches.ts",
-    text: "intent.fewTimes = isFew ? intent.fewTimes + 1 : 0",
-    replacement: "intent.fewTimes = 0",
+    text: "since: few?.since ?? now",
+    replacement: "since: now",
     specs: ["test/layers/dht/provide/ProvidedKeys.test.ts"]
   },
   {
-    name: "the repeats for few copies do not begin anew",
+    name: "a new key takes those with few copies along",
+    file: "src/layers/dht/provide/Times.ts",
+    text: "key.slackMillis = wait / 8",
+    replacement: "",
+    specs: ["test/layers/dht/provide/Times.test.ts"]
+  },
+  {
+    name: "peers that are forgotten in a cut take no copies after it",
     file: "src/layers/dht/provide/Batches.ts",
-    text: "intent.fewTimes = isFew ? intent.fewTimes + 1 : 0",
-    replacement: "intent.fewTimes += 1",
+    text: "Math.max(takers.count(), few?.takers ?? 0)",
+    replacement: "takers.count()",
+    specs: ["test/layers/dht/provide/ProvidedKeys.test.ts"]
+  },
+  {
+    name: "peers that are gone are missed for ever",
+    file: "src/layers/dht/provide/Batches.ts",
+    text: "now - intent.few.since > believedMillis",
+    replacement: "false",
     specs: ["test/layers/dht/provide/ProvidedKeys.test.ts"]
   },
   {

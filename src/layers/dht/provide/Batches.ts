@@ -59,8 +59,8 @@ export interface Intent extends StoredKey, Timed {
   announcedMinute: number
   copies: number
   addresses: string
-  /** How many announcements in a row have given few copies. */
-  fewTimes: number
+  /** Since when it has had few copies, and how many peers could have taken one at most; undefined when it has not. */
+  few: { readonly since: number; readonly takers: number } | undefined
   /** Whether improbably many peers were near the key at the last announcement. */
   isCrowded: boolean
   /** When the copies of the last announcement expire; 0 before the first. */
@@ -145,10 +145,12 @@ export const make = Effect.fnUntraced(function*(
     const isOutdated = batch.began.addresses !== addresses ||
       (batch.began.arrivals !== arrivals && isShort(copies, options.copies, takers.count()))
     if (isOutdated) times.settle(intent, now)
-    // A network that was cut in two is whole again later, and nobody comes who had not been there before.
-    const isFew = copies < options.copies / 2 && copies < takers.count() / 2
-    if (isFew) times.fillUp(intent, now, intent.fewTimes)
-    intent.fewTimes = isFew ? intent.fewTimes + 1 : 0
+    // Newcomers make a key due again. Peers that come back after a cut are none, and are not even known during the cut.
+    const few = intent.few === undefined || now - intent.few.since > believedMillis ? undefined : intent.few
+    const most = Math.max(takers.count(), few?.takers ?? 0)
+    const isFew = copies < options.copies / 2 && copies < most / 2
+    intent.few = isFew ? { since: few?.since ?? now, takers: most } : undefined
+    if (isFew) times.fillUp(intent, now, intent.few!.since)
     onAnnounced(intent)
     release(intent)
     onProgress()
@@ -164,6 +166,7 @@ export const make = Effect.fnUntraced(function*(
     for (const intent of left) {
       intent.batch = undefined
       intent.copies = 0
+      if (intent.few !== undefined) intent.few = { ...intent.few, since: now }
       intent.retry ??= retry
       const wait = isOutdated ? 0 : waits.get(intent.retry) ?? (yield* waitOf(intent.retry))
       waits.set(intent.retry, wait)
@@ -250,7 +253,8 @@ export const intentOf = (saved: StoredKey): Intent => ({
   lifeMillis: saved.ttlSeconds === undefined ? lifeMillisMax : saved.ttlSeconds * 1000,
   dueAt: Infinity,
   isCrowded: false,
-  fewTimes: 0,
+  few: undefined,
+  slackMillis: Infinity,
   until: 0,
   retry: undefined,
   batch: undefined,
@@ -274,6 +278,9 @@ export function release(intent: Intent | undefined): void {
 
 /** How long the servers of every implementation keep a record at least. */
 const lifeMillisMax = Duration.toMillis("24 hours")
+
+/** Peers that have not come back for so long are gone, and no copies are missing. */
+const believedMillis = Duration.toMillis("24 hours")
 
 const urgentMax = 6
 const renewalsMax = 2

@@ -107,6 +107,8 @@ export const make = Effect.fnUntraced(function*(
       // It is announced as soon as it is saved.
       if (intent.isSaving) continue
       const isElsewhere = hasMoved && intent.until > 0 && intent.addresses !== addresses
+      // In another network the waits begin anew.
+      if (isElsewhere && intent.few !== undefined) intent.few = { ...intent.few, since: now }
       const isWorthMore = isMore && !fresh.has(intent) && isShort(intent.copies, options.copies, count)
       if (intent.batch === undefined && (isElsewhere || isWorthMore)) times.settle(intent, now)
       if (isBack && intent.copies === 0) times.dueBy(intent, now)

@@ -18,6 +18,8 @@ export interface Timed {
   readonly lifeMillis: number
   /** When the key is announced next. */
   dueAt: number
+  /** How much sooner it may be announced together with others of its region, at most an eighth of its period. */
+  slackMillis: number
 }
 
 export interface TimesOptions {
@@ -43,10 +45,10 @@ export interface Times<Key extends Timed> {
    */
   readonly settle: (key: Key, now: number) => void
   /**
-   * The key has few copies, as after each of so many announcements before: it is due in a minute, and twice as late
-   * each time, up to an hour or a quarter of its period if that is shorter.
+   * The key has few copies, and has had few since then: it is due after as long once more, but not within a minute, and
+   * not later than in an hour or after a quarter of its period if that is shorter.
    */
-  readonly fillUp: (key: Key, now: number, before: number) => void
+  readonly fillUp: (key: Key, now: number, since: number) => void
   /**
    * The node has just started: the key is due at its region's turn, or a period after its last announcement if
    * earlier.
@@ -85,10 +87,16 @@ export const make = <Key extends Timed>({ republishMillis, size }: TimesOptions)
     dueBy,
     renew: (key, now) => {
       key.dueAt = Infinity
+      key.slackMillis = Infinity
       dueBy(key, renewalOf(key, now))
     },
     settle: (key, now) => dueBy(key, now + (size() < 2 * regionKeys ? 0 : Math.min(60_000, 2 * size()))),
-    fillUp: (key, now, before) => dueBy(key, now + Math.min(fewMillis * 2 ** before, fewMillisMax, periodOf(key) / 4)),
+    fillUp: (key, now, since) => {
+      const wait = Math.min(Math.max(now - since, fewMillis), fewMillisMax, periodOf(key) / 4)
+      // Less than a renewal's: a new key would take those with few copies along each time that it is due.
+      key.slackMillis = wait / 8
+      dueBy(key, now + wait)
+    },
     resume: (key, now, announcedAt) => {
       const count = regions()
       const period = periodOf(key)
@@ -102,7 +110,8 @@ export const make = <Key extends Timed>({ republishMillis, size }: TimesOptions)
       const taken: Array<Key> = []
       nextDueAt = Infinity
       for (const key of waiting) {
-        const isSoon = key.dueAt <= now || (due.has(regionOf(key, count)) && key.dueAt - now <= periodOf(key) / 8)
+        const isSoon = key.dueAt <= now ||
+          (due.has(regionOf(key, count)) && key.dueAt - now <= Math.min(key.slackMillis, periodOf(key) / 8))
         if (isSoon) taken.push(key)
         else nextDueAt = Math.min(nextDueAt, key.dueAt)
       }

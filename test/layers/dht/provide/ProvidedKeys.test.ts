@@ -1059,7 +1059,7 @@ describe("ProvidedKeys, a batch", () => {
           })
       })
       yield* keys.startProviding(key)
-      for (const [index, minutes] of [1, 2, 4, 8, 16, 32, 60, 60].entries()) {
+      for (const [index, minutes] of [1, 1, 2, 4, 8, 16, 32, 60, 60].entries()) {
         yield* TestClock.adjust(minutes * 60_000 - 1)
         assert.lengthOf(batches, index + 1)
         yield* TestClock.adjust(1)
@@ -1067,16 +1067,51 @@ describe("ProvidedKeys, a batch", () => {
       }
       copies = 2
       yield* TestClock.adjust("1 hour")
-      assert.lengthOf(batches, 10)
+      assert.lengthOf(batches, 11)
       yield* TestClock.adjust("7 hours")
-      assert.lengthOf(batches, 10)
+      assert.lengthOf(batches, 11)
       // Few once more at its renewal, it begins anew.
       copies = 1
-      for (let steps = 0; batches.length < 11 && steps < 12 * 360; steps++) yield* TestClock.adjust("10 seconds")
+      for (let steps = 0; batches.length < 12 && steps < 12 * 360; steps++) yield* TestClock.adjust("10 seconds")
       yield* TestClock.adjust("49 seconds")
-      assert.lengthOf(batches, 11)
-      yield* TestClock.adjust("11 seconds")
       assert.lengthOf(batches, 12)
+      yield* TestClock.adjust("11 seconds")
+      assert.lengthOf(batches, 13)
+    }))
+
+  it.effect("that gives few copies is repeated until those are back who were there before a cut", () =>
+    Effect.gen(function*() {
+      const all = [bob, carol, dave]
+      const near = [bob]
+      let copies = 1
+      const { batches, change, keys } = yield* makeBatches({
+        takers: all,
+        announce: (batch) =>
+          Effect.sync(() => {
+            for (const { key } of batch.keys) batch.announced(key, copies)
+            return { lookups: 1, messages: 3 }
+          })
+      })
+      yield* keys.startProviding(key)
+      // The others do not answer, and are forgotten.
+      yield* change({ takers: near })
+      yield* TestClock.adjust("3 minutes")
+      assert.lengthOf(batches, 3)
+      yield* change({ takers: all })
+      copies = 3
+      yield* TestClock.adjust("1 minute")
+      assert.lengthOf(batches, 4)
+      yield* TestClock.adjust("7 hours")
+      assert.lengthOf(batches, 4)
+      // Who stays away for a day is gone.
+      copies = 1
+      while (batches.length < 5) yield* TestClock.adjust("1 minute")
+      yield* change({ takers: near })
+      yield* TestClock.adjust("26 hours")
+      const { length } = batches
+      assert.isAbove(length, 20)
+      yield* TestClock.adjust("7 hours")
+      assert.isAtMost(batches.length, length + 1)
     }))
 
   it.effect("that never ends is given up, and does not keep a new key from being announced", () =>

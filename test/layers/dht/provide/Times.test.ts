@@ -2,12 +2,14 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Times from "../../../../src/layers/dht/provide/Times.ts"
 
 const hour = 3_600_000
+const minute = hour / 60
 const now = Date.UTC(2030, 0)
 
 const keyAt = (share: number, lifeMillis = 24 * hour): Times.Timed => ({
   h0: share * 2 ** 32,
   lifeMillis,
-  dueAt: Infinity
+  dueAt: Infinity,
+  slackMillis: Infinity
 })
 
 const timesOf = (size: number) => Times.make({ republishMillis: 8 * hour, size: () => size })
@@ -53,21 +55,34 @@ describe("Times", () => {
   })
 
   it("fills up in a minute, then after twice as long, up to an hour or a quarter of a shorter period", () => {
-    const minute = hour / 60
     const waits = [
       [24 * hour, 0, minute],
-      [24 * hour, 1, 2 * minute],
-      [24 * hour, 5, 32 * minute],
-      [24 * hour, 6, hour],
-      [24 * hour, 1000, hour],
-      [8 * hour, 1000, hour],
+      [24 * hour, minute, minute],
+      [24 * hour, 2 * minute, 2 * minute],
+      [24 * hour, 32 * minute, 32 * minute],
+      [24 * hour, 64 * minute, hour],
+      [8 * hour, 20 * hour, hour],
       [hour, 0, minute],
-      [hour, 1000, hour / 8]
+      [hour, 64 * minute, hour / 8]
     ] as const
-    for (const [lifeMillis, before, wait] of waits) {
+    for (const [lifeMillis, ago, wait] of waits) {
       const key = keyAt(0, lifeMillis)
-      timesOf(1).fillUp(key, now, before)
+      timesOf(1).fillUp(key, now, now - ago)
       assert.strictEqual(key.dueAt, now + wait)
+    }
+  })
+
+  it("takes a key with few copies along with others of its region an eighth of its wait sooner at most", () => {
+    for (const [sooner, isTaken] of [[minute / 8, true], [minute / 8 + 1, false]] as const) {
+      const times = timesOf(1)
+      const [few, due] = [keyAt(0), keyAt(0)]
+      times.fillUp(few, now, now)
+      times.dueBy(due, few.dueAt - sooner)
+      assert.deepStrictEqual(times.takeDue([few, due], due.dueAt).length, isTaken ? 2 : 1)
+      // Renewed, it goes along again.
+      times.renew(few, now)
+      times.dueBy(due, few.dueAt - hour)
+      assert.lengthOf(times.takeDue([few, due], few.dueAt - hour), 2)
     }
   })
 

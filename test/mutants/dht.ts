@@ -36,8 +36,8 @@ export const dhtMutants: ReadonlyArray<Mutant> = [
   {
     name: "an announcement that gave few copies is repeated each minute",
     file: "src/layers/dht/provide/Batches.ts",
-    text: "since: few?.since ?? now",
-    replacement: "since: now",
+    text: "const since = intent.few?.since ?? now",
+    replacement: "const since = now",
     specs: ["test/layers/dht/provide/ProvidedKeys.test.ts"]
   },
   {
@@ -50,14 +50,14 @@ export const dhtMutants: ReadonlyArray<Mutant> = [
   {
     name: "peers that are forgotten in a cut take no copies after it",
     file: "src/layers/dht/provide/Batches.ts",
-    text: "Math.max(takers.count(), few?.takers ?? 0)",
+    text: "Math.max(takers.count(), remembered)",
     replacement: "takers.count()",
     specs: ["test/layers/dht/provide/ProvidedKeys.test.ts"]
   },
   {
     name: "peers that are gone are missed for ever",
     file: "src/layers/dht/provide/Batches.ts",
-    text: "now - intent.few.since > believedMillis",
+    text: "now - since > believedMillis",
     replacement: "false",
     specs: ["test/layers/dht/provide/ProvidedKeys.test.ts"]
   },

@@ -146,11 +146,12 @@ export const make = Effect.fnUntraced(function*(
       (batch.began.arrivals !== arrivals && isShort(copies, options.copies, takers.count()))
     if (isOutdated) times.settle(intent, now)
     // Newcomers make a key due again. Peers that come back after a cut are none, and are not even known during the cut.
-    const few = intent.few === undefined || now - intent.few.since > believedMillis ? undefined : intent.few
-    const most = Math.max(takers.count(), few?.takers ?? 0)
+    const since = intent.few?.since ?? now
+    const remembered = now - since > believedMillis ? 0 : intent.few?.takers ?? 0
+    const most = Math.max(takers.count(), remembered)
     const isFew = copies < options.copies / 2 && copies < most / 2
-    intent.few = isFew ? { since: few?.since ?? now, takers: most } : undefined
-    if (isFew) times.fillUp(intent, now, intent.few!.since)
+    intent.few = isFew ? { since, takers: most } : undefined
+    if (isFew) times.fillUp(intent, now, since)
     onAnnounced(intent)
     release(intent)
     onProgress()
@@ -279,7 +280,7 @@ export function release(intent: Intent | undefined): void {
 /** How long the servers of every implementation keep a record at least. */
 const lifeMillisMax = Duration.toMillis("24 hours")
 
-/** Peers that have not come back for so long are gone, and no copies are missing. */
+/** Peers that have not come back for so long are gone, and take no copies. */
 const believedMillis = Duration.toMillis("24 hours")
 
 const urgentMax = 6

@@ -1065,18 +1065,21 @@ describe("ProvidedKeys, a batch", () => {
         yield* TestClock.adjust(1)
         assert.lengthOf(batches, index + 2)
       }
+      // However long it goes on.
+      yield* TestClock.adjust("48 hours")
+      assert.lengthOf(batches, 58)
       copies = 2
       yield* TestClock.adjust("1 hour")
-      assert.lengthOf(batches, 11)
+      assert.lengthOf(batches, 59)
       yield* TestClock.adjust("7 hours")
-      assert.lengthOf(batches, 11)
+      assert.lengthOf(batches, 59)
       // Few once more at its renewal, it begins anew.
       copies = 1
-      for (let steps = 0; batches.length < 12 && steps < 12 * 360; steps++) yield* TestClock.adjust("10 seconds")
+      for (let steps = 0; batches.length < 60 && steps < 12 * 360; steps++) yield* TestClock.adjust("10 seconds")
       yield* TestClock.adjust("49 seconds")
-      assert.lengthOf(batches, 12)
+      assert.lengthOf(batches, 60)
       yield* TestClock.adjust("11 seconds")
-      assert.lengthOf(batches, 13)
+      assert.lengthOf(batches, 61)
     }))
 
   it.effect("that gives few copies is repeated until those are back who were there before a cut", () =>

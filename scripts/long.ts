@@ -62,7 +62,6 @@ for (const [name, prefix, commands] of parts) {
   const chosen = asked === undefined ? commands : commands.slice(0, 1)
   await Promise.all(chosen.map((args, lane) => run(args, asked, join(work, `report-${lane}.json`))))
 }
-rmSync(work, { recursive: true, force: true })
 SuiteReport.write(report)
 const failures = report.failed.length + problems
 console.log(`\n${report.passed.length} passed, ${failures} failed`)

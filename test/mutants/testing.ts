@@ -170,6 +170,20 @@ export const testingMutants: ReadonlyArray<Mutant> = [
     specs: ["test/testing/scenario/Invariants.test.ts"]
   },
   {
+    name: "a node hears whoever is mute",
+    file: "src/testing/network/SimNetwork.ts",
+    text: "!own.isClosed && !isBlocked(other, peer))",
+    replacement: "!own.isClosed && (other !== peer))",
+    specs: ["test/testing/network/SimNetwork.test.ts"]
+  },
+  {
+    name: "a node hears over a connection that its peer has left behind",
+    file: "src/testing/network/SimNetwork.ts",
+    text: "(from !== peer && to !== peer) || line.isStray",
+    replacement: "from !== peer && to !== peer",
+    specs: ["test/testing/network/SimNetwork.test.ts"]
+  },
+  {
     name: "messages that were on their way are no sign of life",
     file: "src/testing/scenario/Invariants.ts",
     text: "(isHeard ? 2 : 0)",

@@ -219,6 +219,21 @@ const make = Effect.fnUntraced(function*(options: SimNetworkOptions = {}) {
     (blackholes.size > 0 && (blackholes.has(from) || blackholes.has(to) || blackholes.has(pair(from, to)))) ||
     (mutes.size > 0 && (mutes.has(from) || mutes.has(`${from} ${to}`)))
 
+  /** The nodes at the other ends of those lines of a node that count. */
+  const across = (
+    peer: PeerId,
+    counts: (other: PeerId, line: Line, own: Line["near"]) => boolean
+  ): ReadonlyArray<PeerId> => {
+    const found = new Set<PeerId>()
+    for (const line of lines) {
+      const [from, to] = line.peers
+      if ((from !== peer && to !== peer) || line.isStray) continue
+      const [other, own] = from === peer ? [to, line.near] : [from, line.far]
+      if (counts(other, line, own)) found.add(other)
+    }
+    return [...found]
+  }
+
   const isExposed = (from: PeerId, to: PeerId): boolean => !nats.has(to) || nats.get(to) === nats.get(from)
 
   const machine = (node: SimNode): Machine.SimMachine => {
@@ -399,26 +414,14 @@ const make = Effect.fnUntraced(function*(options: SimNetworkOptions = {}) {
     },
     reaches: (from, to) => endpoints.has(from) && endpoints.has(to) && !isBlocked(from, to),
     isExposed,
-    neighbours: (peer) => {
-      const found = new Set<PeerId>()
-      for (const line of lines) {
-        const [from, to] = line.peers
-        if (from !== peer && to !== peer) continue
-        if (!line.isEstablished || line.isStray || line.near.isClosed || line.far.isClosed) continue
-        if (!isBlocked(from, to) && !isBlocked(to, from)) found.add(from === peer ? to : from)
-      }
-      return [...found]
-    },
-    hears: (peer) => {
-      const found = new Set<PeerId>()
-      for (const line of lines) {
-        const [from, to] = line.peers
-        if ((from !== peer && to !== peer) || line.isStray) continue
-        const [own, other] = from === peer ? [line.near, to] : [line.far, from]
-        if (!own.isClosed && !isBlocked(other, peer)) found.add(other)
-      }
-      return [...found]
-    },
+    neighbours: (peer) =>
+      across(
+        peer,
+        (other, line) =>
+          line.isEstablished && !line.near.isClosed && !line.far.isClosed && !isBlocked(peer, other) &&
+          !isBlocked(other, peer)
+      ),
+    hears: (peer) => across(peer, (other, _, own) => !own.isClosed && !isBlocked(other, peer)),
     watch: (listener) =>
       Effect.acquireRelease(
         Effect.sync(() => void listeners.add(listener)),

@@ -170,6 +170,23 @@ describe("SimNetwork", () => {
       assert.deepStrictEqual(yield* asked, [true, true])
     }).pipe(Effect.provide(SimNetwork.layer({ latency: "10 millis" }))))
 
+  it.effect("knows who hears whom: over a connection alone, which a mute on one side leaves to the other", () =>
+    Effect.gen(function*() {
+      const network = yield* SimNetwork
+      const [alice, bob] = yield* nodes
+      const [a, b] = [alice.localPeer, bob.localPeer]
+      const seen = () => [network.hears(a), network.hears(b), network.neighbours(a), network.neighbours(b)]
+      assert.deepStrictEqual(seen(), [[], [], [], []])
+      yield* dialled(alice, bob)
+      assert.deepStrictEqual(seen(), [[b], [a], [b], [a]])
+      yield* network.mute("alice", "bob")
+      assert.deepStrictEqual(seen(), [[b], [], [], []])
+      yield* network.heal
+      assert.deepStrictEqual(seen(), [[b], [a], [b], [a]])
+      yield* network.readdress("bob", { moves: false })
+      assert.deepStrictEqual(seen(), [[], [], [], []])
+    }).pipe(Effect.provide(SimNetwork.layer({ latency: "20 millis" }))))
+
   it.effect("breaks connections on both sides when severed, and lets them dial again", () =>
     Effect.gen(function*() {
       const network = yield* SimNetwork

@@ -38,6 +38,7 @@ import {
   withPeer
 } from "../../schema/Peer.ts"
 import {
+  comparing,
   type Connection,
   type ConnectionEvent,
   type GateRequest,
@@ -274,9 +275,14 @@ export const make = Effect.fnUntraced(function*(name: string) {
     }),
     ping: Effect.fnUntraced(function*(peer, begun = Effect.void) {
       const fail = (detail: string) => new PingError({ peer, reason: new StreamFailed({ detail }) })
-      // The newest connection, which the peer table ranks first among connections of one direction.
-      let live: SimConnection.LiveConnection | undefined
-      for (const one of connections) if (one.connection.peer === peer) live = one
+      // The connection that the peer table ranks first, as over libp2p: one on which streams are opened is not dead.
+      const compare = comparing(localPeer, peer)
+      const [live] = [...connections].reverse().filter(({ connection }) => connection.peer === peer).sort((a, b) =>
+        compare({ direction: a.connection.direction, isDirect: true }, {
+          direction: b.connection.direction,
+          isDirect: true
+        })
+      )
       if (live === undefined) return yield* fail("not connected")
       let start = 0n
       const sent = Effect.map(Clock.monotonicTimeNanos, (now) => {

@@ -187,6 +187,24 @@ describe("SimNetwork", () => {
       assert.deepStrictEqual(seen(), [[], [], [], []])
     }).pipe(Effect.provide(SimNetwork.layer({ latency: "20 millis" }))))
 
+  it.effect("pings over the connection that the table ranks first, not over the newest", () =>
+    Effect.gen(function*() {
+      const network = yield* SimNetwork
+      const names = ["alice", "bob"].toSorted((a, b) => SimNetwork.peerId(a) < SimNetwork.peerId(b) ? -1 : 1)
+      const [smaller, larger] = yield* Effect.all([node(names[0]!), node(names[1]!)])
+      // The table ranks first what the peer with the smaller id has dialled. It goes dead in silence, and the other
+      // peer, which has noticed, dials anew.
+      yield* dialled(smaller, larger)
+      yield* network.readdress(names[1]!, { moves: false })
+      for (const event of yield* Queue.clear(larger.events)) yield* event.connection.close
+      yield* TestClock.adjust("1 second")
+      yield* dialled(larger, smaller)
+      assert.deepStrictEqual(network.neighbours(smaller.localPeer), [larger.localPeer])
+      const ping = yield* Effect.forkChild(smaller.ping(larger.localPeer), { startImmediately: true })
+      yield* TestClock.adjust("1 minute")
+      assert.isFalse(isDone(ping))
+    }).pipe(Effect.provide(SimNetwork.layer({ latency: "20 millis" }))))
+
   it.effect("breaks connections on both sides when severed, and lets them dial again", () =>
     Effect.gen(function*() {
       const network = yield* SimNetwork

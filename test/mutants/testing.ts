@@ -177,6 +177,13 @@ export const testingMutants: ReadonlyArray<Mutant> = [
     specs: ["test/testing/network/SimNetwork.test.ts"]
   },
   {
+    name: "a peer that came back between two looks has been there all the time",
+    file: "src/testing/scenario/Invariants.ts",
+    text: "if (cameAt !== time.cameAt) time.since = undefined",
+    replacement: "",
+    specs: ["test/testing/scenario/Invariants.test.ts"]
+  },
+  {
     name: "a node hears whoever is mute",
     file: "src/testing/network/SimNetwork.ts",
     text: "!own.isClosed && !isBlocked(other, peer))",

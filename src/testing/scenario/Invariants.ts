@@ -11,7 +11,8 @@ export interface NodeView {
   readonly isAwake: boolean
   readonly size: number
   readonly maxPeers: number
-  readonly peers: ReadonlySet<PeerId>
+  /** Its peers, and when each has come, in milliseconds. */
+  readonly peers: ReadonlyMap<PeerId, number>
   /** The nodes to which it has a connection over which messages pass. */
   readonly neighbours: ReadonlySet<PeerId>
   /** The nodes of which messages arrive over a connection. */
@@ -105,7 +106,7 @@ export const make = (options: InvariantOptions) => {
         const isMissing = node.isAwake && other.isAwake && node.kept.has(other.peer) && !has &&
           node.size < node.maxPeers && other.size < other.maxPeers && options.canDial(node, other)
         const missingMillis = missing.of(pair, isMissing, now)
-        const awayMillis = away.of(node, pair, has, now) - missingMillis
+        const awayMillis = away.of(node, pair, node.peers.get(other.peer), now) - missingMillis
         if (isMissing && missingMillis > options.missingMillisMax(awayMillis)) {
           return {
             invariant: "kept",
@@ -176,7 +177,7 @@ const steadyMillis = 15_000
 class Away {
   private readonly times = new Map<
     string,
-    { steadyAt: number; since: number | undefined; lookedAt: number; wasAwake: boolean }
+    { steadyAt: number; since: number | undefined; cameAt: number | undefined; lookedAt: number; wasAwake: boolean }
   >()
   /** Since when each node that runs has been running. */
   private readonly starts = new Map<string, number>()
@@ -185,14 +186,17 @@ class Away {
    * How long the first has been without the second: from when the first began to run, where they never met since. The
    * time in which the first stood still is no part of a connection: its clock may have stood as well.
    */
-  of({ isAwake, name }: NodeView, pair: string, has: boolean, now: number): number {
+  of({ isAwake, name }: NodeView, pair: string, cameAt: number | undefined, now: number): number {
     const time = this.times.get(pair) ??
-      { steadyAt: this.starts.get(name) ?? now, since: undefined, lookedAt: now, wasAwake: isAwake }
+      { steadyAt: this.starts.get(name) ?? now, since: undefined, cameAt, lookedAt: now, wasAwake: isAwake }
     this.times.set(pair, time)
     if (time.since !== undefined && !(isAwake && time.wasAwake)) time.since += now - time.lookedAt
     time.lookedAt = now
     time.wasAwake = isAwake
-    time.since = has ? time.since ?? now : undefined
+    // A peer that was lost and came back between two looks has another connection.
+    if (cameAt !== time.cameAt) time.since = undefined
+    time.cameAt = cameAt
+    time.since = cameAt === undefined ? undefined : time.since ?? now
     if (time.since !== undefined && now - time.since >= steadyMillis) time.steadyAt = now
     return now - time.steadyAt
   }

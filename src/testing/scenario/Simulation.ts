@@ -394,8 +394,8 @@ const viewOf = Effect.fnUntraced(function*(
   self: Hosts.Host,
   { blocked, maxPeers, table }: Hosts.Running
 ) {
-  const peers = new Set<PeerId>()
-  for (const other of hosts.all) if (yield* table.has(other.peer)) peers.add(other.peer)
+  const peers = new Map<PeerId, number>()
+  for (const { connectedAt, id } of yield* table.peers) peers.set(id, connectedAt.epochMilliseconds)
   const kept = new Set<PeerId>()
   for (const name of self.keeps) {
     const other = hosts.named(name)

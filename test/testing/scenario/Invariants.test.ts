@@ -16,7 +16,7 @@ const views = (
     isAwake: true,
     size: 1,
     maxPeers: 2,
-    peers: new Set([SimNetwork.peerId(other)]),
+    peers: new Map([[SimNetwork.peerId(other), 0]]),
     neighbours: new Set([SimNetwork.peerId(other)]),
     hears: new Set([SimNetwork.peerId(other)]),
     blocked: new Set(),
@@ -25,7 +25,7 @@ const views = (
   return [{ ...view("alice", "bob"), ...differences.alice }, { ...view("bob", "alice"), ...differences.bob }]
 }
 
-const none = { size: 0, peers: new Set<typeof bob>(), neighbours: new Set<typeof bob>() }
+const none = { size: 0, peers: new Map<typeof bob, number>(), neighbours: new Set<typeof bob>() }
 
 const make = (canDial = true) =>
   Invariants.make({
@@ -110,7 +110,7 @@ describe("the invariants", () => {
   })
 
   it("one-sided: a peer that does not have the node", () => {
-    const broken = views({ bob: { size: 0, peers: new Set() } })
+    const broken = views({ bob: { size: 0, peers: new Map() } })
     assert.isUndefined(after(10, broken))
     assert.strictEqual(after(11, broken), "one-sided")
   })
@@ -130,6 +130,20 @@ describe("the invariants", () => {
     assert.isUndefined(after(86, views({ alice: broken, bob: { ...none, isAwake: false } })))
     // A full table may refuse.
     assert.isUndefined(after(86, views({ alice: broken, bob: { ...none, size: 2 } })))
+  })
+
+  it("kept: a peer that was lost and came back between two looks has another connection", () => {
+    const given = make()
+    const cameAt = (at: number) => views({ alice: { peers: new Map([[bob, at]]) } })
+    given.look(0, cameAt(0))
+    given.look(14_000, cameAt(0))
+    given.look(14_500, cameAt(14_400))
+    given.look(20_000, cameAt(14_400))
+    // None of the two lasted 15 s, so it has been away since 0.
+    kept(20, 49, given)
+    const one = make()
+    for (const second of [0, 14, 20]) one.look(second * 1_000, cameAt(0))
+    kept(20, 29, one)
   })
 
   it("kept: has a bound by how long the peer had been away, which counts from its last connection of 15 s", () => {
@@ -205,7 +219,7 @@ describe("the invariants", () => {
       missingMillisMax: () => 85_000,
       canDial: () => true
     })
-    const broken = views({ bob: { size: 0, peers: new Set() } })
+    const broken = views({ bob: { size: 0, peers: new Map() } })
     assert.isUndefined(after(1, broken, invariants))
     assert.strictEqual(after(1.001, broken, invariants), "one-sided")
   })

@@ -36,6 +36,8 @@ export interface Running {
   readonly wishes: Map<string, Scope.Closeable>
   /** The peers for which `block` has returned. */
   readonly blocked: Set<PeerId>
+  /** When each peer has come last, in milliseconds, whether it is still there or not. */
+  readonly cameAt: Map<PeerId, number>
 }
 
 /** How long a node may take to end. */
@@ -149,7 +151,7 @@ export const make = Effect.fnUntraced(function*(options: HostsOptions) {
     )
     const table = Context.get(node.untimed, PeerTable)
     const { maxPeers } = Context.get(node.untimed, NetworkConfig)
-    const running: Running = { node, scope, table, maxPeers, wishes: new Map(), blocked: new Set() }
+    const running: Running = { node, scope, table, maxPeers, wishes: new Map(), blocked: new Set(), cameAt: new Map() }
     self.running = running
     yield* node.network.events.pipe(
       Stream.runForEach((event) =>
@@ -159,6 +161,7 @@ export const make = Effect.fnUntraced(function*(options: HostsOptions) {
             wasSentAway(self, event.peer)
           }
           if (event._tag !== "PeerConnected") return Effect.void
+          running.cameAt.set(event.peer, now())
           return Effect.map(table.size, (size) => size > maxPeers ? isOver(self, size, maxPeers) : undefined)
         })
       ),

@@ -392,10 +392,10 @@ const viewOf = Effect.fnUntraced(function*(
   network: SimNetwork["Service"],
   hosts: Hosts.Hosts,
   self: Hosts.Host,
-  { blocked, maxPeers, table }: Hosts.Running
+  { blocked, cameAt, maxPeers, table }: Hosts.Running
 ) {
   const peers = new Map<PeerId, number>()
-  for (const { connectedAt, id } of yield* table.peers) peers.set(id, connectedAt.epochMilliseconds)
+  for (const { peer } of hosts.all) if (yield* table.has(peer)) peers.set(peer, cameAt.get(peer) ?? 0)
   const kept = new Set<PeerId>()
   for (const name of self.keeps) {
     const other = hosts.named(name)

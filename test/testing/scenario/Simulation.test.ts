@@ -140,7 +140,7 @@ describe("a simulation", () => {
         if (name !== "bob") return
         yield* Effect.forkScoped(Effect.andThen(
           Effect.sleep("20500 millis"),
-          Effect.sync(() => Object.assign(Context.get(untimed, PeerTable), { peers: Effect.succeed([]) }))
+          Effect.sync(() => Object.assign(Context.get(untimed, PeerTable), { has: () => Effect.succeed(false) }))
         ))
       })
       const error = yield* Effect.flip(Simulation.run(silence, { seed: 42, application: forgets }))

@@ -497,5 +497,13 @@ export const libp2pMutants: ReadonlyArray<Mutant> = [
     text: "const onAbort = () => fail(",
     replacement: "const onAbort = () => question?.settle(",
     specs: ["test/layers/libp2p/PingStream.live.test.ts"]
+  },
+  {
+    name: "kad-dht has no pings",
+    file: "src/layers/libp2p/PingAnswers.ts",
+    text: "own.ping(peer, options)",
+    replacement: "Promise.reject(new Error(`no ping of ${String(own) + String(peer) + String(options)}`))",
+    specs: ["test/layers/dht/libp2p/KadDht.live.test.ts"],
+    only: "takes in a peer that answers"
   }
 ]

@@ -6,16 +6,26 @@
  * anybody asks, and keeps what a remote does not read.
  */
 import type { Connection, Startable, Stream, StreamHandler, StreamMessageEvent } from "@libp2p/interface"
-import { PING_PROTOCOL } from "@libp2p/ping"
+import { PING_PROTOCOL, type Ping, ping } from "@libp2p/ping"
 import { toError } from "./Faults.ts"
 import type { Components } from "./wire/Components.ts"
 
-/** A module of libp2p that answers pings, with two streams for each connection, as the spec of ping asks. */
-export const module = ({ registrar }: Pick<Components, "registrar">, handler = make(silentMillis)): Startable => ({
-  start: () =>
-    registrar.handle(PING_PROTOCOL, handler, { maxInboundStreams: streamsMax, runOnLimitedConnection: true }),
-  stop: () => registrar.unhandle(PING_PROTOCOL)
-})
+/**
+ * A module of libp2p that answers pings, with two streams for each connection, as the spec of ping asks. It pings by
+ * libp2p's own, for kad-dht: that takes only peers that answer into its table, and drops those that do not.
+ */
+export const module = (
+  { connectionManager, registrar }: Pick<Components, "connectionManager" | "registrar">,
+  handler = make(silentMillis)
+): Ping & Startable => {
+  const own = ping()({ connectionManager, registrar })
+  return {
+    ping: (peer, options) => own.ping(peer, options),
+    start: () =>
+      registrar.handle(PING_PROTOCOL, handler, { maxInboundStreams: streamsMax, runOnLimitedConnection: true }),
+    stop: () => registrar.unhandle(PING_PROTOCOL)
+  }
+}
 
 /**
  * Answers the pings of a stream until the remote ends it, or was silent for `silentMillis`.

@@ -5,6 +5,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { multiaddr } from "@multiformats/multiaddr"
 import { Context, Deferred, Duration, Effect, Fiber, Layer, Option, Queue, Schedule, Stream } from "effect"
 import { KeyValueStore } from "effect/persistence"
+import { hash } from "node:crypto"
 import * as FileIdentity from "../../../../src/layers/machine/FileIdentity.ts"
 import * as NodeNetworkMonitor from "../../../../src/layers/machine/NodeNetworkMonitor.ts"
 import * as KadDht from "../../../../src/layers/dht/libp2p/KadDht.ts"
@@ -46,6 +47,26 @@ dhtContract("KadDht as a Dht", {
 })
 
 describe("KadDht", () => {
+  it.live("takes in a peer that answers a ping, and drops none that does when a bucket is full", () =>
+    Effect.gen(function*() {
+      const [a, b] = yield* Effect.all([makeNode(), makeNode()])
+      // A young connection is as good as a ping.
+      a.node.addEventListener("connection:open", ({ detail }) => Object.assign(detail.timeline, { open: 0 }))
+      const { routingTable } = a.kad as {
+        readonly routingTable: {
+          readonly size: number
+          readonly pingOldContacts: (contacts: ReadonlyArray<unknown>) => AsyncIterable<unknown>
+        }
+      }
+      yield* connect(a, b)
+      yield* eventually("it is in the table", Effect.sync(() => routingTable.size === 1))
+      const contact = { kadId: hash("sha256", b.node.peerId.toMultihash().bytes, "buffer"), peerId: b.node.peerId }
+      const silent = yield* Stream.runCollect(
+        Stream.fromAsyncIterable(routingTable.pingOldContacts([contact]), (cause) => cause)
+      )
+      assert.deepStrictEqual(silent, [])
+    }))
+
   it.live("fails with NoPeers at once when nobody is connected", () =>
     Effect.gen(function*() {
       const alone = yield* makeNode()
